@@ -1,0 +1,45 @@
+//! The election as a pure transition function: no Kubernetes client, no async runtime, no clock.
+//!
+//! [`Elector::step`] takes a [`Reading`] of the clocks and an [`Event`], and answers with [`Action`]s. Whoever drives
+//! it (see `campaign`) performs the actions and feeds back what came. The same function can therefore be
+//! driven by a real API server, by a simulation or by a model checker.
+//!
+//! # Guarantees
+//! - **At most one work at a time among candidates that follow these rules.** Leading is valid until the *send* of
+//!   the last acknowledged write plus the renew deadline. A standby waits the whole lease duration from *its own*
+//!   first sight of that write, which cannot be earlier than the send.
+//! - **Work ends before the Lease is released.** A release is only written after [`Event::WorkEnded`].
+//! - **Every write is a compare-and-swap** on the `resourceVersion` that was seen last.
+//! - **Each term has a fencing token** that rises from term to term: the `resourceVersion` of the acquiring write.
+//! - An identity is one *incarnation*: a second process with the same name is a foreign holder.
+//!
+//! # Assumptions
+//! - All members of a group use the same lease duration, and their clocks' *rates* differ by less than a tenth.
+//!   The clocks' readings may differ by any amount.
+//! - [`Moment`]s come from a clock that goes on while the machine is suspended (`CLOCK_BOOTTIME`).
+//! - [`Action::Stop`] is obeyed: the work is dead at `kill_at`.
+//!
+//! # Caveats
+//! A process that is frozen between its check and its write, a paused virtual machine, a force-deleted pod can act
+//! after their term has ended. No lease can prevent that; the protected resource must compare fencing tokens. See
+//! Martin Kleppmann, "How to do distributed locking" (2016). A candidate that may create the Lease and finds none when
+//! it starts creates it at once, as client-go does: whoever deletes a live leader's Lease by hand at that moment
+//! gives up the guarantee until that leader's next renewal.
+//!
+//! # Source
+//! The record and its rules are those of client-go `tools/leaderelection` (v0.37); each deviation is named where it
+//! is made.
+
+mod candidate;
+mod elector;
+mod event;
+mod moment;
+mod record;
+mod timing;
+
+pub use candidate::{Candidate, InvalidCandidate};
+pub use elector::Elector;
+pub use event::{Action, Event, Failure, Loss, Purpose, Sight};
+pub use moment::{Moment, Reading, WallTime};
+pub use record::{Record, Snapshot, Version};
+pub use timing::{InvalidTiming, Timing};

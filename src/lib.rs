@@ -1,0 +1,16 @@
+//! High availability for any program on Kubernetes: one active, the rest ready.
+//!
+//! The rooms of this house, from the inside out:
+//!
+//! - [`election`]: the election as a pure transition function. Start here to judge its safety.
+//! - [`campaign`]: drives it against a `coordination.k8s.io` Lease. The library's public face.
+//! - [`candidate`]: the candidate program on top of it.
+//! - [`runtime`]: clocks, signals, logs, admin endpoints.
+
+pub mod api;
+pub mod campaign;
+pub mod candidate;
+pub mod election;
+pub mod group;
+pub mod operator;
+pub mod runtime;

@@ -1,0 +1,3 @@
+mod scenarios;
+mod simulation;
+mod timing;

@@ -1,0 +1,360 @@
+//! Single conversations with an elector, each about one rule of `election`'s documentation.
+
+use std::time::Duration;
+
+use k8sensus::election::{
+    Action, Candidate, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Record, Sight, Snapshot, Timing,
+    Version, WallTime,
+};
+
+const ME: &str = "otter";
+const OTHER: &str = "heron";
+
+/// An elector with a clock that only the test moves.
+struct Table {
+    elector: Elector,
+    now: Duration,
+}
+
+impl Table {
+    fn new(may_create: bool) -> Self {
+        let candidate = Candidate::new(ME, "uid/app/1").unwrap();
+        Self { elector: Elector::new(candidate, Timing::default(), may_create, 7), now: Duration::from_secs(1000) }
+    }
+
+    fn after(&mut self, seconds: f64) -> &mut Self {
+        self.now += Duration::from_secs_f64(seconds);
+        self
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::since_boot(self.now)
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        let wall = WallTime(1_700_000_000_000_000 + i64::try_from(self.now.as_micros()).unwrap());
+        self.elector.step(Reading { moment: self.moment(), wall }, event)
+    }
+
+    /// Starts, answers the first read with `sight`.
+    fn first_sight(&mut self, sight: Sight) -> Vec<Action> {
+        let actions = self.tell(Event::Tick);
+        let request = only_read(&actions);
+        self.tell(Event::Read { request, result: Ok(sight) })
+    }
+
+    /// Takes a released Lease at version 5 with a write that gets version 6.
+    fn lead(&mut self) {
+        self.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+        self.after(0.01);
+        let actions = self.tell(Event::Tick);
+        let (request, purpose, _) = only_write(&actions);
+        assert_eq!(purpose, Purpose::Acquire);
+        let actions = self.tell(Event::Written { request, result: Ok(Version::new("6")) });
+        assert!(actions.iter().any(|action| matches!(action, Action::Lead { .. })), "{actions:?}");
+    }
+
+    /// Renews now, the write getting `version` after `latency` seconds.
+    fn renew(&mut self, version: u32, latency: f64) -> Vec<Action> {
+        let actions = self.tell(Event::Tick);
+        let (request, purpose, _) = only_write(&actions);
+        assert_eq!(purpose, Purpose::Renew);
+        self.after(latency);
+        self.tell(Event::Written { request, result: Ok(Version::new(version.to_string())) })
+    }
+}
+
+fn lease(version: u32, record: Record, incarnation: Option<&str>) -> Snapshot {
+    Snapshot { version: Version::new(version.to_string()), record, incarnation: incarnation.map(str::to_owned) }
+}
+
+fn held_by(holder: &str, transitions: i32, renewed: i64) -> Record {
+    Record {
+        holder: holder.to_owned(),
+        duration_seconds: 15,
+        acquire_time: Some(WallTime(1_000_000)),
+        renew_time: Some(WallTime(renewed * 1_000_000)),
+        transitions,
+    }
+}
+
+fn only_read(actions: &[Action]) -> u64 {
+    match actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })) {
+        Some(Action::Read { request, .. }) => *request,
+        other => panic!("expected a read, found {other:?} in {actions:?}"),
+    }
+}
+
+fn only_write(actions: &[Action]) -> (u64, Purpose, Record) {
+    match actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })) {
+        Some(Action::Write { request, purpose, record, .. }) => (*request, *purpose, record.clone()),
+        other => panic!("expected a write, found {other:?} in {actions:?}"),
+    }
+}
+
+fn stop_of(actions: &[Action]) -> Option<(Loss, Option<Moment>)> {
+    actions.iter().find_map(|action| match action {
+        Action::Stop { loss, kill_at } => Some((*loss, *kill_at)),
+        _ => None,
+    })
+}
+
+fn writes(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Write { .. }))
+}
+
+#[test]
+fn a_released_lease_is_taken_at_once_with_one_more_transition() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (_, purpose, record) = only_write(&table.after(0.005).tell(Event::Tick));
+    assert_eq!(purpose, Purpose::Acquire);
+    assert_eq!((record.holder.as_str(), record.duration_seconds, record.transitions), (ME, 15, 4));
+    assert_eq!(record.acquire_time, record.renew_time);
+}
+
+#[test]
+fn a_holder_that_was_emptied_by_hand_waits_out_the_last_duration() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    let emptied = Record { holder: String::new(), ..held_by(OTHER, 0, 1) };
+    table.after(5.0).tell(Event::Watched(Sight::Lease(lease(6, emptied, None))));
+    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
+    assert!(writes(&table.after(0.2).tell(Event::Tick)));
+}
+
+#[test]
+fn the_wait_restarts_with_a_changed_record_but_not_with_an_annotation() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    table.after(10.0).tell(Event::Watched(Sight::Lease(lease(6, held_by(OTHER, 0, 2), None))));
+    assert!(!writes(&table.after(14.0).tell(Event::Watched(Sight::Lease(lease(7, held_by(OTHER, 0, 2), Some("x")))))));
+    let actions = table.after(1.1).tell(Event::Tick);
+    let (_, _, record) = only_write(&actions);
+    assert_eq!(record.transitions, 1);
+    assert!(matches!(&actions[0], Action::Write { expected: Some(version), .. } if version.as_str() == "7"));
+}
+
+#[test]
+fn ones_own_name_of_another_incarnation_is_foreign() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, held_by(ME, 0, 1), Some("uid/app/0"))));
+    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
+}
+
+#[test]
+fn the_term_is_counted_from_the_send() {
+    let mut table = Table::new(false);
+    table.lead();
+    table.after(2.0);
+    let sent = table.moment();
+    let actions = table.renew(7, 1.5);
+    let valid_until = actions.iter().find_map(|action| match action {
+        Action::Valid { valid_until } => Some(*valid_until),
+        _ => None,
+    });
+    assert_eq!(valid_until, Some(sent + Duration::from_secs(10)));
+}
+
+#[test]
+fn an_acquisition_whose_answer_comes_too_late_does_not_lead() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
+    let actions = table.after(10.0).tell(Event::Written { request, result: Ok(Version::new("6")) });
+    assert!(!actions.iter().any(|action| matches!(action, Action::Lead { .. })), "{actions:?}");
+}
+
+#[test]
+fn without_an_acknowledged_renewal_the_work_stops_at_the_deadline_and_is_dead_after_the_grace() {
+    let mut table = Table::new(false);
+    table.lead();
+    let led = table.moment();
+    let mut stopped = None;
+    for _ in 0..200 {
+        let actions = table.after(0.1).tell(Event::Tick);
+        if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })) {
+            table.tell(Event::Written { request: *request, result: Err(Failure::Unknown) });
+        }
+        if let Some(stop) = stop_of(&actions) {
+            stopped = Some((table.moment(), stop));
+            break;
+        }
+    }
+    let (at, (loss, kill_at)) = stopped.expect("the work must be stopped");
+    assert_eq!(loss, Loss::DeadlinePassed);
+    assert!(at.since(led) <= Duration::from_millis(10_100), "stopped after {:?}", at.since(led));
+    let killed_after = kill_at.unwrap().since(led);
+    assert!(killed_after <= Duration::from_secs(13), "killed after {killed_after:?}");
+}
+
+#[test]
+fn a_read_never_extends_the_term() {
+    let mut table = Table::new(false);
+    table.lead();
+    let request = only_write(&table.after(2.0).tell(Event::Tick)).0;
+    let request = only_read(&table.tell(Event::Written { request, result: Err(Failure::Conflict) }));
+    let own = table.elector.lease().unwrap().clone();
+    let actions =
+        table.tell(Event::Read { request, result: Ok(Sight::Lease(Snapshot { version: Version::new("9"), ..own })) });
+    assert!(!actions.iter().any(|action| matches!(action, Action::Valid { .. })), "{actions:?}");
+    assert_eq!(only_write(&actions).1, Purpose::Renew);
+}
+
+#[test]
+fn a_foreign_holder_ends_the_work_at_once() {
+    let mut table = Table::new(false);
+    table.lead();
+    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
+    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(table.moment()))));
+    assert!(!writes(&actions));
+}
+
+#[test]
+fn a_stale_watch_event_deposes_nobody() {
+    let mut table = Table::new(false);
+    table.lead();
+    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(lease(4, held_by(OTHER, 2, 9), None))));
+    assert_eq!(stop_of(&actions), None);
+    let actions = table.tell(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("4")) }));
+    assert_eq!(stop_of(&actions), None);
+}
+
+#[test]
+fn a_deleted_lease_ends_the_work_at_once() {
+    let mut table = Table::new(false);
+    table.lead();
+    let actions = table.after(1.0).tell(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("9")) }));
+    assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
+}
+
+#[test]
+fn renewals_in_ones_own_name_by_somebody_else_end_the_work() {
+    let mut table = Table::new(false);
+    table.lead();
+    let mut foreign = table.elector.lease().unwrap().clone();
+    foreign.version = Version::new("9");
+    foreign.record.renew_time = Some(WallTime(42));
+    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(foreign)));
+    assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
+}
+
+#[test]
+fn the_lease_is_released_only_after_the_work_has_ended_and_renewed_meanwhile() {
+    let mut table = Table::new(false);
+    table.lead();
+    let actions = table.after(1.0).tell(Event::Shutdown);
+    assert_eq!(stop_of(&actions), Some((Loss::Requested, None)));
+    assert!(!writes(&actions));
+    table.after(1.0).renew(7, 0.01);
+    let actions = table.after(0.5).tell(Event::WorkEnded);
+    let (request, purpose, record) = only_write(&actions);
+    assert_eq!(purpose, Purpose::Release);
+    assert!(record.is_released());
+    assert_eq!(record.transitions, 4);
+    let actions = table.tell(Event::Written { request, result: Ok(Version::new("8")) });
+    assert!(actions.contains(&Action::Finish), "{actions:?}");
+}
+
+#[test]
+fn a_lost_term_is_not_released() {
+    let mut table = Table::new(false);
+    table.lead();
+    table.after(1.0).tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
+    assert!(!writes(&table.after(1.0).tell(Event::WorkEnded)));
+}
+
+#[test]
+fn who_stepped_down_abstains_for_a_lease_duration() {
+    let mut table = Table::new(false);
+    table.lead();
+    table.after(1.0).tell(Event::StepDown);
+    let (request, ..) = only_write(&table.tell(Event::WorkEnded));
+    table.tell(Event::Written { request, result: Ok(Version::new("8")) });
+    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
+    assert!(writes(&table.after(0.2).tell(Event::Tick)));
+}
+
+#[test]
+fn a_candidate_that_may_create_makes_a_missing_lease_but_waits_if_it_vanished() {
+    let mut table = Table::new(true);
+    let (_, purpose, record) = only_write(&table.first_sight(Sight::Absent { deleted_at: None }));
+    assert_eq!((purpose, record.transitions), (Purpose::Create, 0));
+
+    let mut table = Table::new(true);
+    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    table.tell(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("6")) }));
+    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
+    assert!(writes(&table.after(0.2).tell(Event::Tick)));
+}
+
+#[test]
+fn a_candidate_that_may_not_create_never_does() {
+    let mut table = Table::new(false);
+    assert!(!writes(&table.first_sight(Sight::Absent { deleted_at: None })));
+    assert!(!writes(&table.after(1000.0).tell(Event::Tick)));
+}
+
+#[test]
+fn each_renewal_differs_from_the_last_in_its_whole_second() {
+    let mut table = Table::new(false);
+    table.lead();
+    let first = table.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
+    let request = only_write(&table.after(2.0).tell(Event::Tick)).0;
+    table.tell(Event::Written { request, result: Err(Failure::Refused { retry_after: None }) });
+    table.after(0.3).renew(7, 0.0);
+    let second = table.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
+    assert_ne!(first, second);
+}
+
+#[test]
+fn without_the_right_to_watch_a_standby_polls_at_the_retry_period() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    table.tell(Event::WatchForbidden);
+    let request = only_read(&table.after(2.0).tell(Event::Tick));
+    let actions =
+        table.tell(Event::Read { request, result: Ok(Sight::Lease(lease(6, Record::released(0, WallTime(1)), None))) });
+    assert!(!writes(&actions));
+    assert!(writes(&table.after(0.005).tell(Event::Tick)));
+}
+
+#[test]
+fn a_process_that_stood_still_is_in_doubt_until_a_fresh_write() {
+    let mut table = Table::new(false);
+    table.lead();
+    let actions = table.after(6.0).tell(Event::Tick);
+    assert_eq!(actions[0], Action::Valid { valid_until: table.moment() });
+    assert!(writes(&actions), "{actions:?}");
+}
+
+#[test]
+fn an_answer_with_a_number_that_was_not_asked_for_changes_nothing() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
+    let actions = table.tell(Event::Written { request: request + 1, result: Ok(Version::new("6")) });
+    assert!(!actions.iter().any(|action| matches!(action, Action::Lead { .. })));
+    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+    let actions = table.tell(Event::Written { request, result: Ok(Version::new("6")) });
+    assert!(!actions.iter().any(|action| matches!(action, Action::Lead { .. })));
+}
+
+#[test]
+fn a_shutdown_without_an_api_server_ends_within_two_seconds() {
+    let mut table = Table::new(false);
+    table.lead();
+    table.after(1.0).tell(Event::Shutdown);
+    let mut actions = table.tell(Event::WorkEnded);
+    for _ in 0..20 {
+        if actions.contains(&Action::Finish) {
+            return;
+        }
+        if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })).cloned()
+        {
+            table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+        }
+        actions = table.after(0.1).tell(Event::Tick);
+    }
+    panic!("still not finished after 2 s");
+}
