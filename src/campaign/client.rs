@@ -1,0 +1,69 @@
+//! The clients that the Lease is read, written and watched with.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
+use kube::{Client, Config};
+
+use super::LeaseName;
+use crate::election::Timing;
+
+/// A request that the driver gave up is closed by its drop; this bound only catches what was forgotten.
+const LONGEST_REQUEST: Duration = Duration::from_secs(30);
+
+/// The configuration does not make a client.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make a client for {cluster_url}: {source}")]
+pub struct ConnectError {
+    cluster_url: String,
+    source: kube::Error,
+}
+
+/// Two clients, so that a long watch never stands before a renewal.
+pub(super) struct Clients {
+    pub(super) requests: Client,
+    pub(super) watch: Client,
+}
+
+impl Clients {
+    pub(super) fn connect(config: &Config, timing: &Timing) -> Result<Self, ConnectError> {
+        let client = |config: Config| {
+            let cluster_url = config.cluster_url.to_string();
+            Client::try_from(config).map_err(|source| ConnectError { cluster_url, source })
+        };
+        let mut requests = config.clone();
+        requests.default_retry = false;
+        requests.connect_timeout = Some(timing.renew_deadline() / 2);
+        requests.read_timeout = Some(LONGEST_REQUEST);
+        requests.reset_reader_on_write = true;
+        let mut watch = config.clone();
+        watch.default_retry = false;
+        watch.connect_timeout = Some(timing.renew_deadline() / 2);
+        Ok(Self { requests: client(requests)?, watch: client(watch)? })
+    }
+}
+
+/// The Lease as the server sent it: fields that this program does not know survive a read and a write.
+pub(super) fn leases(client: Client, lease: &LeaseName) -> Api<DynamicObject> {
+    Api::namespaced_with(client, &lease.namespace, &ApiResource::erase::<Lease>(&()))
+}
+
+/// An error of the API server's or of the connection in one line, with its causes: the outermost text of a connection
+/// error alone says nothing.
+pub fn told(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

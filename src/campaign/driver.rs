@@ -1,0 +1,367 @@
+//! The loop that performs an elector's actions.
+
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{BoxStream, StreamExt};
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::runtime::utils::Backoff;
+use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tracing::{debug, info, warn};
+
+use super::client::{Clients, leases};
+use super::{Command, LeaseName, Notice, Options, Term, apply_record, snapshot_of, told};
+use crate::election::{
+    Action, Elector, Event, Failure, Moment, Purpose, Reading, Record, Sight, Snapshot, Version, WallTime,
+};
+
+type Answer = Result<Option<DynamicObject>, kube::Error>;
+
+/// A request under way.
+struct Request {
+    number: u64,
+    purpose: Option<Purpose>,
+    answer: BoxFuture<'static, Option<Answer>>,
+}
+
+pub(super) struct Driver {
+    options: Options,
+    elector: Elector,
+    inbox: UnboundedReceiver<Command>,
+    outbox: UnboundedSender<Notice>,
+    leases: Api<DynamicObject>,
+    watch: BoxStream<'static, watcher::Result<watcher::Event<DynamicObject>>>,
+    /// The Lease in full, at the version that the elector knows.
+    lease: Option<DynamicObject>,
+    listed: Option<DynamicObject>,
+    request: Option<Request>,
+    wake: Option<Moment>,
+    term: Option<Term>,
+    holder: Option<String>,
+    watch_failing: bool,
+    finished: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        clients: Clients,
+        options: Options,
+        elector: Elector,
+        inbox: UnboundedReceiver<Command>,
+        outbox: UnboundedSender<Notice>,
+    ) -> Self {
+        let selector = watcher::Config::default().fields(&format!("metadata.name={}", options.lease.name));
+        let backoff = WatchBackoff::up_to(options.timing.retry_period());
+        let watch = watcher(leases(clients.watch, &options.lease), selector).backoff(backoff).boxed();
+        Self {
+            leases: leases(clients.requests, &options.lease),
+            options,
+            elector,
+            inbox,
+            outbox,
+            watch,
+            lease: None,
+            listed: None,
+            request: None,
+            wake: None,
+            term: None,
+            holder: None,
+            watch_failing: false,
+            finished: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        info!("attempting to acquire leader lease {}...", self.options.lease);
+        self.options.metrics.set_leading(&self.options.lease.name, false);
+        self.step(Event::Tick, None);
+        while !self.finished {
+            let clock = self.options.clock.clone();
+            let wake = self.wake;
+            tokio::select! {
+                // A command or an answer that is there already counts before time that has passed meanwhile.
+                biased;
+                command = self.inbox.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return warn!("campaign for {} abandoned: its Lease will expire", self.options.lease),
+                },
+                answer = answer_of(&mut self.request) => self.take_answer(answer),
+                Some(event) = self.watch.next() => self.take_watched(event),
+                () = sleep_until(&*clock, wake) => {
+                    self.wake = None;
+                    self.step(Event::Tick, None);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let event = match command {
+            Command::WorkEnded => Event::WorkEnded,
+            Command::StepDown => Event::StepDown,
+            Command::Shutdown => Event::Shutdown,
+        };
+        self.step(event, None);
+    }
+
+    fn take_answer(&mut self, answer: Option<Answer>) {
+        let Some(Request { number, purpose, .. }) = self.request.take() else { return };
+        let lease = &self.options.lease;
+        let result = match answer {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(error)) => {
+                let failure = failure_of(&error);
+                match (purpose, failure) {
+                    (_, Failure::Conflict) => debug!("lease {lease} changed meanwhile: reading it again"),
+                    (None, _) => warn!("cannot get lease {lease}: {}", told(&error)),
+                    (Some(purpose), _) => warn!("cannot {} lease {lease}: {}", verb(purpose), told(&error)),
+                }
+                Err(failure)
+            }
+            None => {
+                warn!("no answer in time to {} of lease {lease}", purpose.map_or("get", verb));
+                Err(Failure::Unknown)
+            }
+        };
+        match (purpose, result) {
+            (None, Ok(found)) => {
+                let sight = found.as_ref().map_or(Sight::Absent { deleted_at: None }, |l| Sight::Lease(snapshot_of(l)));
+                self.step(Event::Read { request: number, result: Ok(sight) }, found);
+            }
+            (None, Err(failure)) => self.step(Event::Read { request: number, result: Err(failure) }, None),
+            (Some(_), Ok(written)) => {
+                // An answer without the object proves nothing.
+                let version = written.as_ref().and_then(|l| l.metadata.resource_version.clone());
+                let result = version.map(Version::new).ok_or(Failure::Unknown);
+                self.step(Event::Written { request: number, result }, written);
+            }
+            (Some(_), Err(failure)) => self.step(Event::Written { request: number, result: Err(failure) }, None),
+        }
+    }
+
+    fn take_watched(&mut self, event: watcher::Result<watcher::Event<DynamicObject>>) {
+        match event {
+            // Says only that a list is about to be asked for.
+            Ok(watcher::Event::Init) => self.listed = None,
+            Ok(event) => {
+                if std::mem::take(&mut self.watch_failing) {
+                    info!("watching lease {} again", self.options.lease);
+                }
+                match event {
+                    watcher::Event::Init => {}
+                    watcher::Event::InitApply(lease) => self.listed = Some(lease),
+                    watcher::Event::InitDone => match self.listed.take() {
+                        Some(lease) => self.watched(lease),
+                        None => self.step(Event::Watched(Sight::Absent { deleted_at: None }), None),
+                    },
+                    watcher::Event::Apply(lease) => self.watched(lease),
+                    watcher::Event::Delete(lease) => {
+                        let deleted_at = Some(snapshot_of(&lease).version);
+                        self.step(Event::Watched(Sight::Absent { deleted_at }), None);
+                    }
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.watch_failing, true) {
+                    warn!("cannot watch lease {}, will keep trying: {error}", self.options.lease);
+                }
+                if is_forbidden(&error) {
+                    self.step(Event::WatchForbidden, None);
+                }
+            }
+        }
+    }
+
+    fn watched(&mut self, lease: DynamicObject) {
+        self.step(Event::Watched(Sight::Lease(snapshot_of(&lease))), Some(lease));
+    }
+
+    /// Hands `event` to the elector and performs its answer. `seen` is the Lease that the event is about.
+    fn step(&mut self, event: Event, seen: Option<DynamicObject>) {
+        let now = Reading {
+            moment: Moment::since_boot(self.options.clock.since_boot()),
+            wall: WallTime(self.options.clock.wall_micros()),
+        };
+        let actions = self.elector.step(now, event);
+        let known = self.elector.lease();
+        if let (Some(known), Some(seen)) = (known, seen)
+            && seen.metadata.resource_version.as_deref() == Some(known.version.as_str())
+        {
+            self.lease = Some(seen);
+        }
+        self.tell_holder();
+        self.wake = None;
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    fn tell_holder(&mut self) {
+        let known = self.elector.lease();
+        let holder = known.map(|Snapshot { record: Record { holder, .. }, .. }| holder.as_str()).unwrap_or_default();
+        if self.holder.as_deref() != Some(holder) && (known.is_some() || self.holder.is_some()) {
+            self.holder = Some(holder.to_owned());
+            self.tell(Notice::Holder(holder.to_owned()));
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Read { request, timeout } => {
+                let (leases, name) = (self.leases.clone(), self.options.lease.name.clone());
+                let answer = async move { leases.get_opt(&name).await }.boxed();
+                self.send(request, None, timeout, answer);
+            }
+            Action::Write { request, purpose, expected, record, incarnation, timeout } => {
+                let mut lease = self.lease_at(expected.as_ref());
+                apply_record(&mut lease, &record, incarnation.as_deref());
+                let leases = self.leases.clone();
+                let answer = async move {
+                    let params = PostParams::default();
+                    match purpose {
+                        Purpose::Create => leases.create(&params, &lease).await,
+                        Purpose::Acquire | Purpose::Renew | Purpose::Release => {
+                            let name = lease.metadata.name.clone().unwrap_or_default();
+                            leases.replace(&name, &params, &lease).await
+                        }
+                    }
+                    .map(Some)
+                };
+                self.send(request, Some(purpose), timeout, answer.boxed());
+            }
+            Action::Lead { token, transitions, valid_until } => {
+                info!("successfully acquired lease {}", self.options.lease);
+                self.options.metrics.set_leading(&self.options.lease.name, true);
+                let term = Term::new(token, transitions, valid_until, self.options.clock.clone());
+                self.term = Some(term.clone());
+                self.tell(Notice::Lead(term));
+            }
+            Action::Valid { valid_until } => {
+                if let Some(term) = &self.term {
+                    term.set_valid_until(valid_until);
+                }
+            }
+            Action::Stop { loss, kill_at } => {
+                self.options.metrics.set_leading(&self.options.lease.name, false);
+                self.tell(Notice::Stop { loss, kill_at });
+            }
+            Action::Wake { at } => self.wake = Some(at),
+            Action::Finish => {
+                self.finished = true;
+                self.tell(Notice::Finished);
+            }
+        }
+    }
+
+    /// The Lease as it was at `expected`, or a new one.
+    fn lease_at(&self, expected: Option<&Version>) -> DynamicObject {
+        let LeaseName { namespace, name } = &self.options.lease;
+        let resource = kube::core::ApiResource::erase::<k8s_openapi::api::coordination::v1::Lease>(&());
+        let mut lease = match (&self.lease, expected) {
+            (Some(lease), Some(_)) => lease.clone(),
+            _ => DynamicObject::new(name, &resource).within(namespace),
+        };
+        // Whatever is in hand: only the version that the elector decided upon may be replaced.
+        lease.metadata.resource_version = expected.map(|version| version.as_str().to_owned());
+        lease
+    }
+
+    fn send(&mut self, number: u64, purpose: Option<Purpose>, timeout: Duration, answer: BoxFuture<'static, Answer>) {
+        let clock = self.options.clock.clone();
+        let deadline = clock.since_boot() + timeout;
+        let answer = async move {
+            tokio::select! {
+                biased;
+                answer = answer => Some(answer),
+                // Dropping an HTTP/1.1 exchange closes its connection, so the next try dials anew.
+                () = clock.sleep_until(deadline) => None,
+            }
+        };
+        self.request = Some(Request { number, purpose, answer: answer.boxed() });
+    }
+
+    fn tell(&self, notice: Notice) {
+        // An owner that no longer listens will not hear of it; its handle's drop ends the campaign.
+        let _ = self.outbox.send(notice);
+    }
+}
+
+async fn answer_of(request: &mut Option<Request>) -> Option<Answer> {
+    match request {
+        Some(request) => (&mut request.answer).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(clock: &dyn crate::runtime::clock::Clock, wake: Option<Moment>) {
+    match wake {
+        Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn verb(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Create => "create",
+        Purpose::Acquire => "acquire",
+        Purpose::Renew => "renew",
+        Purpose::Release => "release",
+    }
+}
+
+/// A 4xx is an answer; after anything else nobody knows whether the write took place.
+fn failure_of(error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            409 => Failure::Conflict,
+            404 => Failure::NotFound,
+            400..=499 => {
+                let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+                let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+                Failure::Refused { retry_after }
+            }
+            _ => Failure::Unknown,
+        },
+        _ => Failure::Unknown,
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.is_forbidden(),
+        _ => false,
+    }
+}
+
+/// From a quarter of a second up to the retry period: a standby that does not watch learns of a release too late.
+struct WatchBackoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl WatchBackoff {
+    const FIRST: Duration = Duration::from_millis(250);
+
+    fn up_to(longest: Duration) -> Self {
+        Self { next: Self::FIRST.min(longest), longest }
+    }
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.next;
+        self.next = (wait * 2).min(self.longest);
+        Some(wait)
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        self.next = Self::FIRST.min(self.longest);
+    }
+}

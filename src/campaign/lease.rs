@@ -1,0 +1,72 @@
+//! Between the Lease on the wire and the election's [`Snapshot`].
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use kube::api::DynamicObject;
+use serde_json::{Map, Value, json};
+
+use crate::election::{Record, Snapshot, Version, WallTime};
+
+/// The annotation that tells which process of the holder's name acquired the Lease: `<podUID>/<container>/<nonce>`.
+pub const INCARNATION: &str = "k8sensus.dev/incarnation";
+
+/// What the election needs to know of a Lease. Absent, null or absurd fields are read as empty.
+pub fn snapshot_of(lease: &DynamicObject) -> Snapshot {
+    let spec = &lease.data["spec"];
+    let number = |name: &str| spec[name].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default();
+    let time = |name: &str| spec[name].as_str().and_then(parse_time);
+    Snapshot {
+        version: Version::new(lease.metadata.resource_version.clone().unwrap_or_default()),
+        record: Record {
+            holder: spec["holderIdentity"].as_str().unwrap_or_default().to_owned(),
+            duration_seconds: number("leaseDurationSeconds"),
+            acquire_time: time("acquireTime"),
+            renew_time: time("renewTime"),
+            transitions: number("leaseTransitions"),
+        },
+        incarnation: lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(INCARNATION)).cloned(),
+    }
+}
+
+/// Writes the five fields and the incarnation into `lease` and leaves everything else as it is.
+///
+/// All five are always present: kube-leader-election and fabric8 stand still where one is missing.
+pub fn apply_record(lease: &mut DynamicObject, record: &Record, incarnation: Option<&str>) {
+    if !lease.data.is_object() {
+        lease.data = Value::Object(Map::new());
+    }
+    if !lease.data["spec"].is_object() {
+        lease.data["spec"] = Value::Object(Map::new());
+    }
+    let spec = &mut lease.data["spec"];
+    spec["holderIdentity"] = json!(record.holder);
+    spec["leaseDurationSeconds"] = json!(record.duration_seconds);
+    spec["acquireTime"] = json!(record.acquire_time.map(print_time));
+    spec["renewTime"] = json!(record.renew_time.map(print_time));
+    spec["leaseTransitions"] = json!(record.transitions);
+    match incarnation {
+        Some(incarnation) => {
+            let annotations = lease.metadata.annotations.get_or_insert_default();
+            annotations.insert(INCARNATION.to_owned(), incarnation.to_owned());
+        }
+        None => {
+            if let Some(annotations) = &mut lease.metadata.annotations {
+                annotations.remove(INCARNATION);
+            }
+        }
+    }
+}
+
+fn parse_time(text: &str) -> Option<WallTime> {
+    text.parse::<Timestamp>().ok().map(|time| WallTime(time.as_microsecond()))
+}
+
+fn print_time(time: WallTime) -> String {
+    micro_time(time.0)
+}
+
+/// Microseconds since 1970 as Kubernetes prints a `MicroTime`: UTC, always six digits.
+pub fn micro_time(micros: i64) -> String {
+    let time = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
+    DateTimePrinter::new().precision(Some(6)).timestamp_to_string(&time)
+}

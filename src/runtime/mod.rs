@@ -1,0 +1,10 @@
+//! What every program here needs of its surroundings: clocks, signals, logs and the admin endpoints.
+//!
+//! Imports no other room of the house.
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod kubeconfig;
+pub mod shutdown;
+pub mod telemetry;

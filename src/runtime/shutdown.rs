@@ -1,0 +1,29 @@
+//! SIGTERM and SIGINT as a future.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The two signals that ask a program to end.
+pub struct Shutdown {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Shutdown {
+    /// From now on neither signal kills the process; [`requested`](Shutdown::requested) reports them.
+    ///
+    /// # Errors
+    /// If the handlers cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Completes at the next SIGTERM or SIGINT and names it. Cancel safe.
+    pub async fn requested(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
