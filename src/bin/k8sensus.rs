@@ -1,0 +1,92 @@
+//! The candidate: parses its arguments and hands over to `k8sensus::candidate`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use k8sensus::candidate::{CandidateFlags, exec, install, run, sample};
+use k8sensus::runtime::shutdown::Shutdown;
+use k8sensus::runtime::{cli, kubeconfig, telemetry};
+
+/// One active, the rest ready: campaigns for a Kubernetes Lease.
+///
+/// Without a command it runs a sample task while it leads, as the original k8sensus does.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: CandidateFlags,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a command only while this process leads
+    Exec {
+        #[command(flatten)]
+        flags: Box<CandidateFlags>,
+        /// The command and its arguments, after --
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Copy this program to a file that other containers can start it from
+    Install { target: PathBuf },
+    /// Say a line every 10 seconds, without an election
+    Sample,
+}
+
+fn main() -> ExitCode {
+    let arguments = match cli::parse::<Arguments>(std::env::args_os().map(with_two_dashes)) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match arguments.command {
+        Some(Command::Install { target }) => match install::install(&target) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => cli::failure(error),
+        },
+        Some(Command::Sample) => sample::forever(),
+        Some(Command::Exec { flags, command }) => campaign(&flags, Some(command)),
+        None => campaign(&arguments.flags, None),
+    }
+}
+
+fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode {
+    let options = match flags.options() {
+        Ok(options) => options,
+        Err(error) => return cli::misuse(error),
+    };
+    telemetry::init(telemetry::LogFormat::Text);
+    cli::use_ring();
+    if command.is_none() {
+        println!("🚢🏗️ k8sensus is running!");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::failure(format_args!("cannot start the async runtime: {error}")),
+    };
+    runtime.block_on(async {
+        let shutdown = match Shutdown::listen() {
+            Ok(shutdown) => shutdown,
+            Err(error) => return cli::failure(format_args!("cannot listen for signals: {error}")),
+        };
+        let config = match kubeconfig::load(flags.kubeconfig()).await {
+            Ok(config) => config,
+            Err(error) => return cli::failure(error),
+        };
+        match command {
+            Some(command) => exec::exec(&config, options, command, shutdown).await.unwrap_or_else(cli::failure),
+            None => run::run(&config, options, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
+        }
+    })
+}
+
+/// Go's flag package, which the original program used, takes `-lease-name` as well as `--lease-name`.
+fn with_two_dashes(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if text.starts_with("-lease-name") => format!("-{text}").into(),
+        _ => argument,
+    }
+}

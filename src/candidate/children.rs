@@ -1,0 +1,160 @@
+//! The process tree of one command: started, signalled and confirmed gone as a whole.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper,
+    set_parent_process_death_signal,
+};
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exit {
+    /// Its exit code, or 128 + signal, as a shell reports it.
+    pub(super) code: u8,
+}
+
+/// What a look at the children brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reaped {
+    /// Some process still runs.
+    Running { command_ended: bool },
+    /// Nothing is left: the kernel says that there are no children, and orphans would be ours.
+    AllGone,
+}
+
+/// A command and all that it started.
+pub(super) struct Children {
+    command: Option<Pid>,
+    exit: Option<Exit>,
+}
+
+impl Children {
+    /// Makes this process the one that inherits orphans, so that "no children" means "no descendants".
+    pub(super) fn adopt_orphans() -> io::Result<Self> {
+        // PID 1 of a container inherits them anyway.
+        set_child_subreaper(Some(getpid()))?;
+        Ok(Self { command: None, exit: None })
+    }
+
+    /// Starts `command` with `environment` added to this process' own. Standard streams are handed on untouched.
+    pub(super) fn start(&mut self, command: &[OsString], environment: &[(&str, String)]) -> io::Result<()> {
+        let [program, arguments @ ..] = command else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command"));
+        };
+        let mut child = Command::new(program);
+        child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
+        let parent = getpid();
+        // SAFETY: between fork and exec only prctl and getppid are called; both are async-signal-safe.
+        unsafe {
+            child.pre_exec(move || {
+                // A killed candidate takes its command along where it is not PID 1 of a container.
+                set_parent_process_death_signal(Some(Signal::KILL))?;
+                match rustix::process::getppid() {
+                    Some(now) if now == parent => Ok(()),
+                    _ => Err(io::Error::other("the candidate died while it started the command")),
+                }
+            });
+        }
+        let child = child.spawn()?;
+        self.command = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        self.exit = None;
+        Ok(())
+    }
+
+    /// Collects what has ended. Call it after each SIGCHLD; cheap at any time.
+    pub(super) fn reap(&mut self) -> io::Result<Reaped> {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    if Some(pid) == self.command {
+                        self.command = None;
+                        self.exit = Some(exit_of(status));
+                    }
+                }
+                Ok(None) => return Ok(Reaped::Running { command_ended: self.exit.is_some() }),
+                Err(Errno::CHILD) => return Ok(Reaped::AllGone),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Forgets the command that has ended and says how.
+    pub(super) fn take_exit(&mut self) -> Option<Exit> {
+        self.exit.take()
+    }
+
+    /// Asks the command to end. Its own children are its own affair.
+    pub(super) fn terminate(&self) {
+        if let Some(command) = self.command {
+            // It may have ended a moment ago; reaping will tell.
+            let _ = kill_process(command, Signal::TERM);
+        }
+    }
+
+    /// Kills whatever is left. Repeat until [`reap`](Children::reap) says that all is gone: what forks may outrun one
+    /// round.
+    pub(super) fn kill_all(&self) -> io::Result<()> {
+        if getpid() == Pid::INIT {
+            // "Process group 1" is kill(2)'s -1: everything in this PID namespace but this process.
+            return match kill_process_group(Pid::INIT, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        for pid in descendants(getpid())? {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        Ok(())
+    }
+}
+
+fn exit_of(status: WaitStatus) -> Exit {
+    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+    Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX) }
+}
+
+/// All processes below `root`, from one pass over `/proc`.
+fn descendants(root: Pid) -> io::Result<Vec<Pid>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else {
+            continue;
+        };
+        // It may have ended since.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        if let Some(parent) = parent_in(&stat).and_then(Pid::from_raw) {
+            parents.push((pid, parent));
+        }
+    }
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, its)| *its == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// The fourth field of `/proc/PID/stat`; the second, in parentheses, may hold anything.
+fn parent_in(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parent_in;
+
+    #[test]
+    fn the_parent_is_found_behind_a_program_name_full_of_parentheses() {
+        assert_eq!(parent_in("42 (a) S (b)) S 7 42 42 0"), Some(7));
+        assert_eq!(parent_in("42 (short)"), None);
+    }
+}

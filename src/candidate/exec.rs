@@ -1,0 +1,219 @@
+//! Runs a command only while this process leads.
+//!
+//! # Guarantees
+//! - The command starts after the Lease was acquired.
+//! - When leadership is lost it gets SIGTERM, and SIGKILL at the end of the stop grace at the latest: before any other
+//!   candidate may lead. When another holder shows, it gets SIGKILL at once.
+//! - The Lease is released only after the kernel said that nothing of the command's process tree is left. If that never
+//!   comes (a process stuck in the kernel), the Lease is left to expire.
+//!
+//! # Caveats
+//! Work that the command handed to something outside of its process tree is not stopped. Where the candidate is not
+//! PID 1 of a container and is itself killed with SIGKILL, the command dies with it, but what the command started may not.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{error, info, warn};
+
+use super::children::{Children, Exit, Reaped};
+use crate::campaign::{self, ConnectError, Handle, Notice, Options, Term};
+use crate::election::{Loss, Moment};
+use crate::runtime::clock::Clock;
+use crate::runtime::shutdown::Shutdown;
+
+/// The time between two rounds of SIGKILL while something is left.
+const KILL_AGAIN: Duration = Duration::from_millis(50);
+
+/// Why the command could not be run under an election.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The configuration makes no client.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The kernel refused what is needed to know when the command is gone.
+    #[error("cannot watch over child processes: {0}")]
+    Children(#[from] io::Error),
+}
+
+/// Campaigns with `options` and runs `command` while leading. Returns when the command has ended by itself, or after
+/// SIGTERM or SIGINT when it was stopped; with the command's exit code, 128 + signal if a signal ended it, 127 if it
+/// could not be started, 0 if it never ran.
+///
+/// # Errors
+/// [`ExecError`], before the election has begun.
+pub async fn exec(
+    config: &kube::Config,
+    options: Options,
+    command: Vec<OsString>,
+    mut shutdown: Shutdown,
+) -> Result<ExitCode, ExecError> {
+    let mut child_signals = signal(SignalKind::child())?;
+    let children = Children::adopt_orphans()?;
+    let clock = options.clock.clone();
+    let environment = Environment::of(&options);
+    let (handle, mut notices) = campaign::start(config, options)?;
+    let mut supervisor = Supervisor {
+        command,
+        environment,
+        children,
+        handle,
+        kill_at: None,
+        running: false,
+        ends: false,
+        exit: Exit { code: 0 },
+    };
+    loop {
+        tokio::select! {
+            signal = shutdown.requested() => {
+                info!("{signal}: leaving the election");
+                supervisor.leave();
+            }
+            finished = next(&mut notices) => match finished {
+                Some(notice) => supervisor.obey(notice, &*clock),
+                None => return Ok(ExitCode::from(supervisor.exit.code)),
+            },
+            _ = child_signals.recv() => supervisor.reap(&*clock)?,
+            () = sleep_until(&*clock, supervisor.kill_at) => supervisor.kill(&*clock)?,
+        }
+    }
+}
+
+/// The next notice, `None` when the campaign is over.
+async fn next(notices: &mut UnboundedReceiver<Notice>) -> Option<Notice> {
+    notices.recv().await.filter(|notice| !matches!(notice, Notice::Finished))
+}
+
+async fn sleep_until(clock: &dyn Clock, at: Option<Moment>) {
+    match at {
+        Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the command is told of its election.
+struct Environment {
+    lease_name: String,
+    pod_name: String,
+    namespace: String,
+}
+
+impl Environment {
+    fn of(options: &Options) -> Self {
+        Self {
+            lease_name: options.lease.name.clone(),
+            pod_name: options.candidate.identity().to_owned(),
+            namespace: options.lease.namespace.clone(),
+        }
+    }
+
+    fn during(&self, term: &Term) -> [(&'static str, String); 5] {
+        [
+            ("K8SENSUS_LEADER", "true".to_owned()),
+            ("K8SENSUS_FENCING_TOKEN", term.token().to_owned()),
+            ("K8SENSUS_LEASE_NAME", self.lease_name.clone()),
+            ("POD_NAME", self.pod_name.clone()),
+            ("POD_NAMESPACE", self.namespace.clone()),
+        ]
+    }
+}
+
+/// The command's life under the election's orders.
+struct Supervisor {
+    command: Vec<OsString>,
+    environment: Environment,
+    children: Children,
+    handle: Handle,
+    kill_at: Option<Moment>,
+    running: bool,
+    /// The program ends with this command's end.
+    ends: bool,
+    exit: Exit,
+}
+
+impl Supervisor {
+    fn leave(&mut self) {
+        self.ends = true;
+        self.handle.shutdown();
+    }
+
+    fn obey(&mut self, notice: Notice, clock: &dyn Clock) {
+        match notice {
+            Notice::Lead(term) => self.start(&term),
+            Notice::Stop { loss, kill_at } => self.stop(loss, kill_at, clock),
+            Notice::Holder(holder) if holder.is_empty() => info!("no leader"),
+            Notice::Holder(holder) => info!("leader is {holder}"),
+            Notice::Finished => {}
+        }
+    }
+
+    fn start(&mut self, term: &Term) {
+        let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+        // What was read from the clock before the fork is not worth starting for.
+        if !term.is_valid() {
+            return self.handle.work_ended();
+        }
+        match self.children.start(&self.command, &self.environment.during(term)) {
+            Ok(()) => {
+                info!("leading with fencing token {}: started {name}", term.token());
+                self.running = true;
+            }
+            Err(error) => {
+                error!("cannot start {name}: {error}; releasing the lease (check command and the image's file system)");
+                self.exit = Exit { code: 127 };
+                self.handle.work_ended();
+                self.leave();
+            }
+        }
+    }
+
+    fn stop(&mut self, loss: Loss, kill_at: Option<Moment>, clock: &dyn Clock) {
+        if !self.running {
+            return self.handle.work_ended();
+        }
+        let now = Moment::since_boot(clock.since_boot());
+        match loss {
+            Loss::Requested => info!("giving leadership up: sending SIGTERM to the command"),
+            Loss::DeadlinePassed => warn!("no renewal within the renew deadline: stopping the command"),
+            Loss::Deposed => warn!("the lease is no longer held by this process: killing the command"),
+        }
+        if kill_at.is_none_or(|at| at > now) {
+            self.children.terminate();
+        }
+        self.kill_at = [self.kill_at, kill_at].into_iter().flatten().min();
+    }
+
+    fn kill(&mut self, clock: &dyn Clock) -> io::Result<()> {
+        self.children.kill_all()?;
+        self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
+        self.reap(clock)
+    }
+
+    fn reap(&mut self, clock: &dyn Clock) -> io::Result<()> {
+        let reaped = self.children.reap()?;
+        if !self.running {
+            return Ok(());
+        }
+        match reaped {
+            Reaped::Running { command_ended: false } => {}
+            // The command itself is gone; what it left behind would work on without a leader.
+            Reaped::Running { command_ended: true } => {
+                self.children.kill_all()?;
+                self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
+            }
+            Reaped::AllGone => {
+                self.running = false;
+                self.kill_at = None;
+                if let Some(exit) = self.children.take_exit() {
+                    self.exit = exit;
+                }
+                self.handle.work_ended();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::campaign::{LeaseName, Metrics, Options, TimingFlags, incarnation};
+use crate::election::{Candidate, InvalidTiming};
+use crate::runtime::clock::SystemClock;
+
+/// What every form of the candidate is told about its election.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct CandidateFlags {
+    /// Name of the Lease to campaign for
+    #[arg(long, env = "K8SENSUS_LEASE_NAME", default_value = "", hide_default_value = true)]
+    lease_name: String,
+    /// Namespace of the Lease
+    #[arg(long, env = "K8SENSUS_LEASE_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// Whether to create the Lease where there is none
+    #[arg(long, env = "K8SENSUS_CREATE_LEASE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    create_lease: bool,
+    /// Identity in the election; by default the downward API's metadata.name
+    #[arg(long = "identity", env = "POD_NAME", default_value = "", hide_default_value = true)]
+    identity: String,
+    /// The pod's uid, part of what tells this process from others of its name
+    #[arg(long, env = "POD_UID", default_value = "-", hide = true)]
+    pod_uid: String,
+    /// The container's name, likewise
+    #[arg(long, env = "K8SENSUS_CONTAINER", default_value = "-", hide = true)]
+    container: String,
+    /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    timing: TimingFlags,
+}
+
+/// What is wrong with the flags. One line each, with what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlagError {
+    /// `--lease-name` is missing or empty.
+    #[error("Lease Name not found. Provide a valid lease name through --lease-name.")]
+    LeaseName,
+    /// `--lease-namespace` is empty.
+    #[error("Lease Namespace not found. Provide a valid lease namespace through --lease-namespace.")]
+    LeaseNamespace,
+    /// `POD_NAME` is missing or empty.
+    #[error("Pod Name not found. Set the environment variable POD_NAME from the downward API's metadata.name.")]
+    Identity,
+    /// The durations break a rule.
+    #[error("{0}")]
+    Timing(#[from] InvalidTiming),
+}
+
+impl CandidateFlags {
+    /// The kubeconfig that was named.
+    pub fn kubeconfig(&self) -> Option<&std::path::Path> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// The checked options of the campaign.
+    ///
+    /// # Errors
+    /// [`FlagError`], before anything was asked of the API server.
+    pub fn options(&self) -> Result<Options, FlagError> {
+        if self.lease_name.is_empty() {
+            return Err(FlagError::LeaseName);
+        }
+        if self.lease_namespace.is_empty() {
+            return Err(FlagError::LeaseNamespace);
+        }
+        let incarnation = incarnation(&self.pod_uid, &self.container);
+        let candidate = Candidate::new(&self.identity, incarnation).map_err(|_| FlagError::Identity)?;
+        Ok(Options {
+            lease: LeaseName { namespace: self.lease_namespace.clone(), name: self.lease_name.clone() },
+            candidate,
+            timing: self.timing.timing()?,
+            may_create: self.create_lease,
+            clock: Arc::new(SystemClock),
+            metrics: Metrics::default(),
+        })
+    }
+}
