@@ -1,0 +1,26 @@
+//! The wire types of [`ElectionGroup`] (`k8sensus.dev/v1alpha1`) and the generator of its CRD. Pure: no IO, no clock.
+//!
+//! - [`spec`]: what a user writes, with bounds, defaults and the descriptions that `kubectl explain` prints.
+//! - [`status`]: what the operator reports.
+//! - [`names`]: labels, annotations, condition types and reasons: every word that others may match on.
+//! - [`rules`]: the CEL rules, as data. What holds between fields stands there; bounds of one field stand at the field.
+//! - [`schema`]: makes the derived schema one that an API server takes and that stays small.
+//! - [`mod@crd`]: the finished CustomResourceDefinition, as an object and as the committed file.
+//!
+//! Parse manifests with `serde_json` (YAML by way of a `serde_json::Value`): the pod template is kept as raw JSON,
+//! which no other format can produce.
+
+pub mod crd;
+pub mod names;
+pub mod rules;
+pub mod schema;
+pub mod spec;
+pub mod status;
+
+pub use crd::{crd, crd_yaml};
+pub use names::{ConditionType, GROUP, KIND, Reason, VERSION};
+pub use spec::{
+    CandidateSpec, DisruptionBudgetSpec, ElectionGroup, ElectionGroupSpec, ElectionSpec, LeaderServicePort,
+    LeaderServiceSpec, Mode, ServiceAccountSpec, ServiceType,
+};
+pub use status::{ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderStatus};

@@ -1,0 +1,171 @@
+//! Names that stand on the wire outside the resource's own fields. Changing one breaks whoever matches on it.
+
+use std::fmt;
+
+/// The API group; also the prefix of every label and annotation of ours.
+pub const GROUP: &str = "k8sensus.dev";
+/// The API version.
+pub const VERSION: &str = "v1alpha1";
+/// The kind.
+pub const KIND: &str = "ElectionGroup";
+
+/// What reserved labels and annotations begin with: users may not set these in a template.
+pub const RESERVED_PREFIX: &str = "k8sensus.dev/";
+/// Most characters a group's name may have: its ReplicaSets' names, a dash and ten characters longer, must fit into
+/// the 63 of a label.
+pub const MAX_NAME_LENGTH: usize = 52;
+/// The field manager of every server-side apply of the operator.
+pub const FIELD_MANAGER: &str = "k8sensus-operator";
+/// The container that the `image` shortcut makes.
+pub const SHORTCUT_CONTAINER: &str = "app";
+/// The readiness gate of Exec and Sidecar pods: true once the pod's revision has led well.
+pub const PROVEN_GATE: &str = "k8sensus.dev/proven";
+/// The `holderIdentity` of a Lease that was made again; no candidate's name, so everybody waits its full duration.
+pub const RECREATED_HOLDER: &str = "k8sensus.dev/recreated";
+
+/// Label keys and values.
+pub mod label {
+    /// On every child and pod: the group's name.
+    pub const GROUP: &str = "k8sensus.dev/group";
+    /// On pods: [`ROLE_LEADER`] or [`ROLE_STANDBY`]. For people and policies; traffic follows the EndpointSlice.
+    pub const ROLE: &str = "k8sensus.dev/role";
+    /// The role of the pod that holds the Lease.
+    pub const ROLE_LEADER: &str = "leader";
+    /// The role of every other pod of the group.
+    pub const ROLE_STANDBY: &str = "standby";
+    /// The label recommended by Kubernetes that says which tool manages an object.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// The value of [`MANAGED_BY`] on every child.
+    pub const MANAGED_BY_VALUE: &str = "k8sensus";
+}
+
+/// Annotation keys.
+pub mod annotation {
+    /// On the group (and carried to the Lease): when a step-down was asked for; any new value asks again.
+    pub const STEP_DOWN_REQUESTED_AT: &str = "k8sensus.dev/step-down-requested-at";
+    /// On children: the hash of what was last applied, so that an unchanged child is not applied again.
+    pub const APPLIED_HASH: &str = "k8sensus.dev/applied-hash";
+}
+
+/// The types of `status.conditions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// There is a leader, and as many pods are ready as were asked for.
+    Ready,
+    /// Somebody holds the Lease and its time has not run out.
+    LeaderElected,
+    /// A standby on another node could take over now.
+    FailoverReady,
+    /// Work is under way; absent otherwise (abnormal-true, as kstatus has it).
+    Reconciling,
+    /// No progress without a change from outside; absent otherwise (abnormal-true, as kstatus has it).
+    Stalled,
+}
+
+impl ConditionType {
+    /// All of them, in the order of status.
+    pub const ALL: [Self; 5] =
+        [Self::Ready, Self::LeaderElected, Self::FailoverReady, Self::Reconciling, Self::Stalled];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::LeaderElected => "LeaderElected",
+            Self::FailoverReady => "FailoverReady",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+        }
+    }
+
+    /// The reasons this condition may carry.
+    pub const fn reasons(self) -> &'static [Reason] {
+        use Reason::*;
+        match self {
+            Self::Ready => &[LeaderElected, NoLeader, InsufficientReplicas, Suspended, Invalid, Conflict],
+            Self::LeaderElected => &[LeaseHeld, LeaseExpired, LeaseReleased, NoCandidates, Suspended],
+            Self::FailoverReady => &[StandbyReady, SingleReplica, NoReadyStandby, StandbysOnSameNode],
+            Self::Reconciling => &[RollingOut, Scaling],
+            Self::Stalled => &[Invalid, Conflict, ProgressDeadlineExceeded, Forbidden],
+        }
+    }
+}
+
+/// The reasons of conditions; which condition may carry which: [`ConditionType::reasons`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Ready: a leader is there and enough pods are ready.
+    LeaderElected,
+    /// Not Ready: nobody leads.
+    NoLeader,
+    /// Not Ready: somebody leads, but fewer pods are ready than asked for.
+    InsufficientReplicas,
+    /// The group is suspended: nobody is meant to lead.
+    Suspended,
+    /// The spec breaks a rule (only possible when the CRD was bypassed).
+    Invalid,
+    /// An object of a name that we need exists and is not ours.
+    Conflict,
+    /// The Lease is held and valid.
+    LeaseHeld,
+    /// The Lease's last holder let its time run out.
+    LeaseExpired,
+    /// The Lease's last holder gave it back and nobody has taken it yet.
+    LeaseReleased,
+    /// There is no pod that could lead.
+    NoCandidates,
+    /// A ready standby is there, on another node than the leader.
+    StandbyReady,
+    /// One replica was asked for: there is nobody to fail over to.
+    SingleReplica,
+    /// Standbys were asked for, and none is ready.
+    NoReadyStandby,
+    /// Every ready standby is on the leader's node and would fail with it.
+    StandbysOnSameNode,
+    /// A new revision is being brought in.
+    RollingOut,
+    /// Pods are being added or removed.
+    Scaling,
+    /// The rollout made no progress within its deadline.
+    ProgressDeadlineExceeded,
+    /// The API server refuses the operator a verb that it needs.
+    Forbidden,
+}
+
+impl Reason {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LeaderElected => "LeaderElected",
+            Self::NoLeader => "NoLeader",
+            Self::InsufficientReplicas => "InsufficientReplicas",
+            Self::Suspended => "Suspended",
+            Self::Invalid => "Invalid",
+            Self::Conflict => "Conflict",
+            Self::LeaseHeld => "LeaseHeld",
+            Self::LeaseExpired => "LeaseExpired",
+            Self::LeaseReleased => "LeaseReleased",
+            Self::NoCandidates => "NoCandidates",
+            Self::StandbyReady => "StandbyReady",
+            Self::SingleReplica => "SingleReplica",
+            Self::NoReadyStandby => "NoReadyStandby",
+            Self::StandbysOnSameNode => "StandbysOnSameNode",
+            Self::RollingOut => "RollingOut",
+            Self::Scaling => "Scaling",
+            Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
+            Self::Forbidden => "Forbidden",
+        }
+    }
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,171 @@
+//! From the schema that is derived to the one that is published: small enough for a plain `kubectl apply`, with
+//! the list keys and quantity patterns that k8s-openapi leaves out, and with [`super::rules`].
+
+use serde_json::{Map, Value, json};
+
+use super::rules::RULES;
+
+/// Lists whose items have a key, so that server-side apply merges them by item; else it replaces them whole.
+const LIST_KEYS: &[(&str, &[&str])] = &[
+    ("containers", &["name"]),
+    ("initContainers", &["name"]),
+    ("env", &["name"]),
+    ("volumes", &["name"]),
+    ("volumeMounts", &["mountPath"]),
+    ("volumeDevices", &["devicePath"]),
+    ("hostAliases", &["ip"]),
+    ("resourceClaims", &["name"]),
+    ("claims", &["name"]),
+    ("schedulingGates", &["name"]),
+    ("topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
+    ("ports", &["containerPort", "protocol"]),
+    ("ports", &["port"]),
+    ("conditions", &["type"]),
+];
+
+/// What controller-gen puts at a quantity: without it, a typo would reach the Deployment before anybody objects.
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+
+/// Finishes the schema of the whole resource in place.
+///
+/// # Panics
+/// If a place that is named here is no longer in the schema: a mistake in this crate, which every test finds.
+pub fn finish(root: &mut Value) {
+    walk(root, &mut |node| {
+        // An explicit null then means "not set" and is dropped, or defaulted, before any rule looks.
+        node.remove("nullable");
+        if let Some(Value::String(text)) = node.get_mut("description") {
+            *text = unwrap(text);
+        }
+        fix_quantity(node);
+        key_lists(node);
+    });
+    finish_template(at(root, "spec.template"));
+    finish_spec(root);
+    finish_status(at(root, "status"));
+    for rule in RULES {
+        push(at(root, rule.at), "x-kubernetes-validations", rule.to_json());
+    }
+}
+
+/// The schema at a dotted path of property names; `items` steps into a list.
+///
+/// # Panics
+/// If there is none.
+pub fn at<'a>(root: &'a mut Value, path: &str) -> &'a mut Value {
+    path.split('.').filter(|step| !step.is_empty()).fold(root, |node, step| {
+        let inner = if step == "items" { node.get_mut("items") } else { node["properties"].get_mut(step) };
+        inner.unwrap_or_else(|| panic!("the schema has no {path}: no {step}"))
+    })
+}
+
+/// Visits every schema object, the outer before the inner.
+fn walk(node: &mut Value, visit: &mut impl FnMut(&mut Map<String, Value>)) {
+    let Value::Object(object) = node else { return };
+    visit(object);
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(|property| walk(property, visit));
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(node) = object.get_mut(inner) {
+            walk(node, visit);
+        }
+    }
+}
+
+/// Joins the lines of a wrapped paragraph; empty lines stay.
+fn unwrap(text: &str) -> String {
+    let paragraph = |p: &str| p.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    text.split("\n\n").map(paragraph).collect::<Vec<_>>().join("\n\n")
+}
+
+/// k8s-openapi describes quantities and ports alike; only the former take a pattern.
+fn fix_quantity(node: &mut Map<String, Value>) {
+    let is_quantity = |n: &Value| {
+        n["x-kubernetes-int-or-string"] == true
+            && n["description"].as_str().is_some_and(|text| text.starts_with("Quantity is a fixed-point"))
+    };
+    let set = |n: &mut Value| n["pattern"] = QUANTITY.into();
+    if let Some(values) = node.get_mut("additionalProperties").filter(|n| is_quantity(n)) {
+        set(values);
+    }
+    let Some(Value::Object(properties)) = node.get_mut("properties") else { return };
+    for (name, property) in properties {
+        // A property's own description hides the type's.
+        let by_name =
+            matches!(name.as_str(), "sizeLimit" | "divisor") && property["x-kubernetes-int-or-string"] == true;
+        if by_name || is_quantity(property) {
+            set(property);
+        }
+    }
+}
+
+fn key_lists(node: &mut Map<String, Value>) {
+    let Some(Value::Object(properties)) = node.get_mut("properties") else { return };
+    for (name, keys) in LIST_KEYS {
+        let Some(list) = properties.get_mut(*name).filter(|list| list["type"] == "array") else { continue };
+        if !keys.iter().all(|key| list["items"]["properties"].get(key).is_some()) {
+            continue;
+        }
+        list["x-kubernetes-list-type"] = "map".into();
+        list["x-kubernetes-list-map-keys"] = json!(keys);
+        for key in *keys {
+            if *key == "protocol" {
+                // A key needs a value in every item.
+                list["items"]["properties"]["protocol"]["default"] = "TCP".into();
+            } else if !list["items"]["required"].as_array().is_some_and(|required| required.contains(&json!(key))) {
+                push(&mut list["items"], "required", json!(key));
+            }
+        }
+    }
+}
+
+fn finish_template(template: &mut Value) {
+    let own = template["description"].clone();
+    walk(template, &mut |node| {
+        // Five sixths of the size; `kubectl explain deployment.spec.template` has them.
+        node.remove("description");
+    });
+    template["description"] = own;
+    template["required"] = json!(["spec"]);
+    if let Value::Object(pod) = &mut at(template, "spec")["properties"] {
+        // Never allowed in a template, and as large as containers.
+        pod.remove("ephemeralContainers");
+    }
+    if let Value::Object(metadata) = &mut at(template, "metadata")["properties"] {
+        // What only an API server writes; creationTimestamp is what generators leave behind as null.
+        let kept = ["annotations", "creationTimestamp", "finalizers", "generateName", "labels", "name", "namespace"];
+        metadata.retain(|name, _| kept.contains(&name.as_str()));
+    }
+    // CEL counts with the worst case: whatever rules walk through needs a maximum.
+    let containers = at(template, "spec.containers");
+    containers["minItems"] = 1.into();
+    containers["maxItems"] = 32.into();
+    at(template, "spec.initContainers")["maxItems"] = 32.into();
+    at(template, "spec.containers.items.name")["maxLength"] = 63.into();
+    for map in ["labels", "annotations"] {
+        at(template, &format!("metadata.{map}"))["maxProperties"] = 256.into();
+    }
+}
+
+fn finish_spec(root: &mut Value) {
+    at(root, "spec.strategy.type")["enum"] = json!(["RollingUpdate", "Recreate"]);
+}
+
+/// Nothing in status is required or has a default, since readers must take any version's.
+fn finish_status(status: &mut Value) {
+    walk(status, &mut |node| {
+        let keyed = node.get("properties").is_some_and(|p| p.get("lastTransitionTime").is_some());
+        node.remove("default");
+        if !keyed {
+            node.remove("required");
+        }
+    });
+}
+
+fn push(node: &mut Value, list: &str, item: Value) {
+    match node.get_mut(list) {
+        Some(Value::Array(items)) => items.push(item),
+        _ => node[list] = json!([item]),
+    }
+}

@@ -1,0 +1,124 @@
+//! What the operator reports. Every field may be absent: a status from another version must parse.
+//!
+//! Doc comments on fields are the descriptions that `kubectl explain` prints.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The most entries that `status.history` keeps.
+pub const HISTORY_LIMIT: usize = 10;
+
+/// What the operator last saw of the group: who leads, how many pods there are, and whether a failover would succeed now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ElectionGroupStatus {
+    /// The metadata.generation that this status speaks of. While it is smaller than metadata.generation, the last change of the spec has not been looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Number of pods of the group that exist, ready or not.
+    pub replicas: i32,
+
+    /// Number of pods that are Ready. Standbys count: a standby is Ready when it could take over.
+    pub ready_replicas: i32,
+
+    /// Number of pods that run the newest revision of the pod template.
+    pub updated_replicas: i32,
+
+    /// Label selector of the group's pods in string form, as the scale subresource hands it to a HorizontalPodAutoscaler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
+    /// Name of the Lease (coordination.k8s.io/v1, same namespace) through which the pods elect their leader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_name: Option<String>,
+
+    /// The Lease's holderIdentity: the name of the pod that leads. Absent or empty while nobody leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder_identity: Option<String>,
+
+    /// The Lease's acquireTime: since when this holder leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acquire_time: Option<MicroTime>,
+
+    /// The Lease's leaseTransitions: how often leadership has changed hands. Never falls, not even when the Lease is deleted and made again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_transitions: Option<i32>,
+
+    /// The pod that leads. Absent while nobody leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<LeaderStatus>,
+
+    /// The last 10 changes of leadership, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub history: Vec<HistoryEntry>,
+
+    /// Ready, LeaderElected and FailoverReady, always; Reconciling and Stalled only while they are True. Example: kubectl wait --for=condition=Ready electiongroup/billing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+
+    /// What the operator adds to the pods. Recorded here so that an upgrade of the operator restarts no pod: it changes only with your next change of the pod template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub injection: Option<InjectionStatus>,
+
+    /// The value of the annotation k8sensus.dev/step-down-requested-at that was last carried out. A step-down is pending while the annotation has another value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_step_down_at: Option<String>,
+}
+
+/// The pod that leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaderStatus {
+    /// Name of the pod.
+    pub pod_name: String,
+
+    /// Name of the node it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+
+    /// IP address of the pod: where the leader Service sends its traffic.
+    #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
+
+    /// Revision of the pod template that it runs: the pod-template-hash of its ReplicaSet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// One change of leadership.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HistoryEntry {
+    /// When the holder acquired the Lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<MicroTime>,
+
+    /// Who acquired it: the name of a pod.
+    pub holder_identity: String,
+
+    /// In one word, why leadership had become free. Example: LeaseExpired, LeaseReleased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+
+    /// How long nobody had led before, in seconds, with millisecond resolution. Absent where it cannot be known. Example: 0.012.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaderless_seconds: Option<f64>,
+}
+
+/// What the operator adds to the pods of this group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InjectionStatus {
+    /// Image of the candidate program that the pods use.
+    pub image: String,
+
+    /// Revision of the rules by which the operator adds to the pod template. The operator knows every older revision.
+    pub revision: i32,
+
+    /// Hash of the pod template for which the two were recorded; another hash is a template change, upon which they may move on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_hash: Option<String>,
+}

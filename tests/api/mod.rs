@@ -1,0 +1,7 @@
+//! The custom resource: what goes over the wire, and what an API server makes of it.
+
+mod crd;
+mod names;
+mod rule_table;
+pub mod rules;
+mod wire;
