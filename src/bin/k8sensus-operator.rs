@@ -1,0 +1,128 @@
+//! The operator: parses its arguments and hands over to `k8sensus::operator`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use k8sensus::campaign::{self, LeaseName, TimingFlags};
+use k8sensus::election::Candidate;
+use k8sensus::operator;
+use k8sensus::runtime::clock::SystemClock;
+use k8sensus::runtime::shutdown::Shutdown;
+use k8sensus::runtime::telemetry::{self, LogFormat};
+use k8sensus::runtime::{cli, kubeconfig};
+
+/// Manages ElectionGroups: one active, the rest ready.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reconcile ElectionGroups
+    Run(Box<Run>),
+    /// Print the CustomResourceDefinition
+    Crd,
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// Image that mode Exec takes the candidate program from
+    #[arg(long, env = "K8SENSUS_CANDIDATE_IMAGE", default_value = "", hide_default_value = true)]
+    candidate_image: String,
+    /// Name of the Lease by which the operator's replicas elect one
+    #[arg(long, env = "K8SENSUS_LEASE_NAME", default_value = "k8sensus-operator")]
+    lease_name: String,
+    /// Namespace of that Lease
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// Identity in that election; by default the downward API's metadata.name
+    #[arg(long, env = "POD_NAME", default_value = "", hide_default_value = true)]
+    identity: String,
+    /// Address of /healthz, /readyz and /metrics
+    #[arg(long, env = "K8SENSUS_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// How many groups are reconciled at a time
+    #[arg(long, env = "K8SENSUS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
+    concurrency: u16,
+    /// How log lines look
+    #[arg(long, env = "K8SENSUS_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    timing: TimingFlags,
+}
+
+fn main() -> ExitCode {
+    match cli::parse::<Arguments>(std::env::args_os()) {
+        Ok(Arguments { command: Command::Run(run) }) => start(*run),
+        Ok(Arguments { command: Command::Crd }) => {
+            print!("{}", k8sensus::api::crd_yaml());
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+fn start(run: Run) -> ExitCode {
+    let (options, kubeconfig) = match options(&run) {
+        Ok(options) => (options, run.kubeconfig),
+        Err(what) => return cli::misuse(what),
+    };
+    telemetry::init(run.log_format);
+    cli::use_ring();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::failure(format_args!("cannot start the async runtime: {error}")),
+    };
+    let code = runtime.block_on(async {
+        let shutdown = match Shutdown::listen() {
+            Ok(shutdown) => shutdown,
+            Err(error) => return cli::failure(format_args!("cannot listen for signals: {error}")),
+        };
+        let config = match kubeconfig::load(kubeconfig.as_deref()).await {
+            Ok(config) => config,
+            Err(error) => return cli::failure(error),
+        };
+        match operator::run(config, options, shutdown).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => cli::failure(error),
+        }
+    });
+    // Watches may hang in a read; nothing that they could bring is wanted any more.
+    runtime.shutdown_background();
+    code
+}
+
+fn options(run: &Run) -> Result<operator::Options, String> {
+    if run.candidate_image.is_empty() {
+        return Err("candidate image not found: set --candidate-image or K8SENSUS_CANDIDATE_IMAGE".to_owned());
+    }
+    if run.lease_name.is_empty() || run.lease_namespace.is_empty() {
+        return Err("--lease-name and --lease-namespace must not be empty".to_owned());
+    }
+    let timing = run.timing.timing().map_err(|error| error.to_string())?;
+    let candidate = Candidate::new(&run.identity, campaign::incarnation("-", "operator")).map_err(|_| {
+        "pod name not found: set the environment variable POD_NAME from the downward API's metadata.name".to_owned()
+    })?;
+    Ok(operator::Options {
+        campaign: campaign::Options {
+            lease: LeaseName { namespace: run.lease_namespace.clone(), name: run.lease_name.clone() },
+            candidate,
+            timing,
+            may_create: true,
+            clock: Arc::new(SystemClock),
+            metrics: campaign::Metrics::default(),
+        },
+        candidate_image: run.candidate_image.clone(),
+        listen: run.listen,
+        concurrency: run.concurrency,
+    })
+}

@@ -1,0 +1,154 @@
+//! A group's children, as the partial objects that are created and applied: only the fields that are ours.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::inject;
+use super::valid::{Group, GroupMode, ServiceAccount};
+use crate::api::names::{RECREATED_HOLDER, annotation, label};
+use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
+
+/// Every child of a group. `apply` takes it apart without `..`, so that none can be forgotten.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// The pods' account; `None` where the group uses an existing one.
+    pub service_account: Option<Value>,
+    /// Read and update one Lease by name, nothing else.
+    pub role: Value,
+    /// Binds the account to the role.
+    pub role_binding: Value,
+    /// What a Lease must carry, without its `spec`: that is the candidates'.
+    pub lease: Value,
+    /// The pods.
+    pub deployment: Value,
+    /// What was injected into the pods, to be kept in the status.
+    pub injection: Option<InjectionStatus>,
+}
+
+impl Desired {
+    /// The children of `group`. `recorded` is the injection that the status has; it is kept until the user changes the
+    /// template, so that an upgrade of the operator rolls no group.
+    pub fn of(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> Self {
+        let injection = (group.mode == GroupMode::Exec).then(|| injection(group, recorded, candidate_image));
+        let image = injection.as_ref().map_or(candidate_image, |injection| &injection.image);
+        Self {
+            service_account: match &group.service_account {
+                ServiceAccount::Own(annotations) => Some(with_hash({
+                    let mut account = child(group, "v1", "ServiceAccount", &group.name);
+                    for (key, value) in annotations {
+                        account["metadata"]["annotations"][key] = json!(value);
+                    }
+                    account
+                })),
+                ServiceAccount::Existing(_) => None,
+            },
+            role: with_hash(role(group)),
+            role_binding: with_hash(role_binding(group)),
+            lease: child(group, "coordination.k8s.io/v1", "Lease", &group.lease_name),
+            deployment: with_hash(deployment(group, image)),
+            injection,
+        }
+    }
+}
+
+fn injection(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> InjectionStatus {
+    let template_hash = Some(hash(&group.template));
+    match recorded {
+        Some(recorded) if recorded.template_hash == template_hash => recorded.clone(),
+        _ => InjectionStatus { image: candidate_image.to_owned(), revision: inject::REVISION, template_hash },
+    }
+}
+
+fn child(group: &Group, api_version: &str, kind: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": group.namespace,
+            "labels": { label::MANAGED_BY: label::MANAGED_BY_VALUE, label::GROUP: group.name },
+            "ownerReferences": [{
+                "apiVersion": format!("{GROUP}/{VERSION}"),
+                "kind": KIND,
+                "name": group.name,
+                "uid": group.uid,
+                "controller": true,
+            }],
+        },
+    })
+}
+
+fn role(group: &Group) -> Value {
+    let mut role = child(group, "rbac.authorization.k8s.io/v1", "Role", &group.name);
+    role["rules"] = json!([{
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": [group.lease_name],
+        "verbs": ["get", "list", "watch", "update"],
+    }]);
+    role
+}
+
+fn role_binding(group: &Group) -> Value {
+    let mut binding = child(group, "rbac.authorization.k8s.io/v1", "RoleBinding", &group.name);
+    binding["roleRef"] = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": group.name });
+    binding["subjects"] = json!([{
+        "kind": "ServiceAccount",
+        "name": group.service_account.name(&group.name),
+        "namespace": group.namespace,
+    }]);
+    binding
+}
+
+fn deployment(group: &Group, candidate_image: &str) -> Value {
+    let mut deployment = child(group, "apps/v1", "Deployment", &group.name);
+    deployment["spec"] = json!({
+        "replicas": group.replicas,
+        "selector": { "matchLabels": { label::GROUP: group.name } },
+        "template": inject::pod_template(group, candidate_image),
+    });
+    if let Some(strategy) = &group.strategy {
+        deployment["spec"]["strategy"] = strategy.clone();
+    }
+    deployment
+}
+
+/// How a missing Lease is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewLease {
+    /// The group never had one, and no pod of it runs: the first candidate takes it at once.
+    First,
+    /// A leader of the lost Lease may still be at work: nobody acquires before it must have stopped.
+    Recreated {
+        /// `leaseTransitions` as the status knows them.
+        transitions: i32,
+    },
+}
+
+/// The Lease to create, `now` being the wall clock as RFC 3339 with microseconds.
+pub fn new_lease(group: &Group, lease: &Value, new: NewLease, now: &str) -> Value {
+    let mut lease = lease.clone();
+    let (holder, seconds, transitions) = match new {
+        NewLease::First => ("", 1, 0),
+        NewLease::Recreated { transitions } => (RECREATED_HOLDER, group.timing.lease_duration().as_secs(), transitions),
+    };
+    lease["spec"] = json!({
+        "holderIdentity": holder,
+        "leaseDurationSeconds": seconds,
+        "acquireTime": now,
+        "renewTime": now,
+        "leaseTransitions": transitions,
+    });
+    lease
+}
+
+fn with_hash(mut object: Value) -> Value {
+    let hash = hash(&object);
+    object["metadata"]["annotations"][annotation::APPLIED_HASH] = json!(hash);
+    object
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of `value`'s JSON, whose keys serde_json sorts.
+fn hash(value: &Value) -> String {
+    Sha256::digest(value.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

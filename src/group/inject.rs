@@ -1,0 +1,121 @@
+//! What the pods get on top of the user's template.
+
+use serde_json::{Map, Value, json};
+
+use super::valid::{Group, GroupMode};
+use crate::api::names::label;
+
+/// The revision of these rules. Raise it with any change that would roll pods; keep what older revisions did.
+pub const REVISION: i32 = 1;
+
+/// Volume, init container and mount of the candidate program in mode Exec.
+const VOLUME: &str = "k8sensus";
+const INSTALLER: &str = "k8sensus-install";
+const MOUNT: &str = "/.k8sensus";
+const PROGRAM: &str = "/.k8sensus/k8sensus";
+
+/// The pod template as it goes into the Deployment. `candidate_image` is where mode Exec takes the candidate from.
+pub fn pod_template(group: &Group, candidate_image: &str) -> Value {
+    let mut template = group.template.clone();
+    object(&mut template, "metadata");
+    object(&mut template["metadata"], "labels")[label::GROUP] = json!(group.name);
+    let spec = object(&mut template, "spec");
+    spec["serviceAccountName"] = json!(group.service_account.name(&group.name));
+    if spec["topologySpreadConstraints"].is_null() {
+        // Soft: on a single node all pods still run.
+        spec["topologySpreadConstraints"] = json!([{
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": { label::GROUP: group.name } },
+        }]);
+    }
+    if group.mode == GroupMode::Exec {
+        list(spec, "initContainers").insert(0, installer(group, candidate_image));
+        list(spec, "volumes").push(json!({ "name": VOLUME, "emptyDir": { "sizeLimit": "64Mi" } }));
+    }
+    for container in list(spec, "containers").iter_mut() {
+        if container["name"] == group.container.as_str() {
+            set_environment(container, group);
+            if group.mode == GroupMode::Exec {
+                wrap_command(container);
+            }
+        }
+    }
+    template
+}
+
+/// Copies the candidate into the pod. Meets the Pod Security Standard `restricted`, whatever the pod's own context says.
+fn installer(group: &Group, image: &str) -> Value {
+    let resources = group
+        .resources
+        .clone()
+        .unwrap_or_else(|| json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } }));
+    json!({
+        "name": INSTALLER,
+        "image": image,
+        "command": ["/k8sensus", "install", PROGRAM],
+        "resources": resources,
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+            "readOnlyRootFilesystem": true,
+            "runAsNonRoot": true,
+            "runAsUser": 65532,
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "volumeMounts": [{ "name": VOLUME, "mountPath": MOUNT }],
+    })
+}
+
+/// The candidate becomes the container's process; the user's command and arguments follow behind `--`.
+fn wrap_command(container: &mut Value) {
+    let mut command = container["command"].as_array().cloned().unwrap_or_default();
+    command.extend(container["args"].as_array().cloned().unwrap_or_default());
+    container["command"] = json!([PROGRAM, "exec", "--"]);
+    container["args"] = Value::Array(command);
+    list(container, "volumeMounts").push(json!({ "name": VOLUME, "mountPath": MOUNT, "readOnly": true }));
+}
+
+/// Ours come first, so that the user's own variables may refer to them, and replace the user's of the same name.
+fn set_environment(container: &mut Value, group: &Group) {
+    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let value = |name: &str, value: String| json!({ "name": name, "value": value });
+    let seconds = |name: &str, duration: std::time::Duration| value(name, duration.as_secs_f64().to_string());
+    let timing = &group.timing;
+    let mut environment = vec![
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_UID", "metadata.uid"),
+        value("K8SENSUS_CONTAINER", group.container.clone()),
+        value("K8SENSUS_LEASE_NAME", group.lease_name.clone()),
+        field("K8SENSUS_LEASE_NAMESPACE", "metadata.namespace"),
+        // The operator makes the Lease; the pods may not.
+        value("K8SENSUS_CREATE_LEASE", "false".to_owned()),
+        seconds("K8SENSUS_LEASE_DURATION_SECONDS", timing.lease_duration()),
+        seconds("K8SENSUS_RENEW_DEADLINE_SECONDS", timing.renew_deadline()),
+        seconds("K8SENSUS_RETRY_PERIOD_SECONDS", timing.retry_period()),
+        seconds("K8SENSUS_RENEW_INTERVAL_SECONDS", timing.renew_interval()),
+        seconds("K8SENSUS_STOP_GRACE_PERIOD_SECONDS", timing.stop_grace()),
+    ];
+    let theirs = std::mem::take(list(container, "env"));
+    let ours: Vec<Value> = environment.iter().map(|variable| variable["name"].clone()).collect();
+    environment.extend(theirs.into_iter().filter(|variable| !ours.contains(&variable["name"])));
+    container["env"] = Value::Array(environment);
+}
+
+/// The object at `key`, made if there is none.
+fn object<'a>(parent: &'a mut Value, key: &str) -> &'a mut Value {
+    if !parent[key].is_object() {
+        parent[key] = Value::Object(Map::new());
+    }
+    &mut parent[key]
+}
+
+/// The list at `key`, made if there is none.
+fn list<'a>(parent: &'a mut Value, key: &str) -> &'a mut Vec<Value> {
+    if !parent[key].is_array() {
+        parent[key] = json!([]);
+    }
+    parent[key].as_array_mut().expect("made an array just now")
+}

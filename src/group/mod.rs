@@ -1,0 +1,17 @@
+//! What an `ElectionGroup` means, decided where IO is impossible.
+//!
+//! - [`valid`]: a spec becomes a [`Group`], or one [`Invalid`] that names the field.
+//! - [`desired`]: a group becomes its children, as the partial objects that are applied.
+//! - [`inject`]: what the pods get on top of the user's template.
+//! - [`drift`]: whether a live child still is as desired.
+//! - [`status`]: what was observed becomes the status.
+
+pub mod desired;
+pub mod drift;
+pub mod inject;
+pub mod status;
+pub mod valid;
+
+pub use desired::Desired;
+pub use status::Observed;
+pub use valid::{Group, Invalid};

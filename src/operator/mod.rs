@@ -1,0 +1,15 @@
+//! Reconciles ElectionGroups: observe -> validate -> desired -> apply -> status -> publish, one file for each step.
+//!
+//! Only the replica that holds the operator's own Lease does so, and [`gate`] lets no write of a replica pass whose
+//! leadership is not valid at that moment.
+
+mod apply;
+mod gate;
+mod lead;
+mod leases;
+mod observe;
+mod publish;
+mod reconcile;
+mod status;
+
+pub use lead::{Error, Options, run};

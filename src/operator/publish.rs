@@ -1,0 +1,51 @@
+//! Last step: what others may count.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// The operator's own numbers. Names of groups and holders are never labels: there is no bound to their number.
+#[derive(Clone, Default)]
+pub(super) struct Metrics {
+    reconciles: Family<Result, Counter>,
+    leader_changes: Counter,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Result {
+    result: ResultLabel,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub(super) enum ResultLabel {
+    Applied,
+    Invalid,
+    Conflict,
+    Forbidden,
+    Failed,
+}
+
+impl Metrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "k8sensus_reconciles",
+            "Reconciliations of ElectionGroups, by how they ended",
+            self.reconciles.clone(),
+        );
+        registry.register(
+            "k8sensus_leader_changes",
+            "Changes of a group's holder that this operator has written into a status",
+            self.leader_changes.clone(),
+        );
+    }
+
+    pub(super) fn count(&self, result: ResultLabel) {
+        self.reconciles.get_or_create(&Result { result }).inc();
+    }
+
+    pub(super) fn leader_changed(&self) {
+        self.leader_changes.inc();
+    }
+}
