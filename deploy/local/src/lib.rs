@@ -1,0 +1,57 @@
+//! A real one-node Kubernetes on this machine: etcd, the control plane, and, for root, a node that runs pods.
+//!
+//! For `cargo demo` and for tests that need the true thing instead of a fake API server.
+//!
+//! # Guarantees
+//! - Several instances run side by side: a control plane picks free loopback ports, a node has network, mount and
+//!   process namespaces of its own.
+//! - An instance that a test owns ([`Builder::start`]) ends with the owning process, however that ends; what files a
+//!   killed owner leaves are swept by the next start of any instance.
+//! - [`down`] leaves no process, mount, interface, namespace, cgroup or file of the instance.
+//!
+//! # Assumptions
+//! Linux with pidfds (5.3 or newer). A node needs root, `ip`, `iptables` and util-linux.
+//!
+//! # Caveats
+//! etcd runs without fsync: a crash of the machine may lose the data. There is no DNS in the cluster, and pods reach
+//! the API server but not the internet.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a local cluster is a developer tool that waits for real processes in real time"
+)]
+
+mod api;
+mod cgroup;
+mod cluster;
+mod component;
+mod config;
+mod error;
+mod folder;
+mod image;
+mod instance;
+mod launcher;
+mod network;
+mod node;
+mod pki;
+mod process;
+mod product;
+mod programs;
+mod progress;
+mod start;
+mod stop;
+
+pub use cluster::{Builder, Cluster, PodProcess};
+pub use component::Component;
+pub use error::Error;
+pub use folder::{Folder, state_root};
+pub use image::{Image, ImageFile};
+pub use instance::{Instance, Mode, Node, Ports};
+pub use process::Process;
+pub use product::{IMAGE, product_image, workspace_root};
+pub use stop::{down, instances, sweep};
+
+/// Names of instances, unless told otherwise.
+pub const DEFAULT_NAME: &str = "demo";
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;

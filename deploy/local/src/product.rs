@@ -1,0 +1,91 @@
+//! Builds the product's programs and their image from this workspace.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{At, Error, failed, run};
+use crate::image::{Image, ImageFile};
+use crate::progress::Progress;
+
+/// The image that [`product_image`] writes.
+pub const IMAGE: &str = "localhost/k8sensus:dev";
+
+const PROGRAMS: [&str; 2] = ["k8sensus", "k8sensus-operator"];
+
+/// The root of the workspace that this crate was built from.
+pub fn workspace_root() -> &'static Path {
+    let local = Path::new(env!("CARGO_MANIFEST_DIR"));
+    local.ancestors().nth(2).unwrap_or(local)
+}
+
+/// Builds the product's programs, statically linked, and writes their image to an OCI archive; returns its digest.
+pub fn product_image(output: &Path) -> Result<String, Error> {
+    let files = static_programs(&PROGRAMS)?
+        .into_iter()
+        .zip(PROGRAMS)
+        .map(|(source, name)| ImageFile { source, path: name.to_owned(), mode: 0o755 })
+        .collect();
+    Image { name: IMAGE.to_owned(), entrypoint: vec![format!("/{}", PROGRAMS[0])], files }.write(output)
+}
+
+fn static_programs(names: &[&str]) -> Result<Vec<PathBuf>, Error> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let about = run(Command::new(&cargo).arg("-vV").current_dir(workspace_root()))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+    Progress::note(&format!("building {} for {host}, statically linked", names.join(" and ")));
+    let mut command = Command::new(cargo);
+    command
+        // With a target named, flags for it do not reach build scripts and procedural macros, which cannot be static.
+        .args(["build", "--profile", "dist", "--target", host, "--message-format", "json-render-diagnostics"])
+        .args(names.iter().flat_map(|name| ["--bin", name]))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .current_dir(workspace_root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let output = command.output().at("running", command.get_program())?;
+    if !output.status.success() {
+        return Err(failed(&command, output.status, b"see the compiler's messages above"));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    names
+        .iter()
+        .map(|name| {
+            executable(&messages, name)
+                .ok_or_else(|| failed(&command, output.status, format!("cargo reported no program {name}").as_bytes()))
+        })
+        .collect()
+}
+
+/// Where Cargo says that it put a program: the target folder is the user's choice.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let artifact =
+        messages.into_iter().find(|message| message["target"]["name"] == name && message["executable"].is_string())?;
+    artifact["executable"].as_str().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_messages_tell_where_a_program_is() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"kestrel"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"kestrel"},"executable":"/target/dist/kestrel"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(executable(messages, "kestrel"), Some("/target/dist/kestrel".into()));
+        assert_eq!(executable(messages, "heron"), None);
+    }
+
+    #[test]
+    fn the_workspace_is_the_one_this_crate_belongs_to() {
+        assert!(workspace_root().join("deploy/local/Cargo.toml").is_file());
+    }
+}

@@ -1,0 +1,123 @@
+//! Builds a program set into the cache.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::recipe::{PAUSE_SOURCE, ProgramSet};
+use super::{PAUSE, cache, is_program};
+use crate::error::{At, Error, run, tail};
+use crate::folder::private_folder;
+use crate::progress::{Progress, seconds};
+
+/// Builds the programs of a set from its Go module. Of two concurrent builders one builds and the other waits for it.
+pub(super) fn go(set: &ProgramSet, number: usize, of: usize) -> Result<(), Error> {
+    let target = cache().join(set.folder());
+    let title = format!("building {} {} ({number} of {of})", set.name, set.version);
+    into_cache(&target, &format!("waiting for another build of {}", set.name), |folder| {
+        let source = folder.join("src");
+        fs::create_dir(&source).at("creating", &source)?;
+        for (name, text) in [("go.mod", set.go_mod), ("go.sum", set.go_sum)] {
+            fs::write(source.join(name), text).at("writing", source.join(name))?;
+        }
+        let log = source.join("build.log");
+        let output = File::create(&log).at("creating", &log)?;
+        let mut command = Command::new("go");
+        command
+            .args(["build", "-trimpath", "-tags", set.tags, "-ldflags", set.ldflags, "-o"])
+            .arg(folder)
+            .arg("tool")
+            .current_dir(&source)
+            // A developer's own workspace or flags must not change what is built.
+            .envs([("GOWORK", "off"), ("GOFLAGS", "-mod=readonly -buildvcs=false"), ("GO111MODULE", "on")])
+            .env("CGO_ENABLED", if set.cgo { "1" } else { "0" })
+            .stdin(Stdio::null())
+            .stderr(output.try_clone().at("opening", &log)?)
+            .stdout(output);
+        let status = watch(&mut command, &title, estimate(set))?;
+        if !status.success() {
+            return Err(Error::Build { set: set.folder(), status: status.to_string(), tail: tail(&log) });
+        }
+        // The package of etcd's server ends in `server`.
+        let server = folder.join("server");
+        if set.programs.contains(&"etcd") && is_program(&server) {
+            fs::rename(&server, folder.join("etcd")).at("renaming", &server)?;
+        }
+        if let Some(missing) = set.programs.iter().find(|program| !is_program(&folder.join(program))) {
+            return Err(Error::Build {
+                set: set.folder(),
+                status: format!("no {missing} came of it"),
+                tail: tail(&log),
+            });
+        }
+        fs::remove_dir_all(&source).at("removing", &source)
+    })
+}
+
+/// Builds the program that holds a pod's namespaces. Static: it is alone in its image.
+pub(super) fn pause(target: &Path) -> Result<(), Error> {
+    let folder = target.parent().unwrap_or(target);
+    into_cache(folder, "waiting for another build of pause", |folder| {
+        let source = folder.join("pause.c");
+        fs::write(&source, PAUSE_SOURCE).at("writing", &source)?;
+        run(Command::new("cc").args(["-static", "-O2", "-o"]).arg(folder.join(PAUSE)).arg(&source))?;
+        Ok(())
+    })
+}
+
+/// Lets `build` fill a new folder that takes its place in the cache in one step; does nothing if it is there already.
+fn into_cache(target: &Path, waiting: &str, build: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let parent = target.parent().unwrap_or(target);
+    private_folder(parent)?;
+    let lock_path = target.with_file_name(format!("{}.lock", name(target)));
+    let lock = File::create(&lock_path).at("creating", &lock_path)?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        Progress::note(waiting);
+        flock(&lock, FlockOperation::LockExclusive).map_err(Into::into).at("locking", &lock_path)?;
+    }
+    if target.exists() {
+        return Ok(());
+    }
+    let prefix = format!("{}.tmp", name(target));
+    for entry in fs::read_dir(parent).at("reading", parent)?.flatten() {
+        // Whoever left it behind no longer holds the lock.
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let new = target.with_file_name(format!("{prefix}-{}", std::process::id()));
+    fs::create_dir(&new).at("creating", &new)?;
+    let built = build(&new).and_then(|()| fs::rename(&new, target).at("renaming", &new));
+    if built.is_err() {
+        let _ = fs::remove_dir_all(&new);
+    }
+    built
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn estimate(set: &ProgramSet) -> Duration {
+    let cores = thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
+    // Linking and the largest packages do not spread over more than about eight cores.
+    Duration::from_secs((set.seconds_on_two_cores * 2).div_ceil(cores.min(8)))
+}
+
+fn watch(command: &mut Command, title: &str, estimate: Duration) -> Result<std::process::ExitStatus, Error> {
+    let start = Instant::now();
+    let mut progress = Progress::begin(title);
+    let mut child = command.spawn().at("running", command.get_program())?;
+    loop {
+        if let Some(status) = child.try_wait().at("waiting for", command.get_program())? {
+            progress.end(&format!("{title}: {}", seconds(start.elapsed())));
+            return Ok(status);
+        }
+        progress.update(&format!("{title}: {} of about {}", seconds(start.elapsed()), seconds(estimate)));
+        thread::sleep(Duration::from_millis(250));
+    }
+}

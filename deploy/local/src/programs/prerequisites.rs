@@ -1,0 +1,102 @@
+//! What a machine must have before anything is built or started: one line for each thing that is missing.
+
+use std::process::{Command, Stdio};
+
+use super::{ProgramSet, on_path, search_path};
+use crate::error::Error;
+use crate::instance::Mode;
+
+pub(super) fn check(mode: Mode, to_build: &[&ProgramSet], build_pause: bool) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    let mut need = |present: bool, line: &str| {
+        if !present {
+            missing.push(line.to_owned());
+        }
+    };
+    if mode == Mode::Node {
+        let root = rustix::process::geteuid().is_root();
+        need(root, "root, for a node's namespaces: run as root, or use the control-plane mode (`up --control-plane`)");
+        need(on_path("ip").is_some(), "ip: apt-get install iproute2");
+        need(on_path("iptables").is_some(), "iptables: apt-get install iptables");
+        need(
+            on_path("nsenter").is_some() && on_path("mount").is_some(),
+            "nsenter and mount: apt-get install util-linux mount",
+        );
+    }
+    let cgo = to_build.iter().any(|set| set.cgo);
+    need(!(cgo || build_pause) || on_path("cc").is_some(), "a C compiler: apt-get install gcc libc6-dev");
+    need(!cgo || has_libseccomp(), "libseccomp, to build runc: apt-get install libseccomp-dev pkg-config");
+    if let Some(wanted) = to_build.iter().map(|set| set.go_version()).max_by_key(|version| numbers(version)) {
+        let installed = installed_go();
+        let found = installed.as_ref().map_or("none", |go| go.version.as_str());
+        let line = format!(
+            "Go {wanted} or newer, to build Kubernetes and its parts (found: {found}): get it from https://go.dev/dl \
+             (the distribution's golang-go is too old)"
+        );
+        need(installed.as_ref().is_some_and(|go| go.can_build(wanted)), &line);
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Error::Prerequisites { missing }) }
+}
+
+fn has_libseccomp() -> bool {
+    let answer = Command::new("pkg-config")
+        .args(["--exists", "libseccomp"])
+        .env("PATH", search_path())
+        .stderr(Stdio::null())
+        .status();
+    answer.is_ok_and(|status| status.success())
+}
+
+#[derive(Debug)]
+struct Go {
+    version: String,
+    /// Whether it fetches the newer Go that a module asks for, which Go does since 1.21 unless told otherwise.
+    fetches: bool,
+}
+
+impl Go {
+    fn can_build(&self, wanted: &str) -> bool {
+        let found = numbers(&self.version);
+        found >= numbers(wanted) || (self.fetches && found >= numbers("1.21"))
+    }
+}
+
+fn installed_go() -> Option<Go> {
+    // Not in a folder with a go.mod: there the answer would be of the Go that the module asks for.
+    let output = Command::new("go")
+        .args(["env", "GOVERSION", "GOTOOLCHAIN"])
+        .current_dir("/")
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines = text.lines();
+    let version = lines.next()?.trim_start_matches("go").to_owned();
+    Some(Go { version, fetches: lines.next().is_some_and(|toolchain| !toolchain.starts_with("local")) })
+}
+
+/// The numbers of a version, for comparison: `1.26.8` is `[1, 26, 8]`.
+fn numbers(version: &str) -> Vec<u32> {
+    version.split('.').map_while(|part| part.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(numbers("1.26.8") > numbers("1.26.0"));
+        assert!(numbers("1.9") < numbers("1.26"));
+        assert_eq!(numbers("1.27rc1"), [1, 27]);
+    }
+
+    #[test]
+    fn an_older_go_will_do_only_if_it_may_fetch_a_newer_one() {
+        let go = |version: &str, fetches| Go { version: version.into(), fetches };
+        assert!(go("1.26.8", false).can_build("1.26.6"));
+        assert!(go("1.22.1", true).can_build("1.26.6"));
+        assert!(!go("1.22.1", false).can_build("1.26.6"));
+        assert!(!go("1.19.8", true).can_build("1.26.6"));
+    }
+}

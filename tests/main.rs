@@ -1,0 +1,4 @@
+//! One test binary for everything, so that a real API server is brought up once. The rooms mirror `src`.
+
+mod api;
+mod election;
