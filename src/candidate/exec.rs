@@ -64,14 +64,14 @@ pub async fn exec(
         handle,
         kill_at: None,
         running: false,
-        ends: false,
+        stopping: false,
         exit: Exit { code: 0 },
     };
     loop {
         tokio::select! {
             signal = shutdown.requested() => {
                 info!("{signal}: leaving the election");
-                supervisor.leave();
+                supervisor.handle.shutdown();
             }
             finished = next(&mut notices) => match finished {
                 Some(notice) => supervisor.obey(notice, &*clock),
@@ -130,21 +130,17 @@ struct Supervisor {
     handle: Handle,
     kill_at: Option<Moment>,
     running: bool,
-    /// The program ends with this command's end.
-    ends: bool,
+    /// The command's end was asked for.
+    stopping: bool,
     exit: Exit,
 }
 
 impl Supervisor {
-    fn leave(&mut self) {
-        self.ends = true;
-        self.handle.shutdown();
-    }
-
     fn obey(&mut self, notice: Notice, clock: &dyn Clock) {
         match notice {
             Notice::Lead(term) => self.start(&term),
             Notice::Stop { loss, kill_at } => self.stop(loss, kill_at, clock),
+            Notice::Holder(holder) if holder == self.environment.pod_name => {}
             Notice::Holder(holder) if holder.is_empty() => info!("no leader"),
             Notice::Holder(holder) => info!("leader is {holder}"),
             Notice::Finished => {}
@@ -161,12 +157,13 @@ impl Supervisor {
             Ok(()) => {
                 info!("leading with fencing token {}: started {name}", term.token());
                 self.running = true;
+                self.stopping = false;
             }
             Err(error) => {
                 error!("cannot start {name}: {error}; releasing the lease (check command and the image's file system)");
                 self.exit = Exit { code: 127 };
                 self.handle.work_ended();
-                self.leave();
+                self.handle.shutdown();
             }
         }
     }
@@ -175,6 +172,7 @@ impl Supervisor {
         if !self.running {
             return self.handle.work_ended();
         }
+        self.stopping = true;
         let now = Moment::since_boot(clock.since_boot());
         match loss {
             Loss::Requested => info!("giving leadership up: sending SIGTERM to the command"),
@@ -212,6 +210,10 @@ impl Supervisor {
                     self.exit = exit;
                 }
                 self.handle.work_ended();
+                if !self.stopping {
+                    info!("the command ended by itself with code {}: leaving the election", self.exit.code);
+                    self.handle.shutdown();
+                }
             }
         }
         Ok(())

@@ -14,11 +14,18 @@ const INSTALLER: &str = "k8sensus-install";
 const MOUNT: &str = "/.k8sensus";
 const PROGRAM: &str = "/.k8sensus/k8sensus";
 
+/// What kubectl logs and exec take where no container is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// The pod template as it goes into the Deployment. `candidate_image` is where mode Exec takes the candidate from.
 pub fn pod_template(group: &Group, candidate_image: &str) -> Value {
     let mut template = group.template.clone();
     object(&mut template, "metadata");
     object(&mut template["metadata"], "labels")[label::GROUP] = json!(group.name);
+    let annotations = object(&mut template["metadata"], "annotations");
+    if annotations[DEFAULT_CONTAINER].is_null() {
+        annotations[DEFAULT_CONTAINER] = json!(group.container);
+    }
     let spec = object(&mut template, "spec");
     spec["serviceAccountName"] = json!(group.service_account.name(&group.name));
     if spec["topologySpreadConstraints"].is_null() {

@@ -4,4 +4,5 @@ mod crd;
 mod names;
 mod rule_table;
 pub mod rules;
+mod server;
 mod wire;

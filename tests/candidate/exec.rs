@@ -1,0 +1,167 @@
+//! A command's life follows leadership, on a real API server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{Program, candidate, get, kubectl, namespace, shared, within};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A candidate that runs `script` in a shell, and the folder that the script finds in `$DIR`.
+fn shell(ns: &str, pod: &str, script: &str) -> (Program, PathBuf) {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let script = format!("DIR={}; {script}", folder.display());
+    (candidate(shared(), ns, "weir", pod, &["exec", "--", "/bin/sh", "-c", &script]), folder)
+}
+
+fn file(folder: &Path, name: &str) -> String {
+    let path = folder.join(name);
+    within(10, &format!("{} to be written", path.display()), || {
+        fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'))
+    })
+}
+
+fn alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+#[test]
+fn the_command_runs_only_in_the_leader_and_is_told_of_its_term() {
+    let ns = namespace(shared(), "exec");
+    let script = "env > $DIR/env; echo done > $DIR/started; exec sleep 1000";
+    let (mut leader, leader_folder) = shell(&ns, "otter", script);
+    file(&leader_folder, "started");
+    let lease = get(shared(), &ns, "lease/weir").unwrap();
+    let (mut standby, standby_folder) = shell(&ns, "heron", script);
+    standby.wait_for("leader is otter", SOON);
+    assert!(!standby_folder.join("started").exists());
+
+    let environment = fs::read_to_string(leader_folder.join("env")).unwrap();
+    let value = |name: &str| {
+        let line = environment.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("{name} is not in {environment}")).to_owned()
+    };
+    assert_eq!(value("K8SENSUS_LEADER"), "true");
+    assert_eq!(value("K8SENSUS_LEASE_NAME"), "weir");
+    assert_eq!(value("POD_NAME"), "otter");
+    assert_eq!(value("POD_NAMESPACE"), ns);
+    let token: u64 = value("K8SENSUS_FENCING_TOKEN").parse().unwrap();
+    assert!(token <= lease["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap());
+
+    leader.terminate(SOON);
+    file(&standby_folder, "started");
+    let later = fs::read_to_string(standby_folder.join("env")).unwrap();
+    let later = later.lines().find_map(|line| line.strip_prefix("K8SENSUS_FENCING_TOKEN=")).unwrap();
+    assert!(later.parse::<u64>().unwrap() > token, "the token must rise: {token}, then {later}");
+    standby.terminate(SOON);
+}
+
+#[test]
+fn a_command_that_takes_its_time_is_waited_for_and_the_lease_is_kept_meanwhile() {
+    let ns = namespace(shared(), "slow");
+    let script = "trap 'sleep 4; echo bye > $DIR/ended; exit 0' TERM; echo $$ > $DIR/pid; while :; do sleep 0.1; done";
+    let (mut leader, folder) = shell(&ns, "otter", script);
+    file(&folder, "pid");
+    let (standby, standby_folder) = shell(&ns, "heron", "echo $$ > $DIR/pid; exec sleep 1000");
+    standby.wait_for("leader is otter", SOON);
+    leader.signal(Signal::TERM);
+    // Longer than the lease of 3 s: it must be renewed while the command ends.
+    std::thread::sleep(Duration::from_millis(3_700));
+    assert!(!standby_folder.join("pid").exists());
+    assert!(leader.wait(SOON).success());
+    assert!(folder.join("ended").exists());
+    file(&standby_folder, "pid");
+}
+
+#[test]
+fn what_the_command_leaves_behind_is_killed_before_the_lease_is_released() {
+    let ns = namespace(shared(), "orphans");
+    // A daemon in a session of its own that ignores SIGTERM.
+    let script = "setsid sh -c 'trap \"\" TERM; echo $$ > $DIR/daemon; while :; do sleep 0.1; done' & \
+                  sleep 0.5; exit 7";
+    let script = script.replace("$DIR/daemon", "'$DIR'/daemon");
+    let (mut leader, folder) = shell(&ns, "otter", &script);
+    let daemon = file(&folder, "daemon");
+    assert_eq!(leader.wait(SOON).code(), Some(7));
+    assert!(!alive(&daemon), "process {daemon} outlived its command");
+    assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "");
+}
+
+#[test]
+fn a_lost_lease_kills_at_once_even_what_ignores_sigterm() {
+    let ns = namespace(shared(), "deposed");
+    let (leader, folder) = shell(&ns, "otter", "trap '' TERM; echo $$ > $DIR/pid; while :; do sleep 0.1; done");
+    let pid = file(&folder, "pid");
+    kubectl(
+        shared(),
+        &["patch", "-n", &ns, "lease/weir", "--type=merge", "-p", r#"{"spec":{"holderIdentity":"heron"}}"#],
+    );
+    within(1, "the command to be killed", || (!alive(&pid)).then_some(()));
+    leader.wait_for("leader is heron", SOON);
+}
+
+#[test]
+fn without_an_api_server_the_command_is_dead_before_the_lease_runs_out() {
+    let cluster = crate::support::control_plane();
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("trap '' TERM; echo $$ > {}/pid; while :; do sleep 0.1; done", folder.path().display());
+    let leader = candidate(&cluster, "default", "weir", "otter", &["exec", "--", "/bin/sh", "-c", &script]);
+    let pid = file(folder.path(), "pid");
+    cluster.signal(k8sensus_local::Component::ApiServer, Signal::STOP.as_raw()).unwrap();
+    let start = std::time::Instant::now();
+    within(5, "the command to be killed", || (!alive(&pid)).then_some(()));
+    let took = start.elapsed();
+    // At most the renew deadline of 2 s and the grace of 0.7 s after the last renewal; the lease ends after 3 s.
+    assert!(took < Duration::from_millis(2_900), "killed {took:?} after the API server had stopped answering");
+    leader.wait_for("no renewal within the renew deadline", SOON);
+    cluster.signal(k8sensus_local::Component::ApiServer, Signal::CONT.as_raw()).unwrap();
+    within(10, "the command to be started again", || {
+        fs::read_to_string(folder.path().join("pid")).ok().filter(|new| !new.is_empty() && *new != pid)
+    });
+}
+
+#[test]
+fn exit_codes_are_passed_on() {
+    let ns = namespace(shared(), "codes");
+    let code = |name: &str, command: &[&str]| {
+        let arguments: Vec<&str> = ["exec", "--"].into_iter().chain(command.iter().copied()).collect();
+        let mut program = candidate(shared(), &ns, name, "otter", &arguments);
+        let code = program.wait(SOON).code();
+        assert_eq!(get(shared(), &ns, &format!("lease/{name}")).unwrap()["spec"]["holderIdentity"], "");
+        (code, program.output())
+    };
+    assert_eq!(code("fine", &["true"]).0, Some(0));
+    assert_eq!(code("failing", &["false"]).0, Some(1));
+    assert_eq!(code("killed", &["sh", "-c", "kill -KILL $$"]).0, Some(137));
+    let (missing, output) = code("missing", &["/nowhere/kestrel"]);
+    assert_eq!(missing, Some(127));
+    assert!(output.contains("cannot start /nowhere/kestrel"), "{output}");
+}
+
+#[test]
+fn the_command_dies_with_a_killed_candidate() {
+    let ns = namespace(shared(), "sigkill");
+    let (leader, folder) = shell(&ns, "otter", "echo $$ > $DIR/pid; exec sleep 1000");
+    let pid = file(&folder, "pid");
+    leader.signal(Signal::KILL);
+    within(2, "the command to die", || (!alive(&pid)).then_some(()));
+}
+
+#[test]
+fn standard_streams_are_untouched() {
+    let ns = namespace(shared(), "streams");
+    let mut command = crate::support::candidate_command(
+        shared(),
+        &ns,
+        "weir",
+        "otter",
+        &["exec", "--", "sh", "-c", "printf out; printf err >&2"],
+    );
+    let output = Command::output(command.env("RUST_LOG", "off")).unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out"[..], &b"err"[..]));
+}

@@ -1,0 +1,211 @@
+use insta::assert_yaml_snapshot;
+use k8sensus::api::InjectionStatus;
+use k8sensus::group::Desired;
+use k8sensus::group::desired::{NewLease, new_lease};
+use serde_json::{Value, json};
+
+use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SPECS, TEMPLATE, UID, by_kind, children, group, valid, with};
+
+const NEWER_IMAGE: &str = "registry.example/k8sensus:0.2.0";
+
+/// The children after the operator was upgraded to a newer image.
+fn upgraded(spec: &str, recorded: Option<&InjectionStatus>) -> Desired {
+    Desired::of(&valid(&group(spec)), recorded, NEWER_IMAGE)
+}
+
+fn hash(object: &Value) -> &str {
+    object["metadata"]["annotations"]["k8sensus.dev/applied-hash"].as_str().expect("a hash")
+}
+
+#[test]
+fn an_image_and_a_command_become_five_children() {
+    assert_yaml_snapshot!("exec_shortcut", by_kind(children(&group(MINIMAL))));
+}
+
+#[test]
+fn a_template_keeps_all_that_the_user_wrote() {
+    assert_yaml_snapshot!("exec_template", by_kind(children(&group(TEMPLATE))));
+}
+
+#[test]
+fn a_native_group_gets_environment_and_rights_and_nothing_else() {
+    assert_yaml_snapshot!("native_template", by_kind(children(&group(NATIVE))));
+}
+
+#[test]
+fn an_existing_account_is_bound_and_not_made() {
+    let desired = children(&with(MINIMAL, "serviceAccount: { name: robot, annotations: { a: b } }"));
+    assert_eq!(desired.service_account, None);
+    assert_eq!(desired.deployment["spec"]["template"]["spec"]["serviceAccountName"], "robot");
+    assert_yaml_snapshot!("existing_account_binding", desired.role_binding);
+}
+
+#[test]
+fn an_account_of_our_own_carries_the_users_annotations() {
+    let annotations = "serviceAccount: { annotations: { iam.example.com/role: ledger } }";
+    let account = children(&with(MINIMAL, annotations)).service_account.expect("an account");
+    assert_ne!(hash(&account), hash(&children(&group(MINIMAL)).service_account.expect("an account")));
+    assert_yaml_snapshot!("annotated_account", account);
+}
+
+#[test]
+fn a_strategy_is_handed_to_the_deployment() {
+    let strategy = "strategy: { type: RollingUpdate, rollingUpdate: { maxSurge: 0, maxUnavailable: 50% } }";
+    let spec = &children(&with(MINIMAL, strategy)).deployment["spec"];
+    let expected = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "50%" } });
+    assert_eq!(spec["strategy"], expected);
+    assert_eq!(children(&group(MINIMAL)).deployment["spec"].get("strategy"), None);
+}
+
+#[test]
+fn suspending_scales_to_nothing_and_rolls_nothing() {
+    let running = children(&group(MINIMAL));
+    let suspended = children(&with(MINIMAL, "suspend: true"));
+    assert_eq!(suspended.deployment["spec"]["replicas"], 0);
+    assert_eq!(suspended.deployment["spec"]["template"], running.deployment["spec"]["template"]);
+    assert_eq!((suspended.role, suspended.lease), (running.role, running.lease));
+}
+
+#[test]
+fn the_role_allows_four_verbs_on_one_lease() {
+    for (spec, lease) in [(MINIMAL, "billing"), (TEMPLATE, "billing"), (NATIVE, "billing-leader")] {
+        let expected = json!([{
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": [lease],
+            "verbs": ["get", "list", "watch", "update"],
+        }]);
+        assert_eq!(children(&group(spec)).role["rules"], expected);
+    }
+}
+
+#[test]
+fn every_child_is_controlled_by_the_group_and_blocks_no_deletion() {
+    for spec in SPECS {
+        for (kind, child) in by_kind(children(&group(spec))).as_object().expect("children by kind") {
+            if kind == "injection" {
+                continue;
+            }
+            // As a whole: `blockOwnerDeletion` would need a right on the group's finalizers.
+            let owner = json!([{
+                "apiVersion": "k8sensus.dev/v1alpha1",
+                "kind": "ElectionGroup",
+                "name": "billing",
+                "uid": UID,
+                "controller": true,
+            }]);
+            assert_eq!(child["metadata"]["ownerReferences"], owner, "{kind}");
+            assert_eq!(child["metadata"]["namespace"], "shop", "{kind}");
+            assert_eq!(child["kind"], kind.as_str());
+        }
+    }
+}
+
+#[test]
+fn the_selector_never_changes_and_selects_the_pods() {
+    let selector = json!({ "matchLabels": { "k8sensus.dev/group": "billing" } });
+    for spec in SPECS {
+        let deployment = children(&group(spec)).deployment;
+        assert_eq!(deployment["spec"]["selector"], selector);
+        assert_eq!(deployment["spec"]["template"]["metadata"]["labels"]["k8sensus.dev/group"], "billing");
+    }
+}
+
+#[test]
+fn the_hash_changes_with_the_spec() {
+    let before = children(&group(MINIMAL));
+    let scaled = children(&with(MINIMAL, "replicas: 5"));
+    assert_ne!(hash(&before.deployment), hash(&scaled.deployment));
+    assert_eq!(hash(&before.role), hash(&scaled.role), "the role stays as it is");
+
+    let renamed = children(&with(MINIMAL, "election: { leaseName: ledger }"));
+    assert_ne!(hash(&before.role), hash(&renamed.role));
+    let robot = children(&with(MINIMAL, "serviceAccount: { name: robot }"));
+    assert_ne!(hash(&before.role_binding), hash(&robot.role_binding));
+}
+
+#[test]
+fn status_and_generation_leave_the_children_as_they_are() {
+    let mut resource = group(TEMPLATE);
+    let before = children(&resource);
+    resource.metadata.generation = Some(8);
+    resource.metadata.resource_version = Some("4711".to_owned());
+    resource.status = serde_json::from_value(json!({ "holderIdentity": "billing-1", "leaseTransitions": 4 })).ok();
+    assert!(resource.status.is_some());
+    assert_eq!(children(&resource), before);
+}
+
+#[test]
+fn an_upgrade_of_the_operator_rolls_no_group() {
+    for spec in SPECS {
+        let before = children(&group(spec));
+        let after = upgraded(spec, before.injection.as_ref());
+        assert_eq!(after.deployment.to_string(), before.deployment.to_string());
+        assert_eq!(after.injection, before.injection);
+    }
+}
+
+#[test]
+fn the_next_change_of_the_template_takes_the_new_candidate() {
+    let before = children(&group(MINIMAL)).injection.expect("an injection");
+    let after = upgraded(&MINIMAL.replace("1.4", "1.5"), Some(&before));
+    let injection = after.injection.expect("an injection");
+    assert_eq!(injection.image, NEWER_IMAGE);
+    assert_ne!(injection.template_hash, before.template_hash);
+    assert_eq!(after.deployment["spec"]["template"]["spec"]["initContainers"][0]["image"], NEWER_IMAGE);
+}
+
+#[test]
+fn what_is_no_change_of_the_template_keeps_the_candidate() {
+    let before = children(&group(MINIMAL)).injection.expect("an injection");
+    for more in ["replicas: 5", "suspend: true", "election: { retryPeriodSeconds: 3 }", "strategy: { type: Recreate }"]
+    {
+        let after = Desired::of(&valid(&with(MINIMAL, more)), Some(&before), NEWER_IMAGE);
+        assert_eq!(after.injection.as_ref(), Some(&before), "{more}");
+    }
+}
+
+#[test]
+fn a_recorded_injection_of_no_known_template_is_not_kept() {
+    let unknown = InjectionStatus { image: "registry.example/k8sensus:0.0.1".to_owned(), ..Default::default() };
+    assert_eq!(upgraded(MINIMAL, Some(&unknown)).injection.expect("an injection").image, NEWER_IMAGE);
+}
+
+#[test]
+fn the_order_in_which_a_template_is_written_is_no_change() {
+    let template = |text: &str| {
+        let mut resource = group(TEMPLATE);
+        resource.spec.candidate.container = None;
+        resource.spec.template = Some(serde_json::value::RawValue::from_string(text.to_owned()).expect("JSON"));
+        children(&resource)
+    };
+    let one = template(r#"{"spec":{"containers":[{"name":"a","image":"b","command":["/b"]}]}}"#);
+    let other = template(r#"{ "spec": { "containers": [{ "command": ["/b"], "image": "b", "name": "a" }] } }"#);
+    assert_eq!(one, other);
+    assert_eq!(one.deployment.to_string(), other.deployment.to_string());
+}
+
+#[test]
+fn a_first_lease_is_free_at_once() {
+    let group = valid(&group(MINIMAL));
+    let lease = Desired::of(&group, None, CANDIDATE_IMAGE).lease;
+    let new = new_lease(&group, &lease, NewLease::First, "2026-03-01T12:00:00.000000Z");
+    assert_yaml_snapshot!("first_lease", new);
+}
+
+#[test]
+fn a_lease_that_was_made_again_keeps_everybody_waiting_for_its_whole_duration() {
+    let group = valid(&with(NATIVE, "election: { leaseName: billing-leader, leaseDurationSeconds: 30 }"));
+    let lease = Desired::of(&group, None, CANDIDATE_IMAGE).lease;
+    let new = new_lease(&group, &lease, NewLease::Recreated { transitions: 41 }, "2026-03-01T12:00:00.000000Z");
+    assert_yaml_snapshot!("recreated_lease", new);
+}
+
+#[test]
+fn a_lease_once_made_is_the_candidates() {
+    for spec in SPECS {
+        let lease = children(&group(spec)).lease;
+        assert_eq!(lease.get("spec"), None);
+        assert_eq!(lease["metadata"].get("annotations"), None, "the hash of a spec that is not ours says nothing");
+    }
+}

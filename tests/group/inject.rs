@@ -1,0 +1,181 @@
+use k8sensus::api::ElectionGroup;
+use serde_json::{Value, json};
+
+use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SPECS, TEMPLATE, children, group, with};
+
+fn template(group: &ElectionGroup) -> Value {
+    children(group).deployment["spec"]["template"].clone()
+}
+
+fn pod(group: &ElectionGroup) -> Value {
+    template(group)["spec"].clone()
+}
+
+fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    pod["containers"].as_array().expect("containers").iter().find(|c| c["name"] == name).expect("the container")
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().expect("a list").iter().filter_map(|item| item["name"].as_str()).collect()
+}
+
+/// The plain value of a variable that is set exactly once.
+fn value<'a>(container: &'a Value, name: &str) -> &'a Value {
+    let found: Vec<_> = container["env"].as_array().expect("env").iter().filter(|v| v["name"] == name).collect();
+    assert_eq!(found.len(), 1, "{name}: {found:?}");
+    &found[0]["value"]
+}
+
+/// What the Pod Security Standard `restricted` says against a container; the rules of Kubernetes 1.33.
+fn complaints(container: &Value) -> Vec<&'static str> {
+    let context = &container["securityContext"];
+    let dropped = context["capabilities"]["drop"].as_array().cloned().unwrap_or_default();
+    let ports = container["ports"].as_array().cloned().unwrap_or_default();
+    [
+        (context["privileged"] != true, "privileged"),
+        (context["allowPrivilegeEscalation"] == false, "allowPrivilegeEscalation"),
+        (dropped.contains(&json!("ALL")), "capabilities.drop"),
+        (context["capabilities"]["add"].is_null(), "capabilities.add"),
+        (context["runAsNonRoot"] == true, "runAsNonRoot"),
+        (context["runAsUser"].as_i64().is_some_and(|user| user > 0), "runAsUser"),
+        (context["seccompProfile"]["type"] == "RuntimeDefault", "seccompProfile"),
+        (context["procMount"].is_null() && context["seLinuxOptions"].is_null(), "procMount, seLinuxOptions"),
+        (ports.iter().all(|port| port["hostPort"].is_null()), "hostPort"),
+    ]
+    .into_iter()
+    .filter_map(|(holds, rule)| (!holds).then_some(rule))
+    .collect()
+}
+
+#[test]
+fn what_is_injected_meets_the_standard_restricted() {
+    // The pod's own context is not restricted: ours may not lean on it.
+    let rooted = TEMPLATE.replace("    initContainers:", "    securityContext: { runAsUser: 0 }\n    initContainers:");
+    for spec in [MINIMAL, TEMPLATE, &rooted] {
+        let pod = pod(&group(spec));
+        assert_eq!(pod["initContainers"][0]["name"], "k8sensus-install");
+        assert_eq!(complaints(&pod["initContainers"][0]), [""; 0]);
+        let volume = pod["volumes"].as_array().expect("volumes").iter().find(|v| v["name"] == "k8sensus");
+        assert_eq!(volume.expect("our volume"), &json!({ "name": "k8sensus", "emptyDir": { "sizeLimit": "64Mi" } }));
+    }
+}
+
+#[test]
+fn the_candidate_is_there_before_the_users_init_containers_run() {
+    assert_eq!(names(&pod(&group(TEMPLATE))["initContainers"]), ["k8sensus-install", "migrate"]);
+}
+
+#[test]
+fn the_installer_uses_the_resources_that_were_asked_for() {
+    let asked = with(MINIMAL, "candidate: { resources: { limits: { cpu: 50m } } }");
+    assert_eq!(pod(&asked)["initContainers"][0]["resources"], json!({ "limits": { "cpu": "50m" } }));
+    let default = json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } });
+    assert_eq!(pod(&group(MINIMAL))["initContainers"][0]["resources"], default);
+}
+
+#[test]
+fn the_users_command_and_arguments_follow_behind_the_candidates() {
+    let pod = pod(&group(TEMPLATE));
+    let main = container(&pod, "main");
+    assert_eq!(main["command"], json!(["/.k8sensus/k8sensus", "exec", "--"]));
+    assert_eq!(main["args"], json!(["/app/billing", "--queue", "orders"]));
+    let mounts = json!([
+        { "name": "data", "mountPath": "/data" },
+        { "name": "k8sensus", "mountPath": "/.k8sensus", "readOnly": true },
+    ]);
+    assert_eq!(main["volumeMounts"], mounts);
+}
+
+#[test]
+fn containers_that_do_not_lead_are_left_as_they_are() {
+    let written = super::yaml(TEMPLATE)["template"]["spec"]["containers"][0].clone();
+    assert_eq!(container(&pod(&group(TEMPLATE)), "proxy"), &written);
+}
+
+#[test]
+fn mode_native_adds_no_program() {
+    let pod = pod(&group(NATIVE));
+    assert_eq!((pod.get("initContainers"), pod.get("volumes")), (None, None));
+    let written = super::yaml(NATIVE)["template"]["spec"]["containers"][0].clone();
+    let mut main = container(&pod, "main").clone();
+    main.as_object_mut().expect("a container").remove("env").expect("the environment is ours");
+    assert_eq!(main, written);
+    assert!(!pod.to_string().contains(CANDIDATE_IMAGE));
+}
+
+#[test]
+fn our_variables_stand_before_the_users_that_refer_to_them() {
+    let pod = pod(&group(TEMPLATE));
+    let names = names(&container(&pod, "main")["env"]);
+    let at = |name: &str| names.iter().position(|found| *found == name).expect(name);
+    assert!(at("POD_NAME") < at("WHO"), "{names:?}");
+    assert_eq!(names[names.len() - 2..], ["QUEUE", "WHO"], "the user's own order");
+}
+
+#[test]
+fn a_variable_of_the_user_does_not_displace_ours() {
+    let pod = pod(&group(TEMPLATE));
+    let main = container(&pod, "main");
+    assert_eq!(value(main, "POD_NAME"), &Value::Null, "it is a reference");
+    let position = names(&main["env"]).iter().position(|name| *name == "POD_NAME").expect("POD_NAME");
+    assert_eq!(main["env"][position]["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
+    assert_eq!(value(container(&pod, "proxy"), "POD_NAME"), "proxys-own");
+}
+
+#[test]
+fn the_timing_goes_into_the_environment_in_seconds() {
+    let short = "election: { leaseDurationSeconds: 3, renewDeadlineSeconds: 2, retryPeriodSeconds: 1 }";
+    let long = "{ candidate: { stopGracePeriodSeconds: 5 }, election: { leaseDurationSeconds: 60, renewDeadlineSeconds: 40, \
+                retryPeriodSeconds: 7, renewIntervalSeconds: 20 } }";
+    for (more, expected) in [
+        ("{}", ["15", "10", "2", "2", "3"]),
+        (short, ["3", "2", "1", "1", "0.7"]),
+        (long, ["60", "40", "7", "20", "5"]),
+    ] {
+        let pod = pod(&with(MINIMAL, more));
+        let app = container(&pod, "app");
+        let names = ["LEASE_DURATION", "RENEW_DEADLINE", "RETRY_PERIOD", "RENEW_INTERVAL", "STOP_GRACE_PERIOD"];
+        let found = names.map(|name| value(app, &format!("K8SENSUS_{name}_SECONDS")));
+        assert_eq!(found, expected.map(Value::from).each_ref(), "{more}");
+    }
+}
+
+#[test]
+fn the_pod_is_told_its_lease_and_its_container() {
+    let pod = pod(&group(NATIVE));
+    let main = container(&pod, "main");
+    assert_eq!(value(main, "K8SENSUS_LEASE_NAME"), "billing-leader");
+    assert_eq!(value(main, "K8SENSUS_CONTAINER"), "main");
+    assert_eq!(value(main, "K8SENSUS_CREATE_LEASE"), "false");
+}
+
+#[test]
+fn pods_are_spread_over_nodes_unless_the_user_says_otherwise() {
+    let with_spread = |spread: &str| {
+        let containers = "containers: [{ name: main, image: b, command: [/b] }]";
+        pod(&group(&format!("template: {{ spec: {{ {containers}, topologySpreadConstraints: {spread} }} }}")))
+    };
+    for spec in SPECS {
+        let spread = pod(&group(spec))["topologySpreadConstraints"].clone();
+        assert_eq!(spread[0]["whenUnsatisfiable"], "ScheduleAnyway", "on one node all pods still run");
+        assert_eq!(spread[0]["labelSelector"], json!({ "matchLabels": { "k8sensus.dev/group": "billing" } }));
+    }
+    assert_eq!(with_spread("[]")["topologySpreadConstraints"], json!([]));
+    let zones = "[{ maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule }]";
+    assert_eq!(with_spread(zones)["topologySpreadConstraints"], super::yaml(zones));
+}
+
+#[test]
+fn labels_and_annotations_of_the_user_stay() {
+    let metadata = template(&group(TEMPLATE))["metadata"].clone();
+    assert_eq!(metadata["labels"], json!({ "team": "money", "k8sensus.dev/group": "billing" }));
+    assert_eq!(metadata["annotations"]["example.com/scrape"], "true");
+}
+
+#[test]
+fn kubectl_takes_the_container_that_leads_unless_the_user_named_one() {
+    let key = "kubectl.kubernetes.io/default-container";
+    assert_eq!(template(&group(TEMPLATE))["metadata"]["annotations"][key], "main");
+    let named = TEMPLATE.replace("example.com/scrape: \"true\"", &format!("{key}: proxy"));
+    assert_eq!(template(&group(&named))["metadata"]["annotations"][key], "proxy");
+}

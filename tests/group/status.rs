@@ -1,0 +1,551 @@
+use std::collections::BTreeSet;
+
+use insta::assert_yaml_snapshot;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
+use k8sensus::group::status::{DeploymentView, LeaseView, Outcome, PodView};
+use k8sensus::group::{Group, Observed};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{MINIMAL, group, with};
+
+const RECREATED: &str = "k8sensus.dev/recreated";
+
+fn time(text: &str) -> Time {
+    serde_json::from_value(json!(text)).expect("a time")
+}
+
+fn noon() -> Time {
+    time("2026-03-01T12:00:00Z")
+}
+
+fn later() -> Time {
+    time("2026-03-01T12:34:56Z")
+}
+
+fn since() -> MicroTime {
+    serde_json::from_value(json!("2026-03-01T11:00:00.123456Z")).expect("a time")
+}
+
+fn pod(number: u8) -> PodView {
+    PodView {
+        name: format!("billing-{number}"),
+        node: Some(format!("node-{number}")),
+        ip: Some(format!("10.0.0.{number}")),
+        revision: Some("6c9f7d5b8".to_owned()),
+        ready: true,
+    }
+}
+
+fn lease(holder: &str) -> LeaseView {
+    LeaseView { holder: holder.to_owned(), acquire_time: Some(since()), transitions: 4, expired: false }
+}
+
+/// Two ready pods on two nodes, of which the first leads.
+fn healthy() -> Observed {
+    Observed {
+        outcome: Outcome::Applied,
+        deployment: Some(DeploymentView { replicas: 2, ready: 2, updated: 2, observed: true, deadline_exceeded: None }),
+        lease: Some(lease("billing-1")),
+        pods: vec![pod(1), pod(2)],
+        injection: None,
+    }
+}
+
+/// [`healthy`] but for one thing.
+fn but(change: impl FnOnce(&mut Observed)) -> Observed {
+    let mut observed = healthy();
+    change(&mut observed);
+    observed
+}
+
+fn lease_of(observed: &mut Observed) -> &mut LeaseView {
+    observed.lease.as_mut().expect("a lease")
+}
+
+fn deployment_of(observed: &mut Observed) -> &mut DeploymentView {
+    observed.deployment.as_mut().expect("a deployment")
+}
+
+fn status_at(group: &ElectionGroup, observed: &Observed, now: &Time) -> ElectionGroupStatus {
+    let valid = Group::check(group).ok();
+    k8sensus::group::status::status(group, valid.as_ref(), observed, now)
+}
+
+fn status(group: &ElectionGroup, observed: &Observed) -> ElectionGroupStatus {
+    status_at(group, observed, &noon())
+}
+
+/// `group` with the status that it has after `observed`, at noon.
+fn after(mut group: ElectionGroup, observed: &Observed) -> ElectionGroup {
+    group.status = Some(status(&group, observed));
+    group
+}
+
+fn condition(status: &ElectionGroupStatus, kind: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind.as_str())
+}
+
+struct Case {
+    more: &'static str,
+    observed: Observed,
+    kind: ConditionType,
+    /// Status, reason and message, `None` where the condition is absent.
+    says: Option<(&'static str, &'static str, &'static str)>,
+}
+
+fn case(
+    more: &'static str,
+    observed: Observed,
+    kind: ConditionType,
+    says: (&'static str, &'static str, &'static str),
+) -> Case {
+    Case { more, observed, kind, says: Some(says) }
+}
+
+fn absent(more: &'static str, observed: Observed, kind: ConditionType) -> Case {
+    Case { more, observed, kind, says: None }
+}
+
+/// A spec of the user's, refused. The message is the refusal's.
+fn refused() -> Observed {
+    but(|it| it.outcome = Outcome::Invalid("spec.replicas: must be from 0 to 100, found 101".to_owned()))
+}
+
+fn conflicting() -> Observed {
+    but(|it| it.outcome = Outcome::Conflict("Role shop/billing exists".to_owned()))
+}
+
+fn forbidden() -> Observed {
+    but(|it| it.outcome = Outcome::Forbidden("cannot create Role shop/billing".to_owned()))
+}
+
+fn cases() -> Vec<Case> {
+    [ready(), elected(), failover(), reconciling(), stalled()].into_iter().flatten().collect()
+}
+
+fn ready() -> Vec<Case> {
+    let kind = ConditionType::Ready;
+    let suspended = ("False", "Suspended", "spec.suspend is true");
+    vec![
+        case("{}", healthy(), kind, ("True", "LeaderElected", "billing-1 leads")),
+        case("{}", but(|it| it.lease = None), kind, ("False", "NoLeader", "lease shop/billing does not exist")),
+        case("replicas: 0", but(|it| it.lease = None), kind, ("False", "NoLeader", "spec.replicas is 0")),
+        case(
+            "{}",
+            but(|it| deployment_of(it).ready = 1),
+            kind,
+            ("False", "InsufficientReplicas", "1 of 2 pods are ready"),
+        ),
+        case("{}", but(|it| it.deployment = None), kind, ("False", "InsufficientReplicas", "0 of 2 pods are ready")),
+        case("replicas: 1", but(|it| deployment_of(it).ready = 2), kind, ("True", "LeaderElected", "billing-1 leads")),
+        case("suspend: true", healthy(), kind, suspended),
+        case("suspend: true", but(|it| it.lease = None), kind, suspended),
+        case("replicas: 101", refused(), kind, ("False", "Invalid", "spec.replicas: must be from 0 to 100, found 101")),
+        case("{}", conflicting(), kind, ("False", "Conflict", "Role shop/billing exists")),
+        case("suspend: true", conflicting(), kind, ("False", "Conflict", "Role shop/billing exists")),
+        case("{}", forbidden(), kind, ("True", "LeaderElected", "billing-1 leads")),
+        case("paused: true", healthy(), kind, ("True", "LeaderElected", "billing-1 leads")),
+    ]
+}
+
+fn elected() -> Vec<Case> {
+    let kind = ConditionType::LeaderElected;
+    let held = ("True", "LeaseHeld", "billing-1 holds lease shop/billing");
+    vec![
+        case("{}", healthy(), kind, held),
+        case("suspend: true", healthy(), kind, held),
+        case("replicas: 101", refused(), kind, held),
+        case(
+            "election: { leaseName: ledger }",
+            healthy(),
+            kind,
+            ("True", "LeaseHeld", "billing-1 holds lease shop/ledger"),
+        ),
+        case(
+            "{}",
+            but(|it| lease_of(it).expired = true),
+            kind,
+            ("False", "LeaseExpired", "billing-1 held lease shop/billing and renews it no more"),
+        ),
+        case(
+            "{}",
+            but(|it| it.lease = Some(lease(RECREATED))),
+            kind,
+            (
+                "False",
+                "LeaseExpired",
+                "lease shop/billing was lost and made again; the pods wait until its former holder has stopped",
+            ),
+        ),
+        case(
+            "{}",
+            but(|it| it.lease = Some(LeaseView { expired: true, ..lease("") })),
+            kind,
+            ("False", "LeaseReleased", "lease shop/billing is free; no pod has taken it yet"),
+        ),
+        case("{}", but(|it| it.lease = None), kind, ("False", "NoCandidates", "lease shop/billing does not exist")),
+        case(
+            "replicas: 0",
+            but(|it| it.lease = Some(lease(""))),
+            kind,
+            ("False", "NoCandidates", "spec.replicas is 0"),
+        ),
+        case(
+            "suspend: true",
+            but(|it| it.lease = Some(lease(""))),
+            kind,
+            ("False", "Suspended", "spec.suspend is true"),
+        ),
+    ]
+}
+
+fn failover() -> Vec<Case> {
+    let kind = ConditionType::FailoverReady;
+    let node = |node: Option<&str>| {
+        let node = node.map(str::to_owned);
+        but(|it| it.pods[1].node = node)
+    };
+    let ready = |message| ("True", "StandbyReady", message);
+    vec![
+        case("{}", healthy(), kind, ready("1 standby is ready")),
+        case("replicas: 3", but(|it| it.pods.push(pod(3))), kind, ready("2 standbys are ready")),
+        case("{}", node(None), kind, ready("1 standby is ready")),
+        // Two unknown nodes are not the same node.
+        case("{}", but(|it| it.pods.iter_mut().for_each(|pod| pod.node = None)), kind, ready("1 standby is ready")),
+        case("replicas: 1", healthy(), kind, ("False", "SingleReplica", "spec.replicas is 1: there is no standby")),
+        case("{}", but(|it| it.pods[1].ready = false), kind, ("False", "NoReadyStandby", "no standby is ready")),
+        case("{}", but(|it| it.pods.clear()), kind, ("False", "NoReadyStandby", "no standby is ready")),
+        case(
+            "{}",
+            node(Some("node-1")),
+            kind,
+            ("False", "StandbysOnSameNode", "all ready standbys are on the leader's node node-1"),
+        ),
+        case(
+            "replicas: 3",
+            but(|it| {
+                it.pods[1].node = Some("node-1".to_owned());
+                it.pods.push(pod(3));
+            }),
+            kind,
+            ready("2 standbys are ready"),
+        ),
+        case(
+            "replicas: 3",
+            but(|it| {
+                it.pods[1].node = Some("node-1".to_owned());
+                it.pods.push(PodView { ready: false, ..pod(3) });
+            }),
+            kind,
+            ("False", "StandbysOnSameNode", "all ready standbys are on the leader's node node-1"),
+        ),
+        // Nobody leads: whoever is ready may take over.
+        case("{}", but(|it| lease_of(it).expired = true), kind, ready("2 standbys are ready")),
+        // A leader that is not among the pods, such as one of an older Deployment.
+        case("{}", but(|it| it.lease = Some(lease("billing-0"))), kind, ready("2 standbys are ready")),
+    ]
+}
+
+fn reconciling() -> Vec<Case> {
+    let kind = ConditionType::Reconciling;
+    let deployment = |replicas, updated, observed| {
+        but(|it| {
+            it.deployment = Some(DeploymentView { replicas, ready: 2, updated, observed, deadline_exceeded: None });
+        })
+    };
+    let stuck = but(|it| {
+        it.deployment = Some(DeploymentView { deadline_exceeded: Some("stuck".to_owned()), ..Default::default() });
+    });
+    let rolling = |message| ("True", "RollingOut", message);
+    let scaling = |message| ("True", "Scaling", message);
+    vec![
+        absent("{}", healthy(), kind),
+        case("{}", deployment(3, 1, true), kind, rolling("1 of 2 pods are of the newest revision")),
+        case("{}", deployment(2, 2, false), kind, rolling("2 of 2 pods are of the newest revision")),
+        case("{}", deployment(2, 0, true), kind, rolling("0 of 2 pods are of the newest revision")),
+        case("{}", deployment(3, 2, true), kind, scaling("3 pods exist, 2 are asked for")),
+        case("replicas: 5", healthy(), kind, scaling("2 pods exist, 5 are asked for")),
+        case("{}", deployment(0, 0, true), kind, scaling("0 pods exist, 2 are asked for")),
+        case("suspend: true", healthy(), kind, scaling("2 pods exist, 0 are asked for")),
+        absent("suspend: true", deployment(0, 0, true), kind),
+        absent("replicas: 101", refused(), kind),
+        absent("replicas: 5", conflicting(), kind),
+        absent("replicas: 5", forbidden(), kind),
+        absent("replicas: 5", but(|it| it.deployment = None), kind),
+        absent("{}", stuck, kind),
+    ]
+}
+
+fn stalled() -> Vec<Case> {
+    let kind = ConditionType::Stalled;
+    let message = "ReplicaSet billing-6c9f7d5b8 has timed out progressing.";
+    let stuck = || but(|it| deployment_of(it).deadline_exceeded = Some(message.to_owned()));
+    vec![
+        absent("{}", healthy(), kind),
+        case("replicas: 101", refused(), kind, ("True", "Invalid", "spec.replicas: must be from 0 to 100, found 101")),
+        case("{}", conflicting(), kind, ("True", "Conflict", "Role shop/billing exists")),
+        case("{}", forbidden(), kind, ("True", "Forbidden", "cannot create Role shop/billing")),
+        case("{}", stuck(), kind, ("True", "ProgressDeadlineExceeded", message)),
+        case(
+            "{}",
+            Observed { outcome: Outcome::Conflict("Role shop/billing exists".to_owned()), ..stuck() },
+            kind,
+            ("True", "Conflict", "Role shop/billing exists"),
+        ),
+    ]
+}
+
+#[test]
+fn every_condition_says_what_was_observed() {
+    for Case { more, observed, kind, says } in cases() {
+        let status = status(&with(MINIMAL, more), &observed);
+        let found = condition(&status, kind)
+            .map(|condition| (condition.status.as_str(), condition.reason.as_str(), condition.message.as_str()));
+        assert_eq!(found, says, "{kind} with {more} of {observed:?}");
+    }
+}
+
+#[test]
+fn every_reason_has_a_case_that_reaches_it() {
+    let reached: BTreeSet<_> =
+        cases().iter().filter_map(|case| case.says.map(|(_, reason, _)| (case.kind, reason))).collect();
+    let documented: BTreeSet<_> = ConditionType::ALL
+        .into_iter()
+        .flat_map(|kind| kind.reasons().iter().map(move |reason| (kind, reason.as_str())))
+        .collect();
+    assert_eq!(reached, documented);
+}
+
+#[test]
+fn typical_statuses_read_well() {
+    let injection = InjectionStatus {
+        image: "registry.example/k8sensus:0.1.0".to_owned(),
+        revision: 1,
+        template_hash: Some("0011223344556677".to_owned()),
+    };
+    let free = LeaseView { transitions: 0, ..lease("") };
+    let fresh = Observed { lease: Some(free), pods: vec![], ..but(|it| deployment_of(it).ready = 0) };
+    let led = Observed { injection: Some(injection), ..healthy() };
+    let expired = but(|it| {
+        lease_of(it).expired = true;
+        it.pods[0].ready = false;
+        deployment_of(it).ready = 1;
+    });
+    let led_before = |more| ElectionGroup { status: Some(status(&group(MINIMAL), &led)), ..with(MINIMAL, more) };
+    assert_yaml_snapshot!("just_made", status(&group(MINIMAL), &fresh));
+    assert_yaml_snapshot!("led", status(&group(MINIMAL), &led));
+    assert_yaml_snapshot!("leader_lost", status_at(&led_before("{}"), &expired, &later()));
+    assert_yaml_snapshot!("refused", status_at(&led_before("replicas: 101"), &refused(), &later()));
+    let gone = Observed {
+        deployment: Some(DeploymentView { observed: true, ..Default::default() }),
+        lease: Some(LeaseView { transitions: 5, ..lease("") }),
+        pods: vec![],
+        ..led.clone()
+    };
+    assert_yaml_snapshot!("suspended", status_at(&led_before("suspend: true"), &gone, &later()));
+}
+
+#[test]
+fn the_same_observation_twice_gives_the_same_status() {
+    for Case { more, observed, .. } in cases() {
+        let group = after(with(MINIMAL, more), &observed);
+        assert_eq!(Some(&status_at(&group, &observed, &later())), group.status.as_ref(), "{more} of {observed:?}");
+    }
+}
+
+#[test]
+fn a_condition_is_as_old_as_its_status_and_not_as_its_reason() {
+    let ready = ConditionType::Ready;
+    let times = |status: &ElectionGroupStatus, kind| condition(status, kind).expect("it").last_transition_time.clone();
+    let no_leader = but(|it| it.lease = None);
+    let no_replicas = but(|it| deployment_of(it).ready = 1);
+    let group = after(group(MINIMAL), &no_leader);
+
+    let other_reason = status_at(&group, &no_replicas, &later());
+    assert_eq!(condition(&other_reason, ready).expect("Ready").reason, "InsufficientReplicas");
+    assert_eq!(times(&other_reason, ready), noon(), "False before and after");
+    assert_eq!(times(&other_reason, ConditionType::LeaderElected), later(), "it turned True");
+    assert_eq!(times(&other_reason, ConditionType::FailoverReady), noon());
+}
+
+#[test]
+fn a_condition_that_comes_back_is_new() {
+    let rolling = but(|it| deployment_of(it).updated = 0);
+    let calm = after(after(group(MINIMAL), &rolling), &healthy());
+    let again = status_at(&calm, &rolling, &later());
+    let reconciling = condition(&again, ConditionType::Reconciling).expect("Reconciling");
+    assert_eq!(reconciling.last_transition_time, later());
+}
+
+#[test]
+fn an_expired_holder_is_no_holder() {
+    let status = status(&after(group(MINIMAL), &healthy()), &but(|it| lease_of(it).expired = true));
+    assert_eq!((status.holder_identity, status.acquire_time, status.leader), (None, None, None));
+    assert_eq!(status.lease_transitions, Some(4));
+}
+
+#[test]
+fn a_lease_that_was_made_again_has_no_holder() {
+    let status = status(&group(MINIMAL), &but(|it| it.lease = Some(lease(RECREATED))));
+    assert_eq!((status.holder_identity, status.acquire_time, status.leader), (None, None, None));
+}
+
+#[test]
+fn the_leader_is_described_by_its_pod() {
+    let of = |observed: &Observed| status(&group(MINIMAL), observed).leader;
+    let expected = LeaderStatus {
+        pod_name: "billing-2".to_owned(),
+        node_name: Some("node-2".to_owned()),
+        pod_ip: Some("10.0.0.2".to_owned()),
+        revision: Some("6c9f7d5b8".to_owned()),
+    };
+    assert_eq!(of(&but(|it| it.lease = Some(lease("billing-2")))), Some(expected));
+    let unknown = LeaderStatus { pod_name: "billing-0".to_owned(), ..LeaderStatus::default() };
+    assert_eq!(of(&but(|it| it.lease = Some(lease("billing-0")))), Some(unknown));
+}
+
+#[test]
+fn transitions_never_fall() {
+    let group = after(group(MINIMAL), &healthy());
+    let transitions = |observed: &Observed| status(&group, observed).lease_transitions;
+    assert_eq!(transitions(&but(|it| it.lease = None)), Some(4));
+    assert_eq!(transitions(&but(|it| lease_of(it).transitions = 0)), Some(4));
+    assert_eq!(transitions(&but(|it| lease_of(it).transitions = 5)), Some(5));
+}
+
+#[test]
+fn a_group_that_never_had_a_lease_says_nothing_of_one() {
+    let status = status(&group(MINIMAL), &but(|it| it.lease = None));
+    assert_eq!((status.lease_name, status.lease_transitions), (None, None));
+}
+
+#[test]
+fn a_lost_lease_is_still_named() {
+    let group = after(with(MINIMAL, "election: { leaseName: ledger }"), &healthy());
+    let status = status(&group, &but(|it| it.lease = None));
+    assert_eq!(status.lease_name.as_deref(), Some("ledger"), "so that it is known to be lost and not new");
+}
+
+#[test]
+fn what_was_recorded_stays() {
+    let before = json!({
+        "history": [{ "holderIdentity": "billing-9", "reason": "LeaseExpired" }],
+        "lastHandledStepDownAt": "2026-01-01T00:00:00Z",
+        "injection": { "image": "registry.example/k8sensus:0.0.9", "revision": 1, "templateHash": "ab" },
+    });
+    let mut group = group(MINIMAL);
+    group.status = Some(serde_json::from_value(before.clone()).expect("a status"));
+    let after = serde_json::to_value(status(&group, &healthy())).expect("JSON");
+    for field in ["history", "lastHandledStepDownAt", "injection"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    let new = InjectionStatus { image: "registry.example/k8sensus:0.1.0".to_owned(), ..Default::default() };
+    let moved = status(&group, &but(|it| it.injection = Some(new.clone())));
+    assert_eq!(moved.injection, Some(new));
+}
+
+#[test]
+fn the_selector_is_what_a_horizontal_pod_autoscaler_needs() {
+    assert_eq!(status(&group(MINIMAL), &healthy()).selector.as_deref(), Some("k8sensus.dev/group=billing"));
+}
+
+#[test]
+#[ignore = "open: src/group/status.rs speaks of spec.replicas where it means what is wanted now"]
+fn a_suspended_group_is_not_said_to_have_asked_for_no_replicas() {
+    let status = status(&with(MINIMAL, "{ suspend: true, replicas: 3 }"), &healthy());
+    let failover = condition(&status, ConditionType::FailoverReady).expect("FailoverReady");
+    assert!(!failover.message.contains("spec.replicas is 0"), "{}", failover.message);
+}
+
+#[test]
+#[ignore = "open: src/group/status.rs says `1 pod exist`"]
+fn one_pod_exists() {
+    let status = status(&group(MINIMAL), &but(|it| deployment_of(it).replicas = 1));
+    let reconciling = condition(&status, ConditionType::Reconciling);
+    assert_eq!(reconciling.map(|it| it.message.as_str()), Some("1 pod exists, 2 are asked for"));
+}
+
+fn observations() -> impl Strategy<Value = Observed> {
+    let outcome = prop_oneof![
+        3 => Just(Outcome::Applied),
+        1 => "[a-z]{0,5}".prop_map(Outcome::Invalid),
+        1 => "[a-z]{0,5}".prop_map(Outcome::Conflict),
+        1 => "[a-z]{0,5}".prop_map(Outcome::Forbidden),
+    ];
+    let number = || prop_oneof![0..4_i32, any::<i32>()];
+    let stuck = prop::option::weighted(0.2, "[a-z]{0,5}");
+    let deployment = (number(), number(), number(), any::<bool>(), stuck).prop_map(
+        |(replicas, ready, updated, observed, deadline_exceeded)| DeploymentView {
+            replicas,
+            ready,
+            updated,
+            observed,
+            deadline_exceeded,
+        },
+    );
+    let holder = prop_oneof![4 => "billing-[0-3]", 1 => Just(String::new()), 1 => Just(RECREATED.to_owned())];
+    let acquired = prop::option::of(Just(since()));
+    let lease = (holder, acquired, number(), any::<bool>()).prop_map(|(holder, acquire_time, transitions, expired)| {
+        LeaseView { holder, acquire_time, transitions, expired }
+    });
+    let text = || prop::option::of("[a-c]");
+    let pod = ("billing-[0-3]", text(), text(), text(), any::<bool>())
+        .prop_map(|(name, node, ip, revision, ready)| PodView { name, node, ip, revision, ready });
+    (outcome, prop::option::of(deployment), prop::option::of(lease), prop::collection::vec(pod, 0..4))
+        .prop_map(|(outcome, deployment, lease, pods)| Observed { outcome, deployment, lease, pods, injection: None })
+}
+
+fn groups() -> impl Strategy<Value = ElectionGroup> {
+    (-1..5_i32, prop::bool::weighted(0.2), any::<bool>()).prop_map(|(replicas, suspend, paused)| {
+        with(MINIMAL, &format!("{{ replicas: {replicas}, suspend: {suspend}, paused: {paused} }}"))
+    })
+}
+
+/// What must hold of a status, given the one before.
+fn check(before: &ElectionGroupStatus, now: &ElectionGroupStatus, at: &Time) {
+    let types: Vec<&str> = now.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    let unique: BTreeSet<&str> = types.iter().copied().collect();
+    assert_eq!(unique.len(), types.len(), "{types:?}");
+    for always in [ConditionType::Ready, ConditionType::LeaderElected, ConditionType::FailoverReady] {
+        assert!(unique.contains(always.as_str()), "{always}");
+    }
+    assert_eq!(now.observed_generation, Some(7));
+    assert!(now.lease_transitions >= before.lease_transitions);
+    assert_eq!(now.holder_identity.is_some(), now.leader.is_some());
+    assert!(now.acquire_time.is_none() || now.leader.is_some());
+    for condition in &now.conditions {
+        let kind = ConditionType::ALL.into_iter().find(|kind| kind.as_str() == condition.type_).expect("a known type");
+        let reasons: Vec<&str> = kind.reasons().iter().map(|reason| reason.as_str()).collect();
+        assert!(reasons.contains(&condition.reason.as_str()), "{condition:?}");
+        assert_eq!(condition.observed_generation, Some(7));
+        let old = before.conditions.iter().find(|old| old.type_ == condition.type_);
+        match old.filter(|old| old.status == condition.status) {
+            Some(old) => assert_eq!(condition.last_transition_time, old.last_transition_time),
+            None => assert_eq!(&condition.last_transition_time, at),
+        }
+    }
+    let elected = condition(now, ConditionType::LeaderElected).expect("LeaderElected");
+    assert_eq!(elected.status == "True", now.leader.is_some());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_observed_the_status_keeps_its_promises(
+        mut group in groups(),
+        story in prop::collection::vec(observations(), 1..6),
+    ) {
+        for (minute, observed) in story.iter().enumerate() {
+            let now = time(&format!("2026-03-01T12:{minute:02}:00Z"));
+            let new = status_at(&group, observed, &now);
+            check(&group.status.clone().unwrap_or_default(), &new, &now);
+            // As it comes back from the API server, and looked at again.
+            let stored = serde_json::from_str(&serde_json::to_string(&new).expect("JSON")).expect("a status");
+            group.status = Some(stored);
+            prop_assert_eq!(&status_at(&group, observed, &later()), &new);
+        }
+    }
+}

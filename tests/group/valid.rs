@@ -1,0 +1,354 @@
+use std::time::Duration;
+
+use k8sensus::api::rules::RULES;
+use k8sensus::api::{ElectionGroup, GROUP};
+use k8sensus::group::valid::{GroupMode, ServiceAccount};
+use k8sensus::group::{Group, Invalid};
+use serde_json::{Value, json};
+
+use super::{MINIMAL, NATIVE, TEMPLATE, group, valid, with};
+use crate::api::rules::{Case, cases};
+
+/// A spec, the field that the refusal names, and what it says of it.
+type Refusal = (&'static str, &'static str, &'static str);
+
+fn check(table: &[Refusal]) {
+    for (spec, field, rule) in table {
+        let Invalid { field: found, rule: said } = Group::check(&group(spec)).expect_err(spec);
+        assert_eq!((found.as_str(), said.as_str()), (*field, *rule), "{spec}");
+    }
+}
+
+/// One good container with more fields of the pod, in flow style.
+fn pod(more: &str) -> ElectionGroup {
+    group(&format!("template: {{ spec: {{ containers: [{{ name: main, image: b, command: [/b] }}], {more} }} }}"))
+}
+
+fn refusal(group: &ElectionGroup) -> String {
+    Group::check(group).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn a_source_that_cannot_run_is_refused() {
+    let one = "exactly one of the two must be set";
+    let shortcut = "need spec.image; with spec.template set the container's";
+    let no_command = "must be set in mode Exec, since the entrypoint of the image cannot be known; or use mode Native";
+    check(&[
+        ("{}", "spec.image, spec.template", one),
+        ("{ command: [/b] }", "spec.image, spec.template", one),
+        ("{ image: b, command: [/b], template: { spec: {} } }", "spec.image, spec.template", one),
+        (
+            "{ command: [/b], template: { spec: { containers: [{ name: main }] } } }",
+            "spec.command, spec.args",
+            shortcut,
+        ),
+        ("{ args: [-v], template: { spec: { containers: [{ name: main }] } } }", "spec.command, spec.args", shortcut),
+        ("{ image: b }", "spec.command", no_command),
+        ("{ image: b, command: [] }", "spec.command", no_command),
+        ("{ image: b, args: [-v] }", "spec.command", no_command),
+        ("{ template: { spec: { containers: [{ name: main, image: b }] } } }", "spec.command", no_command),
+        (
+            "{ candidate: { container: two }, template: { spec: { containers: [{ name: one, command: [/b] }, { name: two }] } } }",
+            "spec.command",
+            no_command,
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_by_name() {
+    check(&[
+        (
+            "{ image: b, candidate: { mode: Sidecar } }",
+            "spec.candidate.mode",
+            "Sidecar is not supported by this version of the operator; use Exec or Native",
+        ),
+        (
+            "{ image: b, candidate: { mode: Telepathic } }",
+            "spec.candidate.mode",
+            "is not known to this version of the operator; use Exec or Native, or upgrade the operator",
+        ),
+        (
+            "{ image: b, command: [/b], leaderService: { ports: [{ port: 80 }] } }",
+            "spec.leaderService",
+            "is not supported by this version of the operator; remove it",
+        ),
+    ]);
+}
+
+#[test]
+fn a_leading_container_that_is_not_there_is_refused() {
+    let none = "must have at least one container";
+    check(&[
+        ("{ template: {} }", "spec.template.spec.containers", none),
+        ("{ template: { spec: { containers: [] } } }", "spec.template.spec.containers", none),
+        ("{ template: { spec: { containers: main } } }", "spec.template.spec.containers", none),
+        ("{ template: { spec: { containers: [{ image: b }] } } }", "spec.template.spec.containers", none),
+        ("{ template: text }", "spec.template.spec.containers", none),
+        (
+            "{ image: b, command: [/b], candidate: { container: main } }",
+            "spec.candidate.container",
+            r#"must name a container of the template, found "main""#,
+        ),
+        (
+            "{ candidate: { container: sidecar }, template: { spec: { containers: [{ name: main, command: [/b] }] } } }",
+            "spec.candidate.container",
+            r#"must name a container of the template, found "sidecar""#,
+        ),
+    ]);
+}
+
+#[test]
+fn a_pod_that_the_election_cannot_live_with_is_refused() {
+    let account = "must not be set; set spec.serviceAccount.name";
+    let token = "must not be false: the candidate needs the token to reach the Lease";
+    let process = "must not be true in mode Exec: the candidate could not tell its own processes from others";
+    for (more, field, rule) in [
+        ("serviceAccountName: robot", "serviceAccountName", account),
+        ("serviceAccount: robot", "serviceAccount", account),
+        ("automountServiceAccountToken: false", "automountServiceAccountToken", token),
+        ("restartPolicy: Never", "restartPolicy", "must be Always, as in every Deployment"),
+        ("restartPolicy: OnFailure", "restartPolicy", "must be Always, as in every Deployment"),
+        ("hostPID: true", "hostPID", process),
+        ("shareProcessNamespace: true", "shareProcessNamespace", process),
+    ] {
+        assert_eq!(refusal(&pod(more)), format!("spec.template.spec.{field}: {rule}"), "{more}");
+    }
+}
+
+#[test]
+fn a_probe_of_a_program_that_a_standby_does_not_run_is_refused() {
+    let rule = "is not supported in mode Exec by this version of the operator, since a standby does not run the \
+                program that it asks; remove it";
+    for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
+        let container = format!("{{ name: main, image: b, command: [/b], {field}: {{ exec: {{ command: [/x] }} }} }}");
+        let spec = format!("{{ template: {{ spec: {{ containers: [{container}] }} }} }}");
+        let expected = format!("spec.template.spec.containers[main].{field}: {rule}");
+        assert_eq!(refusal(&group(&spec)), expected);
+
+        let beside =
+            format!("{{ template: {{ spec: {{ containers: [{{ name: a, command: [/b] }}, {container}] }} }} }}");
+        valid(&group(&beside));
+        let native = spec.replace("{ template", "{ candidate: { mode: Native }, template");
+        valid(&group(&native));
+    }
+}
+
+#[test]
+fn reserved_keys_in_the_template_are_refused() {
+    for kind in ["labels", "annotations"] {
+        let spec = |key: &str| {
+            let container = "containers: [{ name: main, command: [/b] }]";
+            format!("{{ template: {{ metadata: {{ {kind}: {{ a: b, {key}: x }} }}, spec: {{ {container} }} }} }}")
+        };
+        let expected = format!(
+            "spec.template.metadata.{kind}: keys that begin with {GROUP}/ are reserved, found k8sensus.dev/group"
+        );
+        assert_eq!(refusal(&group(&spec("k8sensus.dev/group"))), expected);
+        valid(&group(&spec("k8sensus.dev.example.com/group")));
+    }
+}
+
+#[test]
+fn timings_that_are_not_safe_are_refused() {
+    let of = |election: &str| refusal(&with(MINIMAL, &format!("election: {{ {election} }}")));
+    assert_eq!(
+        of("leaseDurationSeconds: 10"),
+        "spec.election: lease duration (10 s) must be greater than renew deadline (10 s)"
+    );
+    assert_eq!(
+        of("leaseDurationSeconds: -1"),
+        "spec.election: lease duration must be whole seconds from 1 to 2147483647, found 0 s"
+    );
+    assert_eq!(
+        of("retryPeriodSeconds: 9"),
+        "spec.election: renew deadline (10 s) must be greater than 1.2 x retry period (9 s)"
+    );
+    assert_eq!(of("retryPeriodSeconds: 0"), "spec.election: retry period must be greater than 0 s");
+    assert_eq!(
+        of("renewIntervalSeconds: 10"),
+        "spec.election: renew interval (10 s) must be greater than 0 s and less than renew deadline (10 s)"
+    );
+    let margin = "must be at most 9/10 of lease duration (15 s): the last tenth is the margin for unequal clock rates";
+    assert_eq!(of("renewDeadlineSeconds: 14"), {
+        format!("spec.election: renew deadline (14 s) + stop grace (0 s) {margin}")
+    });
+    assert_eq!(refusal(&with(MINIMAL, "candidate: { stopGracePeriodSeconds: 4 }")), {
+        format!("spec.candidate.stopGracePeriodSeconds: renew deadline (10 s) + stop grace (4 s) {margin}")
+    });
+}
+
+#[test]
+fn names_and_numbers_out_of_bounds_are_refused() {
+    let named = |name: &str| {
+        let mut group = group(MINIMAL);
+        group.metadata.name = Some(name.to_owned());
+        group
+    };
+    let rule = "metadata.name: must be a DNS label of at most 52 characters, found";
+    for name in ["", "billing.eu", &"n".repeat(53)] {
+        assert_eq!(refusal(&named(name)), format!("{rule} {name:?}"));
+    }
+    assert_eq!(valid(&named(&"n".repeat(52))).name.len(), 52);
+    for replicas in [-1, 101] {
+        let expected = format!("spec.replicas: must be from 0 to 100, found {replicas}");
+        assert_eq!(refusal(&with(MINIMAL, &format!("replicas: {replicas}"))), expected);
+    }
+    for replicas in [0, 100] {
+        assert_eq!(valid(&with(MINIMAL, &format!("replicas: {replicas}"))).replicas, replicas);
+    }
+}
+
+#[test]
+fn the_minimal_spec_means_two_pods_and_the_defaults_of_client_go() {
+    let Group {
+        name,
+        namespace,
+        uid,
+        replicas,
+        lease_name,
+        timing,
+        mode,
+        container,
+        template,
+        service_account,
+        strategy,
+        resources,
+        suspended,
+        paused,
+    } = valid(&group(MINIMAL));
+    assert_eq!((name.as_str(), namespace.as_str(), uid.as_str()), ("billing", "shop", super::UID));
+    assert_eq!((replicas, lease_name.as_str()), (2, "billing"));
+    assert_eq!(timing, k8sensus::election::Timing::default());
+    assert_eq!((mode, container.as_str()), (GroupMode::Exec, "app"));
+    let app = json!({ "name": "app", "image": "registry.example/billing:1.4", "command": ["/app/billing"] });
+    assert_eq!(template, json!({ "spec": { "containers": [app] } }));
+    assert_eq!(service_account, ServiceAccount::Own(Default::default()));
+    assert_eq!((strategy, resources, suspended, paused), (None, None, false, false));
+}
+
+#[test]
+fn every_field_of_a_full_spec_is_taken_over() {
+    let spec = "
+        replicas: 5
+        paused: true
+        candidate: { mode: Exec, stopGracePeriodSeconds: 6, resources: { limits: { memory: 32Mi } } }
+        election: { leaseName: ledger, leaseDurationSeconds: 30, renewDeadlineSeconds: 20, retryPeriodSeconds: 4, renewIntervalSeconds: 5 }
+        strategy: { type: Recreate }
+        serviceAccount: { annotations: { example.com/role: ledger } }
+    ";
+    let group = valid(&with(MINIMAL, spec));
+    assert_eq!((group.replicas, group.paused, group.suspended), (5, true, false));
+    assert_eq!(group.lease_name, "ledger");
+    let seconds = Duration::from_secs;
+    let timing = group.timing;
+    assert_eq!((timing.lease_duration(), timing.renew_deadline()), (seconds(30), seconds(20)));
+    assert_eq!((timing.retry_period(), timing.renew_interval()), (seconds(4), seconds(5)));
+    assert_eq!(timing.stop_grace(), seconds(6));
+    assert_eq!(group.strategy, Some(json!({ "type": "Recreate" })));
+    assert_eq!(group.resources, Some(json!({ "limits": { "memory": "32Mi" } })));
+    let annotations = [("example.com/role".to_owned(), "ledger".to_owned())].into();
+    assert_eq!(group.service_account, ServiceAccount::Own(annotations));
+    assert_eq!(group.service_account.name("billing"), "billing");
+}
+
+#[test]
+fn a_template_is_kept_as_the_user_wrote_it() {
+    let template = super::yaml(TEMPLATE)["template"].clone();
+    let group = valid(&group(TEMPLATE));
+    assert_eq!(group.template, template);
+    assert_eq!(group.container, "main");
+}
+
+#[test]
+fn without_a_name_the_first_container_leads() {
+    let spec = "{ template: { spec: { containers: [{ name: one, command: [/b] }, { name: two }] } } }";
+    assert_eq!(valid(&group(spec)).container, "one");
+}
+
+#[test]
+fn an_existing_account_is_used_and_never_annotated() {
+    let group = valid(&with(MINIMAL, "serviceAccount: { name: robot, annotations: { a: b } }"));
+    assert_eq!(group.service_account, ServiceAccount::Existing("robot".to_owned()));
+    assert_eq!(group.service_account.name("billing"), "robot");
+}
+
+#[test]
+fn a_suspended_group_wants_no_pods() {
+    let group = valid(&with(MINIMAL, "{ suspend: true, replicas: 3 }"));
+    assert_eq!((group.replicas, group.suspended), (0, true));
+}
+
+#[test]
+fn a_pod_may_say_what_is_true_anyway() {
+    for more in [
+        "restartPolicy: Always",
+        "automountServiceAccountToken: true",
+        "hostPID: false",
+        "shareProcessNamespace: false",
+    ] {
+        valid(&pod(more));
+    }
+}
+
+#[test]
+fn in_mode_native_processes_and_the_stop_grace_are_the_programs_own() {
+    for more in ["hostPID: true", "shareProcessNamespace: true"] {
+        let mut group = pod(more);
+        group.spec.candidate.mode = k8sensus::api::Mode::Native;
+        valid(&group);
+    }
+    let group = valid(&with(NATIVE, "candidate: { mode: Native, stopGracePeriodSeconds: 600 }"));
+    assert_eq!(group.mode, GroupMode::Native);
+    assert_eq!(group.timing.stop_grace(), Duration::from_secs(3));
+}
+
+/// Accepted by the API server and refused here. The deadline within the margin is open: mode Native needs no margin. The
+/// others wait for mode Sidecar and the leader Service.
+const STRICTER: &[&str] = &[
+    "Sidecar with image alone",
+    "Sidecar without a command",
+    "shareProcessNamespace in Sidecar",
+    "a deadline within the margin where nothing is stopped",
+    "one port without a name",
+    "two ports with names",
+    "a numeric targetPort",
+    "a named targetPort",
+];
+
+/// Refused by a CEL rule and accepted here. Only a CRD that was edited or is older lets these through.
+const LAXER: &[&str] = &[
+    "a name that begins with a digit",
+    "a reserved annotation of the service account",
+    "a budget of -1",
+    "a budget of 101%",
+];
+
+#[test]
+fn the_operator_decides_as_the_rules_of_the_crd_do() {
+    let parsed = |case: &Case| serde_json::from_str::<ElectionGroup>(&without_nulls(&case.manifest).to_string()).ok();
+    let mut stricter = Vec::new();
+    let mut laxer = Vec::new();
+    for case in cases() {
+        let accepted = parsed(&case).is_some_and(|group| Group::check(&group).is_ok());
+        match case.message {
+            None if !accepted => stricter.push(case.name),
+            Some(message) if accepted && is_of_a_rule(message) => laxer.push(case.name),
+            _ => {}
+        }
+    }
+    assert_eq!((stricter.as_slice(), laxer.as_slice()), (STRICTER, LAXER));
+}
+
+/// Whether a rule says this, and not the schema, whose bounds and types are not looked at again.
+fn is_of_a_rule(message: &str) -> bool {
+    RULES.iter().any(|rule| rule.message.contains(message.split(": ").next().unwrap_or(message)))
+}
+
+fn without_nulls(manifest: &Value) -> Value {
+    let mut manifest = manifest.clone();
+    if let Value::Object(spec) = &mut manifest["spec"] {
+        spec.retain(|_, field| !field.is_null());
+    }
+    manifest
+}

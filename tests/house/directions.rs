@@ -1,0 +1,130 @@
+//! The directions of the house, read from the sources.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::root;
+
+/// What each room may import of this crate.
+const MAY_IMPORT: [(&str, &[&str]); 8] = [
+    ("api", &[]),
+    ("election", &[]),
+    ("group", &["api", "election"]),
+    ("runtime", &[]),
+    ("campaign", &["election", "runtime"]),
+    ("candidate", &["campaign", "election", "runtime"]),
+    ("operator", &["api", "campaign", "election", "group", "runtime"]),
+    ("bin", &["api", "campaign", "candidate", "election", "operator", "runtime"]),
+];
+
+/// Crates that the pure rooms must not know.
+const IO: [&str; 8] = ["tokio", "futures", "axum", "tower", "http", "rustix", "tracing", "kube"];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The text without comments, so that documentation may speak of any room.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The first names behind `crate::` (or `k8sensus::` in programs).
+fn rooms_in(code: &str) -> BTreeSet<String> {
+    let name =
+        |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
+    ["crate::", "k8sensus::"]
+        .iter()
+        .flat_map(|prefix| code.split(prefix).skip(1))
+        .map(name)
+        .filter(|n| !n.is_empty())
+        .collect()
+}
+
+#[test]
+fn rooms_know_only_those_below_them() {
+    let src = root().join("src");
+    let rooms: BTreeSet<String> = fs::read_dir(&src)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(rooms, MAY_IMPORT.iter().map(|(room, _)| (*room).to_owned()).collect(), "each room needs its rule here");
+    let mut wrong = Vec::new();
+    for (room, allowed) in MAY_IMPORT {
+        for path in sources(&src.join(room)) {
+            for found in rooms_in(&code(&path)).iter().filter(|found| rooms.contains(*found)) {
+                if found != room && !allowed.contains(&found.as_str()) {
+                    wrong.push(format!("{} imports {found}", path.strip_prefix(&src).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn pure_rooms_know_no_io() {
+    let mut wrong = Vec::new();
+    for room in ["api", "election", "group"] {
+        for path in sources(&root().join("src").join(room)) {
+            let code = code(&path);
+            for name in IO {
+                // The derive of the resource itself comes from kube and does no IO.
+                let derive = room == "api" && name == "kube";
+                let used = code.contains(&format!("use {name}::")) || code.contains(&format!(" {name}::"));
+                if used && !derive {
+                    wrong.push(format!("{} uses {name}", path.display()));
+                }
+            }
+            if room == "election" {
+                let foreign = code.lines().filter(|line| line.starts_with("use ")).find(|line| {
+                    !["use std::", "use super::", "use crate::election"].iter().any(|ours| line.starts_with(ours))
+                });
+                wrong.extend(foreign.map(|line| format!("{}: {line}: election has std only", path.display())));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_the_clock_reads_clocks() {
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        if path.ends_with("runtime/clock.rs") {
+            continue;
+        }
+        let code = code(&path);
+        for call in ["Instant::now", "SystemTime::now", "Timestamp::now", "tokio::time::", "clock_gettime"] {
+            if code.contains(call) {
+                wrong.push(format!("{} calls {call}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_file_has_outgrown_its_room() {
+    for folder in ["src", "deploy/local/src"] {
+        for path in sources(&root().join(folder)) {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            // 400 asks to be two; a state machine read as one may take more.
+            let limit = if path.ends_with("election/elector.rs") { 600 } else { 400 };
+            assert!(lines <= limit, "{} has {lines} lines", path.display());
+        }
+    }
+}

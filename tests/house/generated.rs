@@ -1,0 +1,60 @@
+//! Files that are made from others are as their sources make them.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::{OPERATOR, root, shared};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_operator_prints_the_committed_crd() {
+    let output = Command::new(OPERATOR).arg("crd").output().unwrap();
+    assert!(output.status.success());
+    let path = "crds/electiongroups.k8sensus.dev.yaml";
+    assert!(
+        String::from_utf8(output.stdout).unwrap() == read(path),
+        "{path} is stale: cargo run --bin k8sensus-operator -- crd > {path}"
+    );
+}
+
+#[test]
+fn the_chart_carries_the_committed_crd() {
+    let (source, copy) =
+        ("crds/electiongroups.k8sensus.dev.yaml", "charts/k8sensus/files/electiongroups.k8sensus.dev.yaml");
+    assert!(read(source) == read(copy), "stale: cp {source} {copy}");
+}
+
+#[test]
+fn the_kustomize_base_is_what_the_chart_renders() {
+    let path = "deploy/base/operator.yaml";
+    let base = read(path);
+    let mut lines = base.splitn(3, '\n');
+    let (_, command, committed) = (lines.next(), lines.next().unwrap(), lines.next().unwrap());
+    let command = command.strip_prefix("# helm ").expect("the second line names the command");
+    let helm = shared().helm().unwrap().args(command.split(' ')).current_dir(root()).output().unwrap();
+    assert!(helm.status.success(), "{}", String::from_utf8_lossy(&helm.stderr));
+    assert!(
+        String::from_utf8(helm.stdout).unwrap() == committed,
+        "{path} is stale: regenerate it by the command in its head"
+    );
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of() {
+    let lint =
+        shared().helm().unwrap().args(["lint", "--strict", "charts/k8sensus"]).current_dir(root()).output().unwrap();
+    assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout));
+}
+
+#[test]
+fn the_versions_are_one() {
+    let version = env!("CARGO_PKG_VERSION");
+    let chart = read("charts/k8sensus/Chart.yaml");
+    assert!(
+        chart.contains(&format!("appVersion: {version}")) || chart.contains(&format!("appVersion: \"{version}\"")),
+        "{chart}"
+    );
+}

@@ -1,0 +1,147 @@
+//! Children that somebody deletes or edits are restored; what is not the group's is never touched.
+
+use serde_json::json;
+
+use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, operated, within};
+
+fn group_with_children(name: &str) -> String {
+    let cluster = operated();
+    let ns = namespace(cluster, name);
+    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    within(10, "the status", || {
+        get(cluster, &ns, "electiongroup/kestrel").filter(|group| !condition(group, "Ready").is_empty())
+    });
+    ns
+}
+
+#[test]
+fn each_child_that_is_deleted_is_made_again() {
+    let cluster = operated();
+    let ns = group_with_children("deleted");
+    for kind in ["deployment", "serviceaccount", "role", "rolebinding"] {
+        let before = get(cluster, &ns, &format!("{kind}/kestrel")).unwrap()["metadata"]["uid"].clone();
+        kubectl(cluster, &["delete", "-n", &ns, &format!("{kind}/kestrel")]);
+        within(10, &format!("the {kind} to be made again"), || {
+            get(cluster, &ns, &format!("{kind}/kestrel")).filter(|child| child["metadata"]["uid"] != before)
+        });
+    }
+}
+
+#[test]
+fn a_deleted_lease_is_made_again_with_its_transitions_and_its_wait() {
+    let cluster = operated();
+    let ns = group_with_children("lostlease");
+    let leader = candidate(cluster, &ns, "kestrel", "otter", &["--create-lease=false"]);
+    within(10, "otter to be in the status", || {
+        let group = get(cluster, &ns, "electiongroup/kestrel")?;
+        (group["status"]["holderIdentity"] == "otter").then_some(())
+    });
+    kubectl(cluster, &["delete", "-n", &ns, "lease/kestrel"]);
+    let lease = within(10, "the lease to be made again", || get(cluster, &ns, "lease/kestrel"));
+    assert_eq!(lease["spec"]["holderIdentity"], "k8sensus.dev/recreated");
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 3);
+    assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    leader.wait_for("Evicted as leader", std::time::Duration::from_secs(2));
+    let lease = within(10, "otter to lead again", || {
+        get(cluster, &ns, "lease/kestrel").filter(|lease| lease["spec"]["holderIdentity"] == "otter")
+    });
+    assert_eq!(lease["spec"]["leaseTransitions"], 2);
+}
+
+#[test]
+fn edits_are_undone_and_what_others_add_stays() {
+    let cluster = operated();
+    let ns = group_with_children("edited");
+    let deployment = "deployment/kestrel";
+    kubectl(cluster, &["scale", "-n", &ns, deployment, "--replicas=7"]);
+    within(10, "the replicas to be restored", || {
+        (get(cluster, &ns, deployment)?["spec"]["replicas"] == 2).then_some(())
+    });
+    kubectl(
+        cluster,
+        &[
+            "patch",
+            "-n",
+            &ns,
+            "role/kestrel",
+            "--type=json",
+            "-p",
+            r#"[{"op":"add","path":"/rules/0/verbs/-","value":"delete"}]"#,
+        ],
+    );
+    within(10, "the verbs to be restored", || {
+        (get(cluster, &ns, "role/kestrel")?["rules"][0]["verbs"].as_array()?.len() == 4).then_some(())
+    });
+    kubectl(cluster, &["label", "-n", &ns, deployment, "k8sensus.dev/group-", "colour=red"]);
+    let labels = within(10, "the label to be restored", || {
+        let labels = get(cluster, &ns, deployment)?["metadata"]["labels"].clone();
+        (labels["k8sensus.dev/group"] == "kestrel").then_some(labels)
+    });
+    assert_eq!(labels["colour"], "red");
+}
+
+#[test]
+fn what_a_changed_spec_no_longer_says_is_taken_away() {
+    let cluster = operated();
+    let ns = namespace(cluster, "changed");
+    apply(
+        cluster,
+        &ns,
+        &group("kestrel", json!({ "args": ["--loud"], "serviceAccount": { "annotations": { "colour": "red" } } })),
+    )
+    .unwrap();
+    let loud = |deployment: &serde_json::Value| {
+        deployment["spec"]["template"]["spec"]["containers"][0]["args"].to_string().contains("--loud")
+    };
+    within(10, "the deployment", || get(cluster, &ns, "deployment/kestrel").filter(loud));
+    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    within(10, "the argument to go", || get(cluster, &ns, "deployment/kestrel").filter(|found| !loud(found)));
+    within(10, "the annotation to go", || {
+        get(cluster, &ns, "serviceaccount/kestrel").filter(|found| found["metadata"]["annotations"]["colour"].is_null())
+    });
+    let image = json!({ "image": "registry.example/kestrel:2", "serviceAccount": { "name": "other" } });
+    apply(cluster, &ns, &group("kestrel", image)).unwrap();
+    within(10, "the own account to go", || get(cluster, &ns, "serviceaccount/kestrel").is_none().then_some(()));
+    let binding = within(10, "the binding to follow", || {
+        get(cluster, &ns, "rolebinding/kestrel").filter(|found| found["subjects"][0]["name"] == "other")
+    });
+    assert_eq!(binding["subjects"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn an_object_that_is_not_the_groups_is_a_conflict_and_is_left_alone() {
+    let cluster = operated();
+    let ns = namespace(cluster, "conflict");
+    kubectl(cluster, &["create", "-n", &ns, "role", "kestrel", "--verb=get", "--resource=pods"]);
+    let before = get(cluster, &ns, "role/kestrel").unwrap();
+    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    let group = within(10, "the conflict", || {
+        get(cluster, &ns, "electiongroup/kestrel").filter(|group| condition(group, "Stalled") == "True/Conflict")
+    });
+    assert_eq!(condition(&group, "Ready"), "False/Conflict");
+    let message = group["status"]["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.contains(&format!("Role {ns}/kestrel exists and is not this group's")), "{message}");
+    assert_eq!(get(cluster, &ns, "role/kestrel").unwrap(), before);
+    assert!(get(cluster, &ns, "deployment/kestrel").is_none());
+    kubectl(cluster, &["delete", "-n", &ns, "role/kestrel"]);
+    within(20, "the group to go on", || get(cluster, &ns, "deployment/kestrel"));
+}
+
+#[test]
+fn a_lease_without_an_owner_is_adopted_as_it_is() {
+    let cluster = operated();
+    let ns = namespace(cluster, "adopted");
+    let _leader = candidate(cluster, &ns, "kestrel", "otter", &[]);
+    within(10, "otter to lead", || {
+        get(cluster, &ns, "lease/kestrel").filter(|lease| lease["spec"]["holderIdentity"] == "otter")
+    });
+    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    let lease = within(10, "the adoption", || {
+        get(cluster, &ns, "lease/kestrel").filter(|lease| !lease["metadata"]["ownerReferences"].is_null())
+    });
+    assert_eq!(lease["spec"]["holderIdentity"], "otter");
+    assert_eq!(lease["spec"]["leaseTransitions"], 0);
+    within(10, "otter in the status", || {
+        (get(cluster, &ns, "electiongroup/kestrel")?["status"]["holderIdentity"] == "otter").then_some(())
+    });
+}

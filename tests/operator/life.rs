@@ -1,0 +1,121 @@
+//! A group's life: what its making, its standing still and its end cost and leave.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    apply, audit_position, condition, control_plane, get, group, kubectl, namespace, operated, operator, within,
+    writes_since,
+};
+
+const CHILDREN: [&str; 5] = ["deployment", "serviceaccount", "role", "rolebinding", "lease"];
+
+#[test]
+fn a_minimal_group_becomes_five_children_that_it_owns() {
+    let cluster = operated();
+    let ns = namespace(cluster, "minimal");
+    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    let group = within(10, "the status", || {
+        get(cluster, &ns, "electiongroup/kestrel").filter(|group| !condition(group, "Ready").is_empty())
+    });
+    for kind in CHILDREN {
+        let child = get(cluster, &ns, &format!("{kind}/kestrel")).unwrap_or_else(|| panic!("no {kind}"));
+        let owner = &child["metadata"]["ownerReferences"][0];
+        assert_eq!(owner["uid"], group["metadata"]["uid"], "{kind}");
+        assert_eq!(owner["controller"], true, "{kind}");
+    }
+    let rules = get(cluster, &ns, "role/kestrel").unwrap()["rules"].clone();
+    assert_eq!(
+        rules,
+        json!([{
+            "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["kestrel"],
+            "verbs": ["get", "list", "watch", "update"],
+        }])
+    );
+    let lease = get(cluster, &ns, "lease/kestrel").unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "");
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 1);
+    assert_eq!(lease["spec"]["leaseTransitions"], 0);
+    assert_eq!(group["status"]["observedGeneration"], 1);
+    assert_eq!(condition(&group, "Ready"), "False/NoLeader");
+    assert_eq!(condition(&group, "LeaderElected"), "False/LeaseReleased");
+}
+
+/// Not the operator's own renewals, and nothing that Kubernetes itself writes.
+fn by_the_operator(event: &Value) -> bool {
+    let agent = event["userAgent"].as_str().unwrap_or_default();
+    let own_lease = event["objectRef"]["name"] == "k8sensus-operator";
+    !agent.starts_with("kube") && !own_lease
+}
+
+#[test]
+fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
+    let cluster = control_plane();
+    let keeper = operator(&cluster, "keeper", &[]);
+    keeper.wait_for("reconciles from now on", Duration::from_secs(10));
+    let ns = namespace(&cluster, "writes");
+    let start = audit_position(&cluster);
+    apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    within(10, "the deployment to be counted", || {
+        let group = get(&cluster, &ns, "electiongroup/kestrel")?;
+        (condition(&group, "Reconciling") == "True/Scaling" || group["status"]["replicas"] == 2).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    let writes = writes_since(&cluster, start, by_the_operator);
+    println!("writes for a new group: {writes:#?}");
+    let made = ["serviceaccounts", "roles", "rolebindings", "leases", "deployments"];
+    for resource in made {
+        assert_eq!(writes.iter().filter(|w| **w == format!("create {resource} kestrel")).count(), 1, "{writes:?}");
+    }
+    // The rest are statuses: one when the children are made, and one for each step of the Deployment.
+    let status = writes.iter().filter(|write| **write == "patch electiongroups/status kestrel").count();
+    assert_eq!(writes.len(), made.len() + status, "{writes:?}");
+    assert!(status <= 4, "{writes:?}");
+
+    let steady = audit_position(&cluster);
+    // Twice the lease: the Lease stands still, and so does the group.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(writes_since(&cluster, steady, by_the_operator), Vec::<String>::new());
+    // A look with a cause, but without a change.
+    kubectl(&cluster, &["label", "-n", &ns, "electiongroup/kestrel", "colour=red"]);
+    let labelled = audit_position(&cluster);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(writes_since(&cluster, labelled, by_the_operator), Vec::<String>::new());
+}
+
+#[test]
+fn a_deleted_group_leaves_nothing_also_without_an_operator() {
+    let cluster = control_plane();
+    let mut keeper = operator(&cluster, "keeper", &[]);
+    let ns = namespace(&cluster, "deleted");
+    apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    within(20, "the children", || get(&cluster, &ns, "deployment/kestrel"));
+    assert!(keeper.terminate(Duration::from_secs(2)).success());
+    kubectl(&cluster, &["delete", "-n", &ns, "electiongroup/kestrel"]);
+    for kind in CHILDREN {
+        within(20, &format!("the {kind} to be collected"), || {
+            get(&cluster, &ns, &format!("{kind}/kestrel")).is_none().then_some(())
+        });
+    }
+}
+
+#[test]
+fn an_operator_that_is_killed_midway_converges_after_its_restart() {
+    let cluster = control_plane();
+    let ns = namespace(&cluster, "midway");
+    let first = operator(&cluster, "keeper", &[]);
+    first.wait_for("reconciles from now on", Duration::from_secs(10));
+    apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    first.wait_for("created Role", Duration::from_secs(10));
+    first.signal(rustix::process::Signal::KILL);
+    let second = operator(&cluster, "keeper", &[]);
+    second.wait_for("reconciles from now on", Duration::from_secs(10));
+    within(20, "the children and the status", || {
+        let group = get(&cluster, &ns, "electiongroup/kestrel")?;
+        let children = CHILDREN.iter().all(|kind| get(&cluster, &ns, &format!("{kind}/kestrel")).is_some());
+        (children && condition(&group, "Ready") == "False/NoLeader").then_some(())
+    });
+    let lease = get(&cluster, &ns, "lease/kestrel").unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "", "no pod ran: the first leader need not wait");
+}

@@ -1,0 +1,5 @@
+mod children;
+mod life;
+mod refusals;
+mod replicas;
+mod status;

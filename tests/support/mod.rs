@@ -1,0 +1,273 @@
+//! What the tests share: real API servers, programs that end with their test, and a way to look at objects.
+
+#![allow(clippy::disallowed_methods, reason = "these tests wait for real processes in real time")]
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use k8sensus_local::Cluster;
+use serde_json::{Value, json};
+
+pub const CANDIDATE: &str = env!("CARGO_BIN_EXE_k8sensus");
+pub const OPERATOR: &str = env!("CARGO_BIN_EXE_k8sensus-operator");
+
+/// A lease that is short enough for tests: a crash is noticed within 3 s.
+pub const SHORT: [(&str, &str); 3] = [
+    ("K8SENSUS_LEASE_DURATION_SECONDS", "3"),
+    ("K8SENSUS_RENEW_DEADLINE_SECONDS", "2"),
+    ("K8SENSUS_RETRY_PERIOD_SECONDS", "1"),
+];
+
+/// The control plane that tests share, without an operator; each test has a namespace of its own.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(control_plane)
+}
+
+/// The control plane that tests share, with one operator that reconciles every namespace.
+pub fn operated() -> &'static Cluster {
+    static SHARED: OnceLock<(Cluster, Program)> = OnceLock::new();
+    &SHARED
+        .get_or_init(|| {
+            let cluster = control_plane();
+            let operator = operator(&cluster, "keeper", &[]);
+            operator.wait_for("reconciles from now on", Duration::from_secs(10));
+            (cluster, operator)
+        })
+        .0
+}
+
+/// A control plane for one test alone, with the CRD.
+pub fn control_plane() -> Cluster {
+    let cluster = Cluster::control_plane().audit(true).start().unwrap_or_else(|error| panic!("{error}"));
+    let crd = root().join("crds/electiongroups.k8sensus.dev.yaml");
+    kubectl(&cluster, &["apply", "-f", crd.to_str().unwrap()]);
+    // Not `kubectl wait`: it fails on an object without conditions, as a new one is.
+    within(30, "the CRD to be served", || {
+        let crd = get(&cluster, "default", "crd/electiongroups.k8sensus.dev")?;
+        (condition(&crd, "Established") == "True/InitialNamesAccepted").then_some(())
+    });
+    cluster
+}
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// An operator as a process of this machine, ended with the test.
+pub fn operator(cluster: &Cluster, name: &str, more: &[(&str, &str)]) -> Program {
+    let mut command = Command::new(OPERATOR);
+    command
+        .args(["run", "--candidate-image=localhost/k8sensus:dev", "--listen=127.0.0.1:0"])
+        .env("POD_NAME", name)
+        .env("POD_NAMESPACE", "default")
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .envs(SHORT)
+        .envs(more.iter().copied());
+    Program::start(name, &mut command)
+}
+
+/// A candidate as a process of this machine, with a short lease.
+pub fn candidate(cluster: &Cluster, namespace: &str, lease: &str, pod: &str, arguments: &[&str]) -> Program {
+    Program::start(pod, &mut candidate_command(cluster, namespace, lease, pod, arguments))
+}
+
+pub fn candidate_command(cluster: &Cluster, namespace: &str, lease: &str, pod: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(CANDIDATE);
+    command
+        .args(arguments)
+        .env("K8SENSUS_LEASE_NAME", lease)
+        .env("K8SENSUS_LEASE_NAMESPACE", namespace)
+        .env("POD_NAME", pod)
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .envs(SHORT);
+    command
+}
+
+/// The cluster's kubeconfig with other credentials.
+pub fn kubeconfig_with(cluster: &Cluster, user: Value) -> tempfile::NamedTempFile {
+    let text = kubectl(cluster, &["config", "view", "--raw", "-o", "json"]);
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["users"][0]["user"] = user;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    file
+}
+
+/// A namespace of the test's own.
+pub fn namespace(cluster: &Cluster, name: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    kubectl(cluster, &["create", "namespace", &name]);
+    name
+}
+
+/// Runs kubectl, which must succeed, and returns what it printed.
+pub fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
+    let output = cluster.kubectl().args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {}: {error}", arguments.join(" "));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Applies a manifest; returns kubectl's complaint if it is refused.
+pub fn apply(cluster: &Cluster, namespace: &str, manifest: &Value) -> Result<(), String> {
+    let mut child = cluster
+        .kubectl()
+        .args(["apply", "-n", namespace, "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(manifest.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// An object, `None` if there is none.
+pub fn get(cluster: &Cluster, namespace: &str, what: &str) -> Option<Value> {
+    let text = kubectl(cluster, &["get", "-n", namespace, what, "--ignore-not-found", "-o", "json"]);
+    (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap())
+}
+
+/// A group of the given name; `more` is added to its spec. Its image is never run in these tests.
+pub fn group(name: &str, more: Value) -> Value {
+    let mut spec = json!({
+        "image": "registry.example/kestrel:1",
+        "command": ["/kestrel"],
+        "election": { "leaseDurationSeconds": 3, "renewDeadlineSeconds": 2, "retryPeriodSeconds": 1 },
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({ "apiVersion": "k8sensus.dev/v1alpha1", "kind": "ElectionGroup", "metadata": { "name": name }, "spec": spec })
+}
+
+/// The condition of that type as `status/reason`.
+pub fn condition(object: &Value, kind: &str) -> String {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.iter().find(|condition| condition["type"] == kind);
+    found.map_or_else(String::new, |condition| {
+        format!("{}/{}", condition["status"].as_str().unwrap(), condition["reason"].as_str().unwrap())
+    })
+}
+
+/// Waits until `look` brings something and returns it; `what` says what is waited for.
+pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(seconds), "not within {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A process with its output in a file. Killed when dropped.
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+    ended: bool,
+}
+
+impl Program {
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}-{name}.log", std::process::id()));
+        let file = File::create(&log).unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { child, log, ended: false }
+    }
+
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    pub fn says(&self, text: &str) -> bool {
+        self.output().contains(text)
+    }
+
+    pub fn wait_for(&self, text: &str, limit: Duration) {
+        let start = Instant::now();
+        while !self.says(text) {
+            assert!(start.elapsed() < limit, "{text:?} not within {limit:?} in:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end, which must come within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.ended = true;
+                return status;
+            }
+            assert!(start.elapsed() < limit, "still running after {limit:?}:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait(limit)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.output());
+        } else {
+            let _ = std::fs::remove_file(&self.log);
+        }
+    }
+}
+
+/// The writes that the audit log has since line `from` and that are `wanted`, as "verb resource name".
+pub fn writes_since(cluster: &Cluster, from: usize, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+    let text = std::fs::read_to_string(cluster.audit_log()).unwrap();
+    let events = text.lines().skip(from).filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events
+        .filter(|event| event["stage"] == "ResponseComplete")
+        .filter(|event| !matches!(event["verb"].as_str(), Some("get" | "list" | "watch")))
+        .filter(|event| wanted(event))
+        .map(|event| {
+            let object = &event["objectRef"];
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let sub = text(&object["subresource"]);
+            let slash = if sub.is_empty() { "" } else { "/" };
+            format!("{} {}{slash}{sub} {}", text(&event["verb"]), text(&object["resource"]), text(&object["name"]))
+        })
+        .collect()
+}
+
+/// Where the audit log ends now.
+pub fn audit_position(cluster: &Cluster) -> usize {
+    std::fs::read_to_string(cluster.audit_log()).unwrap().lines().count()
+}
