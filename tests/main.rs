@@ -2,6 +2,7 @@
 
 mod api;
 mod candidate;
+mod e2e;
 mod election;
 mod group;
 mod house;

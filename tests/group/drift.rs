@@ -67,6 +67,11 @@ fn what_is_empty_may_be_absent() {
     ]);
 }
 
+/// Where quantities stand.
+fn limited(quantity: &Value) -> Value {
+    json!({ "resources": { "limits": { "cpu": quantity } } })
+}
+
 #[test]
 fn quantities_are_compared_by_value() {
     let same = [
@@ -86,7 +91,7 @@ fn quantities_are_compared_by_value() {
         (json!("1T"), json!("1000G")),
     ];
     for (live, desired) in same {
-        assert!(contains(&live, &desired), "{live} is {desired}");
+        assert!(contains(&limited(&live), &limited(&desired)), "{live} is {desired}");
     }
     let other = [
         (json!("500m"), json!("0.6")),
@@ -104,16 +109,17 @@ fn quantities_are_compared_by_value() {
         (json!("0.0001"), json!("0.0002")),
     ];
     for (live, desired) in other {
-        assert!(!contains(&live, &desired), "{live} is not {desired}");
+        assert!(!contains(&limited(&live), &limited(&desired)), "{live} is not {desired}");
     }
 }
 
 #[test]
 fn numbers_too_large_for_a_quantity_are_compared_as_text() {
+    let limited = |text: &str| limited(&json!(text));
     let huge = format!("{}Ti", "9".repeat(36));
-    assert!(contains(&json!(huge), &json!(huge)));
-    assert!(!contains(&json!(huge), &json!("1")));
-    assert!(!contains(&json!("9".repeat(60)), &json!("9".repeat(61))));
+    assert!(contains(&limited(&huge), &limited(&huge)));
+    assert!(!contains(&limited(&huge), &limited("1")));
+    assert!(!contains(&limited(&"9".repeat(60)), &limited(&"9".repeat(61))));
 }
 
 #[test]
@@ -127,7 +133,7 @@ fn a_text_that_looks_like_a_quantity_is_no_quantity() {
 #[ignore = "open: src/group/drift.rs takes two quantities that cannot be read for equal"]
 fn a_text_is_not_a_number_that_is_no_quantity() {
     for (live, desired) in [(json!("one"), json!(-1)), (json!("one"), json!(0.0001))] {
-        assert!(!contains(&live, &desired), "{live} is not {desired}");
+        assert!(!contains(&limited(&live), &limited(&desired)), "{live} is not {desired}");
     }
 }
 
@@ -293,6 +299,6 @@ proptest! {
 
     #[test]
     fn any_text_is_compared_without_a_panic(live in "\\PC{0,50}", desired in "[0-9.]{0,50}[a-zA-Z]{0,2}") {
-        let _ = contains(&Value::from(live), &Value::from(desired));
+        let _ = contains(&limited(&Value::from(live)), &limited(&Value::from(desired)));
     }
 }

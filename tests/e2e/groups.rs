@@ -1,0 +1,144 @@
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::{holder, logs, node, ready, sample, uid};
+use crate::support::{apply, condition, get, kubectl, namespace, within};
+
+#[test]
+fn a_group_elects_hands_over_and_fails_over() {
+    let ns = namespace(node(), "exec");
+    apply(node(), &ns, &sample("kestrel", json!({ "replicas": 3 }))).unwrap();
+    let group = ready(&ns, "kestrel", &[]);
+    let first = holder(&group);
+    assert_eq!(group["status"]["leaseTransitions"], 1);
+    assert_eq!(group["status"]["readyReplicas"], 3);
+    assert_eq!(group["status"]["leader"]["nodeName"], "node0");
+    assert!(group["status"]["leader"]["podIP"].is_string());
+    assert_eq!(condition(&group, "FailoverReady"), "False/StandbysOnSameNode");
+    let lines = |pod: &str| logs(&ns, pod).matches("k8sensus is running sample task.").count();
+    assert!(lines(&first) > 0);
+    let pods = kubectl(node(), &["get", "pods", "-n", &ns, "-o", "name"]);
+    let standbys: Vec<&str> =
+        pods.lines().map(|pod| pod.trim_start_matches("pod/")).filter(|pod| *pod != first).collect();
+    assert_eq!(standbys.len(), 2);
+    assert!(standbys.iter().all(|pod| lines(pod) == 0), "the command runs on a standby");
+
+    kubectl(node(), &["delete", "-n", &ns, "pod", &first, "--wait=false"]);
+    let group = ready(&ns, "kestrel", &[&first]);
+    let second = holder(&group);
+    assert_eq!(group["status"]["leaseTransitions"], 2);
+
+    let since = group["status"]["acquireTime"].clone();
+    let killed = node().signal_pod(&uid(&ns, &second), Signal::KILL.as_raw()).unwrap();
+    assert_eq!(killed, 2, "the candidate and its command");
+    let group = within(30, "another term", || {
+        get(node(), &ns, "electiongroup/kestrel")
+            .filter(|group| group["status"]["acquireTime"].is_string() && group["status"]["acquireTime"] != since)
+    });
+    assert_ne!(holder(&group), second, "a restarted container proves nothing and waits");
+    assert_eq!(group["status"]["leaseTransitions"], 3);
+}
+
+#[test]
+fn a_command_that_ends_hands_over_and_its_container_is_started_again() {
+    let ns = namespace(node(), "ending");
+    // `install` ends by itself, with an error, since the root file system is read-only for it.
+    let template = json!({ "template": { "spec": { "containers": [{
+        "name": "app", "image": k8sensus_local::IMAGE, "command": ["/k8sensus", "install", "/nowhere/k8sensus"],
+    }] } } });
+    let mut group = sample("kestrel", template);
+    for field in ["image", "command"] {
+        group["spec"].as_object_mut().unwrap().remove(field);
+    }
+    apply(node(), &ns, &group).unwrap();
+    let lease = within(60, "two terms", || {
+        get(node(), &ns, "lease/kestrel").filter(|lease| lease["spec"]["leaseTransitions"].as_i64() >= Some(2))
+    });
+    assert!(lease["spec"]["leaseTransitions"].as_i64().unwrap() < 10, "a hot loop: {lease}");
+    let pods = kubectl(
+        node(),
+        &[
+            "get",
+            "pods",
+            "-n",
+            &ns,
+            "-o",
+            "jsonpath={.items[*].status.containerStatuses[0].lastState.terminated.exitCode}",
+        ],
+    );
+    assert!(pods.split(' ').any(|code| code == "1"), "{pods}");
+}
+
+#[test]
+fn native_pods_elect_by_themselves() {
+    let ns = namespace(node(), "native");
+    let mut group = sample(
+        "heron",
+        json!({ "candidate": { "mode": "Native" }, "args": ["--lease-name=heron", "--lease-namespace=$(POD_NAMESPACE)"] }),
+    );
+    group["spec"].as_object_mut().unwrap().remove("command");
+    apply(node(), &ns, &group).unwrap();
+    let group = ready(&ns, "heron", &[]);
+    let leader = holder(&group);
+    assert!(logs(&ns, &leader).contains("I'm the new leader!"));
+    assert!(get(node(), &ns, &format!("pod/{leader}")).unwrap()["spec"]["initContainers"].is_null());
+}
+
+#[test]
+fn injected_pods_run_in_a_restricted_namespace_with_a_read_only_root() {
+    let ns = namespace(node(), "restricted");
+    kubectl(node(), &["label", "namespace", &ns, "pod-security.kubernetes.io/enforce=restricted"]);
+    let container = json!({
+        "name": "app", "image": k8sensus_local::IMAGE, "command": ["/k8sensus"], "args": ["sample"],
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "readOnlyRootFilesystem": true,
+            "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" },
+        },
+    });
+    let mut group = sample("kestrel", json!({ "template": { "spec": { "containers": [container] } } }));
+    for field in ["image", "command"] {
+        group["spec"].as_object_mut().unwrap().remove(field);
+    }
+    apply(node(), &ns, &group).unwrap();
+    let group = ready(&ns, "kestrel", &[]);
+    assert!(logs(&ns, &holder(&group)).contains("k8sensus is running sample task."));
+}
+
+#[test]
+fn a_pod_may_touch_its_lease_and_nothing_else() {
+    let ns = namespace(node(), "rights");
+    apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
+    ready(&ns, "kestrel", &[]);
+    let who = format!("--as=system:serviceaccount:{ns}:kestrel");
+    let may = |verb: &str, what: &str| {
+        let output = node().kubectl().args(["auth", "can-i", verb, what, "-n", &ns, &who]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim() == "yes"
+    };
+    for verb in ["get", "list", "watch", "update"] {
+        assert!(may(verb, "leases.coordination.k8s.io/kestrel"), "{verb}");
+    }
+    for (verb, what) in [
+        ("create", "leases.coordination.k8s.io"),
+        ("update", "leases.coordination.k8s.io/other"),
+        ("patch", "leases.coordination.k8s.io/kestrel"),
+        ("delete", "leases.coordination.k8s.io/kestrel"),
+        ("get", "pods"),
+        ("create", "events"),
+        ("get", "secrets"),
+    ] {
+        assert!(!may(verb, what), "{verb} {what}");
+    }
+}
+
+#[test]
+fn scaling_the_group_scales_its_pods() {
+    let ns = namespace(node(), "scaled");
+    apply(node(), &ns, &sample("kestrel", json!({ "replicas": 1 }))).unwrap();
+    let group = ready(&ns, "kestrel", &[]);
+    assert_eq!(condition(&group, "FailoverReady"), "False/SingleReplica");
+    kubectl(node(), &["scale", "-n", &ns, "electiongroup/kestrel", "--replicas=2"]);
+    within(60, "the second pod to be counted", || {
+        (get(node(), &ns, "electiongroup/kestrel")?["status"]["readyReplicas"] == 2).then_some(())
+    });
+    kubectl(node(), &["wait", "-n", &ns, "--for=condition=Ready", "--timeout=30s", "electiongroup/kestrel"]);
+}

@@ -1,0 +1,51 @@
+use k8sensus_local::IMAGE;
+
+use super::{logs, node};
+use crate::support::{get, kubectl, root, within};
+
+/// The original program's demonstration: its manifests with only the image changed.
+#[test]
+fn the_originals_manifests_run_and_its_demonstration_works() {
+    let folder = root().join("deploy/samples/original");
+    kubectl(node(), &["apply", "-f", folder.to_str().unwrap()]);
+    let deployment = get(node(), "default", "deployment/k8sensus").unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], IMAGE);
+    assert!(container["command"].is_null(), "the image's entrypoint is the candidate");
+    kubectl(node(), &["rollout", "status", "deployment/k8sensus", "--timeout=60s"]);
+    let leader = || {
+        let lease = get(node(), "default", "lease/k8sensus")?;
+        lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
+    };
+    let first = within(30, "a leader", leader);
+    let pods = || {
+        let text = kubectl(node(), &["get", "pods", "-l", "app=k8sensus", "-o", "jsonpath={.items[*].metadata.name}"]);
+        text.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(pods().len(), 3);
+    within(10, "the task in the leader's log", || {
+        logs("default", &first).contains("k8sensus is running sample task.").then_some(())
+    });
+    let others: Vec<String> = pods().into_iter().filter(|pod| *pod != first).collect();
+    for pod in &others {
+        within(10, "the leader in the others' logs", || {
+            logs("default", pod).contains(&format!("New leader is: {first}")).then_some(())
+        });
+    }
+
+    kubectl(node(), &["delete", "pod", &first, "--wait=false"]);
+    let second = within(30, "a successor", || leader().filter(|now| *now != first));
+    let witness = others.iter().find(|pod| **pod != second);
+    if let Some(witness) = witness {
+        within(10, "the successor in the other's log", || {
+            logs("default", witness).contains(&format!("New leader is: {second}")).then_some(())
+        });
+    }
+    let described = kubectl(node(), &["describe", "lease", "k8sensus"]);
+    let says = |name: &str, value: &str| {
+        described.lines().any(|line| line.trim().starts_with(name) && line.trim().ends_with(value))
+    };
+    assert!(says("Holder Identity:", &second), "{described}");
+    assert!(says("Lease Duration Seconds:", "15"), "{described}");
+    assert!(says("Lease Transitions:", "1"), "{described}");
+}
