@@ -344,21 +344,6 @@ impl ElectionSpec {
     pub fn effective_renew_interval_seconds(&self) -> i32 {
         self.renew_interval_seconds.unwrap_or(self.retry_period_seconds)
     }
-
-    /// Most seconds that a stop grace may have in mode Exec: what nine tenths of the lease leave after the renew
-    /// deadline, the last tenth being the margin for clock rates. Negative if the timing leaves nothing.
-    pub fn longest_stop_grace_seconds(&self) -> i32 {
-        let tenths = 9 * i64::from(self.lease_duration_seconds) - 10 * i64::from(self.renew_deadline_seconds);
-        i32::try_from(tenths.div_euclid(10)).unwrap_or(i32::MAX)
-    }
-}
-
-impl ElectionGroupSpec {
-    /// Seconds from SIGTERM to SIGKILL when leadership is lost: as set, or 3, or what the timing leaves if less.
-    pub fn effective_stop_grace_seconds(&self) -> i32 {
-        let default = || self.election.longest_stop_grace_seconds().clamp(0, 3);
-        self.candidate.stop_grace_period_seconds.unwrap_or_else(default)
-    }
 }
 
 impl ElectionGroup {

@@ -98,6 +98,7 @@ fn start(run: Run) -> ExitCode {
     });
     // Watches may hang in a read; nothing that they could bring is wanted any more.
     runtime.shutdown_background();
+    telemetry::flush();
     code
 }
 

@@ -67,7 +67,7 @@ fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode 
         Ok(runtime) => runtime,
         Err(error) => return cli::failure(format_args!("cannot start the async runtime: {error}")),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let shutdown = match Shutdown::listen() {
             Ok(shutdown) => shutdown,
             Err(error) => return cli::failure(format_args!("cannot listen for signals: {error}")),
@@ -80,7 +80,9 @@ fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode 
             Some(command) => exec::exec(&config, options, command, shutdown).await.unwrap_or_else(cli::failure),
             None => run::run(&config, options, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
         }
-    })
+    });
+    telemetry::flush();
+    code
 }
 
 /// Go's flag package, which the original program used, takes `-lease-name` as well as `--lease-name`.

@@ -12,6 +12,8 @@ use crate::election::Timing;
 
 /// A request that the driver gave up is closed by its drop; this bound only catches what was forgotten.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
+/// The server ends a watch after at most 290 s (kube's `watcher::Config`); what is silent for longer is dead.
+pub(crate) const LONGEST_WATCH: Duration = Duration::from_secs(300);
 
 /// The configuration does not make a client.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,8 @@ impl Clients {
         let mut watch = config.clone();
         watch.default_retry = false;
         watch.connect_timeout = Some(timing.renew_deadline() / 2);
+        watch.read_timeout = Some(LONGEST_WATCH);
+        watch.reset_reader_on_write = true;
         Ok(Self { requests: client(requests)?, watch: client(watch)? })
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use kube::api::{Api, DynamicObject, PostParams};
-use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing::{debug, info, warn};
@@ -15,6 +14,10 @@ use super::{Command, LeaseName, Notice, Options, Term, apply_record, snapshot_of
 use crate::election::{
     Action, Elector, Event, Failure, Moment, Purpose, Reading, Record, Sight, Snapshot, Version, WallTime,
 };
+use crate::runtime::backoff::{WatchBackoff, WatchProgress};
+
+/// Who the Lease's managed fields name for the campaign's writes.
+const FIELD_MANAGER: &str = "k8sensus";
 
 type Answer = Result<Option<DynamicObject>, kube::Error>;
 
@@ -32,6 +35,7 @@ pub(super) struct Driver {
     outbox: UnboundedSender<Notice>,
     leases: Api<DynamicObject>,
     watch: BoxStream<'static, watcher::Result<watcher::Event<DynamicObject>>>,
+    watch_progress: WatchProgress,
     /// The Lease in full, at the version that the elector knows.
     lease: Option<DynamicObject>,
     listed: Option<DynamicObject>,
@@ -52,7 +56,8 @@ impl Driver {
         outbox: UnboundedSender<Notice>,
     ) -> Self {
         let selector = watcher::Config::default().fields(&format!("metadata.name={}", options.lease.name));
-        let backoff = WatchBackoff::up_to(options.timing.retry_period());
+        // A standby that does not watch learns of a release too late: up to the retry period only.
+        let (backoff, progress) = WatchBackoff::up_to(options.timing.retry_period());
         let watch = watcher(leases(clients.watch, &options.lease), selector).backoff(backoff).boxed();
         Self {
             leases: leases(clients.requests, &options.lease),
@@ -61,6 +66,7 @@ impl Driver {
             inbox,
             outbox,
             watch,
+            watch_progress: progress,
             lease: None,
             listed: None,
             request: None,
@@ -98,7 +104,7 @@ impl Driver {
 
     fn obey(&mut self, command: Command) {
         let event = match command {
-            Command::WorkEnded => Event::WorkEnded,
+            Command::WorkEnded { term } => Event::WorkEnded { term },
             Command::StepDown => Event::StepDown,
             Command::Shutdown => Event::Shutdown,
         };
@@ -107,36 +113,35 @@ impl Driver {
 
     fn take_answer(&mut self, answer: Option<Answer>) {
         let Some(Request { number, purpose, .. }) = self.request.take() else { return };
-        let lease = &self.options.lease;
         let result = match answer {
-            Some(Ok(found)) => Ok(found),
-            Some(Err(error)) => {
-                let failure = failure_of(&error);
-                match (purpose, failure) {
-                    (_, Failure::Conflict) => debug!("lease {lease} changed meanwhile: reading it again"),
-                    (None, _) => warn!("cannot get lease {lease}: {}", told(&error)),
-                    (Some(purpose), _) => warn!("cannot {} lease {lease}: {}", verb(purpose), told(&error)),
-                }
-                Err(failure)
-            }
-            None => {
-                warn!("no answer in time to {} of lease {lease}", purpose.map_or("get", verb));
-                Err(Failure::Unknown)
-            }
+            Some(answer) => answer,
+            None => return self.take_failure(number, purpose, Failure::Unknown, "no answer in time"),
         };
-        match (purpose, result) {
-            (None, Ok(found)) => {
+        match result {
+            Err(error) => self.take_failure(number, purpose, failure_of(&error), &told(&error)),
+            Ok(found) if purpose.is_none() => {
                 let sight = found.as_ref().map_or(Sight::Absent { deleted_at: None }, |l| Sight::Lease(snapshot_of(l)));
                 self.step(Event::Read { request: number, result: Ok(sight) }, found);
             }
-            (None, Err(failure)) => self.step(Event::Read { request: number, result: Err(failure) }, None),
-            (Some(_), Ok(written)) => {
+            Ok(written) => {
                 // An answer without the object proves nothing.
                 let version = written.as_ref().and_then(|l| l.metadata.resource_version.clone());
                 let result = version.map(Version::new).ok_or(Failure::Unknown);
                 self.step(Event::Written { request: number, result }, written);
             }
-            (Some(_), Err(failure)) => self.step(Event::Written { request: number, result: Err(failure) }, None),
+        }
+    }
+
+    fn take_failure(&mut self, request: u64, purpose: Option<Purpose>, failure: Failure, why: &str) {
+        let event = match purpose {
+            None => Event::Read { request, result: Err(failure) },
+            Some(_) => Event::Written { request, result: Err(failure) },
+        };
+        self.step(event, None);
+        let (lease, verb) = (&self.options.lease, purpose.map_or("get", verb));
+        match failure {
+            Failure::Conflict => debug!("lease {lease} has changed: reading it again"),
+            _ => warn!("cannot {verb} lease {lease}: {why}"),
         }
     }
 
@@ -145,6 +150,7 @@ impl Driver {
             // Says only that a list is about to be asked for.
             Ok(watcher::Event::Init) => self.listed = None,
             Ok(event) => {
+                self.watch_progress.made();
                 if std::mem::take(&mut self.watch_failing) {
                     info!("watching lease {} again", self.options.lease);
                 }
@@ -167,6 +173,7 @@ impl Driver {
                     warn!("cannot watch lease {}, will keep trying: {error}", self.options.lease);
                 }
                 if is_forbidden(&error) {
+                    self.watch_progress.forbidden();
                     self.step(Event::WatchForbidden, None);
                 }
             }
@@ -218,7 +225,7 @@ impl Driver {
                 apply_record(&mut lease, &record, incarnation.as_deref());
                 let leases = self.leases.clone();
                 let answer = async move {
-                    let params = PostParams::default();
+                    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
                     match purpose {
                         Purpose::Create => leases.create(&params, &lease).await,
                         Purpose::Acquire | Purpose::Renew | Purpose::Release => {
@@ -230,10 +237,10 @@ impl Driver {
                 };
                 self.send(request, Some(purpose), timeout, answer.boxed());
             }
-            Action::Lead { token, transitions, valid_until } => {
+            Action::Lead { term, token, transitions, valid_until } => {
                 info!("successfully acquired lease {}", self.options.lease);
                 self.options.metrics.set_leading(&self.options.lease.name, true);
-                let term = Term::new(token, transitions, valid_until, self.options.clock.clone());
+                let term = Term::new(term, token, transitions, valid_until, self.options.clock.clone());
                 self.term = Some(term.clone());
                 self.tell(Notice::Lead(term));
             }
@@ -333,35 +340,5 @@ fn is_forbidden(error: &watcher::Error) -> bool {
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => status.is_forbidden(),
         _ => false,
-    }
-}
-
-/// From a quarter of a second up to the retry period: a standby that does not watch learns of a release too late.
-struct WatchBackoff {
-    next: Duration,
-    longest: Duration,
-}
-
-impl WatchBackoff {
-    const FIRST: Duration = Duration::from_millis(250);
-
-    fn up_to(longest: Duration) -> Self {
-        Self { next: Self::FIRST.min(longest), longest }
-    }
-}
-
-impl Iterator for WatchBackoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let wait = self.next;
-        self.next = (wait * 2).min(self.longest);
-        Some(wait)
-    }
-}
-
-impl Backoff for WatchBackoff {
-    fn reset(&mut self) {
-        self.next = Self::FIRST.min(self.longest);
     }
 }

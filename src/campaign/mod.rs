@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use crate::election::{Candidate, Elector, Loss, Moment, Timing};
 use crate::runtime::clock::Clock;
 
+pub(crate) use client::LONGEST_WATCH;
 pub use client::{ConnectError, told};
 pub use flags::TimingFlags;
 pub use lease::{INCARNATION, apply_record, micro_time, snapshot_of};
@@ -90,7 +91,7 @@ pub enum Notice {
 
 #[derive(Clone, Copy, Debug)]
 enum Command {
-    WorkEnded,
+    WorkEnded { term: u64 },
     StepDown,
     Shutdown,
 }
@@ -100,9 +101,10 @@ enum Command {
 pub struct Handle(mpsc::UnboundedSender<Command>);
 
 impl Handle {
-    /// The work has ended and nothing of it is left: the Lease may be released.
-    pub fn work_ended(&self) {
-        self.send(Command::WorkEnded);
+    /// The work of `term` has ended and nothing of it is left: the Lease may be released. Said of a former term it
+    /// changes nothing.
+    pub fn work_ended(&self, term: &Term) {
+        self.send(Command::WorkEnded { term: term.number() });
     }
 
     /// Give leadership up and abstain for a lease duration.

@@ -9,6 +9,7 @@ use crate::runtime::clock::Clock;
 /// One term of leadership: from [`Notice::Lead`](super::Notice::Lead) to the end of the work.
 #[derive(Clone)]
 pub struct Term {
+    number: u64,
     token: Version,
     transitions: i32,
     valid_until: Arc<AtomicU64>,
@@ -16,10 +17,20 @@ pub struct Term {
 }
 
 impl Term {
-    pub(super) fn new(token: Version, transitions: i32, valid_until: Moment, clock: Arc<dyn Clock>) -> Self {
-        let term = Self { token, transitions, valid_until: Arc::new(AtomicU64::new(0)), clock };
+    pub(super) fn new(
+        number: u64,
+        token: Version,
+        transitions: i32,
+        valid_until: Moment,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let term = Self { number, token, transitions, valid_until: Arc::new(AtomicU64::new(0)), clock };
         term.set_valid_until(valid_until);
         term
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn set_valid_until(&self, valid_until: Moment) {

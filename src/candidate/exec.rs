@@ -41,11 +41,11 @@ pub enum ExecError {
 }
 
 /// Campaigns with `options` and runs `command` while leading. Returns when the command has ended by itself, or after
-/// SIGTERM or SIGINT when it was stopped; with the command's exit code, 128 + signal if a signal ended it, 127 if it
-/// could not be started, 0 if it never ran.
+/// SIGTERM or SIGINT when it was stopped. The exit code is that of a command that ended by itself, 128 + signal if a
+/// signal ended it; 127 if it could not be started; 0 after a stop that was asked for.
 ///
 /// # Errors
-/// [`ExecError`], before the election has begun.
+/// [`ExecError`]. Where it comes in mid-term the Lease is left to expire, since nobody knows what still runs.
 pub async fn exec(
     config: &kube::Config,
     options: Options,
@@ -63,7 +63,7 @@ pub async fn exec(
         children,
         handle,
         kill_at: None,
-        running: false,
+        term: None,
         stopping: false,
         exit: Exit { code: 0 },
     };
@@ -129,7 +129,8 @@ struct Supervisor {
     children: Children,
     handle: Handle,
     kill_at: Option<Moment>,
-    running: bool,
+    /// The term during which something of the command runs.
+    term: Option<Term>,
     /// The command's end was asked for.
     stopping: bool,
     exit: Exit,
@@ -138,7 +139,7 @@ struct Supervisor {
 impl Supervisor {
     fn obey(&mut self, notice: Notice, clock: &dyn Clock) {
         match notice {
-            Notice::Lead(term) => self.start(&term),
+            Notice::Lead(term) => self.start(term),
             Notice::Stop { loss, kill_at } => self.stop(loss, kill_at, clock),
             Notice::Holder(holder) if holder == self.environment.pod_name => {}
             Notice::Holder(holder) if holder.is_empty() => info!("no leader"),
@@ -147,42 +148,42 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, term: &Term) {
+    fn start(&mut self, term: Term) {
         let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
-        // What was read from the clock before the fork is not worth starting for.
+        // Much may have happened since it was sent.
         if !term.is_valid() {
-            return self.handle.work_ended();
+            return self.handle.work_ended(&term);
         }
-        match self.children.start(&self.command, &self.environment.during(term)) {
+        self.exit = Exit { code: 0 };
+        match self.children.start(&self.command, &self.environment.during(&term)) {
             Ok(()) => {
                 info!("leading with fencing token {}: started {name}", term.token());
-                self.running = true;
+                self.term = Some(term);
                 self.stopping = false;
             }
             Err(error) => {
-                error!("cannot start {name}: {error}; releasing the lease (check command and the image's file system)");
                 self.exit = Exit { code: 127 };
-                self.handle.work_ended();
+                self.handle.work_ended(&term);
                 self.handle.shutdown();
+                error!("cannot start {name}: {error}; releasing the lease (check command and the image's file system)");
             }
         }
     }
 
     fn stop(&mut self, loss: Loss, kill_at: Option<Moment>, clock: &dyn Clock) {
-        if !self.running {
-            return self.handle.work_ended();
+        if self.term.is_none() {
+            return; // it has ended already, and that was said
         }
         self.stopping = true;
-        let now = Moment::since_boot(clock.since_boot());
-        match loss {
-            Loss::Requested => info!("giving leadership up: sending SIGTERM to the command"),
-            Loss::DeadlinePassed => warn!("no renewal within the renew deadline: stopping the command"),
-            Loss::Deposed => warn!("the lease is no longer held by this process: killing the command"),
-        }
-        if kill_at.is_none_or(|at| at > now) {
+        if kill_at.is_none_or(|at| at > Moment::since_boot(clock.since_boot())) {
             self.children.terminate();
         }
         self.kill_at = [self.kill_at, kill_at].into_iter().flatten().min();
+        match loss {
+            Loss::Requested => info!("giving leadership up: the command was sent SIGTERM"),
+            Loss::DeadlinePassed => warn!("no renewal within the renew deadline: stopping the command"),
+            Loss::Deposed => warn!("the lease is no longer held by this process: killing the command"),
+        }
     }
 
     fn kill(&mut self, clock: &dyn Clock) -> io::Result<()> {
@@ -193,9 +194,7 @@ impl Supervisor {
 
     fn reap(&mut self, clock: &dyn Clock) -> io::Result<()> {
         let reaped = self.children.reap()?;
-        if !self.running {
-            return Ok(());
-        }
+        let Some(term) = &self.term else { return Ok(()) };
         match reaped {
             Reaped::Running { command_ended: false } => {}
             // The command itself is gone; what it left behind would work on without a leader.
@@ -204,15 +203,14 @@ impl Supervisor {
                 self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
             }
             Reaped::AllGone => {
-                self.running = false;
+                self.handle.work_ended(term);
+                self.term = None;
                 self.kill_at = None;
-                if let Some(exit) = self.children.take_exit() {
-                    self.exit = exit;
-                }
-                self.handle.work_ended();
+                let exit = self.children.take_exit();
                 if !self.stopping {
-                    info!("the command ended by itself with code {}: leaving the election", self.exit.code);
                     self.handle.shutdown();
+                    self.exit = exit.unwrap_or(self.exit);
+                    info!("the command ended by itself with code {}: leaving the election", self.exit.code);
                 }
             }
         }

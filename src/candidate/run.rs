@@ -1,11 +1,10 @@
 //! The candidate with the sample task: what the original k8sensus does, line for line.
 
-use futures::FutureExt;
 use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::sample;
-use crate::campaign::{self, ConnectError, Notice, Options};
+use crate::campaign::{self, ConnectError, Notice, Options, Term};
 use crate::election::Moment;
 use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
@@ -22,7 +21,7 @@ pub async fn run(config: &kube::Config, options: Options, mut shutdown: Shutdown
     println!("Namespace: {}", options.lease.namespace);
     let clock = options.clock.clone();
     let (handle, mut notices) = campaign::start(config, options)?;
-    let mut task: Option<JoinHandle<()>> = None;
+    let mut work: Option<(Term, JoinHandle<()>)> = None;
     loop {
         let notice = tokio::select! {
             signal = shutdown.requested() => {
@@ -33,18 +32,18 @@ pub async fn run(config: &kube::Config, options: Options, mut shutdown: Shutdown
             notice = notices.recv() => notice,
         };
         match notice {
-            Some(Notice::Lead(_)) => {
+            Some(Notice::Lead(term)) => {
                 info!("I'm the new leader! 😋");
                 let clock = clock.clone();
-                task = Some(tokio::spawn(async move { sample_task(&*clock).await }));
+                work = Some((term, tokio::spawn(async move { sample_task(&*clock).await })));
             }
             Some(Notice::Stop { .. }) => {
-                if let Some(task) = task.take() {
+                if let Some((term, task)) = work.take() {
                     task.abort();
                     // The task has no step that must not be cut; but only its end is the end of the work.
                     let _ = task.await;
+                    handle.work_ended(&term);
                     info!("Evicted as leader: finding new leaders..");
-                    handle.work_ended();
                 }
             }
             Some(Notice::Holder(holder)) if !holder.is_empty() && holder != me => info!("New leader is: {holder}"),
@@ -59,6 +58,6 @@ async fn sample_task(clock: &dyn Clock) {
     loop {
         info!("{}", sample::LINE);
         next = next + sample::PERIOD;
-        clock.sleep_until(next.elapsed_since_boot()).map(drop).await;
+        clock.sleep_until(next.elapsed_since_boot()).await;
     }
 }

@@ -11,8 +11,6 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// How long the first try of a request may take, at most a fifth of the renew deadline. The next ones get twice as long
 /// each, so that a server that is only slow is not taken for one that is gone.
 const FIRST_TRY: Duration = Duration::from_secs(2);
-/// How many writes of unknown fate are remembered.
-const REMEMBERED_WRITES: usize = 32;
 /// How long a release is tried before the Lease is left to expire.
 const RELEASE_BUDGET: Duration = Duration::from_millis(1500);
 /// Standbys take a free Lease in random order within this time, so that they do not all write at once.
@@ -80,8 +78,13 @@ pub struct Elector {
     /// The send of the last acknowledged write.
     renewed: Option<Moment>,
     renew_now: bool,
-    /// The `renewTime`s of this candidate's writes that the Lease may show: the last acknowledged one and all since.
-    written: Vec<WallTime>,
+    /// The `renewTime` of this candidate's last write that the Lease was seen to have.
+    shown: Option<WallTime>,
+    /// The `renewTime` of the writes since, which may still come to be, and the version that they expect: one at most of
+    /// them can succeed, so they share it.
+    pending: Option<(Option<Version>, WallTime)>,
+    /// Counts the terms.
+    term: u64,
     leave: Leave,
     release_due: bool,
     release_until: Option<Moment>,
@@ -111,7 +114,9 @@ impl Elector {
             last_read: None,
             renewed: None,
             renew_now: false,
-            written: Vec::new(),
+            shown: None,
+            pending: None,
+            term: 0,
             leave: Leave::Stay,
             release_due: false,
             release_until: None,
@@ -146,7 +151,10 @@ impl Elector {
         }
         self.notice_late_tick(now.moment, &mut actions);
         match event {
-            Event::Watched(sight) => self.see(now.moment, sight, false),
+            Event::Watched(sight) => {
+                self.watch_forbidden = false;
+                self.see(now.moment, sight, false);
+            }
             Event::WatchForbidden => self.watch_forbidden = true,
             Event::Read { request, result } => self.read(now.moment, request, result),
             Event::Written { request, result } => self.written(now.moment, request, result, &mut actions),
@@ -154,7 +162,8 @@ impl Elector {
             Event::StepDown if self.takes_part() => self.leave = self.leave.max(Leave::StepDown),
             Event::StepDown => {}
             Event::Shutdown => self.leave = Leave::Shutdown,
-            Event::WorkEnded => self.work_ended(),
+            Event::WorkEnded { term } if term == self.term => self.work_ended(),
+            Event::WorkEnded { .. } => {}
         }
         self.decide(now, &mut actions);
         self.planned_wake = self.next_wake(now.moment);
@@ -209,7 +218,11 @@ impl Elector {
             self.last_duration = record.duration().unwrap_or(self.timing.lease_duration());
             self.last_duration + self.spread()
         };
+        let version = Some(snapshot.version.clone());
         self.known = Known::Lease { snapshot, since: now, takeable_at: now + wait };
+        if !self.holds() && self.pending.as_ref().is_some_and(|(expected, _)| *expected != version) {
+            self.pending = None; // it would meet a conflict
+        }
     }
 
     fn read(&mut self, now: Moment, request: u64, result: Result<Sight, Failure>) {
@@ -241,7 +254,8 @@ impl Elector {
         self.succeeded();
         let transitions = record.transitions;
         let incarnation = (purpose != Purpose::Release).then(|| self.candidate.incarnation().to_owned());
-        self.written.drain(..self.written.len().saturating_sub(1));
+        self.shown = record.renew_time;
+        self.pending = None;
         if !self.lease().is_some_and(|known| known.version != version && version.is_at_most(&known.version)) {
             self.see_lease(flight.sent, Snapshot { version: version.clone(), record, incarnation });
         }
@@ -257,7 +271,8 @@ impl Elector {
         match &mut self.role {
             Role::Standby if leads => {
                 self.role = Role::Leading { valid_until };
-                actions.push(Action::Lead { token: version, transitions, valid_until });
+                self.term += 1;
+                actions.push(Action::Lead { term: self.term, token: version, transitions, valid_until });
             }
             Role::Leading { valid_until: until } | Role::Leaving { valid_until: until } => {
                 *until = valid_until;
@@ -280,9 +295,6 @@ impl Elector {
                 self.failed(now, failure);
             }
         }
-        if failure != Failure::Unknown && purpose != Purpose::Release {
-            self.written.pop();
-        }
     }
 
     fn succeeded(&mut self) {
@@ -293,7 +305,8 @@ impl Elector {
     fn failed(&mut self, now: Moment, failure: Failure) {
         let doubled = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(16));
         let asked_for = match failure {
-            Failure::Refused { retry_after } => retry_after.unwrap_or_default(),
+            // Whatever stands in front of the API server may ask for years.
+            Failure::Refused { retry_after } => retry_after.unwrap_or_default().min(self.timing.renew_deadline()),
             Failure::Conflict | Failure::NotFound | Failure::Unknown => Duration::ZERO,
         };
         self.failures = self.failures.saturating_add(1);
@@ -329,6 +342,14 @@ impl Elector {
             self.role = Role::Leaving { valid_until };
             actions.push(Action::Stop { loss: Loss::Requested, kill_at: None });
         }
+        if self.role == Role::Standby && self.leave == Leave::Shutdown {
+            if !self.may_hold() {
+                // Neither the answer to a read nor the end of a wait is worth staying for.
+                self.flight = None;
+                return self.left(now.moment, actions);
+            }
+            self.release_until.get_or_insert(now.moment + RELEASE_BUDGET);
+        }
         if self.flight.is_some() || self.not_before.is_some_and(|at| now.moment < at) {
             return self.give_up_release_in_time(now.moment, actions);
         }
@@ -359,6 +380,11 @@ impl Elector {
         }
     }
 
+    /// Whether the Lease is this process's, or may come to be by a write whose fate is not known.
+    fn may_hold(&self) -> bool {
+        self.holds() || self.pending.is_some() || self.flight.as_ref().is_some_and(|flight| flight.write.is_some())
+    }
+
     /// Whether there is leadership to give up, or soon may be.
     fn takes_part(&self) -> bool {
         self.role != Role::Standby || self.holds() || self.flight.as_ref().is_some_and(|f| f.write.is_some())
@@ -367,7 +393,7 @@ impl Elector {
     fn decide_standby(&mut self, now: Reading, actions: &mut Vec<Action>) {
         let unlimited = self.timing.renew_deadline();
         if self.leave > Leave::Stay {
-            if self.must_read && (self.release_due || !self.written.is_empty()) {
+            if self.must_read && (self.release_due || self.pending.is_some()) {
                 // An acquisition whose answer was lost may have succeeded.
                 self.release_until.get_or_insert(now.moment + RELEASE_BUDGET);
                 self.send_read(now.moment, RELEASE_BUDGET, actions);
@@ -436,15 +462,22 @@ impl Elector {
     }
 
     fn poll_due(&self) -> Option<Moment> {
-        // Where the Lease cannot be watched, and where there is none that could be watched into existence in time.
-        self.watch_forbidden.then(|| self.last_read.map(|at| at + self.timing.retry_period())).flatten()
+        let last = self.last_read?;
+        if self.watch_forbidden {
+            return Some(last + self.timing.retry_period());
+        }
+        // No timer of the Lease's own would end a wait for one that a broken watch does not show.
+        let absent = matches!(self.known, Known::Absent { .. }) && !self.may_create;
+        absent.then(|| last + self.timing.lease_duration())
     }
 
     fn is_mine(&self, snapshot: &Snapshot) -> bool {
         snapshot.record.holder == self.candidate.identity()
             && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
             // A client that knows no incarnations keeps the annotation; but these times are none of ours.
-            && snapshot.record.renew_time.is_some_and(|time| self.written.contains(&time))
+            && snapshot.record.renew_time.is_some_and(|time| {
+                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+            })
     }
 
     fn send_read(&mut self, now: Moment, left: Duration, actions: &mut Vec<Action>) {
@@ -453,8 +486,8 @@ impl Elector {
     }
 
     fn send_claim(&mut self, now: Reading, purpose: Purpose, left: Duration, actions: &mut Vec<Action>) {
+        let renew_time = self.renew_time(now.wall);
         let last = self.lease().map(|lease| &lease.record);
-        let renew_time = now.wall.in_another_second_than(last.and_then(|record| record.renew_time));
         let (acquire_time, transitions) = match last {
             // The same incarnation goes on: client-go keeps both, too.
             Some(record) if self.holds() => (record.acquire_time, record.transitions),
@@ -468,12 +501,23 @@ impl Elector {
             renew_time: Some(renew_time),
             transitions,
         };
-        if self.written.len() == REMEMBERED_WRITES {
-            self.written.remove(0);
-        }
-        self.written.push(renew_time);
         let incarnation = Some(self.candidate.incarnation().to_owned());
         self.send_write(now.moment, purpose, record, incarnation, left, actions);
+    }
+
+    /// What the next claim writes as `renewTime`. Claims that expect the same version share it.
+    fn renew_time(&mut self, wall: WallTime) -> WallTime {
+        let known = self.lease().map(|lease| (lease.version.clone(), lease.record.renew_time));
+        let (expected, last) = known.map_or((None, None), |(version, time)| (Some(version), time));
+        match &self.pending {
+            Some((version, time)) if *version == expected => return *time,
+            // The version has moved on: what was pending is either what the Lease shows, or will never be.
+            Some(_) if self.holds() => self.shown = last,
+            _ => {}
+        }
+        let time = wall.in_another_second_than(last);
+        self.pending = Some((expected, time));
+        time
     }
 
     fn send_release(&mut self, now: Reading, left: Duration, actions: &mut Vec<Action>) {

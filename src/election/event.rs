@@ -42,8 +42,8 @@ pub enum Event {
     StepDown,
     /// Give leadership up and take part no more.
     Shutdown,
-    /// The work that [`Action::Lead`] began has ended and nothing of it is left.
-    WorkEnded,
+    /// The work that [`Action::Lead`] began with this number has ended and nothing of it is left.
+    WorkEnded { term: u64 },
 }
 
 /// Why a write is made.
@@ -85,8 +85,8 @@ pub enum Action {
         incarnation: Option<String>,
         timeout: Duration,
     },
-    /// This candidate leads: begin the work. It is valid until `valid_until`.
-    Lead { token: Version, transitions: i32, valid_until: Moment },
+    /// This candidate leads: begin the work. It is valid until `valid_until`. `term` counts this elector's terms.
+    Lead { term: u64, token: Version, transitions: i32, valid_until: Moment },
     /// From now on leadership is valid until `valid_until`, a moment that may be later or earlier than the last one.
     Valid { valid_until: Moment },
     /// End the work, then report [`Event::WorkEnded`]. What still lives at `kill_at` must be killed; with `None` the

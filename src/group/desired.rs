@@ -130,7 +130,7 @@ pub fn new_lease(group: &Group, lease: &Value, new: NewLease, now: &str) -> Valu
     let mut lease = lease.clone();
     let (holder, seconds, transitions) = match new {
         NewLease::First => ("", 1, 0),
-        NewLease::Recreated { transitions } => (RECREATED_HOLDER, group.timing.lease_duration().as_secs(), transitions),
+        NewLease::Recreated { transitions } => (RECREATED_HOLDER, group.timing.lease_duration, transitions),
     };
     lease["spec"] = json!({
         "holderIdentity": holder,

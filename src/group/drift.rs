@@ -12,38 +12,47 @@ pub fn is_as_desired(desired: &Value, live: &Value) -> bool {
     hash(desired) == hash(live) && contains(live, desired)
 }
 
-/// Whether `live` has all that `desired` has. In lists of named things others may have added some.
+/// Lists of named things to which others may add: admission webhooks inject containers, volumes and variables.
+const OPEN_LISTS: [&str; 6] = ["containers", "env", "initContainers", "ownerReferences", "volumeMounts", "volumes"];
+
+/// Below these fields of a pod template stand quantities; anywhere else a text is a text.
+const QUANTITIES: [&str; 5] = ["divisor", "limits", "overhead", "requests", "sizeLimit"];
+
+/// Whether `live` has all that `desired` has. In [`OPEN_LISTS`] others may have added some.
 pub fn contains(live: &Value, desired: &Value) -> bool {
+    has(live, desired, "", false)
+}
+
+/// `field` is what the two stand in; `quantities` whether that is below one of [`QUANTITIES`].
+fn has(live: &Value, desired: &Value, field: &str, quantities: bool) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => {
-            desired.iter().all(|(key, value)| contains(live.get(key).unwrap_or(&Value::Null), value))
-        }
+        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, value)| {
+            let quantities = quantities || QUANTITIES.contains(&key.as_str());
+            has(live.get(key).unwrap_or(&Value::Null), value, key, quantities)
+        }),
+        (Value::Array(live), Value::Array(desired)) if OPEN_LISTS.contains(&field) => desired.iter().all(|item| {
+            let of_that_name = |candidate: &&Value| candidate["name"] == item["name"];
+            live.iter().filter(of_that_name).any(|candidate| has(candidate, item, "", quantities))
+        }),
         (Value::Array(live), Value::Array(desired)) => {
-            if desired.iter().all(|item| item["name"].is_string()) {
-                desired.iter().all(|item| {
-                    live.iter().any(|candidate| candidate["name"] == item["name"] && contains(candidate, item))
-                })
-            } else {
-                live.len() == desired.len() && live.iter().zip(desired).all(|(live, item)| contains(live, item))
-            }
+            live.len() == desired.len() && live.iter().zip(desired).all(|(live, item)| has(live, item, "", quantities))
         }
         // The server drops what is empty: an absent list and an empty one are the same.
         (Value::Null, Value::Array(desired)) => desired.is_empty(),
         (Value::Null, Value::Object(desired)) => desired.is_empty(),
         (Value::Null, Value::String(desired)) => desired.is_empty(),
-        (live, desired) => live == desired || same_quantity(live, desired),
+        (live, desired) => live == desired || quantities && same_quantity(live, desired),
     }
 }
 
 /// `"0.5"` is stored as `"500m"`: quantities that are spelled otherwise are compared by value.
 fn same_quantity(live: &Value, desired: &Value) -> bool {
-    match (live, desired) {
-        (Value::String(live), Value::String(desired)) => {
-            matches!((quantity(live), quantity(desired)), (Some(a), Some(b)) if a == b)
-        }
-        (Value::String(live), Value::Number(desired)) => quantity(live) == quantity(&desired.to_string()),
-        _ => false,
-    }
+    let value = |value: &Value| match value {
+        Value::String(text) => quantity(text),
+        Value::Number(number) => quantity(&number.to_string()),
+        _ => None,
+    };
+    value(live).is_some_and(|live| value(desired) == Some(live))
 }
 
 /// A Kubernetes quantity in thousandths, `None` if `text` is none or too fine.

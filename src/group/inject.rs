@@ -88,7 +88,7 @@ fn wrap_command(container: &mut Value) {
 fn set_environment(container: &mut Value, group: &Group) {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let value = |name: &str, value: String| json!({ "name": name, "value": value });
-    let seconds = |name: &str, duration: std::time::Duration| value(name, duration.as_secs_f64().to_string());
+    let seconds = |name: &str, number: i32| value(name, number.to_string());
     let timing = &group.timing;
     let mut environment = vec![
         field("POD_NAME", "metadata.name"),
@@ -99,12 +99,14 @@ fn set_environment(container: &mut Value, group: &Group) {
         field("K8SENSUS_LEASE_NAMESPACE", "metadata.namespace"),
         // The operator makes the Lease; the pods may not.
         value("K8SENSUS_CREATE_LEASE", "false".to_owned()),
-        seconds("K8SENSUS_LEASE_DURATION_SECONDS", timing.lease_duration()),
-        seconds("K8SENSUS_RENEW_DEADLINE_SECONDS", timing.renew_deadline()),
-        seconds("K8SENSUS_RETRY_PERIOD_SECONDS", timing.retry_period()),
-        seconds("K8SENSUS_RENEW_INTERVAL_SECONDS", timing.renew_interval()),
-        seconds("K8SENSUS_STOP_GRACE_PERIOD_SECONDS", timing.stop_grace()),
+        seconds("K8SENSUS_LEASE_DURATION_SECONDS", timing.lease_duration),
+        seconds("K8SENSUS_RENEW_DEADLINE_SECONDS", timing.renew_deadline),
+        seconds("K8SENSUS_RETRY_PERIOD_SECONDS", timing.retry_period),
+        seconds("K8SENSUS_RENEW_INTERVAL_SECONDS", timing.renew_interval),
     ];
+    if let Some(grace) = timing.stop_grace {
+        environment.push(value("K8SENSUS_STOP_GRACE_PERIOD_SECONDS", grace.as_secs_f64().to_string()));
+    }
     let theirs = std::mem::take(list(container, "env"));
     let ours: Vec<Value> = environment.iter().map(|variable| variable["name"].clone()).collect();
     environment.extend(theirs.into_iter().filter(|variable| !ours.contains(&variable["name"])));

@@ -146,7 +146,7 @@ fn verdicts(
     let elected = elected(group, observed, wanted, leader);
     let mut verdicts = vec![ready(observed, deployment, wanted, suspended, leader, &elected)];
     verdicts.push(elected);
-    verdicts.push(failover_ready(observed, wanted, leader));
+    verdicts.push(failover_ready(observed, wanted, suspended, leader));
     verdicts.extend(reconciling(observed, deployment, wanted));
     verdicts.extend(stalled(observed, deployment));
     verdicts
@@ -196,13 +196,15 @@ fn elected(group: &ElectionGroup, observed: &Observed, wanted: i32, leader: Opti
     Verdict { kind: ConditionType::LeaderElected, status, reason, message }
 }
 
-fn failover_ready(observed: &Observed, wanted: i32, leader: Option<&LeaseView>) -> Verdict {
+fn failover_ready(observed: &Observed, wanted: i32, suspended: bool, leader: Option<&LeaseView>) -> Verdict {
     let standbys: Vec<&PodView> =
         observed.pods.iter().filter(|pod| pod.ready && leader.is_none_or(|lease| lease.holder != pod.name)).collect();
     let node = leader
         .and_then(|lease| observed.pods.iter().find(|pod| pod.name == lease.holder))
         .and_then(|pod| pod.node.as_deref());
-    let (status, reason, message) = if wanted < 2 {
+    let (status, reason, message) = if suspended {
+        (false, Reason::SingleReplica, "spec.suspend is true: there is no standby".to_owned())
+    } else if wanted < 2 {
         (false, Reason::SingleReplica, format!("spec.replicas is {wanted}: there is no standby"))
     } else if standbys.is_empty() {
         (false, Reason::NoReadyStandby, "no standby is ready".to_owned())
@@ -224,7 +226,7 @@ fn reconciling(observed: &Observed, deployment: &DeploymentView, wanted: i32) ->
         let message = format!("{} of {wanted} pods are of the newest revision", deployment.updated);
         (Reason::RollingOut, message)
     } else if deployment.replicas != wanted {
-        (Reason::Scaling, format!("{} exist, {wanted} are asked for", counted_pods(deployment.replicas)))
+        (Reason::Scaling, format!("{}, {wanted} are asked for", existing(deployment.replicas)))
     } else {
         return None;
     };
@@ -245,8 +247,8 @@ fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{number} {} {}", if number == 1 { one } else { many }, if number == 1 { "is" } else { "are" })
 }
 
-fn counted_pods(number: i32) -> String {
-    if number == 1 { "1 pod".to_owned() } else { format!("{number} pods") }
+fn existing(pods: i32) -> String {
+    if pods == 1 { "1 pod exists".to_owned() } else { format!("{pods} pods exist") }
 }
 
 fn conditions(before: &[Condition], verdicts: Vec<Verdict>, generation: Option<i64>, now: &Time) -> Vec<Condition> {

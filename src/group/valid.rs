@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX, SHORTCUT_CONTAINER};
-use crate::api::{ElectionGroup, ElectionGroupSpec, Mode};
-use crate::election::Timing;
+use crate::api::{CandidateSpec, DisruptionBudgetSpec, ElectionGroup, ElectionGroupSpec, Mode};
+use crate::election::{InvalidTiming, Timing};
 
 /// A group whose spec obeys every rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Group {
     /// The Lease's name.
     pub lease_name: String,
     /// The election's durations.
-    pub timing: Timing,
+    pub timing: GroupTiming,
     /// How the leading container learns that it leads.
     pub mode: GroupMode,
     /// The container that leads.
@@ -41,6 +41,21 @@ pub struct Group {
     pub suspended: bool,
     /// Whether the children are to be left alone.
     pub paused: bool,
+}
+
+/// The election's durations in seconds, checked by the rules of the group's mode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupTiming {
+    /// Whole seconds.
+    pub lease_duration: i32,
+    /// Whole seconds.
+    pub renew_deadline: i32,
+    /// Whole seconds.
+    pub retry_period: i32,
+    /// Whole seconds.
+    pub renew_interval: i32,
+    /// In mode Exec; may be a fraction where the lease leaves less than a second.
+    pub stop_grace: Option<Duration>,
 }
 
 /// The modes that are built.
@@ -93,15 +108,16 @@ impl Group {
     pub fn check(group: &ElectionGroup) -> Result<Self, Invalid> {
         let spec = &group.spec;
         let name = checked_name(group.metadata.name.as_deref().unwrap_or_default())?;
+        check_built(spec)?;
         let mode = checked_mode(spec)?;
         let template = pod_template(spec)?;
         let container = leading_container(spec, &template)?;
-        check_template(&template, mode, &container)?;
+        check_template(&template, mode, &container, spec.template.is_some())?;
         let service_account = match &spec.service_account {
             None => ServiceAccount::Own(BTreeMap::new()),
             Some(account) => match &account.name {
                 Some(name) => ServiceAccount::Existing(name.clone()),
-                None => ServiceAccount::Own(account.annotations.clone().unwrap_or_default()),
+                None => ServiceAccount::Own(checked_annotations(account.annotations.clone().unwrap_or_default())?),
             },
         };
         Ok(Self {
@@ -124,10 +140,15 @@ impl Group {
 }
 
 fn checked_name(name: &str) -> Result<String, Invalid> {
-    if name.is_empty() || name.len() > MAX_NAME_LENGTH || name.contains('.') {
+    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_label =
+        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters) && !name.ends_with('-');
+    if !is_label || name.len() > MAX_NAME_LENGTH {
         return Err(invalid(
             "metadata.name",
-            format!("must be a DNS label of at most {MAX_NAME_LENGTH} characters, found {name:?}"),
+            format!(
+                "must be a DNS label of at most {MAX_NAME_LENGTH} characters that begins with a letter, found {name:?}"
+            ),
         ));
     }
     Ok(name.to_owned())
@@ -141,10 +162,37 @@ fn checked_replicas(replicas: i32) -> Result<i32, Invalid> {
     }
 }
 
-fn checked_mode(spec: &ElectionGroupSpec) -> Result<GroupMode, Invalid> {
-    if spec.leader_service.is_some() {
-        return Err(invalid("spec.leaderService", "is not supported by this version of the operator; remove it"));
+fn checked_annotations(annotations: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
+    match annotations.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
+        Some(key) => Err(reserved("spec.serviceAccount.annotations", key)),
+        None => Ok(annotations),
     }
+}
+
+fn reserved(field: impl Into<String>, key: &str) -> Invalid {
+    invalid(field, format!("keys that begin with {RESERVED_PREFIX} are reserved, found {key}"))
+}
+
+/// Fields of the resource that this version does nothing with must say nothing but their defaults.
+fn check_built(spec: &ElectionGroupSpec) -> Result<(), Invalid> {
+    let usual = CandidateSpec::default();
+    let unbuilt = [
+        ("spec.leaderService", spec.leader_service.is_some()),
+        ("spec.podDisruptionBudget", spec.pod_disruption_budget != DisruptionBudgetSpec::default()),
+        ("spec.candidate.httpPort", spec.candidate.http_port != usual.http_port),
+        (
+            "spec.candidate.unhealthyTimeoutSeconds",
+            spec.candidate.unhealthy_timeout_seconds != usual.unhealthy_timeout_seconds
+                && spec.candidate.unhealthy_timeout_seconds != 0,
+        ),
+    ];
+    match unbuilt.into_iter().find(|(_, set)| *set) {
+        Some((field, _)) => Err(invalid(field, "is not supported by this version of the operator; remove it")),
+        None => Ok(()),
+    }
+}
+
+fn checked_mode(spec: &ElectionGroupSpec) -> Result<GroupMode, Invalid> {
     match spec.candidate.mode {
         Mode::Exec => Ok(GroupMode::Exec),
         Mode::Native => Ok(GroupMode::Native),
@@ -160,22 +208,55 @@ fn checked_mode(spec: &ElectionGroupSpec) -> Result<GroupMode, Invalid> {
 }
 
 /// In mode Native the pods bring their own election, so client-go's rules alone hold; in mode Exec all of ours do.
-fn checked_timing(spec: &ElectionGroupSpec, mode: GroupMode) -> Result<Timing, Invalid> {
+fn checked_timing(spec: &ElectionGroupSpec, mode: GroupMode) -> Result<GroupTiming, Invalid> {
     let election = &spec.election;
-    let seconds = |n: i32| Duration::from_secs(u64::try_from(n).unwrap_or(0));
-    let timing = Timing::new(
-        seconds(election.lease_duration_seconds),
-        seconds(election.renew_deadline_seconds),
-        seconds(election.retry_period_seconds),
-    )
-    .and_then(|timing| timing.with_renew_interval(seconds(election.effective_renew_interval_seconds())));
-    let timing = timing.map_err(|rule| invalid("spec.election", rule.to_string()))?;
-    match spec.candidate.stop_grace_period_seconds {
-        Some(grace) if mode == GroupMode::Exec => timing
-            .with_stop_grace(seconds(grace))
-            .map_err(|rule| invalid("spec.candidate.stopGracePeriodSeconds", rule.to_string())),
-        _ => Ok(timing),
+    let mut checked = GroupTiming {
+        lease_duration: election.lease_duration_seconds,
+        renew_deadline: election.renew_deadline_seconds,
+        retry_period: election.retry_period_seconds,
+        renew_interval: election.effective_renew_interval_seconds(),
+        stop_grace: None,
+    };
+    match mode {
+        GroupMode::Native => check_native_timing(&checked)?,
+        GroupMode::Exec => {
+            let broken = |rule: InvalidTiming| invalid("spec.election", rule.to_string());
+            let timing = Timing::new(
+                seconds(checked.lease_duration),
+                seconds(checked.renew_deadline),
+                seconds(checked.retry_period),
+            );
+            let timing = timing.and_then(|timing| timing.with_renew_interval(seconds(checked.renew_interval)));
+            let mut timing = timing.map_err(broken)?;
+            if let Some(grace) = spec.candidate.stop_grace_period_seconds {
+                timing = timing
+                    .with_stop_grace(seconds(grace))
+                    .map_err(|rule| invalid("spec.candidate.stopGracePeriodSeconds", rule.to_string()))?;
+            }
+            checked.stop_grace = Some(timing.stop_grace());
+        }
     }
+    Ok(checked)
+}
+
+fn seconds(number: i32) -> Duration {
+    Duration::from_secs(u64::try_from(number).unwrap_or(0))
+}
+
+/// What client-go's `NewLeaderElector` demands.
+fn check_native_timing(timing: &GroupTiming) -> Result<(), Invalid> {
+    let GroupTiming { lease_duration, renew_deadline, retry_period, .. } = *timing;
+    if lease_duration <= renew_deadline {
+        let rule =
+            format!("lease duration ({lease_duration} s) must be greater than renew deadline ({renew_deadline} s)");
+        return Err(invalid("spec.election", rule));
+    }
+    if retry_period < 1 || 10 * i64::from(renew_deadline) <= 12 * i64::from(retry_period) {
+        let rule =
+            format!("renew deadline ({renew_deadline} s) must be greater than 1.2 x retry period ({retry_period} s)");
+        return Err(invalid("spec.election", rule));
+    }
+    Ok(())
 }
 
 fn pod_template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
@@ -221,13 +302,12 @@ fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<Strin
     }
 }
 
-fn check_template(template: &Value, mode: GroupMode, leading: &str) -> Result<(), Invalid> {
+fn check_template(template: &Value, mode: GroupMode, leading: &str, from_template: bool) -> Result<(), Invalid> {
     for kind in ["labels", "annotations"] {
         if let Some(map) = template["metadata"][kind].as_object()
             && let Some(key) = map.keys().find(|key| key.starts_with(RESERVED_PREFIX))
         {
-            let field = format!("spec.template.metadata.{kind}");
-            return Err(invalid(field, format!("keys that begin with {RESERVED_PREFIX} are reserved, found {key}")));
+            return Err(reserved(format!("spec.template.metadata.{kind}"), key));
         }
     }
     let spec = &template["spec"];
@@ -247,12 +327,12 @@ fn check_template(template: &Value, mode: GroupMode, leading: &str) -> Result<()
         return Err(invalid("spec.template.spec.restartPolicy", "must be Always, as in every Deployment"));
     }
     if mode == GroupMode::Exec {
-        check_exec(spec, leading)?;
+        check_exec(spec, leading, from_template)?;
     }
     Ok(())
 }
 
-fn check_exec(spec: &Value, leading: &str) -> Result<(), Invalid> {
+fn check_exec(spec: &Value, leading: &str, from_template: bool) -> Result<(), Invalid> {
     for field in ["hostPID", "shareProcessNamespace"] {
         if spec[field] == true {
             let rule = "must not be true in mode Exec: the candidate could not tell its own processes from others";
@@ -264,8 +344,13 @@ fn check_exec(spec: &Value, leading: &str) -> Result<(), Invalid> {
         return Ok(());
     };
     if container["command"].as_array().is_none_or(Vec::is_empty) {
+        let field = if from_template {
+            format!("spec.template.spec.containers[{leading}].command")
+        } else {
+            "spec.command".to_owned()
+        };
         return Err(invalid(
-            "spec.command",
+            field,
             "must be set in mode Exec, since the entrypoint of the image cannot be known; or use mode Native",
         ));
     }

@@ -76,14 +76,19 @@ impl Applier {
     ) -> Result<Applied, ApplyError> {
         // No `..`: a child that is desired and forgotten here does not compile.
         let Desired { service_account, role, role_binding, lease, deployment, injection } = desired;
-        match service_account {
-            Some(account) => self.ensure(group, &caches.service_accounts, &account).await?,
-            None => self.remove(group, &caches.service_accounts).await?,
+        // First of all: whose Lease it is decides whether anything may be granted on it.
+        self.ensure_lease(group, resource, &lease, caches, clock).await?;
+        if let Some(account) = &service_account {
+            self.ensure(group, &caches.service_accounts, account).await?;
         }
         self.ensure(group, &caches.roles, &role).await?;
+        let rolled_out = is_rolled_out(caches, group, &deployment);
+        let role_binding = if rolled_out { role_binding } else { keeping_subjects(role_binding, caches, group) };
         self.ensure(group, &caches.role_bindings, &role_binding).await?;
-        self.ensure_lease(group, resource, &lease, caches, clock).await?;
         self.ensure(group, &caches.deployments, &deployment).await?;
+        if service_account.is_none() && rolled_out && group.service_account.name(&group.name) != group.name {
+            self.remove(group, &caches.service_accounts).await?;
+        }
         Ok(Applied { injection })
     }
 
@@ -307,6 +312,27 @@ impl<'a> Child<'a> {
         info!("adopted Lease {}/{}, held by {holder:?}", self.group.namespace, self.name);
         Ok(())
     }
+}
+
+/// Whether every pod is of the template that is desired, so that nobody needs the rights of a former one.
+fn is_rolled_out(caches: &Caches, group: &Group, desired: &Value) -> bool {
+    caches.deployments.get(&group.namespace, &group.name).is_some_and(|live| {
+        let status = &live.data["status"];
+        is_as_desired(desired, &live)
+            && status["observedGeneration"].as_i64() >= live.metadata.generation
+            && status["updatedReplicas"].as_i64().unwrap_or_default() == status["replicas"].as_i64().unwrap_or_default()
+    })
+}
+
+/// Until then, who could reach the Lease still can: a leader that loses its rights loses its lease.
+fn keeping_subjects(mut binding: Value, caches: &Caches, group: &Group) -> Value {
+    let live = caches.role_bindings.get(&group.namespace, &group.name).filter(|live| is_owned(live, group));
+    let former = live.and_then(|live| live.data["subjects"].as_array().cloned()).unwrap_or_default();
+    if let Some(subjects) = binding["subjects"].as_array_mut() {
+        let new: Vec<Value> = former.into_iter().filter(|subject| !subjects.contains(subject)).collect();
+        subjects.extend(new);
+    }
+    binding
 }
 
 fn is_owned(object: &DynamicObject, group: &Group) -> bool {

@@ -1,5 +1,7 @@
-//! No write of a replica that does not lead: checked for every request, right before it is sent.
+//! No write of a replica that does not lead: checked for every request when it is handed to the connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures::future::{Either, Ready, ready};
@@ -8,14 +10,32 @@ use tower::{BoxError, Layer, Service};
 
 use crate::campaign::Term;
 
-/// Refuses every request but reads once `term` is no longer valid.
+/// Refuses every request but reads once it was closed, and while its term is not valid.
 #[derive(Clone)]
-pub(super) struct Gate(pub(super) Term);
+pub(super) struct Gate {
+    term: Term,
+    open: Arc<AtomicBool>,
+}
+
+impl Gate {
+    pub(super) fn open(term: Term) -> Self {
+        Self { term, open: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// From now on no write passes; all clones are one gate.
+    pub(super) fn close(&self) {
+        self.open.store(false, Ordering::Release);
+    }
+
+    fn lets_write(&self) -> bool {
+        self.open.load(Ordering::Acquire) && self.term.is_valid()
+    }
+}
 
 /// The service behind a [`Gate`].
 #[derive(Clone)]
 pub(super) struct Gated<S> {
-    term: Term,
+    gate: Gate,
     inner: S,
 }
 
@@ -31,7 +51,7 @@ impl<S> Layer<S> for Gate {
     type Service = Gated<S>;
 
     fn layer(&self, inner: S) -> Gated<S> {
-        Gated { term: self.0.clone(), inner }
+        Gated { gate: self.clone(), inner }
     }
 }
 
@@ -48,7 +68,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.method() == http::Method::GET || self.term.is_valid() {
+        if request.method() == http::Method::GET || self.gate.lets_write() {
             return Either::Left(self.inner.call(request));
         }
         let error = NotLeading { method: request.method().to_string(), path: request.uri().path().to_owned() };

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::Config;
@@ -65,7 +66,7 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
 
     let me = options.campaign.candidate.identity().to_owned();
     let (handle, mut notices) = campaign::start(&config, options.campaign.clone())?;
-    let mut controller: Option<JoinHandle<()>> = None;
+    let mut reign: Option<Reign> = None;
     let serving = tokio::spawn({
         let (ready, health) = (ready.clone(), health.clone());
         admin.serve(move || ready.problem().or_else(|| health.problem()))
@@ -82,19 +83,14 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
         match notice {
             Some(Notice::Lead(term)) => {
                 info!("{me} reconciles from now on");
-                let client = gated_client(config.clone(), term)?;
-                let health = health.clone();
-                let context = (options.candidate_image.clone(), metrics.clone(), options.campaign.clock.clone());
-                controller = Some(tokio::spawn(control(client, context, options.concurrency, health)));
+                reign = Some(Reign::begin(&config, &options, &metrics, &health, term)?);
             }
             Some(Notice::Stop { loss, .. }) => {
-                if let Some(controller) = controller.take() {
-                    // Reconciles are cut, not finished: a loser must not write on.
-                    controller.abort();
-                    let _ = controller.await;
+                if let Some(reign) = reign.take() {
+                    let term = reign.end(&*options.campaign.clock).await;
+                    handle.work_ended(&term);
                     health.forget();
                     info!("{me} reconciles no longer ({loss:?})");
-                    handle.work_ended();
                 }
             }
             Some(Notice::Holder(holder)) => {
@@ -110,39 +106,79 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     Ok(())
 }
 
-/// Requests are tried once: the reconciler has its own backoff, and no retry may outlive the leadership.
-fn gated_client(mut config: Config, term: Term) -> Result<kube::Client, kube::Error> {
-    config.default_retry = false;
-    Ok(ClientBuilder::try_from(config)?.with_layer(&Gate(term)).build())
+/// What runs during one term of this replica's leadership.
+struct Reign {
+    term: Term,
+    gate: Gate,
+    controller: JoinHandle<()>,
+    /// Alive as long as some reconcile is.
+    context: Weak<Context>,
 }
 
-type Parts = (String, Metrics, Arc<dyn Clock>);
+impl Reign {
+    fn begin(
+        config: &Config,
+        options: &Options,
+        metrics: &Metrics,
+        health: &WatchHealth,
+        term: Term,
+    ) -> Result<Self, kube::Error> {
+        let gate = Gate::open(term.clone());
+        let client = ClientBuilder::try_from(for_requests(config))?.with_layer(&gate).build();
+        let watching = kube::Client::try_from(for_watches(config))?;
+        let clock = options.campaign.clock.clone();
+        health.forget();
+        let (caches, groups, group_stream, triggers) = observe::watch(&watching, clock.clone(), health);
+        let context = Arc::new(Context {
+            applier: Applier::new(client.clone()),
+            client,
+            clock,
+            caches,
+            health: health.clone(),
+            candidate_image: options.candidate_image.clone(),
+            metrics: metrics.clone(),
+            failures: Mutex::new(HashMap::new()),
+        });
+        let weak = Arc::downgrade(&context);
+        let controller = Controller::for_stream(group_stream, groups)
+            .with_config(controller::Config::default().concurrency(options.concurrency))
+            .reconcile_on(triggers)
+            .run(reconcile, on_error, context)
+            .for_each(async |result| {
+                // The reconciler's own errors are told where they are counted, failing watches where they are noted.
+                if let Err(error @ controller::Error::RunnerError(_)) = result {
+                    warn!("{error}");
+                }
+            });
+        Ok(Self { term, gate, controller: tokio::spawn(controller), context: weak })
+    }
 
-async fn control(
-    client: kube::Client,
-    (candidate_image, metrics, clock): Parts,
-    concurrency: u16,
-    health: WatchHealth,
-) {
-    let (caches, groups, group_stream, triggers) = observe::watch(&client, clock.clone(), &health);
-    let context = Context {
-        applier: Applier::new(client.clone()),
-        client,
-        clock,
-        caches,
-        candidate_image,
-        metrics,
-        failures: Mutex::new(HashMap::new()),
-    };
-    Controller::for_stream(group_stream, groups)
-        .with_config(controller::Config::default().concurrency(concurrency))
-        .reconcile_on(triggers)
-        .run(reconcile, on_error, Arc::new(context))
-        .for_each(async |result| {
-            // The reconciler's own errors are told where they are counted, failing watches where they are noted.
-            if let Err(error @ controller::Error::RunnerError(_)) = result {
-                warn!("{error}");
-            }
-        })
-        .await;
+    /// Cuts reconciles off, does not let them finish: a loser must not write on. Returns when none is left.
+    async fn end(self, clock: &dyn Clock) -> Term {
+        self.gate.close();
+        self.controller.abort();
+        let _ = self.controller.await;
+        // The controller aborts its reconciles without waiting for the one that is just being polled elsewhere.
+        while self.context.strong_count() > 0 {
+            clock.sleep_until(clock.since_boot() + Duration::from_millis(1)).await;
+        }
+        self.term
+    }
+}
+
+/// Requests are tried once and end in time: the reconciler has its own backoff, and no retry may outlive the leadership.
+fn for_requests(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(30));
+    config.reset_reader_on_write = true;
+    config
+}
+
+/// Watches have connections of their own and may be silent for as long as the server lets them.
+fn for_watches(config: &Config) -> Config {
+    let mut config = for_requests(config);
+    config.read_timeout = Some(campaign::LONGEST_WATCH);
+    config
 }

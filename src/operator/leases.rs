@@ -132,8 +132,7 @@ fn key_of(lease: &DynamicObject) -> Key {
     (lease.metadata.namespace.clone().unwrap_or_default(), lease.metadata.name.clone().unwrap_or_default())
 }
 
-fn observe(before: Option<&Seen>, mut object: DynamicObject, now: Duration) -> Seen {
-    object.metadata.managed_fields = None;
+fn observe(before: Option<&Seen>, object: DynamicObject, now: Duration) -> Seen {
     let record = snapshot_of(&object).record;
     let labels = object.metadata.labels.as_ref();
     let group = labels.and_then(|labels| labels.get(label::GROUP)).map(|name| {

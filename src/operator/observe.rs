@@ -1,7 +1,7 @@
 //! First step: what is there. Watches everything that belongs to groups and names the group that needs a look.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt};
@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DynamicObject};
-use kube::core::ApiResource;
+use kube::core::{ApiResource, TypeMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
@@ -19,15 +19,19 @@ use tracing::warn;
 use super::leases::Leases;
 use crate::api::ElectionGroup;
 use crate::api::names::label;
+use crate::runtime::backoff::{WatchBackoff, WatchProgress};
 use crate::runtime::clock::Clock;
 
 /// How often expired Leases are looked for.
 const EXPIRY_TICK: Duration = Duration::from_secs(1);
 
+/// The longest wait between tries of a watch that fails.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// A group that needs a look.
 pub(super) type Trigger = BoxStream<'static, ObjectRef<ElectionGroup>>;
 
-/// The children's caches. Managed fields are not kept; they are most of an object's weight.
+/// The children's caches.
 pub(super) struct Caches {
     pub(super) deployments: Cache,
     pub(super) service_accounts: Cache,
@@ -49,40 +53,66 @@ impl Cache {
     }
 }
 
-/// Which watches fail, and how. Readiness and the log tell.
+/// Everything that is watched, by the names that the log and RBAC have for it.
+const WATCHED: [&str; 7] =
+    ["electiongroups", "deployments", "serviceaccounts", "roles", "rolebindings", "pods", "leases"];
+
+/// How each watch goes. Readiness and the log tell.
 #[derive(Clone, Default)]
-pub(super) struct WatchHealth(Arc<Mutex<HashMap<&'static str, String>>>);
+pub(super) struct WatchHealth(Arc<Mutex<HashMap<&'static str, Watch>>>);
+
+#[derive(Default)]
+struct Watch {
+    failing: Option<String>,
+    listed: bool,
+}
 
 impl WatchHealth {
     /// Why readiness must be false, `None` if all is well.
     pub(super) fn problem(&self) -> Option<String> {
-        let failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut texts: Vec<String> = failing.iter().map(|(what, why)| format!("cannot watch {what}: {why}")).collect();
+        let watches = self.lock();
+        let mut texts: Vec<String> = watches
+            .iter()
+            .filter_map(|(what, watch)| Some(format!("cannot watch {what}: {}", watch.failing.as_ref()?)))
+            .collect();
         texts.sort();
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 
-    /// The watches have been stopped: what failed says nothing any more.
-    pub(super) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Whether each cache has had a whole list. Before that, what is not there may only not be known yet.
+    pub(super) fn all_listed(&self) -> bool {
+        let watches = self.lock();
+        WATCHED.iter().all(|what| watches.get(what).is_some_and(|watch| watch.listed))
     }
 
-    fn note<T>(&self, what: &'static str, event: &watcher::Result<watcher::Event<T>>) {
-        let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The watches have been stopped: what they brought says nothing any more.
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Watch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note<T>(&self, what: &'static str, progress: &WatchProgress, event: &watcher::Result<watcher::Event<T>>) {
+        let mut watches = self.lock();
+        let watch = watches.entry(what).or_default();
         match event {
             // Says only that a list is about to be asked for.
             Ok(watcher::Event::Init) => {}
-            Ok(_) => {
-                if failing.remove(what).is_some() {
+            Ok(event) => {
+                progress.made();
+                watch.listed |= matches!(event, watcher::Event::InitDone);
+                if watch.failing.take().is_some() {
                     tracing::info!("watching {what} again");
                 }
             }
             Err(error) => {
                 let why = explain(what, error);
-                if failing.get(what) != Some(&why) {
+                if watch.failing.as_ref() != Some(&why) {
                     warn!("cannot watch {what}, will keep trying: {why}");
                 }
-                failing.insert(what, why);
+                watch.failing = Some(why);
             }
         }
     }
@@ -113,10 +143,11 @@ pub(super) fn watch(
 ) -> (Caches, Store<ElectionGroup>, BoxStream<'static, watcher::Result<ElectionGroup>>, Trigger) {
     let (groups, writer) = store();
     let noted = health.clone();
+    let (backoff, progress) = WatchBackoff::up_to(LONGEST_WAIT);
     let group_stream = watcher(Api::<ElectionGroup>::all(client.clone()), watcher::Config::default())
         .modify(|group| group.managed_fields_mut().clear())
-        .inspect(move |event| noted.note("electiongroups", event))
-        .default_backoff()
+        .inspect(move |event| noted.note("electiongroups", &progress, event))
+        .backoff(backoff)
         .reflect(writer)
         .applied_objects()
         .boxed();
@@ -138,6 +169,13 @@ pub(super) fn watch(
     (caches, groups, group_stream, stream::select_all(triggers).boxed())
 }
 
+/// Items of a list come without kind; managed fields are most of an object's weight, and nobody here asks for them.
+fn complete(object: &mut DynamicObject, resource: &ApiResource) {
+    let ApiResource { api_version, kind, .. } = resource.clone();
+    object.types = Some(TypeMeta { api_version, kind });
+    object.managed_fields_mut().clear();
+}
+
 fn ours() -> watcher::Config {
     watcher::Config::default().labels(label::GROUP)
 }
@@ -151,10 +189,11 @@ fn children(
     let writer = kube::runtime::reflector::store::Writer::new(resource.clone());
     let store = writer.as_reader();
     let health = health.clone();
+    let (backoff, progress) = WatchBackoff::up_to(LONGEST_WAIT);
     let touched = watcher(Api::<DynamicObject>::all_with(client.clone(), &resource), ours())
-        .modify(|object| object.managed_fields_mut().clear())
-        .inspect(move |event| health.note(what, event))
-        .default_backoff()
+        .modify(move |object| complete(object, &resource))
+        .inspect(move |event| health.note(what, &progress, event))
+        .backoff(backoff)
         .reflect(writer)
         .touched_objects();
     (store, Box::pin(successes(touched).filter_map(async |object| group_of(&object))))
@@ -163,9 +202,11 @@ fn children(
 fn lease_events(client: &Client, leases: &Leases, health: &WatchHealth) -> Trigger {
     let resource = ApiResource::erase::<Lease>(&());
     let (leases, health) = (leases.clone(), health.clone());
+    let (backoff, progress) = WatchBackoff::up_to(LONGEST_WAIT);
     let events = watcher(Api::<DynamicObject>::all_with(client.clone(), &resource), ours())
-        .inspect(move |event| health.note("leases", event))
-        .default_backoff();
+        .modify(move |object| complete(object, &resource))
+        .inspect(move |event| health.note("leases", &progress, event))
+        .backoff(backoff);
     successes(events).flat_map(move |event| stream::iter(leases.take(event))).boxed()
 }
 

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
 use super::apply::{Applied, Applier, ApplyError};
-use super::observe::Caches;
+use super::observe::{Caches, WatchHealth};
 use super::publish::{Metrics, ResultLabel};
 use super::status;
-use crate::api::ElectionGroup;
+use crate::api::{ConditionType, ElectionGroup};
 use crate::group::status::Outcome;
 use crate::group::{Desired, Group};
 use crate::runtime::clock::Clock;
@@ -21,6 +22,7 @@ use crate::runtime::clock::Clock;
 const RESYNC: Duration = Duration::from_secs(300);
 /// How soon a conflict or a missing right is looked at again: nothing tells when somebody else's object goes away.
 const BLOCKED_RETRY: Duration = Duration::from_secs(10);
+const UNTIL_LISTED: Duration = Duration::from_millis(50);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -28,6 +30,7 @@ pub(super) struct Context {
     pub(super) client: Client,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) caches: Caches,
+    pub(super) health: WatchHealth,
     pub(super) applier: Applier,
     pub(super) candidate_image: String,
     pub(super) metrics: Metrics,
@@ -47,6 +50,10 @@ pub(super) async fn reconcile(resource: Arc<ElectionGroup>, context: Arc<Context
     if resource.metadata.deletion_timestamp.is_some() {
         // Owner references do the deleting.
         return Ok(Action::await_change());
+    }
+    if !context.health.all_listed() {
+        // A child or a Lease that is not known yet would be taken for one that is not there.
+        return Ok(Action::requeue(UNTIL_LISTED));
     }
     let valid = Group::check(&resource);
     let (outcome, injection) = match &valid {
@@ -98,20 +105,17 @@ fn publish(resource: &ElectionGroup, holder: Option<&str>, outcome: &Outcome, me
             None => info!(group = name, "nobody leads"),
         }
     }
-    match outcome {
-        Outcome::Applied => metrics.count(ResultLabel::Applied),
-        Outcome::Invalid(why) => {
-            warn!(group = name, "invalid: {why}");
-            metrics.count(ResultLabel::Invalid);
-        }
-        Outcome::Conflict(why) => {
-            warn!(group = name, "conflict: {why}");
-            metrics.count(ResultLabel::Conflict);
-        }
-        Outcome::Forbidden(why) => {
-            warn!(group = name, "forbidden: {why}");
-            metrics.count(ResultLabel::Forbidden);
-        }
+    let (label, why) = match outcome {
+        Outcome::Applied => return metrics.count(ResultLabel::Applied),
+        Outcome::Invalid(why) => (ResultLabel::Invalid, why),
+        Outcome::Conflict(why) => (ResultLabel::Conflict, why),
+        Outcome::Forbidden(why) => (ResultLabel::Forbidden, why),
+    };
+    metrics.count(label);
+    let stalled =
+        |condition: &Condition| condition.type_ == ConditionType::Stalled.as_str() && condition.message == *why;
+    if !resource.status.as_ref().is_some_and(|status| status.conditions.iter().any(stalled)) {
+        warn!(group = name, "{why}");
     }
 }
 

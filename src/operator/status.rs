@@ -23,17 +23,20 @@ pub(super) fn observe(
     let namespace = group.namespace().unwrap_or_default();
     let name = group.name_any();
     let uid = group.uid();
-    let deployment = caches.deployments.get(&namespace, &name).filter(|deployment| {
-        // What stands in a conflict says nothing of this group.
-        deployment.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
-    });
+    // What stands in a conflict says nothing of this group.
+    let is_ours = |object: &DynamicObject| {
+        let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
+        controller.is_some_and(|owner| Some(&owner.uid) == uid.as_ref())
+    };
+    let deployment = caches.deployments.get(&namespace, &name).filter(|deployment| is_ours(deployment));
+    let lease = caches.leases.get(&namespace, group.effective_lease_name()).filter(|(lease, _)| is_ours(lease));
     let pods = caches.pods.state().into_iter().filter(|pod| {
         pod.metadata.namespace.as_deref() == Some(&namespace) && pod.labels().get(label::GROUP) == Some(&name)
     });
     Observed {
         outcome,
         deployment: deployment.map(|deployment| deployment_view(&deployment)),
-        lease: caches.leases.get(&namespace, group.effective_lease_name()).map(|(_, view)| view),
+        lease: lease.map(|(_, view)| view),
         pods: pods.map(|pod| pod_view(&pod)).collect(),
         injection,
     }

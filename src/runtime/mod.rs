@@ -3,6 +3,7 @@
 //! Imports no other room of the house.
 
 pub mod admin;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod kubeconfig;

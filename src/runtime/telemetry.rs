@@ -1,6 +1,9 @@
 //! Logs: text for people, JSON for machines, to stderr.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -18,20 +21,84 @@ pub enum LogFormat {
 }
 
 /// Logs to stderr from now on, filtered by `RUST_LOG`: a level, or `target=level` pairs separated by commas. Default `info`.
+///
+/// Writing never blocks the caller: where the reader of stderr stalls, lines are dropped. A leader that waits for its
+/// log would neither renew nor stop its work.
 pub fn init(format: LogFormat) {
-    // kube says at info level what is of use to its authors only.
-    let usual = || Targets::new().with_default(tracing::Level::INFO).with_target("kube_client", tracing::Level::WARN);
-    let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = asked.and_then(|filter| filter.parse::<Targets>().ok()).unwrap_or_else(usual);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lossy::start);
     match format {
         LogFormat::Text => {
             let lines = lines.with_target(false).with_ansi(io::stderr().is_terminal());
-            tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+            tracing_subscriber::registry().with(lines.with_filter(filter())).init();
         }
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+            tracing_subscriber::registry().with(lines.with_filter(filter())).init();
         }
+    }
+}
+
+/// Waits until the lines so far are written, but no longer than a moment. To be called at a program's end.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        let (done, wait) = sync_channel(1);
+        if lines.try_send(Line::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(LONGEST_FLUSH);
+        }
+    }
+}
+
+fn filter() -> Targets {
+    let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let speaks_of_kube = asked.as_ref().is_some_and(|filter| filter.contains("kube_"));
+    let filter = asked.and_then(|filter| filter.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    if speaks_of_kube {
+        return filter;
+    }
+    // What these say of failing requests is said here, too, with the object and what comes next.
+    filter.with_target("kube_client", tracing::Level::ERROR).with_target("kube_runtime", tracing::Level::ERROR)
+}
+
+const LONGEST_FLUSH: Duration = Duration::from_millis(100);
+/// Lines that wait for a reader of stderr.
+const CAPACITY: usize = 1024;
+
+static LINES: OnceLock<SyncSender<Line>> = OnceLock::new();
+
+enum Line {
+    Text(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Hands lines to a thread of their own, or drops them.
+struct Lossy(SyncSender<Line>);
+
+impl Lossy {
+    fn start() -> Self {
+        let lines = LINES.get_or_init(|| {
+            let (lines, queue) = sync_channel(CAPACITY);
+            std::thread::spawn(move || {
+                for line in queue {
+                    match line {
+                        Line::Text(text) => drop(io::stderr().write_all(&text)),
+                        Line::Flush(done) => drop(done.send(())),
+                    }
+                }
+            });
+            lines
+        });
+        Self(lines.clone())
+    }
+}
+
+impl Write for Lossy {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let _ = self.0.try_send(Line::Text(text.to_vec()));
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

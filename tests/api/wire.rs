@@ -51,7 +51,6 @@ fn what_is_computed_from_other_fields_follows_them() {
     let defaults = group(json!({ "image": "ledger:1" }));
     assert_eq!(defaults.effective_lease_name(), "ledger");
     assert_eq!(defaults.spec.election.effective_renew_interval_seconds(), 2);
-    assert_eq!(defaults.spec.effective_stop_grace_seconds(), 3);
 
     let set = group(json!({
         "image": "ledger:1",
@@ -60,19 +59,6 @@ fn what_is_computed_from_other_fields_follows_them() {
     }));
     assert_eq!(set.effective_lease_name(), "books");
     assert_eq!(set.spec.election.effective_renew_interval_seconds(), 5);
-    assert_eq!(set.spec.effective_stop_grace_seconds(), 1);
-}
-
-#[test]
-fn the_default_stop_grace_is_what_a_short_lease_leaves() {
-    let grace = |lease: i32, deadline: i32| {
-        let election = json!({ "leaseDurationSeconds": lease, "renewDeadlineSeconds": deadline });
-        group(json!({ "image": "ledger:1", "election": election })).spec.effective_stop_grace_seconds()
-    };
-    assert_eq!(grace(3, 2), 0);
-    assert_eq!(grace(5, 3), 1);
-    assert_eq!(grace(60, 40), 3);
-    assert_eq!(grace(10, 10), 0, "a timing that is refused anyway");
 }
 
 #[test]

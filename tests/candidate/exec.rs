@@ -126,6 +126,25 @@ fn without_an_api_server_the_command_is_dead_before_the_lease_runs_out() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_keeps_no_command_alive() {
+    let cluster = crate::support::control_plane();
+    let folder = tempfile::tempdir().unwrap();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while std::io::Write::write(&mut writer, &[b'.'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let script = format!("echo $$ > {}/pid; exec sleep 1000 2>/dev/null", folder.path().display());
+    let arguments = ["exec", "--", "/bin/sh", "-c", &script];
+    let mut command = crate::support::candidate_command(&cluster, "default", "weir", "otter", &arguments);
+    let mut leader = command.stderr(writer).spawn().unwrap();
+    let pid = file(folder.path(), "pid");
+    cluster.signal(k8sensus_local::Component::ApiServer, Signal::STOP.as_raw()).unwrap();
+    within(3, "the command to be stopped", || (!alive(&pid)).then_some(()));
+    leader.kill().unwrap();
+    leader.wait().unwrap();
+}
+
+#[test]
 fn exit_codes_are_passed_on() {
     let ns = namespace(shared(), "codes");
     let code = |name: &str, command: &[&str]| {

@@ -18,8 +18,12 @@ struct Table {
 
 impl Table {
     fn new(may_create: bool) -> Self {
+        Self::with(Timing::default(), may_create)
+    }
+
+    fn with(timing: Timing, may_create: bool) -> Self {
         let candidate = Candidate::new(ME, "uid/app/1").unwrap();
-        Self { elector: Elector::new(candidate, Timing::default(), may_create, 7), now: Duration::from_secs(1000) }
+        Self { elector: Elector::new(candidate, timing, may_create, 7), now: Duration::from_secs(1000) }
     }
 
     fn after(&mut self, seconds: f64) -> &mut Self {
@@ -247,7 +251,7 @@ fn the_lease_is_released_only_after_the_work_has_ended_and_renewed_meanwhile() {
     assert_eq!(stop_of(&actions), Some((Loss::Requested, None)));
     assert!(!writes(&actions));
     table.after(1.0).renew(7, 0.01);
-    let actions = table.after(0.5).tell(Event::WorkEnded);
+    let actions = table.after(0.5).tell(Event::WorkEnded { term: 1 });
     let (request, purpose, record) = only_write(&actions);
     assert_eq!(purpose, Purpose::Release);
     assert!(record.is_released());
@@ -261,7 +265,7 @@ fn a_lost_term_is_not_released() {
     let mut table = Table::new(false);
     table.lead();
     table.after(1.0).tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
-    assert!(!writes(&table.after(1.0).tell(Event::WorkEnded)));
+    assert!(!writes(&table.after(1.0).tell(Event::WorkEnded { term: 1 })));
 }
 
 #[test]
@@ -269,7 +273,7 @@ fn who_stepped_down_abstains_for_a_lease_duration() {
     let mut table = Table::new(false);
     table.lead();
     table.after(1.0).tell(Event::StepDown);
-    let (request, ..) = only_write(&table.tell(Event::WorkEnded));
+    let (request, ..) = only_write(&table.tell(Event::WorkEnded { term: 1 }));
     table.tell(Event::Written { request, result: Ok(Version::new("8")) });
     assert!(!writes(&table.after(14.9).tell(Event::Tick)));
     assert!(writes(&table.after(0.2).tell(Event::Tick)));
@@ -345,7 +349,7 @@ fn a_shutdown_without_an_api_server_ends_within_two_seconds() {
     let mut table = Table::new(false);
     table.lead();
     table.after(1.0).tell(Event::Shutdown);
-    let mut actions = table.tell(Event::WorkEnded);
+    let mut actions = table.tell(Event::WorkEnded { term: 1 });
     for _ in 0..20 {
         if actions.contains(&Action::Finish) {
             return;
@@ -357,4 +361,99 @@ fn a_shutdown_without_an_api_server_ends_within_two_seconds() {
         actions = table.after(0.1).tell(Event::Tick);
     }
     panic!("still not finished after 2 s");
+}
+
+#[test]
+fn however_many_renewals_fail_the_whole_deadline_is_used() {
+    let seconds = Duration::from_secs;
+    let timing = Timing::new(seconds(120), seconds(100), seconds(2)).unwrap();
+    let mut table = Table::with(timing, false);
+    table.lead();
+    let led = table.moment();
+    loop {
+        let actions = table.after(0.1).tell(Event::Tick);
+        if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })) {
+            table.tell(Event::Written { request: *request, result: Err(Failure::Unknown) });
+        }
+        if let Some((loss, _)) = stop_of(&actions) {
+            assert_eq!(loss, Loss::DeadlinePassed);
+            assert!(table.moment().since(led) >= seconds(99), "stopped after {:?}", table.moment().since(led));
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_renewal_whose_answer_was_lost_is_ones_own() {
+    let mut table = Table::new(false);
+    table.lead();
+    let (request, _, record) = only_write(&table.after(2.0).tell(Event::Tick));
+    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+    let actions = table.after(0.1).tell(Event::Watched(Sight::Lease(lease(7, record, Some("uid/app/1")))));
+    assert_eq!(stop_of(&actions), None);
+    // It was seen, but not acknowledged: another write must extend the term.
+    assert!(!actions.iter().any(|action| matches!(action, Action::Valid { .. })), "{actions:?}");
+    table.after(0.2).renew(8, 0.01);
+    assert!(table.elector.holds());
+}
+
+#[test]
+fn a_wait_that_the_server_asks_for_is_honoured_within_reason() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
+    let retry_after = Some(Duration::from_secs(5));
+    table.tell(Event::Written { request, result: Err(Failure::Refused { retry_after }) });
+    assert!(!writes(&table.after(4.9).tell(Event::Tick)));
+    let (request, ..) = only_write(&table.after(0.2).tell(Event::Tick));
+    let retry_after = Some(Duration::from_secs(86_400));
+    table.tell(Event::Written { request, result: Err(Failure::Refused { retry_after }) });
+    assert!(writes(&table.after(10.1).tell(Event::Tick)));
+}
+
+#[test]
+fn a_standby_leaves_at_once_whatever_it_waits_for() {
+    let mut table = Table::new(false);
+    only_read(&table.tell(Event::Tick));
+    assert!(table.tell(Event::Shutdown).contains(&Action::Finish), "while a read is under way");
+
+    let mut table = Table::new(false);
+    let request = only_read(&table.tell(Event::Tick));
+    table.tell(Event::Read { request, result: Err(Failure::Unknown) });
+    assert!(table.tell(Event::Shutdown).contains(&Action::Finish), "between two tries");
+}
+
+#[test]
+fn a_watch_that_works_again_ends_the_polling() {
+    let mut table = Table::new(false);
+    let other = || Sight::Lease(lease(5, held_by(OTHER, 0, 1), None));
+    table.first_sight(other());
+    table.tell(Event::WatchForbidden);
+    only_read(&table.after(2.0).tell(Event::Tick));
+    let mut table = Table::new(false);
+    table.first_sight(other());
+    table.tell(Event::WatchForbidden);
+    table.tell(Event::Watched(other()));
+    let actions = table.after(2.0).tell(Event::Tick);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Read { .. })), "{actions:?}");
+}
+
+#[test]
+fn the_end_of_a_former_terms_work_is_not_that_of_this_one() {
+    let mut table = Table::new(false);
+    table.lead();
+    let (request, ..) = only_write(&table.after(1.0).tell(Event::WorkEnded { term: 1 }));
+    table.tell(Event::Written { request, result: Ok(Version::new("8")) });
+    let (request, ..) = only_write(&table.after(15.1).tell(Event::Tick));
+    let actions = table.tell(Event::Written { request, result: Ok(Version::new("9")) });
+    assert!(actions.iter().any(|action| matches!(action, Action::Lead { term: 2, .. })), "{actions:?}");
+    assert!(!writes(&table.tell(Event::WorkEnded { term: 1 })));
+    assert!(writes(&table.tell(Event::WorkEnded { term: 2 })));
+}
+
+#[test]
+fn a_missing_lease_that_others_make_is_looked_for_now_and_then() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Absent { deleted_at: None });
+    only_read(&table.after(15.1).tell(Event::Tick));
 }

@@ -60,6 +60,7 @@ struct Member {
     frozen_until: u64,
     /// Counts incarnations; what was meant for an earlier one reaches nobody.
     life: u64,
+    term: u64,
     finished: bool,
 }
 
@@ -108,6 +109,7 @@ impl World {
             work: 0,
             frozen_until: 0,
             life: 0,
+            term: 0,
             finished: false,
         });
         let members = members.collect();
@@ -200,7 +202,8 @@ impl World {
             Happening::Timer(..) => {}
             Happening::WorkGone(i, work) if self.members[i].working && self.members[i].work == work => {
                 self.members[i].working = false;
-                self.tell(i, Event::WorkEnded);
+                let term = self.members[i].term;
+                self.tell(i, Event::WorkEnded { term });
             }
             Happening::WorkGone(..) => {}
             Happening::Asked(i, life, action) => self.serve(i, life, action),
@@ -274,7 +277,7 @@ impl World {
                 );
                 self.ask(i, request, timeout, action.clone());
             }
-            Action::Lead { token, valid_until, .. } => {
+            Action::Lead { term, token, valid_until, .. } => {
                 let token: u64 = token.as_str().parse().unwrap();
                 assert!(token > self.last_token, "S3: token {token} after {}", self.last_token);
                 self.last_token = token;
@@ -283,6 +286,7 @@ impl World {
                 assert!(!member.working, "pod-{i} is told to lead while its work runs");
                 member.valid_until = Some(valid_until);
                 member.working = true;
+                member.term = term;
                 member.work += 1;
                 if self.random.chance(5) && !self.calm() {
                     // The work ends by itself.

@@ -17,15 +17,21 @@ fn what_others_add_is_theirs() {
         ("a field deep down", json!({ "a": { "b": 1, "c": 2 } }), json!({ "a": { "b": 1 } }), true),
         (
             "a container",
-            json!([{ "name": "mesh" }, { "name": "app", "image": "b", "tty": false }]),
-            json!([{ "name": "app", "image": "b" }]),
+            json!({ "containers": [{ "name": "mesh" }, { "name": "app", "image": "b", "tty": false }] }),
+            json!({ "containers": [{ "name": "app", "image": "b" }] }),
             true,
         ),
         (
             "items in another order",
-            json!([{ "name": "b" }, { "name": "a" }]),
-            json!([{ "name": "a" }, { "name": "b" }]),
+            json!({ "env": [{ "name": "b" }, { "name": "a" }] }),
+            json!({ "env": [{ "name": "a" }, { "name": "b" }] }),
             true,
+        ),
+        (
+            "who is granted something",
+            json!({ "subjects": [{ "name": "a" }, { "name": "b" }] }),
+            json!({ "subjects": [{ "name": "a" }] }),
+            false,
         ),
         ("an item without a name", json!([{ "port": 1 }, { "port": 2 }]), json!([{ "port": 1 }]), false),
         ("an argument", json!(["a", "b"]), json!(["a"]), false),
@@ -41,8 +47,8 @@ fn what_others_change_or_take_away_is_seen() {
         ("a container", json!([{ "name": "mesh" }]), json!([{ "name": "app" }]), false),
         (
             "a container's image",
-            json!([{ "name": "app", "image": "c" }, { "name": "mesh", "image": "b" }]),
-            json!([{ "name": "app", "image": "b" }]),
+            json!({ "containers": [{ "name": "app", "image": "c" }, { "name": "mesh", "image": "b" }] }),
+            json!({ "containers": [{ "name": "app", "image": "b" }] }),
             false,
         ),
         ("the order of arguments", json!(["b", "a"]), json!(["a", "b"]), false),
@@ -123,14 +129,12 @@ fn numbers_too_large_for_a_quantity_are_compared_as_text() {
 }
 
 #[test]
-#[ignore = "open: src/group/drift.rs takes any text for a quantity"]
 fn a_text_that_looks_like_a_quantity_is_no_quantity() {
     let environment = |version: &str| json!({ "env": [{ "name": "VERSION", "value": version }] });
     assert!(!contains(&environment("1.1"), &environment("1.10")));
 }
 
 #[test]
-#[ignore = "open: src/group/drift.rs takes two quantities that cannot be read for equal"]
 fn a_text_is_not_a_number_that_is_no_quantity() {
     for (live, desired) in [(json!("one"), json!(-1)), (json!("one"), json!(0.0001))] {
         assert!(!contains(&limited(&live), &limited(&desired)), "{live} is not {desired}");
@@ -257,13 +261,7 @@ fn with_additions(value: &Value) -> Value {
             map.insert("foreign".to_owned(), json!({ "a": 1 }));
             Value::Object(map)
         }
-        Value::Array(items) => {
-            let mut grown: Vec<Value> = items.iter().map(with_additions).collect();
-            if !items.is_empty() && items.iter().all(|item| item["name"].is_string()) {
-                grown.insert(0, json!({ "name": "foreign" }));
-            }
-            Value::Array(grown)
-        }
+        Value::Array(items) => items.iter().map(with_additions).collect(),
         other => other.clone(),
     }
 }

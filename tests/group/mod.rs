@@ -2,6 +2,7 @@
 //!
 //! The fixture is called billing in namespace shop, unlike anything of the product, so that a swapped name shows.
 
+mod conditions;
 mod desired;
 mod drift;
 mod inject;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    apply, audit_position, condition, control_plane, get, group, kubectl, namespace, operated, operator, within,
-    writes_since,
+    apply, audit_position, condition, control_plane, get, group, kubectl, namespace, operated, operator,
+    requests_since, within, writes_since,
 };
 
 const CHILDREN: [&str; 5] = ["deployment", "serviceaccount", "role", "rolebinding", "lease"];
@@ -82,6 +82,19 @@ fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
     let labelled = audit_position(&cluster);
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(writes_since(&cluster, labelled, by_the_operator), Vec::<String>::new());
+
+    // Nor is anything asked when all is known: after a restart, too.
+    drop(keeper);
+    let keeper = operator(&cluster, "keeper", &[]);
+    keeper.wait_for("reconciles from now on", Duration::from_secs(10));
+    let restarted = audit_position(&cluster);
+    std::thread::sleep(Duration::from_secs(2));
+    kubectl(&cluster, &["label", "-n", &ns, "electiongroup/kestrel", "colour=blue", "--overwrite"]);
+    std::thread::sleep(Duration::from_secs(2));
+    let requests =
+        requests_since(&cluster, restarted, |event| by_the_operator(event) && event["objectRef"]["name"] == "kestrel");
+    let operators: Vec<_> = requests.iter().filter(|request| !request.ends_with("electiongroups kestrel")).collect();
+    assert!(operators.is_empty(), "{operators:?}");
 }
 
 #[test]

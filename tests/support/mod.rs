@@ -251,11 +251,17 @@ impl Drop for Program {
 
 /// The writes that the audit log has since line `from` and that are `wanted`, as "verb resource name".
 pub fn writes_since(cluster: &Cluster, from: usize, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+    let mut requests = requests_since(cluster, from, wanted);
+    requests.retain(|request| !["get ", "list ", "watch "].iter().any(|verb| request.starts_with(verb)));
+    requests
+}
+
+/// All requests, likewise.
+pub fn requests_since(cluster: &Cluster, from: usize, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
     let text = std::fs::read_to_string(cluster.audit_log()).unwrap();
     let events = text.lines().skip(from).filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events
         .filter(|event| event["stage"] == "ResponseComplete")
-        .filter(|event| !matches!(event["verb"].as_str(), Some("get" | "list" | "watch")))
         .filter(|event| wanted(event))
         .map(|event| {
             let object = &event["objectRef"];
