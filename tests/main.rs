@@ -1,5 +1,7 @@
 //! One test binary for everything, so that a real API server is brought up once. The rooms mirror `src`.
 
+#![allow(clippy::disallowed_methods, reason = "these tests wait for real processes in real time")]
+
 mod api;
 mod candidate;
 mod e2e;

@@ -1,7 +1,5 @@
 //! What the tests share: real API servers, programs that end with their test, and a way to look at objects.
 
-#![allow(clippy::disallowed_methods, reason = "these tests wait for real processes in real time")]
-
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};

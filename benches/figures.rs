@@ -1,0 +1,321 @@
+//! `cargo figures`: the product's figures on a real node of this machine, n each. They say what this machine does; nothing
+//! is judged by them.
+
+#![allow(clippy::disallowed_methods, reason = "wall-clock time is what is measured")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8sensus_local::{Cluster, IMAGE, product_image, workspace_root};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+const N: usize = 10;
+const SYSTEM: &str = "k8sensus-system";
+
+type Error = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Error> {
+    let n = std::env::var("K8SENSUS_BENCH_N").ok().and_then(|n| n.parse().ok()).unwrap_or(N);
+    let archive = std::env::temp_dir().join(format!("k8sensus-figures-{}.tar", std::process::id()));
+    product_image(&archive)?;
+    println!("sizes");
+    for program in ["k8sensus", "k8sensus-operator"] {
+        size(program, &static_program(program)?)?;
+    }
+    size("image archive", &archive)?;
+    size("CRD, YAML", &workspace_root().join("crds/electiongroups.k8sensus.dev.yaml"))?;
+
+    println!("starts (n = 3)");
+    let mut control_planes = Vec::new();
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let cluster = Cluster::control_plane().start()?;
+        control_planes.push(start.elapsed());
+        drop(cluster);
+        let start = Instant::now();
+        let cluster = Cluster::node().start()?;
+        nodes.push(start.elapsed());
+        drop(cluster);
+    }
+    report("control plane up", control_planes);
+    report("node up", nodes);
+
+    let node = Cluster::node().audit(true).start()?;
+    node.load_image(&archive)?;
+    std::fs::remove_file(&archive)?;
+    install(&node)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(measure(&node, n))
+}
+
+async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
+    k8sensus::runtime::cli::use_ring();
+    let kubeconfig = kube::config::Kubeconfig::read_from(node.kubeconfig())?;
+    let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)?;
+    let world = World {
+        node,
+        groups: Api::default_namespaced_with(client.clone(), &group_resource()),
+        leases: Api::default_namespaced(client.clone()),
+        pods: Api::default_namespaced(client),
+    };
+    println!("operator, resident memory");
+    println!("  {:<46} {}", "no groups", world.operators_memory()?);
+
+    println!("elections of 3 pods at 15/10/2 (n = {n})");
+    let mut elected = Vec::new();
+    for i in 0..n {
+        let name = format!("elect-{i}");
+        let before = audit_lines(node)?;
+        let start = Instant::now();
+        world.create(&name, 3).await?;
+        world.holder_other_than(&name, "").await?;
+        elected.push(start.elapsed());
+        if i == 0 {
+            world.all_ready(&name, 3).await?;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            println!("  {:<46} {}", "writes of the operator for a new group", operators_writes(node, before)?);
+            let before = audit_lines(node)?;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            println!("  {:<46} {}", "its writes in the 30 s after", operators_writes(node, before)?);
+        }
+        world.groups.delete(&name, &DeleteParams::default()).await?;
+    }
+    report("apply to leader elected", elected);
+
+    world.create("failover", 3).await?;
+    world.all_ready("failover", 3).await?;
+    let (mut deleted, mut handed_over) = (Vec::new(), Vec::new());
+    for _ in 0..n {
+        world.all_ready("failover", 3).await?;
+        let leader = world.holder_other_than("failover", "").await?;
+        let watch = world.watch_handover("failover", &leader);
+        let gracefully = DeleteParams::default();
+        let start = Instant::now();
+        let (handover, gone) = tokio::join!(watch, world.pods.delete(&leader, &gracefully));
+        gone?;
+        let (gap, at) = handover?;
+        deleted.push(at.duration_since(start));
+        handed_over.extend(gap);
+    }
+    report("kubectl delete pod of the leader to successor", deleted);
+    report("of that, Lease released to Lease acquired", handed_over);
+
+    let mut killed = Vec::new();
+    for _ in 0..n {
+        world.all_ready("failover", 3).await?;
+        let leader = world.holder_other_than("failover", "").await?;
+        let uid = world.pods.get(&leader).await?.metadata.uid.unwrap_or_default();
+        let watch = world.watch_handover("failover", &leader);
+        let start = Instant::now();
+        node.signal_pod(&uid, 9)?;
+        killed.push(watch.await?.1.duration_since(start));
+    }
+    report("SIGKILL of the leader's processes to successor", killed);
+
+    let mut memory = Vec::new();
+    for pod in world.pods.list(&ListParams::default().labels("k8sensus.dev/group=failover")).await? {
+        for process in node.processes_in_pod(&pod.metadata.uid.unwrap_or_default()) {
+            if process.command.contains("exec --") {
+                memory.push(resident(process.pid)?);
+            }
+        }
+    }
+    println!("candidates, resident memory: {}", memory.join(", "));
+    world.groups.delete("failover", &DeleteParams::default()).await?;
+
+    for i in 0..100 {
+        world.create(&format!("many-{i}"), 0).await?;
+    }
+    for i in 0..100 {
+        world.observed(&format!("many-{i}")).await?;
+    }
+    println!("operator, resident memory");
+    println!("  {:<46} {}", "100 groups without pods", world.operators_memory()?);
+    Ok(())
+}
+
+struct World<'a> {
+    node: &'a Cluster,
+    groups: Api<DynamicObject>,
+    leases: Api<Lease>,
+    pods: Api<Pod>,
+}
+
+impl World<'_> {
+    async fn create(&self, name: &str, replicas: i32) -> Result<(), Error> {
+        let spec = json!({ "image": IMAGE, "command": ["/k8sensus", "sample"], "replicas": replicas });
+        let group = DynamicObject::new(name, &group_resource()).data(json!({ "spec": spec }));
+        self.groups.create(&PostParams::default(), &group).await?;
+        Ok(())
+    }
+
+    /// Waits for a holder of the Lease that is not `former`.
+    async fn holder_other_than(&self, name: &str, former: &str) -> Result<String, Error> {
+        let mut leases = self.lease_events(name);
+        loop {
+            let lease = leases.try_next().await?.ok_or("the watch ended")?;
+            let holder = holder(&lease);
+            if !holder.is_empty() && holder != former {
+                return Ok(holder);
+            }
+        }
+    }
+
+    /// Waits until another holds the Lease; from its release, if there was one, and the moment.
+    async fn watch_handover(&self, name: &str, former: &str) -> Result<(Option<Duration>, Instant), Error> {
+        let mut leases = self.lease_events(name);
+        let mut released = None;
+        loop {
+            let lease = leases.try_next().await?.ok_or("the watch ended")?;
+            let seen = Instant::now();
+            let holder = holder(&lease);
+            let spec = lease.spec.unwrap_or_default();
+            if holder.is_empty() {
+                released = spec.renew_time;
+            } else if holder != former {
+                // All candidates are on this machine: their wall clocks are one.
+                let gap =
+                    released.zip(spec.acquire_time).map(|(released, acquired)| acquired.0.duration_since(released.0));
+                return Ok((gap.and_then(|gap| gap.try_into().ok()), seen));
+            }
+        }
+    }
+
+    fn lease_events(&self, name: &str) -> futures::stream::BoxStream<'static, watcher::Result<Lease>> {
+        let selector = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        watcher(self.leases.clone(), selector).applied_objects().boxed()
+    }
+
+    async fn all_ready(&self, name: &str, pods: i64) -> Result<(), Error> {
+        self.until(name, |status| {
+            status["readyReplicas"] == pods && status["replicas"] == pods && status["holderIdentity"].is_string()
+        })
+        .await
+    }
+
+    async fn observed(&self, name: &str) -> Result<(), Error> {
+        self.until(name, |status| status["observedGeneration"] == 1).await
+    }
+
+    async fn until(&self, name: &str, done: impl Fn(&Value) -> bool) -> Result<(), Error> {
+        for _ in 0..1200 {
+            if done(&self.groups.get(name).await?.data["status"]) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(format!("group {name} did not come to rest within 2 minutes").into())
+    }
+
+    fn operators_memory(&self) -> Result<String, Error> {
+        let pods = self
+            .node
+            .kubectl()
+            .args(["get", "pods", "-n", SYSTEM, "-o", "jsonpath={.items[*].metadata.uid}"])
+            .output()?;
+        let mut found = Vec::new();
+        for uid in String::from_utf8(pods.stdout)?.split_whitespace() {
+            for process in self.node.processes_in_pod(uid) {
+                found.push(resident(process.pid)?);
+            }
+        }
+        Ok(found.join(", "))
+    }
+}
+
+fn group_resource() -> ApiResource {
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("k8sensus.dev", "v1alpha1", "ElectionGroup"),
+        "electiongroups",
+    )
+}
+
+fn holder(lease: &Lease) -> String {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default()
+}
+
+fn install(node: &Cluster) -> Result<(), Error> {
+    let (repository, tag) = IMAGE.rsplit_once(':').ok_or("no tag")?;
+    let output = node
+        .helm()?
+        .args([
+            "upgrade",
+            "--install",
+            "k8sensus",
+            "charts/k8sensus",
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--wait",
+        ])
+        .args(["--set", &format!("image.repository={repository},image.tag={tag}")])
+        .current_dir(workspace_root())
+        .output()?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr)?.into()) }
+}
+
+fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64();
+    println!("  {what:<46} p50 {:>7.3} s   max {:>7.3} s   n {}", at(0.5), at(1.0), times.len());
+}
+
+fn size(what: &str, path: &Path) -> Result<(), Error> {
+    println!("  {what:<46} {:>7.2} MB", std::fs::metadata(path)?.len() as f64 / 1e6);
+    Ok(())
+}
+
+/// Where `product_image` had it built: below the folder that this bench was built in.
+fn static_program(name: &str) -> Result<PathBuf, Error> {
+    let target = std::env::current_exe()?.ancestors().nth(3).ok_or("no target folder")?.to_owned();
+    let candidates = std::fs::read_dir(target)?.filter_map(|entry| Some(entry.ok()?.path().join("dist").join(name)));
+    candidates.filter(|path| path.is_file()).last().ok_or_else(|| format!("{name} was not built").into())
+}
+
+fn resident(pid: i32) -> Result<String, Error> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .ok_or("no VmRSS")?
+        .parse()?;
+    Ok(format!("{:.1} MB", kilobytes * 1024.0 / 1e6))
+}
+
+fn audit_lines(node: &Cluster) -> Result<usize, Error> {
+    Ok(std::fs::read_to_string(node.audit_log())?.lines().count())
+}
+
+/// By verb and resource; the renewals of its own Lease are not counted.
+fn operators_writes(node: &Cluster, from: usize) -> Result<String, Error> {
+    let log = std::fs::read_to_string(node.audit_log())?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for event in log.lines().skip(from).filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let by_operator = event["user"]["username"] == "system:serviceaccount:k8sensus-system:k8sensus-operator";
+        let read = matches!(event["verb"].as_str(), Some("get" | "list" | "watch"));
+        let own = event["objectRef"]["name"] == "k8sensus-operator";
+        if by_operator && !read && !own && event["stage"] == "ResponseComplete" {
+            let object = &event["objectRef"];
+            let sub = object["subresource"].as_str().map(|sub| format!("/{sub}")).unwrap_or_default();
+            let what = format!(
+                "{} {}{sub}",
+                event["verb"].as_str().unwrap_or_default(),
+                object["resource"].as_str().unwrap_or_default()
+            );
+            *counts.entry(what).or_default() += 1;
+        }
+    }
+    let total: usize = counts.values().sum();
+    let parts: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    Ok(if parts.is_empty() { "0".to_owned() } else { format!("{total}: {}", parts.join(", ")) })
+}
