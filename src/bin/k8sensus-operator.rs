@@ -9,10 +9,9 @@ use clap::{Parser, Subcommand};
 use k8sensus::campaign::{self, LeaseName, TimingFlags};
 use k8sensus::election::Candidate;
 use k8sensus::operator;
+use k8sensus::runtime::cli;
 use k8sensus::runtime::clock::SystemClock;
-use k8sensus::runtime::shutdown::Shutdown;
 use k8sensus::runtime::telemetry::{self, LogFormat};
-use k8sensus::runtime::{cli, kubeconfig};
 
 /// Manages ElectionGroups: one active, the rest ready.
 #[derive(Parser)]
@@ -77,29 +76,10 @@ fn start(run: Run) -> ExitCode {
         Err(what) => return cli::misuse(what),
     };
     telemetry::init(run.log_format);
-    cli::use_ring();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return cli::failure(format_args!("cannot start the async runtime: {error}")),
-    };
-    let code = runtime.block_on(async {
-        let shutdown = match Shutdown::listen() {
-            Ok(shutdown) => shutdown,
-            Err(error) => return cli::failure(format_args!("cannot listen for signals: {error}")),
-        };
-        let config = match kubeconfig::load(kubeconfig.as_deref()).await {
-            Ok(config) => config,
-            Err(error) => return cli::failure(error),
-        };
-        match operator::run(config, options, shutdown).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => cli::failure(error),
-        }
-    });
-    // Watches may hang in a read; nothing that they could bring is wanted any more.
-    runtime.shutdown_background();
-    telemetry::flush();
-    code
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    cli::run(runtime, kubeconfig.as_deref(), async |config, shutdown| {
+        operator::run(config, options, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS)
+    })
 }
 
 fn options(run: &Run) -> Result<operator::Options, String> {

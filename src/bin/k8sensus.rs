@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use k8sensus::candidate::{CandidateFlags, exec, install, run, sample};
-use k8sensus::runtime::shutdown::Shutdown;
-use k8sensus::runtime::{cli, kubeconfig, telemetry};
+use k8sensus::runtime::{cli, telemetry};
 
 /// One active, the rest ready: campaigns for a Kubernetes Lease.
 ///
@@ -59,30 +58,14 @@ fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode 
         Err(error) => return cli::misuse(error),
     };
     telemetry::init(telemetry::LogFormat::Text);
-    cli::use_ring();
     if command.is_none() {
         println!("🚢🏗️ k8sensus is running!");
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return cli::failure(format_args!("cannot start the async runtime: {error}")),
-    };
-    let code = runtime.block_on(async {
-        let shutdown = match Shutdown::listen() {
-            Ok(shutdown) => shutdown,
-            Err(error) => return cli::failure(format_args!("cannot listen for signals: {error}")),
-        };
-        let config = match kubeconfig::load(flags.kubeconfig()).await {
-            Ok(config) => config,
-            Err(error) => return cli::failure(error),
-        };
-        match command {
-            Some(command) => exec::exec(&config, options, command, shutdown).await.unwrap_or_else(cli::failure),
-            None => run::run(&config, options, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
-        }
-    });
-    telemetry::flush();
-    code
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match command {
+        Some(command) => exec::exec(&config, options, command, shutdown).await.unwrap_or_else(cli::failure),
+        None => run::run(&config, options, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
+    })
 }
 
 /// Go's flag package, which the original program used, takes `-lease-name` as well as `--lease-name`.

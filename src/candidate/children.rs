@@ -50,14 +50,16 @@ impl Children {
         let mut child = Command::new(program);
         child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
         let parent = getpid();
-        // SAFETY: between fork and exec only prctl and getppid are called; both are async-signal-safe.
+        // SAFETY: between fork and exec only prctl and getppid are called, and nothing is allocated: all of it is
+        // async-signal-safe.
         unsafe {
             child.pre_exec(move || {
                 // A killed candidate takes its command along where it is not PID 1 of a container.
                 set_parent_process_death_signal(Some(Signal::KILL))?;
                 match rustix::process::getppid() {
                     Some(now) if now == parent => Ok(()),
-                    _ => Err(io::Error::other("the candidate died while it started the command")),
+                    // The candidate died meanwhile; nobody is left to read this.
+                    _ => Err(Errno::SRCH.into()),
                 }
             });
         }

@@ -1,8 +1,15 @@
 //! What all programs do alike at their start.
 
+use std::future::Future;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Runtime;
+
+use super::shutdown::Shutdown;
+use super::{kubeconfig, telemetry};
 
 /// Parses the arguments or ends the program: exit code 2 and one line for a mistake, 0 for `--help` and `--version`.
 pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<T, ExitCode> {
@@ -28,6 +35,34 @@ pub fn misuse(what: impl std::fmt::Display) -> ExitCode {
 pub fn failure(what: impl std::fmt::Display) -> ExitCode {
     eprintln!("error: {what}");
     ExitCode::FAILURE
+}
+
+/// Runs `program` on `runtime`, with signals listened for and the cluster's configuration at hand. The last log lines are
+/// written before it returns.
+pub fn run<F: Future<Output = ExitCode>>(
+    runtime: io::Result<Runtime>,
+    kubeconfig: Option<&Path>,
+    program: impl FnOnce(kube::Config, Shutdown) -> F,
+) -> ExitCode {
+    use_ring();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failure(format_args!("cannot start the async runtime: {error}")),
+    };
+    let code = runtime.block_on(async {
+        let shutdown = match Shutdown::listen() {
+            Ok(shutdown) => shutdown,
+            Err(error) => return failure(format_args!("cannot listen for signals: {error}")),
+        };
+        match kubeconfig::load(kubeconfig).await {
+            Ok(config) => program(config, shutdown).await,
+            Err(error) => failure(error),
+        }
+    });
+    // Watches may hang in a read; nothing that they could bring is wanted any more.
+    runtime.shutdown_background();
+    telemetry::flush();
+    code
 }
 
 /// rustls picks no cryptography by itself when several could be linked in.
