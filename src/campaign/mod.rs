@@ -1,4 +1,4 @@
-//! Drives an [`Elector`](crate::election::Elector) against a `coordination.k8s.io` Lease. Operator and candidate lead
+//! Drives an [`Elector`] against a `coordination.k8s.io` Lease. Operator and candidate lead
 //! through this very code.
 //!
 //! [`start`] spawns the driver. It tells by [`Notice`]s when to begin and when to end the work; the owner answers through

@@ -1,6 +1,6 @@
 //! Reconciles ElectionGroups: observe -> validate -> desired -> apply -> status -> publish, one file for each step.
 //!
-//! Only the replica that holds the operator's own Lease does so, and [`gate`] lets no write of a replica pass whose
+//! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
 //! leadership is not valid at that moment.
 
 mod apply;
