@@ -18,7 +18,8 @@ const OPEN_LISTS: [&str; 6] = ["containers", "env", "initContainers", "ownerRefe
 /// Below these fields of a pod template stand quantities; anywhere else a text is a text.
 const QUANTITIES: [&str; 5] = ["divisor", "limits", "overhead", "requests", "sizeLimit"];
 
-/// Whether `live` has all that `desired` has. In [`OPEN_LISTS`] others may have added some.
+/// Whether `live` has all that `desired` has. In lists of containers, volumes and the like others may
+/// have added some.
 pub fn contains(live: &Value, desired: &Value) -> bool {
     has(live, desired, "", false)
 }
