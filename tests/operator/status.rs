@@ -56,8 +56,10 @@ fn a_renewal_writes_no_status() {
     within(10, "the lease", || get(cluster, &ns, "lease/kestrel"));
     let _leader = candidate(cluster, &ns, "kestrel", "otter", &["--create-lease=false"]);
     let version = || get(cluster, &ns, "electiongroup/kestrel").unwrap()["metadata"]["resourceVersion"].clone();
-    within(10, "otter in the status", || {
-        (get(cluster, &ns, "electiongroup/kestrel")?["status"]["holderIdentity"] == "otter").then_some(())
+    within(20, "otter in the status, and the Deployment's last step", || {
+        let group = get(cluster, &ns, "electiongroup/kestrel")?;
+        let rolled_out = group["status"]["updatedReplicas"] == 2 && condition(&group, "Reconciling").is_empty();
+        (group["status"]["holderIdentity"] == "otter" && rolled_out).then_some(())
     });
     let before = version();
     std::thread::sleep(std::time::Duration::from_secs(5));

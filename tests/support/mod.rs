@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use k8sensus_local::Cluster;
@@ -167,6 +169,34 @@ pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) 
     }
 }
 
+/// Starts a process that dies with this one, however this one ends: one that stands in a static is never dropped.
+fn spawn(command: &mut Command) -> Child {
+    type Order = (Command, SyncSender<std::io::Result<Child>>);
+    // The signal comes when the *thread* ends that started the process, so that thread must not end.
+    static SPAWNER: OnceLock<SyncSender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, queue) = sync_channel::<Order>(0);
+        std::thread::spawn(move || {
+            for (mut command, answer) in queue {
+                // SAFETY: prctl is async-signal-safe, and nothing is allocated.
+                unsafe {
+                    command.pre_exec(|| {
+                        let kill = rustix::process::Signal::KILL;
+                        Ok(rustix::process::set_parent_process_death_signal(Some(kill))?)
+                    });
+                }
+                let _ = answer.send(command.spawn());
+            }
+        });
+        orders
+    });
+    let order = std::mem::replace(command, Command::new(""));
+    let text = format!("{order:?}");
+    let (answer, child) = sync_channel(1);
+    spawner.send((order, answer)).unwrap();
+    child.recv().unwrap().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
 /// A process with its output in a file. Killed when dropped.
 pub struct Program {
     child: Child,
@@ -180,13 +210,8 @@ impl Program {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}-{name}.log", std::process::id()));
         let file = File::create(&log).unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { child, log, ended: false }
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        Self { child: spawn(command), log, ended: false }
     }
 
     pub fn output(&self) -> String {
