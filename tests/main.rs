@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests wait for real processes in real time")]
 
 mod api;
+mod campaign;
 mod candidate;
 mod e2e;
 mod election;

@@ -17,7 +17,7 @@ pub struct Term {
 }
 
 impl Term {
-    pub(super) fn new(
+    pub(crate) fn new(
         number: u64,
         token: Version,
         transitions: i32,

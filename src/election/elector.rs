@@ -4,6 +4,7 @@ use super::candidate::Candidate;
 use super::event::{Action, Event, Failure, Loss, Purpose, Sight};
 use super::moment::{Moment, Reading, WallTime};
 use super::record::{Record, Snapshot, Version};
+use super::state::{Flight, Known, Leave, Role};
 use super::timing::Timing;
 
 /// The first wait after a failed request; it doubles up to the retry period.
@@ -17,45 +18,6 @@ const RELEASE_BUDGET: Duration = Duration::from_millis(1500);
 const TAKEOVER_SPREAD: Duration = Duration::from_millis(4);
 /// A timer that fires this late tells of a suspended or starved process.
 const LATE_TICK: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Role {
-    Standby,
-    Leading {
-        valid_until: Moment,
-    },
-    /// Told to stop, still renewing.
-    Leaving {
-        valid_until: Moment,
-    },
-    /// Told to stop by `kill_at`; nothing may be written before the work has ended.
-    Lost {
-        kill_at: Moment,
-    },
-    Finished,
-}
-
-/// What is known of the Lease, and since when its record has been as it is.
-#[derive(Clone, Debug)]
-enum Known {
-    Nothing,
-    Absent { since: Moment, was_seen: bool },
-    Lease { snapshot: Snapshot, since: Moment, takeable_at: Moment },
-}
-
-#[derive(Clone, Debug)]
-struct Flight {
-    request: u64,
-    sent: Moment,
-    write: Option<(Purpose, Record)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Leave {
-    Stay,
-    StepDown,
-    Shutdown,
-}
 
 /// One candidate's side of an election. See the [module](super) for what it guarantees.
 #[derive(Clone, Debug)]
@@ -71,6 +33,8 @@ pub struct Elector {
     flight: Option<Flight>,
     requests: u64,
     failures: u32,
+    /// The version at which the last write failed. A read that shows it still says nothing of the server's recovery.
+    stuck_at: Option<Option<Version>>,
     not_before: Option<Moment>,
     must_read: bool,
     watch_forbidden: bool,
@@ -108,6 +72,7 @@ impl Elector {
             flight: None,
             requests: 0,
             failures: 0,
+            stuck_at: None,
             not_before: None,
             must_read: true,
             watch_forbidden: false,
@@ -233,8 +198,11 @@ impl Elector {
             Ok(sight) => {
                 self.must_read = false;
                 self.last_read = Some(now);
-                self.succeeded();
+                self.not_before = None;
                 self.see(now, sight, true);
+                if self.stuck_at.as_ref() != Some(&self.version()) {
+                    self.failures = 0;
+                }
             }
             Err(failure) => self.failed(now, failure),
         }
@@ -283,9 +251,16 @@ impl Elector {
     }
 
     fn not_written(&mut self, now: Moment, purpose: Purpose, failure: Failure) {
+        let version = self.version();
+        let again = self.stuck_at.replace(version.clone()) == Some(version);
         match failure {
-            // A lost race is no fault of the server's: read again at once.
-            Failure::Conflict => self.must_read = true,
+            // A lost race is no fault of the server's: read again at once. But an admission webhook may say 409, too.
+            Failure::Conflict => {
+                self.must_read = true;
+                if again {
+                    self.failed(now, failure);
+                }
+            }
             Failure::NotFound if purpose != Purpose::Create => {
                 self.see(now, Sight::Absent { deleted_at: None }, true);
             }
@@ -297,8 +272,13 @@ impl Elector {
         }
     }
 
+    fn version(&self) -> Option<Version> {
+        self.lease().map(|lease| lease.version.clone())
+    }
+
     fn succeeded(&mut self) {
         self.failures = 0;
+        self.stuck_at = None;
         self.not_before = None;
     }
 
@@ -490,7 +470,7 @@ impl Elector {
         let last = self.lease().map(|lease| &lease.record);
         let (acquire_time, transitions) = match last {
             // The same incarnation goes on: client-go keeps both, too.
-            Some(record) if self.holds() => (record.acquire_time, record.transitions),
+            Some(record) if self.holds() => (record.acquire_time.or(Some(now.wall)), record.transitions),
             Some(record) => (Some(now.wall), record.transitions.max(0).saturating_add(1)),
             None => (Some(now.wall), 0),
         };

@@ -35,6 +35,7 @@ mod elector;
 mod event;
 mod moment;
 mod record;
+mod state;
 mod timing;
 
 pub use candidate::{Candidate, InvalidCandidate};

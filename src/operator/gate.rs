@@ -75,3 +75,98 @@ where
         Either::Right(ready(Err(error.into())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use http::Method;
+
+    use super::*;
+    use crate::election::{Moment, Version};
+    use crate::runtime::clock::Clock;
+
+    /// Shows the seconds that the test says.
+    #[derive(Clone, Default)]
+    struct Hand(Arc<AtomicU64>);
+
+    impl Clock for Hand {
+        fn since_boot(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall_micros(&self) -> i64 {
+            0
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A gate of a term that is valid for the first 10 s, and its clock.
+    fn gate() -> (Gate, Hand) {
+        let clock = Hand::default();
+        let valid_until = Moment::since_boot(Duration::from_secs(10));
+        (Gate::open(Term::new(1, Version::new("6"), 0, valid_until, Arc::new(clock.clone()))), clock)
+    }
+
+    /// Answers every request at once.
+    struct Behind;
+
+    impl Service<http::Request<Body>> for Behind {
+        type Response = ();
+        type Error = BoxError;
+        type Future = Ready<Result<(), BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            ready(Ok(()))
+        }
+    }
+
+    fn passes(gate: &Gate, method: Method) -> Result<(), String> {
+        let request = http::Request::builder().method(method).uri("/apis/x").body(Body::empty()).unwrap();
+        let answer = gate.layer(Behind).call(request).now_or_never().expect("nothing here waits");
+        answer.map_err(|error| error.to_string())
+    }
+
+    const WRITES: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+    #[test]
+    fn in_a_valid_term_everything_passes() {
+        let (gate, _) = gate();
+        for method in WRITES.into_iter().chain([Method::GET]) {
+            assert_eq!(passes(&gate, method), Ok(()));
+        }
+    }
+
+    #[test]
+    fn after_the_end_of_the_term_only_reads_pass() {
+        let (gate, clock) = gate();
+        clock.0.store(10, Ordering::Relaxed);
+        for method in WRITES {
+            let refusal = passes(&gate, method.clone()).unwrap_err();
+            assert_eq!(refusal, format!("leadership is not valid at the moment: {method} /apis/x was not sent"));
+        }
+        assert_eq!(passes(&gate, Method::GET), Ok(()));
+    }
+
+    #[test]
+    fn a_closed_gate_lets_no_write_through_though_the_term_is_valid() {
+        let (gate, _) = gate();
+        // All clones are one gate.
+        gate.clone().close();
+        for method in WRITES {
+            assert!(passes(&gate, method).is_err());
+        }
+        assert_eq!(passes(&gate, Method::GET), Ok(()));
+    }
+}

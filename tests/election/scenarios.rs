@@ -457,3 +457,256 @@ fn a_missing_lease_that_others_make_is_looked_for_now_and_then() {
     table.first_sight(Sight::Absent { deleted_at: None });
     only_read(&table.after(15.1).tell(Event::Tick));
 }
+
+/// Lets every write fail until the term is lost by time, and returns when its work must be dead.
+fn lose_by_time(table: &mut Table) -> Moment {
+    for _ in 0..110 {
+        let actions = table.after(0.1).tell(Event::Tick);
+        if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })) {
+            table.tell(Event::Written { request: *request, result: Err(Failure::Unknown) });
+        }
+        if let Some((loss, kill_at)) = stop_of(&actions) {
+            assert_eq!(loss, Loss::DeadlinePassed);
+            return kill_at.unwrap();
+        }
+    }
+    panic!("the term was not lost");
+}
+
+fn leads(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Lead { .. }))
+}
+
+#[test]
+fn another_incarnation_on_ones_own_record_ends_the_work() {
+    let mut table = Table::new(false);
+    table.lead();
+    let mut foreign = table.elector.lease().unwrap().clone();
+    foreign.version = Version::new("9");
+    foreign.incarnation = Some("uid/app/0".to_owned());
+    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(foreign)));
+    assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
+}
+
+#[test]
+fn two_renewals_within_one_second_differ_in_their_whole_second() {
+    let timing = Timing::default().with_renew_interval(Duration::from_millis(300)).unwrap();
+    let mut table = Table::with(timing, false);
+    table.lead();
+    let second = |table: &Table| table.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
+    let first = second(&table);
+    table.after(0.3).renew(7, 0.0);
+    assert_ne!(first, second(&table));
+}
+
+#[test]
+fn a_renewal_keeps_acquire_time_and_transitions() {
+    let mut table = Table::new(false);
+    table.lead();
+    let before = table.elector.lease().unwrap().record.clone();
+    table.after(2.0).renew(7, 0.01);
+    let after = &table.elector.lease().unwrap().record;
+    assert_eq!((after.acquire_time, after.transitions), (before.acquire_time, before.transitions));
+    assert_ne!(after.renew_time, before.renew_time);
+}
+
+#[test]
+fn what_was_lost_by_time_ends_sooner_when_another_holder_shows() {
+    let mut table = Table::new(false);
+    table.lead();
+    let kill_at = lose_by_time(&mut table);
+    table.after(0.5);
+    assert!(table.moment() < kill_at);
+    let actions = table.tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
+    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(table.moment()))));
+}
+
+#[test]
+fn a_term_that_was_lost_by_time_is_followed_by_the_next_if_nobody_took_the_lease() {
+    let mut table = Table::new(false);
+    table.lead();
+    lose_by_time(&mut table);
+    // Nothing is written while something of the work may be left.
+    assert!(!writes(&table.after(2.0).tell(Event::Tick)));
+    let (request, purpose, record) = only_write(&table.tell(Event::WorkEnded { term: 1 }));
+    assert_eq!((purpose, record.transitions), (Purpose::Acquire, 4));
+    let actions = table.tell(Event::Written { request, result: Ok(Version::new("7")) });
+    assert!(actions.iter().any(|action| matches!(action, Action::Lead { term: 2, .. })), "{actions:?}");
+}
+
+#[test]
+fn each_try_gets_twice_the_time_of_the_last_but_never_more_than_is_left() {
+    let mut table = Table::new(false);
+    table.lead();
+    let timeout = |actions: &[Action]| {
+        let found = actions.iter().find_map(|action| match action {
+            Action::Write { request, timeout, .. } => Some((*request, *timeout)),
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("no write in {actions:?}"))
+    };
+    let mut found = Vec::new();
+    table.after(2.0);
+    for _ in 0..3 {
+        let (request, timeout) = timeout(&table.tell(Event::Tick));
+        found.push(timeout);
+        table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+        table.after(1.0);
+    }
+    // Sent 2 s, 3 s and 4 s after the last acknowledged write, whose term is 10 s.
+    assert_eq!(found, [2, 4, 6].map(Duration::from_secs));
+}
+
+#[test]
+fn the_holders_own_duration_counts_and_where_there_is_none_ones_own() {
+    for (seconds, wait) in [(60, 60.0), (0, 15.0), (-5, 15.0)] {
+        let mut table = Table::new(false);
+        let record = Record { duration_seconds: seconds, ..held_by(OTHER, 0, 1) };
+        table.first_sight(Sight::Lease(lease(5, record, None)));
+        assert!(!writes(&table.after(wait - 0.1).tell(Event::Tick)), "{seconds} s");
+        assert!(writes(&table.after(0.2).tell(Event::Tick)), "{seconds} s");
+    }
+}
+
+#[test]
+fn either_of_two_renewals_whose_answers_were_lost_is_ones_own() {
+    let mut table = Table::new(false);
+    table.lead();
+    let (request, _, first) = only_write(&table.after(2.0).tell(Event::Tick));
+    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+    let (request, _, second) = only_write(&table.after(1.5).tell(Event::Tick));
+    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+    assert_eq!(first.renew_time, second.renew_time);
+    let actions = table.tell(Event::Watched(Sight::Lease(lease(7, first, Some("uid/app/1")))));
+    assert_eq!(stop_of(&actions), None);
+    // Nor is it forgotten while the next one is under way.
+    only_write(&table.after(2.0).tell(Event::Tick));
+    assert_eq!(stop_of(&table.after(0.1).tell(Event::Tick)), None);
+    assert!(table.elector.holds());
+}
+
+#[test]
+fn a_lease_that_was_taken_while_one_was_told_to_leave_is_released_without_a_term() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
+    assert!(!table.tell(Event::Shutdown).contains(&Action::Finish));
+    let actions = table.after(0.1).tell(Event::Written { request, result: Ok(Version::new("6")) });
+    assert!(!leads(&actions), "{actions:?}");
+    assert_eq!(only_write(&actions).1, Purpose::Release);
+}
+
+#[test]
+fn a_list_that_shows_nothing_deposes_nobody_but_is_looked_into() {
+    let mut table = Table::new(false);
+    table.lead();
+    let actions = table.after(1.0).tell(Event::Watched(Sight::Absent { deleted_at: None }));
+    assert_eq!(stop_of(&actions), None);
+    let request = only_read(&actions);
+    let actions = table.tell(Event::Read { request, result: Ok(Sight::Absent { deleted_at: None }) });
+    assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
+}
+
+#[test]
+fn a_renewal_of_a_lease_that_is_gone_ends_the_work_at_once() {
+    let mut table = Table::new(false);
+    table.lead();
+    let (request, ..) = only_write(&table.after(2.0).tell(Event::Tick));
+    let actions = table.tell(Event::Written { request, result: Err(Failure::NotFound) });
+    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(table.moment()))));
+}
+
+#[test]
+fn a_standby_that_has_nothing_to_give_up_does_not_abstain() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    table.tell(Event::StepDown);
+    table.after(1.0).tell(Event::Watched(Sight::Lease(lease(6, Record::released(0, WallTime(1)), None))));
+    assert!(writes(&table.after(0.005).tell(Event::Tick)));
+}
+
+#[test]
+fn an_acquisition_whose_answer_was_lost_is_looked_up_and_leads_only_after_another_write() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, _, record) = only_write(&table.after(0.01).tell(Event::Tick));
+    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+    let request = only_read(&table.after(0.3).tell(Event::Tick));
+    let own = Sight::Lease(lease(6, record, Some("uid/app/1")));
+    let actions = table.tell(Event::Read { request, result: Ok(own) });
+    assert!(!leads(&actions), "{actions:?}");
+    let (request, _, record) = only_write(&actions);
+    assert_eq!(record.transitions, 4);
+    let actions = table.tell(Event::Written { request, result: Ok(Version::new("7")) });
+    assert!(leads(&actions), "{actions:?}");
+}
+
+#[test]
+fn an_acquisition_that_can_no_longer_succeed_keeps_nobody() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
+    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+    table.tell(Event::Watched(Sight::Lease(lease(6, held_by(OTHER, 4, 1), None))));
+    assert!(table.tell(Event::Shutdown).contains(&Action::Finish));
+}
+
+#[test]
+fn an_acquisition_that_was_overwritten_before_its_answer_came_does_not_lead() {
+    let mut table = Table::new(false);
+    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
+    table.tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 1), None))));
+    let actions = table.tell(Event::Written { request, result: Ok(Version::new("6")) });
+    assert!(!leads(&actions), "{actions:?}");
+}
+
+#[test]
+fn a_conflict_about_the_very_version_that_was_read_is_not_repeated_at_once() {
+    let mut table = Table::new(false);
+    let released = || Sight::Lease(lease(5, Record::released(3, WallTime(1)), None));
+    table.first_sight(released());
+    let mut writes = 0;
+    let mut actions = table.after(0.01).tell(Event::Tick);
+    // An admission webhook may say 409, too, and mean it.
+    for _ in 0..400 {
+        let next = actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })).cloned();
+        actions = match next {
+            Some(Action::Read { request, .. }) => {
+                table.after(0.005).tell(Event::Read { request, result: Ok(released()) })
+            }
+            Some(Action::Write { request, .. }) => {
+                writes += 1;
+                table.after(0.005).tell(Event::Written { request, result: Err(Failure::Conflict) })
+            }
+            _ => table.after(0.005).tell(Event::Tick),
+        };
+    }
+    // 2 s: now, at once again after the first read, and then less and less often.
+    assert!(writes <= 5, "{writes} writes in 2 s");
+}
+
+#[test]
+fn reads_that_succeed_between_writes_that_fail_shorten_no_wait() {
+    let mut table = Table::new(false);
+    let released = || Sight::Lease(lease(5, Record::released(3, WallTime(1)), None));
+    table.first_sight(released());
+    let mut writes = 0;
+    let mut actions = table.after(0.01).tell(Event::Tick);
+    // An etcd that is full still answers reads.
+    for _ in 0..2_000 {
+        let next = actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })).cloned();
+        actions = match next {
+            Some(Action::Read { request, .. }) => {
+                table.after(0.005).tell(Event::Read { request, result: Ok(released()) })
+            }
+            Some(Action::Write { request, .. }) => {
+                writes += 1;
+                table.after(0.005).tell(Event::Written { request, result: Err(Failure::Unknown) })
+            }
+            _ => table.after(0.005).tell(Event::Tick),
+        };
+    }
+    // 10 s: after 0.25 s, 0.5 s, 1 s, and then every retry period of 2 s.
+    assert!(writes <= 9, "{writes} writes in 10 s");
+}

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, operated, within};
+use crate::support::{
+    apply, audit_position, candidate, condition, get, group, kubectl, namespace, operated, within, writes_since,
+};
 
 fn group_with_children(name: &str) -> String {
     let cluster = operated();
@@ -207,4 +209,54 @@ fn a_lease_without_an_owner_is_adopted_as_it_is() {
     within(10, "otter in the status", || {
         (get(cluster, &ns, "electiongroup/kestrel")?["status"]["holderIdentity"] == "otter").then_some(())
     });
+}
+
+#[test]
+fn a_first_lease_has_its_wait_where_a_pod_of_the_group_already_runs() {
+    let cluster = operated();
+    let ns = namespace(cluster, "leftover");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "leftover", "labels": { "k8sensus.dev/group": "kestrel" } },
+        "spec": { "containers": [{ "name": "app", "image": "registry.example/kestrel:1" }] },
+    });
+    // The namespace's default account may not be there yet.
+    within(10, "the pod", || apply(cluster, &ns, &pod).ok());
+    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    let lease = within(10, "the lease", || get(cluster, &ns, "lease/kestrel"));
+    assert_eq!(lease["spec"]["holderIdentity"], "k8sensus.dev/recreated");
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 3);
+}
+
+#[test]
+fn a_spelling_that_the_server_changes_is_applied_once_and_not_with_every_look() {
+    let cluster = operated();
+    let ns = namespace(cluster, "spelling");
+    // Stored as "1T"; drift knows no "P".
+    let container = json!({
+        "name": "app", "image": "registry.example/kestrel:1", "command": ["/kestrel"],
+        "resources": { "requests": { "ephemeral-storage": "0.001P" } },
+    });
+    let mut odd = group("kestrel", json!({ "template": { "spec": { "containers": [container] } } }));
+    let spec = odd["spec"].as_object_mut().unwrap();
+    spec.retain(|key, _| key == "template" || key == "election");
+    apply(cluster, &ns, &odd).unwrap();
+    within(10, "the status", || {
+        get(cluster, &ns, "electiongroup/kestrel").filter(|group| !condition(group, "Ready").is_empty())
+    });
+    let deployment = get(cluster, &ns, "deployment/kestrel").unwrap();
+    let stored = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"].to_string();
+    assert!(stored.contains("1T"), "the server stores it as it is, so this test shows nothing: {stored}");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let start = audit_position(cluster);
+    for colour in ["red", "blue", "green"] {
+        kubectl(cluster, &["label", "-n", &ns, "electiongroup/kestrel", &format!("colour={colour}"), "--overwrite"]);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let writes = writes_since(cluster, start, |event| {
+        let object = &event["objectRef"];
+        object["namespace"] == ns.as_str() && object["resource"] == "deployments"
+    });
+    assert!(writes.is_empty(), "{writes:?}");
 }

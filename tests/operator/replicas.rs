@@ -67,6 +67,11 @@ fn a_frozen_leader_that_wakes_writes_nothing_before_it_leads_again() {
     first.wait_for("keeper-1 reconciles no longer", Duration::from_secs(2));
     first.wait_for("standing by: keeper-2 reconciles", Duration::from_secs(2));
     assert!(!first.says("created"), "{}", first.output());
+    // Nor does anything of its former term try to: what it would write is refused, but it would say so.
+    kubectl(&cluster, &["delete", "-n", &ns, "role/kestrel"]);
+    within(10, "the role to be made again", || get(&cluster, &ns, "role/kestrel"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!first.says("was not sent"), "{}", first.output());
 }
 
 #[test]

@@ -1,0 +1,229 @@
+//! The election's record and the Lease on the wire.
+
+use k8sensus::campaign::{INCARNATION, apply_record, micro_time, snapshot_of};
+use k8sensus::election::{Record, Version, WallTime};
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+const ACQUIRED: WallTime = WallTime(1_772_366_400_000_000);
+const RENEWED: WallTime = WallTime(1_772_366_401_000_070);
+
+fn lease(text: Value) -> DynamicObject {
+    serde_json::from_value(text).unwrap()
+}
+
+fn wire(lease: &DynamicObject) -> Value {
+    serde_json::to_value(lease).unwrap()
+}
+
+fn with_spec(spec: Value) -> DynamicObject {
+    lease(json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": { "name": "weir", "namespace": "river", "resourceVersion": "41" },
+        "spec": spec,
+    }))
+}
+
+/// A Lease with much on it that this program does not know.
+fn furnished() -> DynamicObject {
+    lease(json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": "weir",
+            "namespace": "river",
+            "resourceVersion": "41",
+            "uid": "5d7e",
+            "labels": { "colour": "red" },
+            "annotations": { "depth": "3", INCARNATION: "uid/app/0" },
+            "finalizers": ["river.example/keep"],
+            "ownerReferences": [{ "apiVersion": "v1", "kind": "ConfigMap", "name": "bank", "uid": "7c" }],
+        },
+        "spec": {
+            "holderIdentity": "heron",
+            "leaseDurationSeconds": 60,
+            "acquireTime": "2026-03-01T11:00:00.000000Z",
+            "renewTime": "2026-03-01T11:59:00.000000Z",
+            "leaseTransitions": 7,
+            "strategy": "OldestEmulationVersion",
+            "preferredHolder": "otter",
+            "tomorrow": { "field": [1, 2] },
+        },
+        "status": { "of": "the future" },
+    }))
+}
+
+fn held() -> Record {
+    Record {
+        holder: "otter".to_owned(),
+        duration_seconds: 15,
+        acquire_time: Some(ACQUIRED),
+        renew_time: Some(RENEWED),
+        transitions: 8,
+    }
+}
+
+#[test]
+fn what_was_written_is_read_again() {
+    for record in [held(), Record { transitions: 0, ..held() }, Record::released(8, RENEWED)] {
+        for mut lease in [with_spec(json!({})), with_spec(Value::Null), furnished()] {
+            apply_record(&mut lease, &record, Some("uid/app/1"));
+            // Over the wire and back.
+            let snapshot = snapshot_of(&self::lease(wire(&lease)));
+            assert_eq!(snapshot.record, record);
+            assert_eq!(snapshot.version, Version::new("41"));
+            assert_eq!(snapshot.incarnation.as_deref(), Some("uid/app/1"));
+        }
+    }
+}
+
+#[test]
+fn the_five_fields_are_written_as_kubernetes_spells_them() {
+    let mut lease = with_spec(Value::Null);
+    apply_record(&mut lease, &held(), Some("uid/app/1"));
+    assert_eq!(
+        wire(&lease),
+        json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": "weir",
+                "namespace": "river",
+                "resourceVersion": "41",
+                "annotations": { "k8sensus.dev/incarnation": "uid/app/1" },
+            },
+            "spec": {
+                "holderIdentity": "otter",
+                "leaseDurationSeconds": 15,
+                "acquireTime": "2026-03-01T12:00:00.000000Z",
+                "renewTime": "2026-03-01T12:00:01.000070Z",
+                "leaseTransitions": 8,
+            },
+        })
+    );
+}
+
+#[test]
+fn a_first_term_and_a_release_have_all_five_fields_too() {
+    let mut first = with_spec(json!({}));
+    apply_record(&mut first, &Record { transitions: 0, ..held() }, Some("uid/app/1"));
+    assert_eq!(wire(&first)["spec"]["leaseTransitions"], json!(0));
+
+    let mut released = furnished();
+    apply_record(&mut released, &Record::released(0, RENEWED), None);
+    let spec = &wire(&released)["spec"];
+    // Empty, not null: client-go writes and expects an empty text.
+    assert_eq!(spec["holderIdentity"], json!(""));
+    assert_eq!(spec["leaseDurationSeconds"], json!(1));
+    assert_eq!(spec["acquireTime"], json!("2026-03-01T12:00:01.000070Z"));
+    assert_eq!(spec["renewTime"], spec["acquireTime"]);
+    assert_eq!(spec["leaseTransitions"], json!(0));
+}
+
+#[test]
+fn everything_else_stays_as_it_is() {
+    for (record, incarnation) in [(held(), Some("uid/app/1")), (Record::released(8, RENEWED), None)] {
+        let mut lease = furnished();
+        apply_record(&mut lease, &record, incarnation);
+        let (mut found, mut expected) = (wire(&lease), wire(&furnished()));
+        for text in [&mut found, &mut expected] {
+            let spec = text["spec"].as_object_mut().unwrap();
+            for ours in ["holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "leaseTransitions"] {
+                assert!(spec.remove(ours).is_some(), "{ours}");
+            }
+            text["metadata"]["annotations"].as_object_mut().unwrap().remove(INCARNATION);
+        }
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_release_takes_the_incarnation_away_and_no_other_annotation() {
+    let mut lease = furnished();
+    apply_record(&mut lease, &Record::released(8, RENEWED), None);
+    assert_eq!(snapshot_of(&lease).incarnation, None);
+    assert_eq!(wire(&lease)["metadata"]["annotations"], json!({ "depth": "3" }));
+
+    let mut bare = with_spec(json!({}));
+    apply_record(&mut bare, &Record::released(8, RENEWED), None);
+    assert!(wire(&bare)["metadata"].get("annotations").is_none());
+}
+
+#[test]
+fn what_is_absent_null_or_absurd_is_read_as_empty() {
+    let number = |value: Value| json!({ "leaseDurationSeconds": value, "leaseTransitions": value });
+    let specs = [
+        Value::Null,
+        json!({}),
+        json!("none"),
+        json!([1]),
+        json!({
+            "holderIdentity": null, "leaseDurationSeconds": null, "acquireTime": null, "renewTime": null,
+            "leaseTransitions": null,
+        }),
+        json!({ "holderIdentity": 7, "acquireTime": 7, "renewTime": {} }),
+        json!({ "acquireTime": "", "renewTime": "soon" }),
+        json!({ "acquireTime": "2026-03-01", "renewTime": "99999-01-01T00:00:00Z" }),
+        number(json!("15")),
+        number(json!(1.5)),
+        number(json!(2_147_483_648_i64)),
+        number(json!(-2_147_483_649_i64)),
+        number(json!(u64::MAX)),
+    ];
+    for spec in specs {
+        assert_eq!(snapshot_of(&with_spec(spec.clone())).record, Record::default(), "{spec}");
+    }
+    let nothing = lease(json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {} }));
+    let snapshot = snapshot_of(&nothing);
+    assert_eq!(snapshot.record, Record::default());
+    assert_eq!((snapshot.version, snapshot.incarnation), (Version::new(""), None));
+}
+
+#[test]
+fn a_lease_without_a_spec_can_be_taken() {
+    for mut lease in [
+        with_spec(Value::Null),
+        with_spec(json!("none")),
+        lease(json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "weir" } })),
+    ] {
+        apply_record(&mut lease, &held(), Some("uid/app/1"));
+        assert_eq!(snapshot_of(&lease).record, held());
+    }
+}
+
+#[test]
+fn the_extremes_of_int32_are_numbers() {
+    for extreme in [i32::MIN, -1, 0, i32::MAX] {
+        let record = Record { duration_seconds: extreme, transitions: extreme, ..held() };
+        let mut lease = with_spec(json!({}));
+        apply_record(&mut lease, &record, None);
+        assert_eq!(snapshot_of(&lease).record, record);
+    }
+}
+
+#[test]
+fn other_spellings_of_a_time_are_understood() {
+    let renew_time = |text: &str| snapshot_of(&with_spec(json!({ "renewTime": text }))).record.renew_time;
+    for text in [
+        "2026-03-01T12:00:01.000070Z",
+        "2026-03-01T12:00:01.00007Z",
+        "2026-03-01T12:00:01.000070999Z",
+        "2026-03-01T13:00:01.000070+01:00",
+    ] {
+        assert_eq!(renew_time(text), Some(RENEWED), "{text}");
+    }
+    assert_eq!(renew_time("2026-03-01T12:00:00Z"), Some(ACQUIRED));
+}
+
+#[test]
+fn a_micro_time_always_has_six_digits() {
+    assert_eq!(micro_time(0), "1970-01-01T00:00:00.000000Z");
+    assert_eq!(micro_time(ACQUIRED.0), "2026-03-01T12:00:00.000000Z");
+    assert_eq!(micro_time(ACQUIRED.0 + 500_000), "2026-03-01T12:00:00.500000Z");
+    assert_eq!(micro_time(RENEWED.0), "2026-03-01T12:00:01.000070Z");
+    assert_eq!(micro_time(-1), "1969-12-31T23:59:59.999999Z");
+    // A clock that is out of all bounds is no reason to panic.
+    assert_eq!(micro_time(i64::MAX), micro_time(0));
+    assert_eq!(micro_time(i64::MIN), micro_time(0));
+}
