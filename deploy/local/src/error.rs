@@ -33,12 +33,12 @@ pub enum Error {
     #[error("folder {}: {reason}", .path.display())]
     Folder { path: PathBuf, reason: String },
 
-    #[error("record {}: {reason}; `k8sensus-local down` removes the instance", .path.display())]
+    #[error("record {}: {reason}; `cargo demo -- down` removes the instance", .path.display())]
     Record { path: PathBuf, reason: String },
 
     #[error(
-        "no instance {name:?} is running: `k8sensus-local up --name {name}` starts it, \
-         `k8sensus-local status` lists what runs"
+        "no instance {name:?} is running: `cargo demo -- up --name {name}` starts it, \
+         `cargo demo -- status` lists what runs"
     )]
     NotRunning { name: String },
 

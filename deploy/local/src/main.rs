@@ -22,7 +22,7 @@ use k8sensus_local::{Cluster, DEFAULT_NAME, Error, IMAGE, Mode, down, instances,
 /// Without a command: the demonstration. The first run builds the components, which takes some ten minutes; later ones
 /// start within seconds.
 #[derive(Parser)]
-#[command(name = "k8sensus-local", version)]
+#[command(name = "cargo demo --", bin_name = "cargo demo --", version)]
 struct Arguments {
     /// Which instance; several can run side by side
     #[arg(long, global = true, default_value = DEFAULT_NAME)]

@@ -7,7 +7,7 @@ use k8sensus_local::{Component, Instance, instances};
 pub(crate) fn table() -> String {
     let instances = instances();
     if instances.is_empty() {
-        return "no clusters; `k8sensus-local up` starts one\n".to_owned();
+        return "no clusters; `cargo demo -- up` starts one\n".to_owned();
     }
     let mut text = String::new();
     for (name, instance) in instances {
