@@ -6,7 +6,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use super::rules::{cases, changes};
-use crate::support::{kubectl, namespace, shared};
+use crate::support::{kubectl, namespace, shared, within};
 
 async fn client() -> Client {
     let kubeconfig = kube::config::Kubeconfig::read_from(shared().kubeconfig()).unwrap();
@@ -83,7 +83,12 @@ fn client_side_apply_takes_the_crd_and_explain_has_a_text_for_each_field() {
     let path = crate::support::root().join("crds/electiongroups.k8sensus.dev.yaml");
     assert!(kubectl(cluster, &["apply", "-f", path.to_str().unwrap()]).contains("electiongroups.k8sensus.dev"));
     for field in ["spec", "spec.candidate", "spec.election", "status", "status.leader"] {
-        let text = kubectl(cluster, &["explain", &format!("electiongroup.{field}")]);
+        let what = format!("electiongroup.{field}");
+        // The API server publishes the schema of a new CRD a moment after it serves it.
+        let text = within(30, &format!("kubectl explain {what}"), || {
+            let output = cluster.kubectl().args(["explain", &what]).output().unwrap();
+            output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+        });
         assert!(text.contains("DESCRIPTION:") && !text.contains("<no description>"), "{text}");
     }
 }
