@@ -148,7 +148,7 @@ impl Elector {
     }
 
     fn see(&mut self, now: Moment, sight: Sight, authoritative: bool) {
-        let known_version = self.lease().map(|lease| lease.version.clone());
+        let known_version = self.version();
         let stale =
             |version: &Version| !authoritative && known_version.as_ref().is_some_and(|known| version.is_at_most(known));
         match sight {
@@ -362,12 +362,16 @@ impl Elector {
 
     /// Whether the Lease is this process's, or may come to be by a write whose fate is not known.
     fn may_hold(&self) -> bool {
-        self.holds() || self.pending.is_some() || self.flight.as_ref().is_some_and(|flight| flight.write.is_some())
+        self.holds() || self.pending.is_some() || self.is_writing()
     }
 
     /// Whether there is leadership to give up, or soon may be.
     fn takes_part(&self) -> bool {
-        self.role != Role::Standby || self.holds() || self.flight.as_ref().is_some_and(|f| f.write.is_some())
+        self.role != Role::Standby || self.holds() || self.is_writing()
+    }
+
+    fn is_writing(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.write.is_some())
     }
 
     fn decide_standby(&mut self, now: Reading, actions: &mut Vec<Action>) {
@@ -515,7 +519,7 @@ impl Elector {
         left: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let expected = self.lease().map(|lease| lease.version.clone());
+        let expected = self.version();
         let (request, timeout) = self.depart(now, left, Some((purpose, record.clone())));
         actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });
     }

@@ -661,52 +661,40 @@ fn an_acquisition_that_was_overwritten_before_its_answer_came_does_not_lead() {
     assert!(!leads(&actions), "{actions:?}");
 }
 
-#[test]
-fn a_conflict_about_the_very_version_that_was_read_is_not_repeated_at_once() {
+/// How often a free Lease is written, in this many steps of 5 ms, to a server that reads but fails each write so.
+fn writes_to_a_failing_server(steps: usize, failure: Failure) -> usize {
     let mut table = Table::new(false);
     let released = || Sight::Lease(lease(5, Record::released(3, WallTime(1)), None));
     table.first_sight(released());
     let mut writes = 0;
     let mut actions = table.after(0.01).tell(Event::Tick);
-    // An admission webhook may say 409, too, and mean it.
-    for _ in 0..400 {
+    for _ in 0..steps {
         let next = actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })).cloned();
-        actions = match next {
-            Some(Action::Read { request, .. }) => {
-                table.after(0.005).tell(Event::Read { request, result: Ok(released()) })
-            }
+        let event = match next {
+            Some(Action::Read { request, .. }) => Event::Read { request, result: Ok(released()) },
             Some(Action::Write { request, .. }) => {
                 writes += 1;
-                table.after(0.005).tell(Event::Written { request, result: Err(Failure::Conflict) })
+                Event::Written { request, result: Err(failure) }
             }
-            _ => table.after(0.005).tell(Event::Tick),
+            _ => Event::Tick,
         };
+        actions = table.after(0.005).tell(event);
     }
+    writes
+}
+
+#[test]
+fn a_conflict_about_the_very_version_that_was_read_is_not_repeated_at_once() {
+    // An admission webhook may say 409, too, and mean it.
+    let writes = writes_to_a_failing_server(400, Failure::Conflict);
     // 2 s: now, at once again after the first read, and then less and less often.
     assert!(writes <= 5, "{writes} writes in 2 s");
 }
 
 #[test]
 fn reads_that_succeed_between_writes_that_fail_shorten_no_wait() {
-    let mut table = Table::new(false);
-    let released = || Sight::Lease(lease(5, Record::released(3, WallTime(1)), None));
-    table.first_sight(released());
-    let mut writes = 0;
-    let mut actions = table.after(0.01).tell(Event::Tick);
     // An etcd that is full still answers reads.
-    for _ in 0..2_000 {
-        let next = actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })).cloned();
-        actions = match next {
-            Some(Action::Read { request, .. }) => {
-                table.after(0.005).tell(Event::Read { request, result: Ok(released()) })
-            }
-            Some(Action::Write { request, .. }) => {
-                writes += 1;
-                table.after(0.005).tell(Event::Written { request, result: Err(Failure::Unknown) })
-            }
-            _ => table.after(0.005).tell(Event::Tick),
-        };
-    }
+    let writes = writes_to_a_failing_server(2_000, Failure::Unknown);
     // 10 s: after 0.25 s, 0.5 s, 1 s, and then every retry period of 2 s.
     assert!(writes <= 9, "{writes} writes in 10 s");
 }
