@@ -3,14 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use k8sensus::campaign::{self, LeaseName, TimingFlags};
-use k8sensus::election::Candidate;
+use k8sensus::campaign::{self, Campaign, TimingFlags};
 use k8sensus::operator;
 use k8sensus::runtime::cli;
-use k8sensus::runtime::clock::SystemClock;
 use k8sensus::runtime::telemetry::{self, LogFormat};
 
 /// Manages ElectionGroups: one active, the rest ready.
@@ -89,19 +86,16 @@ fn options(run: &Run) -> Result<operator::Options, String> {
     if run.lease_name.is_empty() || run.lease_namespace.is_empty() {
         return Err("--lease-name and --lease-namespace must not be empty".to_owned());
     }
+    if run.identity.is_empty() {
+        return Err("pod name not found: set the environment variable POD_NAME from the downward API's metadata.name"
+            .to_owned());
+    }
     let timing = run.timing.timing().map_err(|error| error.to_string())?;
-    let candidate = Candidate::new(&run.identity, campaign::incarnation("-", "operator")).map_err(|_| {
-        "pod name not found: set the environment variable POD_NAME from the downward API's metadata.name".to_owned()
-    })?;
     Ok(operator::Options {
-        campaign: campaign::Options {
-            lease: LeaseName { namespace: run.lease_namespace.clone(), name: run.lease_name.clone() },
-            candidate,
-            timing,
-            may_create: true,
-            clock: Arc::new(SystemClock),
-            metrics: campaign::Metrics::default(),
-        },
+        campaign: Campaign::builder(&run.lease_namespace, &run.lease_name)
+            .identity(&run.identity)
+            .incarnation(campaign::incarnation("-", "operator"))
+            .timing(timing),
         candidate_image: run.candidate_image.clone(),
         listen: run.listen,
         concurrency: run.concurrency,

@@ -53,8 +53,8 @@ fn main() -> ExitCode {
 }
 
 fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode {
-    let options = match flags.options() {
-        Ok(options) => options,
+    let campaign = match flags.campaign() {
+        Ok(campaign) => campaign,
         Err(error) => return cli::misuse(error),
     };
     telemetry::init(telemetry::LogFormat::Text);
@@ -63,8 +63,8 @@ fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode 
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match command {
-        Some(command) => exec::exec(&config, options, command, shutdown).await.unwrap_or_else(cli::failure),
-        None => run::run(&config, options, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
+        Some(command) => exec::exec(&config, campaign, command, shutdown).await.unwrap_or_else(cli::failure),
+        None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
     })
 }
 

@@ -9,6 +9,7 @@ use kube::{Client, Config};
 
 use super::LeaseName;
 use crate::election::Timing;
+use crate::runtime::cli::use_ring;
 
 /// A request that the driver gave up is closed by its drop; this bound only catches what was forgotten.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
@@ -24,14 +25,25 @@ pub struct ConnectError {
 }
 
 /// Two clients, so that a long watch never stands before a renewal.
-pub(super) struct Clients {
-    pub(super) requests: Client,
-    pub(super) watch: Client,
+#[derive(Clone)]
+pub struct Clients {
+    /// Reads and writes the Lease. Must not try again by itself.
+    pub requests: Client,
+    /// Watches it.
+    pub watch: Client,
 }
 
 impl Clients {
-    pub(super) fn connect(config: &Config, timing: &Timing) -> Result<Self, ConnectError> {
+    /// Clients as a campaign needs them, see [`Guarantees`](super#guarantees).
+    ///
+    /// # Errors
+    /// [`ConnectError`] if `config` makes no client (bad certificates, an unreadable key).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn connect(config: &Config, timing: &Timing) -> Result<Self, ConnectError> {
         let client = |config: Config| {
+            use_ring();
             let cluster_url = config.cluster_url.to_string();
             Client::try_from(config).map_err(|source| ConnectError { cluster_url, source })
         };

@@ -1,20 +1,23 @@
 //! The loop that performs an elector's actions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::client::{Clients, leases};
-use super::{Command, LeaseName, Notice, Options, Term, apply_record, snapshot_of, told};
+use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of, told};
 use crate::election::{
-    Action, Elector, Event, Failure, Moment, Purpose, Reading, Record, Sight, Snapshot, Version, WallTime,
+    Action, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Sight, Timing, Version, WallTime,
 };
 use crate::runtime::backoff::{WatchBackoff, WatchProgress};
+use crate::runtime::clock::Clock;
 
 /// Who the Lease's managed fields name for the campaign's writes.
 const FIELD_MANAGER: &str = "k8sensus";
@@ -29,10 +32,12 @@ struct Request {
 }
 
 pub(super) struct Driver {
-    options: Options,
+    lease_name: LeaseName,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
     elector: Elector,
     inbox: UnboundedReceiver<Command>,
-    outbox: UnboundedSender<Notice>,
+    leadership: watch::Sender<Leadership>,
     leases: Api<DynamicObject>,
     watch: BoxStream<'static, watcher::Result<watcher::Event<DynamicObject>>>,
     watch_progress: WatchProgress,
@@ -41,30 +46,38 @@ pub(super) struct Driver {
     listed: Option<DynamicObject>,
     request: Option<Request>,
     wake: Option<Moment>,
+    /// The term that the elector is in, until its work has ended.
     term: Option<Term>,
-    holder: Option<String>,
     watch_failing: bool,
+    /// Nobody is left who could say anything.
+    unattended: bool,
     finished: bool,
 }
 
 impl Driver {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
     pub(super) fn new(
         clients: Clients,
-        options: Options,
+        lease_name: LeaseName,
+        timing: Timing,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
         elector: Elector,
         inbox: UnboundedReceiver<Command>,
-        outbox: UnboundedSender<Notice>,
+        leadership: watch::Sender<Leadership>,
     ) -> Self {
-        let selector = watcher::Config::default().fields(&format!("metadata.name={}", options.lease.name));
+        let selector = watcher::Config::default().fields(&format!("metadata.name={}", lease_name.name));
         // A standby that does not watch learns of a release too late: up to the retry period only.
-        let (backoff, progress) = WatchBackoff::up_to(options.timing.retry_period());
-        let watch = watcher(leases(clients.watch, &options.lease), selector).backoff(backoff).boxed();
+        let (backoff, progress) = WatchBackoff::up_to(timing.retry_period());
+        let watch = watcher(leases(clients.watch, &lease_name), selector).backoff(backoff).boxed();
         Self {
-            leases: leases(clients.requests, &options.lease),
-            options,
+            leases: leases(clients.requests, &lease_name),
+            lease_name,
+            clock,
+            metrics,
             elector,
             inbox,
-            outbox,
+            leadership,
             watch,
             watch_progress: progress,
             lease: None,
@@ -72,25 +85,28 @@ impl Driver {
             request: None,
             wake: None,
             term: None,
-            holder: None,
             watch_failing: false,
+            unattended: false,
             finished: false,
         }
     }
 
     pub(super) async fn run(mut self) {
-        info!("attempting to acquire leader lease {}...", self.options.lease);
-        self.options.metrics.set_leading(&self.options.lease.name, false);
+        info!("attempting to acquire leader lease {}...", self.lease_name);
+        self.metrics.set_leading(&self.lease_name.name, false);
         self.step(Event::Tick, None);
         while !self.finished {
-            let clock = self.options.clock.clone();
+            let clock = self.clock.clone();
             let wake = self.wake;
             tokio::select! {
                 // A command or an answer that is there already counts before time that has passed meanwhile.
                 biased;
-                command = self.inbox.recv() => match command {
+                command = self.inbox.recv(), if !self.unattended => match command {
+                    Some(Command::Abandon) => {
+                        return warn!("work for lease {} was abandoned, it may still run: letting the lease expire", self.lease_name);
+                    }
                     Some(command) => self.obey(command),
-                    None => return warn!("campaign for {} abandoned: its Lease will expire", self.options.lease),
+                    None => self.unattended = true,
                 },
                 answer = answer_of(&mut self.request) => self.take_answer(answer),
                 Some(event) = self.watch.next() => self.take_watched(event),
@@ -103,12 +119,19 @@ impl Driver {
     }
 
     fn obey(&mut self, command: Command) {
-        let event = match command {
-            Command::WorkEnded { term } => Event::WorkEnded { term },
-            Command::StepDown => Event::StepDown,
-            Command::Shutdown => Event::Shutdown,
-        };
-        self.step(event, None);
+        match command {
+            Command::WorkEnded { term } => self.work_ended(term),
+            Command::StepDown => self.step(Event::StepDown, None),
+            Command::Leave => self.step(Event::Shutdown, None),
+            Command::Abandon => {}
+        }
+    }
+
+    fn work_ended(&mut self, term: u64) {
+        if self.term.take_if(|current| current.number() == term).is_some() {
+            self.leadership.send_modify(|leadership| leadership.term = None);
+        }
+        self.step(Event::WorkEnded { term }, None);
     }
 
     fn take_answer(&mut self, answer: Option<Answer>) {
@@ -138,7 +161,7 @@ impl Driver {
             Some(_) => Event::Written { request, result: Err(failure) },
         };
         self.step(event, None);
-        let (lease, verb) = (&self.options.lease, purpose.map_or("get", verb));
+        let (lease, verb) = (&self.lease_name, purpose.map_or("get", verb));
         match failure {
             Failure::Conflict => debug!("lease {lease} has changed: reading it again"),
             _ => warn!("cannot {verb} lease {lease}: {why}"),
@@ -152,7 +175,7 @@ impl Driver {
             Ok(event) => {
                 self.watch_progress.made();
                 if std::mem::take(&mut self.watch_failing) {
-                    info!("watching lease {} again", self.options.lease);
+                    info!("watching lease {} again", self.lease_name);
                 }
                 match event {
                     watcher::Event::Init => {}
@@ -170,7 +193,7 @@ impl Driver {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.watch_failing, true) {
-                    warn!("cannot watch lease {}, will keep trying: {error}", self.options.lease);
+                    warn!("cannot watch lease {}, will keep trying: {error}", self.lease_name);
                 }
                 if is_forbidden(&error) {
                     self.watch_progress.forbidden();
@@ -186,10 +209,8 @@ impl Driver {
 
     /// Hands `event` to the elector and performs its answer. `seen` is the Lease that the event is about.
     fn step(&mut self, event: Event, seen: Option<DynamicObject>) {
-        let now = Reading {
-            moment: Moment::since_boot(self.options.clock.since_boot()),
-            wall: WallTime(self.options.clock.wall_micros()),
-        };
+        let now =
+            Reading { moment: Moment::since_boot(self.clock.since_boot()), wall: WallTime(self.clock.wall_micros()) };
         let actions = self.elector.step(now, event);
         let known = self.elector.lease();
         if let (Some(known), Some(seen)) = (known, seen)
@@ -197,26 +218,36 @@ impl Driver {
         {
             self.lease = Some(seen);
         }
-        self.tell_holder();
+        self.show_holder();
         self.wake = None;
         for action in actions {
             self.perform(action);
         }
+        // Nobody works in a term that nobody has taken.
+        let untaken = self.term.as_ref().filter(|term| term.stops().borrow().is_some() && term.withdraw());
+        if let Some(term) = untaken.cloned() {
+            term.set_valid_until(now.moment);
+            self.work_ended(term.number());
+        }
     }
 
-    fn tell_holder(&mut self) {
+    fn show_holder(&mut self) {
         let known = self.elector.lease();
-        let holder = known.map(|Snapshot { record: Record { holder, .. }, .. }| holder.as_str()).unwrap_or_default();
-        if self.holder.as_deref() != Some(holder) && (known.is_some() || self.holder.is_some()) {
-            self.holder = Some(holder.to_owned());
-            self.tell(Notice::Holder(holder.to_owned()));
-        }
+        let holder = known.map(|snapshot| snapshot.record.holder.as_str()).unwrap_or_default();
+        self.leadership.send_if_modified(|shown| {
+            let first = shown.holder.is_none() && known.is_none();
+            let changed = !first && shown.holder.as_deref() != Some(holder);
+            if changed {
+                shown.holder = Some(holder.to_owned());
+            }
+            changed
+        });
     }
 
     fn perform(&mut self, action: Action) {
         match action {
             Action::Read { request, timeout } => {
-                let (leases, name) = (self.leases.clone(), self.options.lease.name.clone());
+                let (leases, name) = (self.leases.clone(), self.lease_name.name.clone());
                 let answer = async move { leases.get_opt(&name).await }.boxed();
                 self.send(request, None, timeout, answer);
             }
@@ -238,32 +269,35 @@ impl Driver {
                 self.send(request, Some(purpose), timeout, answer.boxed());
             }
             Action::Lead { term, token, transitions, valid_until } => {
-                info!("successfully acquired lease {}", self.options.lease);
-                self.options.metrics.set_leading(&self.options.lease.name, true);
-                let term = Term::new(term, token, transitions, valid_until, self.options.clock.clone());
+                info!("successfully acquired lease {}", self.lease_name);
+                self.metrics.set_leading(&self.lease_name.name, true);
+                let renewed = self.elector.renewed().unwrap_or(valid_until);
+                let term = Term::new(term, token, transitions, valid_until, renewed, self.clock.clone());
                 self.term = Some(term.clone());
-                self.tell(Notice::Lead(term));
+                self.leadership.send_modify(|leadership| leadership.term = Some(term));
             }
             Action::Valid { valid_until } => {
                 if let Some(term) = &self.term {
                     term.set_valid_until(valid_until);
+                    if let Some(renewed) = self.elector.renewed() {
+                        term.set_renewed(renewed);
+                    }
                 }
             }
             Action::Stop { loss, kill_at } => {
-                self.options.metrics.set_leading(&self.options.lease.name, false);
-                self.tell(Notice::Stop { loss, kill_at });
+                self.metrics.set_leading(&self.lease_name.name, false);
+                if let Some(term) = &self.term {
+                    term.order(Stop { loss, kill_at });
+                }
             }
             Action::Wake { at } => self.wake = Some(at),
-            Action::Finish => {
-                self.finished = true;
-                self.tell(Notice::Finished);
-            }
+            Action::Finish => self.finished = true,
         }
     }
 
     /// The Lease as it was at `expected`, or a new one.
     fn lease_at(&self, expected: Option<&Version>) -> DynamicObject {
-        let LeaseName { namespace, name } = &self.options.lease;
+        let LeaseName { namespace, name } = &self.lease_name;
         let resource = kube::core::ApiResource::erase::<k8s_openapi::api::coordination::v1::Lease>(&());
         let mut lease = match (&self.lease, expected) {
             (Some(lease), Some(_)) => lease.clone(),
@@ -275,7 +309,7 @@ impl Driver {
     }
 
     fn send(&mut self, number: u64, purpose: Option<Purpose>, timeout: Duration, answer: BoxFuture<'static, Answer>) {
-        let clock = self.options.clock.clone();
+        let clock = self.clock.clone();
         let deadline = clock.since_boot() + timeout;
         let answer = async move {
             tokio::select! {
@@ -287,10 +321,17 @@ impl Driver {
         };
         self.request = Some(Request { number, purpose, answer: answer.boxed() });
     }
+}
 
-    fn tell(&self, notice: Notice) {
-        // An owner that no longer listens will not hear of it; its handle's drop ends the campaign.
-        let _ = self.outbox.send(notice);
+impl Drop for Driver {
+    /// Nobody renews any more: whoever still works must not be left to believe otherwise.
+    fn drop(&mut self) {
+        if let Some(term) = &self.term {
+            let now = Moment::since_boot(self.clock.since_boot());
+            let kill_at = now + term.remaining();
+            term.set_valid_until(now);
+            term.order(Stop { loss: Loss::DeadlinePassed, kill_at: Some(kill_at) });
+        }
     }
 }
 
@@ -301,7 +342,7 @@ async fn answer_of(request: &mut Option<Request>) -> Option<Answer> {
     }
 }
 
-async fn sleep_until(clock: &dyn crate::runtime::clock::Clock, wake: Option<Moment>) {
+async fn sleep_until(clock: &dyn Clock, wake: Option<Moment>) {
     match wake {
         Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
         None => std::future::pending().await,

@@ -1,42 +1,73 @@
-//! Drives an [`Elector`] against a `coordination.k8s.io` Lease. Operator and candidate lead
-//! through this very code.
+//! Campaigns for a `coordination.k8s.io` Lease: the leader election that a Rust program adds to itself. Operator and
+//! candidate of this project lead through this very code.
 //!
-//! [`start`] spawns the driver. It tells by [`Notice`]s when to begin and when to end the work; the owner answers through
-//! the [`Handle`].
+//! ```no_run
+//! use k8sensus::campaign::Campaign;
+//!
+//! # async fn example(config: kube::Config) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut campaign = Campaign::builder("default", "billing").start(&config)?;
+//! while let Some(leader) = campaign.lead().await {
+//!     tokio::select! {
+//!         stop = leader.lost() => eprintln!("leadership lost: {stop:?}"),
+//!         () = settle_accounts(leader.token()) => {}
+//!     }
+//!     leader.end(); // nothing of the work is left: the Lease may be released
+//! }
+//! # Ok(())
+//! # }
+//! # async fn settle_accounts(fencing_token: &str) {}
+//! ```
+//!
+//! There are three ways to take part, of one campaign:
+//! - [`Campaign::lead`] hands out a [`LeaderGuard`] for each term: for workers.
+//! - [`Campaign::run`] calls [`Callbacks`] as client-go does: for who comes from there.
+//! - [`Campaign::watch`] shows [`Leadership`] to whoever only looks: for handlers of requests and probes.
 //!
 //! # Guarantees
-//! Those of [`crate::election`]. In addition: every request to the Lease goes over a client of its own, without the
-//! shared retry policy of `kube` (15 tries with up to 1000 s between them), and ends at its timeout; the connection of a request
-//! that timed out is not used again.
+//! - Those of [`crate::election`]: at most one candidate's [`Term::is_valid`] at a time, counted from the *send* of the last
+//!   acknowledged write on a clock that goes on in suspend.
+//! - The campaign has a thread of its own. An executor that is blocked or overloaded starves no renewal.
+//! - Every request to the Lease goes over a client of its own, without the shared retry policy of `kube` (15 tries with up to
+//!   1000 s between them), and ends at its timeout; the connection of a request that timed out is not used again.
+//! - The Lease is released only when the work is known to have ended: after [`LeaderGuard::end`], or where no guard was
+//!   taken. Never by a silent drop.
 //!
 //! # What the owner must do
-//! - On [`Notice::Lead`] begin the work; while in doubt, ask [`Term::is_valid`] right before each step that must not happen twice.
-//! - On [`Notice::Stop`] end it, by `kill_at` at the latest, then call [`Handle::work_ended`]. Not before nothing of
-//!   it is left: that call releases the Lease.
-//! - At the program's end call [`Handle::shutdown`] and wait for [`Notice::Finished`]. A driver whose handles are all
-//!   dropped renews no more and lets the Lease expire, since nobody could say whether work still runs.
+//! - Ask [`Term::is_valid`] right before each step that must not happen twice, and send [`Term::token`] along.
+//! - End the work on [`Term::lost`], by its `kill_at` at the latest, then call [`LeaderGuard::end`].
+//! - Await [`Campaign::shutdown`] before the program ends, or the others wait for the whole lease.
+//!
+//! # Caveats
+//! Those of [`crate::election`]: a frozen process wakes up late. The API server must allow `get`, `list`, `watch` and
+//! `update` on the Lease, and `create` where the campaign is to create it; without `list` and `watch` it polls.
 
+#![deny(missing_docs)]
+
+mod builder;
+mod callbacks;
 mod client;
 mod driver;
 mod flags;
+mod guard;
+mod health;
 mod lease;
 mod metrics;
 mod term;
 
 use std::fmt;
-use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::election::{Candidate, Elector, Loss, Moment, Timing};
-use crate::runtime::clock::Clock;
-
+pub use builder::{Builder, StartError};
+pub use callbacks::Callbacks;
 pub(crate) use client::LONGEST_WATCH;
-pub use client::{ConnectError, told};
+pub use client::{Clients, ConnectError, told};
 pub use flags::TimingFlags;
+pub use guard::LeaderGuard;
+pub use health::{Health, Unhealthy};
 pub use lease::{INCARNATION, apply_record, micro_time, snapshot_of};
 pub use metrics::Metrics;
-pub use term::Term;
+pub use term::{Stop, Term};
 
 /// Where the Lease is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,95 +84,144 @@ impl fmt::Display for LeaseName {
     }
 }
 
-/// Everything that a campaign needs to know.
-#[derive(Clone)]
-pub struct Options {
-    /// The Lease to campaign for.
-    pub lease: LeaseName,
-    /// Who campaigns.
-    pub candidate: Candidate,
-    /// The durations, checked.
-    pub timing: Timing,
-    /// Whether to create the Lease if there is none. Needs the verb `create`.
-    pub may_create: bool,
-    /// What deadlines are read from.
-    pub clock: Arc<dyn Clock>,
-    /// Counts, if wanted.
-    pub metrics: Metrics,
+/// What a campaign shows of the election.
+#[derive(Clone, Debug, Default)]
+pub struct Leadership {
+    /// The Lease's holder as it was seen last: empty if there is none, `None` as long as nothing was seen.
+    pub holder: Option<String>,
+    /// This candidate's own term, from its begin to the end of its work.
+    pub term: Option<Term>,
 }
 
-/// What the owner of a campaign is told, in this order of time.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Notice {
-    /// Begin the work.
-    Lead(Term),
-    /// End the work, then call [`Handle::work_ended`]. May be repeated with an earlier end.
-    Stop {
-        /// Why.
-        loss: Loss,
-        /// When what still lives must be killed; `None` if the work may take its time.
-        kill_at: Option<Moment>,
-    },
-    /// The Lease shows this holder now, empty if there is none.
-    Holder(String),
-    /// The campaign is over; the Lease is released, or left to expire if that was not possible.
-    Finished,
+impl Leadership {
+    /// Whether this candidate may act as the leader now; reads the clock.
+    pub fn is_leader(&self) -> bool {
+        self.term.as_ref().is_some_and(Term::is_valid)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Command {
-    WorkEnded { term: u64 },
+    WorkEnded {
+        term: u64,
+    },
+    /// Work may still run, but nobody will say when it has ended.
+    Abandon,
     StepDown,
-    Shutdown,
+    Leave,
 }
 
-/// How the owner of a campaign speaks to its driver. All calls return at once.
-#[derive(Clone, Debug)]
-pub struct Handle(mpsc::UnboundedSender<Command>);
+/// A candidate that takes part in an election.
+///
+/// To drop it is to [`leave`](Campaign::leave): where a [`LeaderGuard`] is still out the Lease is renewed until that has
+/// ended.
+#[derive(Debug)]
+pub struct Campaign {
+    lease: LeaseName,
+    identity: String,
+    lease_duration: std::time::Duration,
+    commands: mpsc::UnboundedSender<Command>,
+    leadership: watch::Receiver<Leadership>,
+}
 
-impl Handle {
-    /// The work of `term` has ended and nothing of it is left: the Lease may be released. Said of a former term it
-    /// changes nothing.
-    pub fn work_ended(&self, term: &Term) {
-        self.send(Command::WorkEnded { term: term.number() });
+impl Campaign {
+    /// A campaign for the Lease `name` in `namespace`.
+    pub fn builder(namespace: impl Into<String>, name: impl Into<String>) -> Builder {
+        Builder::new(LeaseName { namespace: namespace.into(), name: name.into() })
     }
 
-    /// Give leadership up and abstain for a lease duration.
+    /// The Lease that this campaign is for.
+    pub fn lease(&self) -> &LeaseName {
+        &self.lease
+    }
+
+    /// Who campaigns.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Waits for this candidate's next term. `None` once the campaign is over: after [`leave`](Campaign::leave), or when a
+    /// guard was dropped without [`LeaderGuard::end`]. Cancel safe.
+    ///
+    /// Each term is handed out once; while its guard is out there is no other.
+    pub async fn lead(&mut self) -> Option<LeaderGuard> {
+        loop {
+            let term = self.leadership.borrow_and_update().term.clone();
+            if let Some(term) = term
+                && term.take()
+            {
+                return Some(LeaderGuard::new(term, self.commands.clone()));
+            }
+            self.leadership.changed().await.ok()?;
+        }
+    }
+
+    /// Shows leadership to whoever only looks: work belongs under the guard of [`lead`](Campaign::lead). Its sender is gone
+    /// once the campaign is over.
+    pub fn watch(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The holders that the Lease shows, from the present one on.
+    pub fn holders(&self) -> Holders {
+        let mut leadership = self.leadership.clone();
+        leadership.mark_changed();
+        Holders { leadership, last: None }
+    }
+
+    /// For a liveness probe.
+    pub fn health(&self) -> Health {
+        Health { lease: self.lease.clone(), lease_duration: self.lease_duration, leadership: self.leadership.clone() }
+    }
+
+    /// Gives leadership up, once the work has ended, and abstains for a lease duration.
     pub fn step_down(&self) {
-        self.send(Command::StepDown);
+        self.command(Command::StepDown);
     }
 
-    /// Give leadership up and leave the election. [`Notice::Finished`] follows once the work has ended.
-    pub fn shutdown(&self) {
-        self.send(Command::Shutdown);
+    /// Gives leadership up, once the work has ended, and leaves the election.
+    pub fn leave(&self) {
+        self.command(Command::Leave);
     }
 
-    fn send(&self, command: Command) {
-        // A driver that has finished has nothing left to do.
-        let _ = self.0.send(command);
+    /// [Leaves](Campaign::leave) and waits until the Lease is released: at most the time that the work under a guard takes to end,
+    /// plus 1.5 s of tries. Then the program may end.
+    pub async fn shutdown(mut self) {
+        self.leave();
+        while self.leadership.changed().await.is_ok() {}
+    }
+
+    fn command(&self, command: Command) {
+        // A campaign that is over has nothing left to do.
+        let _ = self.commands.send(command);
     }
 }
 
-/// Spawns the campaign on the current tokio runtime.
-///
-/// # Errors
-/// [`ConnectError`] if `config` does not make a client (bad certificates, unreadable key). An API server that cannot be
-/// reached is no error: the campaign keeps trying.
-///
-/// # Panics
-/// Outside of a tokio runtime.
-pub fn start(
-    config: &kube::Config,
-    options: Options,
-) -> Result<(Handle, mpsc::UnboundedReceiver<Notice>), ConnectError> {
-    let clients = client::Clients::connect(config, &options.timing)?;
-    let (commands, inbox) = mpsc::unbounded_channel();
-    let (outbox, notices) = mpsc::unbounded_channel();
-    let seed = seed_of(&options.candidate);
-    let elector = Elector::new(options.candidate.clone(), options.timing, options.may_create, seed);
-    tokio::spawn(driver::Driver::new(clients, options, elector, inbox, outbox).run());
-    Ok((Handle(commands), notices))
+impl Drop for Campaign {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The changes of a Lease's holder. Of changes in quick succession only the last may be shown.
+#[derive(Clone, Debug)]
+pub struct Holders {
+    leadership: watch::Receiver<Leadership>,
+    last: Option<String>,
+}
+
+impl Holders {
+    /// Waits for the next holder, empty if the Lease has none. `None` once the campaign is over. Cancel safe.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            self.leadership.changed().await.ok()?;
+            let holder = self.leadership.borrow_and_update().holder.clone();
+            if holder.is_some() && holder != self.last {
+                self.last.clone_from(&holder);
+                return holder;
+            }
+        }
+    }
 }
 
 /// A name for this process that no other has: `<podUID>/<container>/<nonce>`.
@@ -153,12 +233,4 @@ pub fn incarnation(pod_uid: &str, container: &str) -> String {
     rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
         .expect("Linux has had getrandom since 3.17");
     format!("{pod_uid}/{container}/{:016x}", u64::from_ne_bytes(nonce))
-}
-
-/// Candidates differ in their incarnation, so their orders of takeover differ.
-fn seed_of(candidate: &Candidate) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    candidate.incarnation().hash(&mut hasher);
-    hasher.finish()
 }

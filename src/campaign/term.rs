@@ -1,20 +1,48 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::election::{Moment, Version};
+use tokio::sync::watch;
+
+use crate::election::{Loss, Moment, Version};
 use crate::runtime::clock::Clock;
 
-/// One term of leadership: from [`Notice::Lead`](super::Notice::Lead) to the end of the work.
+/// The order to end a term's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Why.
+    pub loss: Loss,
+    /// When what still runs must be dead, because another candidate may lead from then on. `None` if the Lease is renewed
+    /// until the work has ended by itself.
+    pub kill_at: Option<Moment>,
+}
+
+/// One term of leadership, to be looked at from anywhere: clones are cheap and all show the same term.
+///
+/// A `Term` does not keep the term alive; that does the [`LeaderGuard`](super::LeaderGuard).
 #[derive(Clone)]
-pub struct Term {
+pub struct Term(Arc<Inner>);
+
+struct Inner {
     number: u64,
     token: Version,
     transitions: i32,
-    valid_until: Arc<AtomicU64>,
+    /// Nanoseconds since boot.
+    valid_until: AtomicU64,
+    /// The send of the last acknowledged write, likewise.
+    renewed: AtomicU64,
+    work: AtomicU8,
+    stop: watch::Sender<Option<Stop>>,
     clock: Arc<dyn Clock>,
 }
+
+/// No guard of the term was taken: nothing runs under it.
+const OFFERED: u8 = 0;
+/// Its guard is out.
+const TAKEN: u8 = 1;
+/// Nothing of its work is left.
+const ENDED: u8 = 2;
 
 impl Term {
     pub(crate) fn new(
@@ -22,51 +50,109 @@ impl Term {
         token: Version,
         transitions: i32,
         valid_until: Moment,
+        renewed: Moment,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let term = Self { number, token, transitions, valid_until: Arc::new(AtomicU64::new(0)), clock };
-        term.set_valid_until(valid_until);
-        term
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(super) fn set_valid_until(&self, valid_until: Moment) {
-        let nanos = u64::try_from(valid_until.elapsed_since_boot().as_nanos()).unwrap_or(u64::MAX);
-        self.valid_until.store(nanos, Ordering::Release);
+        Self(Arc::new(Inner {
+            number,
+            token,
+            transitions,
+            valid_until: AtomicU64::new(nanos(valid_until)),
+            renewed: AtomicU64::new(nanos(renewed)),
+            work: AtomicU8::new(OFFERED),
+            stop: watch::Sender::new(None),
+            clock,
+        }))
     }
 
     /// The fencing token: the `resourceVersion` of the acquiring write. Rises from term to term, also when the Lease
     /// was deleted in between. Hand it to the protected resource with each write; the resource remembers the highest
     /// and refuses lower ones.
     pub fn token(&self) -> &str {
-        self.token.as_str()
+        self.0.token.as_str()
     }
 
     /// The Lease's `leaseTransitions` at the begin of this term.
     pub fn transitions(&self) -> i32 {
-        self.transitions
+        self.0.transitions
     }
 
     /// Whether this candidate may act as the leader now. Reads the clock; takes no lock and asks nobody.
+    ///
+    /// Ask right before each step that must not happen twice. A process that is frozen between this check and its step
+    /// acts late all the same: only the [`token`](Term::token) protects from that.
     pub fn is_valid(&self) -> bool {
         !self.remaining().is_zero()
     }
 
     /// How long [`is_valid`](Term::is_valid) stays true if no renewal succeeds; zero if it is false.
     pub fn remaining(&self) -> Duration {
-        Duration::from_nanos(self.valid_until.load(Ordering::Acquire)).saturating_sub(self.clock.since_boot())
+        Duration::from_nanos(self.0.valid_until.load(Ordering::Acquire)).saturating_sub(self.0.clock.since_boot())
+    }
+
+    /// Completes when the work is to be ended. Cancel safe, on any executor.
+    ///
+    /// On an executor that is blocked it completes late: then [`is_valid`](Term::is_valid) alone is in time.
+    pub async fn lost(&self) -> Stop {
+        let mut stops = self.stops();
+        let stop = stops.wait_for(Option::is_some).await.map(|stop| *stop);
+        stop.ok().flatten().unwrap_or_else(|| unreachable!("this term keeps the sender"))
+    }
+
+    /// The order to end the work, `None` while there is none. It may be repeated with an earlier `kill_at`.
+    pub fn stops(&self) -> watch::Receiver<Option<Stop>> {
+        self.0.stop.subscribe()
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    pub(super) fn set_valid_until(&self, valid_until: Moment) {
+        self.0.valid_until.store(nanos(valid_until), Ordering::Release);
+    }
+
+    pub(super) fn set_renewed(&self, renewed: Moment) {
+        self.0.renewed.store(nanos(renewed), Ordering::Release);
+    }
+
+    pub(super) fn since_renewal(&self) -> Duration {
+        self.0.clock.since_boot().saturating_sub(Duration::from_nanos(self.0.renewed.load(Ordering::Acquire)))
+    }
+
+    pub(super) fn order(&self, stop: Stop) {
+        self.0.stop.send_replace(Some(stop));
+    }
+
+    /// Whether the caller now has the right and the duty to work; given once.
+    pub(super) fn take(&self) -> bool {
+        self.0.work.compare_exchange(OFFERED, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether nobody had taken the term; nobody will any more.
+    pub(super) fn withdraw(&self) -> bool {
+        self.0.work.compare_exchange(OFFERED, ENDED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    pub(super) fn end(&self) {
+        self.0.work.store(ENDED, Ordering::Release);
+    }
+
+    pub(super) fn is_worked_on(&self) -> bool {
+        self.0.work.load(Ordering::Acquire) == TAKEN
     }
 }
 
 impl fmt::Debug for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Term")
-            .field("token", &self.token.as_str())
-            .field("transitions", &self.transitions)
+            .field("token", &self.token())
+            .field("transitions", &self.transitions())
             .field("remaining", &self.remaining())
             .finish()
     }
+}
+
+fn nanos(moment: Moment) -> u64 {
+    u64::try_from(moment.elapsed_since_boot().as_nanos()).unwrap_or(u64::MAX)
 }

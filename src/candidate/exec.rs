@@ -17,13 +17,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::children::{Children, Exit, Reaped};
-use crate::campaign::{self, ConnectError, Handle, Notice, Options, Term};
+use crate::campaign::{Builder, Campaign, LeaderGuard, StartError, Stop, Term};
 use crate::election::{Loss, Moment};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::shutdown::Shutdown;
 
 /// The time between two rounds of SIGKILL while something is left.
@@ -32,15 +32,15 @@ const KILL_AGAIN: Duration = Duration::from_millis(50);
 /// Why the command could not be run under an election.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// The configuration makes no client.
+    /// The campaign cannot be started.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Start(#[from] StartError),
     /// The kernel refused what is needed to know when the command is gone.
     #[error("cannot watch over child processes: {0}")]
     Children(#[from] io::Error),
 }
 
-/// Campaigns with `options` and runs `command` while leading. Returns when the command has ended by itself, or after
+/// Takes part in `campaign` and runs `command` while leading. Returns when the command has ended by itself, or after
 /// SIGTERM or SIGINT when it was stopped. The exit code is that of a command that ended by itself, 128 + signal if a
 /// signal ended it; 127 if it could not be started; 0 after a stop that was asked for.
 ///
@@ -48,44 +48,48 @@ pub enum ExecError {
 /// [`ExecError`]. Where it comes in mid-term the Lease is left to expire, since nobody knows what still runs.
 pub async fn exec(
     config: &kube::Config,
-    options: Options,
+    campaign: Builder,
     command: Vec<OsString>,
     mut shutdown: Shutdown,
 ) -> Result<ExitCode, ExecError> {
     let mut child_signals = signal(SignalKind::child())?;
     let children = Children::adopt_orphans()?;
-    let clock = options.clock.clone();
-    let environment = Environment::of(&options);
-    let (handle, mut notices) = campaign::start(config, options)?;
-    let mut supervisor = Supervisor {
-        command,
-        environment,
-        children,
-        handle,
-        kill_at: None,
-        term: None,
-        stopping: false,
-        exit: Exit { code: 0 },
-    };
+    let clock = SystemClock;
+    let environment = Environment::of(&campaign);
+    let campaign = campaign.start(config)?;
+    let mut holders = campaign.holders();
+    let mut supervisor =
+        Supervisor { command, environment, children, campaign, kill_at: None, work: None, exit: Exit { code: 0 } };
     loop {
         tokio::select! {
+            // An order to stop counts before anything else is begun.
+            biased;
             signal = shutdown.requested() => {
                 info!("{signal}: leaving the election");
-                supervisor.handle.shutdown();
+                supervisor.campaign.leave();
             }
-            finished = next(&mut notices) => match finished {
-                Some(notice) => supervisor.obey(notice, &*clock),
+            stop = told_to_stop(&mut supervisor.work) => supervisor.stop(stop, &clock),
+            _ = child_signals.recv() => supervisor.reap(&clock)?,
+            () = sleep_until(&clock, supervisor.kill_at) => supervisor.kill(&clock)?,
+            guard = supervisor.campaign.lead() => match guard {
+                Some(guard) => supervisor.start(guard),
                 None => return Ok(ExitCode::from(supervisor.exit.code)),
             },
-            _ = child_signals.recv() => supervisor.reap(&*clock)?,
-            () = sleep_until(&*clock, supervisor.kill_at) => supervisor.kill(&*clock)?,
+            Some(holder) = holders.next() => supervisor.say_holder(&holder),
         }
     }
 }
 
-/// The next notice, `None` when the campaign is over.
-async fn next(notices: &mut UnboundedReceiver<Notice>) -> Option<Notice> {
-    notices.recv().await.filter(|notice| !matches!(notice, Notice::Finished))
+/// The next order to end the work, whether the first or one with an earlier end.
+async fn told_to_stop(work: &mut Option<Work>) -> Stop {
+    if let Some(work) = work {
+        while work.stops.changed().await.is_ok() {
+            if let Some(stop) = *work.stops.borrow_and_update() {
+                return stop;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 async fn sleep_until(clock: &dyn Clock, at: Option<Moment>) {
@@ -103,11 +107,11 @@ struct Environment {
 }
 
 impl Environment {
-    fn of(options: &Options) -> Self {
+    fn of(campaign: &Builder) -> Self {
         Self {
-            lease_name: options.lease.name.clone(),
-            pod_name: options.candidate.identity().to_owned(),
-            namespace: options.lease.namespace.clone(),
+            lease_name: campaign.lease().name.clone(),
+            pod_name: campaign.holder_identity().to_owned(),
+            namespace: campaign.lease().namespace.clone(),
         }
     }
 
@@ -122,59 +126,60 @@ impl Environment {
     }
 }
 
+/// A term during which something of the command runs.
+struct Work {
+    guard: LeaderGuard,
+    stops: watch::Receiver<Option<Stop>>,
+    /// The command's end was asked for.
+    stopping: bool,
+}
+
 /// The command's life under the election's orders.
 struct Supervisor {
     command: Vec<OsString>,
     environment: Environment,
     children: Children,
-    handle: Handle,
+    campaign: Campaign,
     kill_at: Option<Moment>,
-    /// The term during which something of the command runs.
-    term: Option<Term>,
-    /// The command's end was asked for.
-    stopping: bool,
+    work: Option<Work>,
     exit: Exit,
 }
 
 impl Supervisor {
-    fn obey(&mut self, notice: Notice, clock: &dyn Clock) {
-        match notice {
-            Notice::Lead(term) => self.start(term),
-            Notice::Stop { loss, kill_at } => self.stop(loss, kill_at, clock),
-            Notice::Holder(holder) if holder == self.environment.pod_name => {}
-            Notice::Holder(holder) if holder.is_empty() => info!("no leader"),
-            Notice::Holder(holder) => info!("leader is {holder}"),
-            Notice::Finished => {}
+    fn say_holder(&self, holder: &str) {
+        match holder {
+            "" => info!("no leader"),
+            holder if holder == self.environment.pod_name => {}
+            holder => info!("leader is {holder}"),
         }
     }
 
-    fn start(&mut self, term: Term) {
+    fn start(&mut self, guard: LeaderGuard) {
         let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
-        // Much may have happened since it was sent.
-        if !term.is_valid() {
-            return self.handle.work_ended(&term);
+        // Much may have happened since it was handed out.
+        if !guard.is_valid() {
+            return guard.end();
         }
         self.exit = Exit { code: 0 };
-        match self.children.start(&self.command, &self.environment.during(&term)) {
+        match self.children.start(&self.command, &self.environment.during(&guard)) {
             Ok(()) => {
-                info!("leading with fencing token {}: started {name}", term.token());
-                self.term = Some(term);
-                self.stopping = false;
+                info!("leading with fencing token {}: started {name}", guard.token());
+                let mut stops = guard.stops();
+                stops.mark_changed();
+                self.work = Some(Work { guard, stops, stopping: false });
             }
             Err(error) => {
                 self.exit = Exit { code: 127 };
-                self.handle.work_ended(&term);
-                self.handle.shutdown();
+                self.campaign.leave();
+                guard.end();
                 error!("cannot start {name}: {error}; releasing the lease (check command and the image's file system)");
             }
         }
     }
 
-    fn stop(&mut self, loss: Loss, kill_at: Option<Moment>, clock: &dyn Clock) {
-        if self.term.is_none() {
-            return; // it has ended already, and that was said
-        }
-        self.stopping = true;
+    fn stop(&mut self, Stop { loss, kill_at }: Stop, clock: &dyn Clock) {
+        let Some(work) = &mut self.work else { return };
+        work.stopping = true;
         if kill_at.is_none_or(|at| at > Moment::since_boot(clock.since_boot())) {
             self.children.terminate();
         }
@@ -194,7 +199,9 @@ impl Supervisor {
 
     fn reap(&mut self, clock: &dyn Clock) -> io::Result<()> {
         let reaped = self.children.reap()?;
-        let Some(term) = &self.term else { return Ok(()) };
+        if self.work.is_none() {
+            return Ok(());
+        }
         match reaped {
             Reaped::Running { command_ended: false } => {}
             // The command itself is gone; what it left behind would work on without a leader.
@@ -203,15 +210,15 @@ impl Supervisor {
                 self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
             }
             Reaped::AllGone => {
-                self.handle.work_ended(term);
-                self.term = None;
+                let Some(Work { guard, stopping, .. }) = self.work.take() else { return Ok(()) };
                 self.kill_at = None;
                 let exit = self.children.take_exit();
-                if !self.stopping {
-                    self.handle.shutdown();
+                if !stopping {
+                    self.campaign.leave();
                     self.exit = exit.unwrap_or(self.exit);
                     info!("the command ended by itself with code {}: leaving the election", self.exit.code);
                 }
+                guard.end();
             }
         }
         Ok(())

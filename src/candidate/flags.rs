@@ -1,11 +1,9 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 
-use crate::campaign::{LeaseName, Metrics, Options, TimingFlags, incarnation};
-use crate::election::{Candidate, InvalidTiming};
-use crate::runtime::clock::SystemClock;
+use crate::campaign::{Builder, Campaign, TimingFlags, incarnation};
+use crate::election::InvalidTiming;
 
 /// What every form of the candidate is told about its election.
 #[derive(Args, Clone, Debug)]
@@ -59,26 +57,24 @@ impl CandidateFlags {
         self.kubeconfig.as_deref()
     }
 
-    /// The checked options of the campaign.
+    /// The campaign that they ask for, checked.
     ///
     /// # Errors
     /// [`FlagError`], before anything was asked of the API server.
-    pub fn options(&self) -> Result<Options, FlagError> {
+    pub fn campaign(&self) -> Result<Builder, FlagError> {
         if self.lease_name.is_empty() {
             return Err(FlagError::LeaseName);
         }
         if self.lease_namespace.is_empty() {
             return Err(FlagError::LeaseNamespace);
         }
-        let incarnation = incarnation(&self.pod_uid, &self.container);
-        let candidate = Candidate::new(&self.identity, incarnation).map_err(|_| FlagError::Identity)?;
-        Ok(Options {
-            lease: LeaseName { namespace: self.lease_namespace.clone(), name: self.lease_name.clone() },
-            candidate,
-            timing: self.timing.timing()?,
-            may_create: self.create_lease,
-            clock: Arc::new(SystemClock),
-            metrics: Metrics::default(),
-        })
+        if self.identity.is_empty() {
+            return Err(FlagError::Identity);
+        }
+        Ok(Campaign::builder(&self.lease_namespace, &self.lease_name)
+            .identity(&self.identity)
+            .incarnation(incarnation(&self.pod_uid, &self.container))
+            .timing(self.timing.timing()?)
+            .create_lease(self.create_lease))
     }
 }

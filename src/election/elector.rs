@@ -108,6 +108,11 @@ impl Elector {
         self.lease().is_some_and(|snapshot| self.is_mine(snapshot))
     }
 
+    /// The send of the last write that was acknowledged.
+    pub fn renewed(&self) -> Option<Moment> {
+        self.renewed
+    }
+
     /// Takes one event in and says what is to be done, in that order. The first call may be a [`Event::Tick`].
     pub fn step(&mut self, now: Reading, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();

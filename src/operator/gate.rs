@@ -111,8 +111,8 @@ mod tests {
     /// A gate of a term that is valid for the first 10 s, and its clock.
     fn gate() -> (Gate, Hand) {
         let clock = Hand::default();
-        let valid_until = Moment::since_boot(Duration::from_secs(10));
-        (Gate::open(Term::new(1, Version::new("6"), 0, valid_until, Arc::new(clock.clone()))), clock)
+        let [renewed, valid_until] = [0, 10].map(|seconds| Moment::since_boot(Duration::from_secs(seconds)));
+        (Gate::open(Term::new(1, Version::new("6"), 0, valid_until, renewed, Arc::new(clock.clone()))), clock)
     }
 
     /// Answers every request at once.

@@ -19,15 +19,15 @@ use super::gate::Gate;
 use super::observe::{self, WatchHealth};
 use super::publish::Metrics;
 use super::reconcile::{Context, on_error, reconcile};
-use crate::campaign::{self, ConnectError, Notice, Term};
+use crate::campaign::{self, Builder, LeaderGuard, StartError};
 use crate::runtime::admin::{self, Admin};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::shutdown::Shutdown;
 
 /// What the operator is told at its start.
 pub struct Options {
     /// The campaign for the operator's own Lease.
-    pub campaign: campaign::Options,
+    pub campaign: Builder,
     /// The image that mode Exec takes the candidate program from.
     pub candidate_image: String,
     /// Where /healthz, /readyz and /metrics are served.
@@ -39,10 +39,10 @@ pub struct Options {
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration makes no client.
+    /// The campaign cannot be started.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The same, for the client that reconciles.
+    Campaign(#[from] StartError),
+    /// The configuration makes no client.
     #[error("cannot make a client: {0}")]
     Client(#[from] kube::Error),
     /// The admin endpoints cannot be served.
@@ -58,57 +58,66 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     let mut registry = Registry::default();
     let metrics = Metrics::default();
     metrics.register(&mut registry);
-    options.campaign.metrics.register(&mut registry);
-    let health = WatchHealth::default();
+    let elections = campaign::Metrics::default();
+    elections.register(&mut registry);
+    let watches = WatchHealth::default();
     let admin = Admin::bind(options.listen, registry).await?;
     let ready = admin.readiness();
     ready.set("the operator's Lease was not seen yet");
 
-    let me = options.campaign.candidate.identity().to_owned();
-    let (handle, mut notices) = campaign::start(&config, options.campaign.clone())?;
+    let mut campaign = options.campaign.clone().metrics(elections).start(&config)?;
+    let me = campaign.identity().to_owned();
+    let mut holders = campaign.holders();
+    let health = campaign.health();
     let mut reign: Option<Reign> = None;
     let serving = tokio::spawn({
-        let (ready, health) = (ready.clone(), health.clone());
-        admin.serve(move || ready.problem().or_else(|| health.problem()))
+        let (ready, watches) = (ready.clone(), watches.clone());
+        admin.serve(
+            move || health.check().err().map(|problem| problem.to_string()),
+            move || ready.problem().or_else(|| watches.problem()),
+        )
     });
     loop {
-        let notice = tokio::select! {
+        tokio::select! {
+            biased;
             signal = shutdown.requested() => {
                 info!("{signal}: stopping");
-                handle.shutdown();
-                continue;
+                campaign.leave();
             }
-            notice = notices.recv() => notice,
-        };
-        match notice {
-            Some(Notice::Lead(term)) => {
-                info!("{me} reconciles from now on");
-                reign = Some(Reign::begin(&config, &options, &metrics, &health, term)?);
-            }
-            Some(Notice::Stop { loss, .. }) => {
-                if let Some(reign) = reign.take() {
-                    let term = reign.end(&*options.campaign.clock).await;
-                    handle.work_ended(&term);
-                    health.forget();
-                    info!("{me} reconciles no longer ({loss:?})");
+            stop = told_to_stop(&reign) => if let Some(reign) = reign.take() {
+                reign.end().await;
+                watches.forget();
+                info!("{me} reconciles no longer ({:?})", stop.loss);
+            },
+            guard = campaign.lead() => match guard {
+                Some(guard) => {
+                    info!("{me} reconciles from now on");
+                    reign = Some(Reign::begin(&config, &options, &metrics, &watches, guard)?);
                 }
-            }
-            Some(Notice::Holder(holder)) => {
+                None => break,
+            },
+            Some(holder) = holders.next() => {
                 ready.clear();
                 if !holder.is_empty() && holder != me {
                     info!("standing by: {holder} reconciles");
                 }
             }
-            Some(Notice::Finished) | None => break,
         }
     }
     serving.abort();
     Ok(())
 }
 
+async fn told_to_stop(reign: &Option<Reign>) -> campaign::Stop {
+    match reign {
+        Some(reign) => reign.guard.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What runs during one term of this replica's leadership.
 struct Reign {
-    term: Term,
+    guard: LeaderGuard,
     gate: Gate,
     controller: JoinHandle<()>,
     /// Alive as long as some reconcile is.
@@ -121,12 +130,12 @@ impl Reign {
         options: &Options,
         metrics: &Metrics,
         health: &WatchHealth,
-        term: Term,
+        guard: LeaderGuard,
     ) -> Result<Self, kube::Error> {
-        let gate = Gate::open(term.clone());
+        let gate = Gate::open(guard.term().clone());
         let client = ClientBuilder::try_from(for_requests(config))?.with_layer(&gate).build();
         let watching = kube::Client::try_from(for_watches(config))?;
-        let clock = options.campaign.clock.clone();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         health.forget();
         let (caches, groups, group_stream, triggers) = observe::watch(&watching, clock.clone(), health);
         let context = Arc::new(Context {
@@ -150,19 +159,19 @@ impl Reign {
                     warn!("{error}");
                 }
             });
-        Ok(Self { term, gate, controller: tokio::spawn(controller), context: weak })
+        Ok(Self { guard, gate, controller: tokio::spawn(controller), context: weak })
     }
 
     /// Cuts reconciles off, does not let them finish: a loser must not write on. Returns when none is left.
-    async fn end(self, clock: &dyn Clock) -> Term {
+    async fn end(self) {
         self.gate.close();
         self.controller.abort();
         let _ = self.controller.await;
         // The controller aborts its reconciles without waiting for the one that is just being polled elsewhere.
         while self.context.strong_count() > 0 {
-            clock.sleep_until(clock.since_boot() + Duration::from_millis(1)).await;
+            SystemClock.sleep_until(SystemClock.since_boot() + Duration::from_millis(1)).await;
         }
-        self.term
+        self.guard.end();
     }
 }
 

@@ -69,24 +69,13 @@ impl Admin {
         self.readiness.clone()
     }
 
-    /// Serves until dropped. `problem` is asked at each /readyz; `None` is 200, a text is 503 with that text.
-    pub fn serve(self, problem: impl Fn() -> Option<String> + Send + Sync + 'static) -> impl Future<Output = ()> {
+    /// Serves until dropped. `unhealthy` is asked at each /healthz, `unready` at each /readyz: `None` is 200, a text is
+    /// 503 with that text.
+    pub fn serve(self, unhealthy: impl Problem, unready: impl Problem) -> impl Future<Output = ()> {
         let registry = Arc::new(self.registry);
-        let problem = Arc::new(problem);
         let router = Router::new()
-            .route("/healthz", get(async || "ok\n"))
-            .route(
-                "/readyz",
-                get(move || {
-                    let problem = problem.clone();
-                    async move {
-                        match problem() {
-                            None => (StatusCode::OK, "ok\n".to_owned()),
-                            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-                        }
-                    }
-                }),
-            )
+            .route("/healthz", get(async move || answer(unhealthy())))
+            .route("/readyz", get(async move || answer(unready())))
             .route(
                 "/metrics",
                 get(move || {
@@ -99,6 +88,18 @@ impl Admin {
                 tracing::error!("the admin endpoints ended: {error}");
             }
         }
+    }
+}
+
+/// What stands in the way at the moment, if anything does.
+pub trait Problem: Fn() -> Option<String> + Clone + Send + Sync + 'static {}
+
+impl<F: Fn() -> Option<String> + Clone + Send + Sync + 'static> Problem for F {}
+
+fn answer(problem: Option<String>) -> (StatusCode, String) {
+    match problem {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 

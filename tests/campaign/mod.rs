@@ -1,2 +1,5 @@
+mod callbacks;
 mod driver;
+mod guard;
 mod lease;
+mod server;

@@ -1,0 +1,174 @@
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::client::{Clients, ConnectError};
+use super::driver::Driver;
+use super::{Campaign, Leadership, LeaseName, Metrics, incarnation};
+use crate::election::{Candidate, Elector, InvalidCandidate, Timing};
+use crate::runtime::clock::{Clock, SystemClock};
+
+/// What a campaign needs to know. Made by [`Campaign::builder`].
+#[derive(Clone)]
+pub struct Builder {
+    lease: LeaseName,
+    identity: String,
+    incarnation: Option<String>,
+    timing: Timing,
+    create_lease: bool,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+/// Why a campaign could not be started. An API server that cannot be reached is no such reason: the campaign keeps trying.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The Lease's name or namespace is empty.
+    #[error("expected the namespace and the name of a Lease, found {0:?}")]
+    Lease(LeaseName),
+    /// There is no identity.
+    #[error("{0}: set POD_NAME from the downward API's metadata.name, or name the candidate with Builder::identity")]
+    Identity(#[from] InvalidCandidate),
+    /// The configuration makes no client (bad certificates, an unreadable key).
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The campaign's thread was refused by the kernel.
+    #[error("cannot start the campaign's thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl Builder {
+    pub(super) fn new(lease: LeaseName) -> Self {
+        Self {
+            lease,
+            identity: own_name(),
+            incarnation: None,
+            timing: Timing::default(),
+            create_lease: true,
+            clock: Arc::new(SystemClock),
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// The `holderIdentity` to campaign with. By default the environment variable `POD_NAME`, else the host's name.
+    pub fn identity(mut self, identity: impl Into<String>) -> Self {
+        self.identity = identity.into();
+        self
+    }
+
+    /// What tells this process from all others that were or will be, see [`incarnation`]. By default
+    /// `$POD_UID/-/<nonce>`, with a nonce of its own for each campaign.
+    pub fn incarnation(mut self, incarnation: impl Into<String>) -> Self {
+        self.incarnation = Some(incarnation.into());
+        self
+    }
+
+    /// The durations; by default 15 s, 10 s and 2 s, as client-go's users have them. All candidates must use the same.
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// Whether to create the Lease where there is none, which needs the verb `create`. True by default.
+    pub fn create_lease(mut self, create: bool) -> Self {
+        self.create_lease = create;
+        self
+    }
+
+    /// What deadlines are read from; by default `CLOCK_BOOTTIME`.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Counts into these metrics.
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// The Lease that it is for.
+    pub fn lease(&self) -> &LeaseName {
+        &self.lease
+    }
+
+    /// Who is to campaign.
+    pub fn holder_identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Starts to campaign, on a thread of its own: an executor that is blocked or overloaded starves no renewal.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(self, config: &kube::Config) -> Result<Campaign, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let prepared = {
+            // Clients spawn their workers where they are made.
+            let _inside = runtime.enter();
+            Clients::connect(config, &self.timing).map_err(StartError::from).and_then(|clients| self.split(clients))
+        };
+        let (campaign, driver) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // The caller may be asynchronous, where a runtime must not be waited for.
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
+        std::thread::Builder::new().name("campaign".to_owned()).spawn(move || {
+            runtime.block_on(driver);
+            // A watch may hang in a read; nothing that it could bring is wanted any more.
+            runtime.shutdown_background();
+        })?;
+        Ok(campaign)
+    }
+
+    /// The campaign and what drives it, to be polled on a tokio runtime of the caller's: for tests and simulations, with
+    /// `clients` that may speak to anything. Leadership is safe but late where that runtime is blocked.
+    ///
+    /// # Errors
+    /// [`StartError::Lease`] and [`StartError::Identity`].
+    pub fn split(self, clients: Clients) -> Result<(Campaign, impl Future<Output = ()> + Send + 'static), StartError> {
+        if self.lease.name.is_empty() || self.lease.namespace.is_empty() {
+            return Err(StartError::Lease(self.lease));
+        }
+        let incarnation = self.incarnation.unwrap_or_else(own_incarnation);
+        let seed = seed_of(&incarnation);
+        let candidate = Candidate::new(self.identity.clone(), incarnation)?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (leadership, shown) = watch::channel(Leadership::default());
+        let campaign = Campaign {
+            lease: self.lease.clone(),
+            identity: self.identity,
+            lease_duration: self.timing.lease_duration(),
+            commands,
+            leadership: shown,
+        };
+        let elector = Elector::new(candidate, self.timing, self.create_lease, seed);
+        let driver =
+            Driver::new(clients, self.lease, self.timing, self.clock, self.metrics, elector, inbox, leadership);
+        Ok((campaign, driver.run()))
+    }
+}
+
+fn own_name() -> String {
+    std::env::var("POD_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+fn own_incarnation() -> String {
+    incarnation(std::env::var("POD_UID").as_deref().unwrap_or("-"), "-")
+}
+
+/// Candidates differ in their incarnation, so their orders of takeover differ.
+fn seed_of(incarnation: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    incarnation.hash(&mut hasher);
+    hasher.finish()
+}

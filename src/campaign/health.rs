@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Leadership, LeaseName};
+
+/// Whether this candidate does what its Lease says, for a liveness probe. What client-go has as `HealthzAdaptor`.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pub(super) lease: LeaseName,
+    pub(super) lease_duration: Duration,
+    pub(super) leadership: watch::Receiver<Leadership>,
+}
+
+/// Work goes on under a Lease that has run out: another candidate may lead by now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "work goes on {}.{:03} s after the last renewal of lease {lease}, which lasts {} s: it did not end when told to, restart this process",
+    since_renewal.as_secs(), since_renewal.subsec_millis(), lease_duration.as_secs()
+)]
+pub struct Unhealthy {
+    /// The Lease.
+    pub lease: LeaseName,
+    /// The time since the send of the last acknowledged renewal.
+    pub since_renewal: Duration,
+    /// How long the Lease lasts.
+    pub lease_duration: Duration,
+}
+
+impl Health {
+    /// Reads the clock; asks nobody.
+    ///
+    /// # Errors
+    /// [`Unhealthy`] if a [`LeaderGuard`](super::LeaderGuard) is out and the last renewal is older than the lease duration.
+    /// A standby is healthy, and so is a leader that cannot renew but has ended its work.
+    pub fn check(&self) -> Result<(), Unhealthy> {
+        let leadership = self.leadership.borrow();
+        let Some(term) = leadership.term.as_ref().filter(|term| term.is_worked_on()) else { return Ok(()) };
+        let since_renewal = term.since_renewal();
+        if since_renewal <= self.lease_duration {
+            return Ok(());
+        }
+        Err(Unhealthy { lease: self.lease.clone(), since_renewal, lease_duration: self.lease_duration })
+    }
+}
