@@ -35,6 +35,8 @@ pub struct Elector {
     failures: u32,
     /// The version at which the last write failed. A read that shows it still says nothing of the server's recovery.
     stuck_at: Option<Option<Version>>,
+    /// The version at which the last conflict was met.
+    conflict_at: Option<Option<Version>>,
     not_before: Option<Moment>,
     must_read: bool,
     watch_forbidden: bool,
@@ -73,6 +75,7 @@ impl Elector {
             requests: 0,
             failures: 0,
             stuck_at: None,
+            conflict_at: None,
             not_before: None,
             must_read: true,
             watch_forbidden: false,
@@ -257,12 +260,13 @@ impl Elector {
 
     fn not_written(&mut self, now: Moment, purpose: Purpose, failure: Failure) {
         let version = self.version();
-        let again = self.stuck_at.replace(version.clone()) == Some(version);
+        self.stuck_at = Some(version.clone());
         match failure {
-            // A lost race is no fault of the server's: read again at once. But an admission webhook may say 409, too.
+            // A lost race is no fault of the server's, and an earlier write of ours may have won it: read again at once.
+            // But an admission webhook may say 409, too.
             Failure::Conflict => {
                 self.must_read = true;
-                if again {
+                if self.conflict_at.replace(version.clone()) == Some(version) {
                     self.failed(now, failure);
                 }
             }
@@ -284,6 +288,7 @@ impl Elector {
     fn succeeded(&mut self) {
         self.failures = 0;
         self.stuck_at = None;
+        self.conflict_at = None;
         self.not_before = None;
     }
 

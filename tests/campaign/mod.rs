@@ -2,4 +2,6 @@ mod callbacks;
 mod driver;
 mod guard;
 mod lease;
+mod seeds;
 mod server;
+mod simulation;

@@ -1,0 +1,55 @@
+//! Many seeds of the [simulation](super::simulation).
+
+#![allow(clippy::disallowed_methods, reason = "tells how long it took")]
+
+use std::time::Instant;
+
+use super::simulation::{Outcome, run, search};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: expected a number, found {text}")))
+}
+
+fn fail(seed: u64, outcome: &Outcome) -> ! {
+    println!("{}", outcome.history.join("\n"));
+    panic!(
+        "seed {seed}: {}\nrepeat it with: K8SENSUS_SEED={seed} cargo test --test all campaign::seeds",
+        outcome.violation.as_deref().unwrap_or("no violation when it was run again")
+    );
+}
+
+#[test]
+fn no_seed_shows_two_leaders_a_lower_token_or_no_leader() {
+    if let Some(seed) = number("K8SENSUS_SEED") {
+        let outcome = run(seed, true);
+        if outcome.violation.is_some() {
+            fail(seed, &outcome);
+        }
+        return println!("{}\nseed {seed}: {:#?}", outcome.history.join("\n"), outcome.counts.0);
+    }
+    let seeds = number("K8SENSUS_SEEDS").unwrap_or(2_000);
+    let start = Instant::now();
+    let (counts, failure) = search(0..seeds);
+    if let Some((seed, outcome)) = failure {
+        fail(seed, &outcome);
+    }
+    let time = start.elapsed();
+    println!("{seeds} seeds in {:.1} s, {:.0} a second", time.as_secs_f64(), seeds as f64 / time.as_secs_f64());
+    for (what, times) in &counts.0 {
+        println!("{times:>12} {what}");
+    }
+    for what in
+        ["terms", "elections by expiry", "elections by release", "freezes", "silent cuts", "429", "watches ended, 410"]
+    {
+        assert!(counts.0.get(what).is_some_and(|times| *times > 0), "nothing was tried: {what}");
+    }
+}
+
+#[test]
+fn a_seed_tells_the_same_history_each_time() {
+    for seed in 0..40 {
+        assert_eq!(run(seed, true).history, run(seed, true).history, "seed {seed}");
+    }
+}

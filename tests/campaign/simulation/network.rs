@@ -1,0 +1,255 @@
+//! What lies between a candidate and the server: requests and answers that take time, get lost, or come too late.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::server::{Change, Write, status};
+use super::world::{Reach, Shared};
+
+/// The service that a candidate's clients speak to.
+#[derive(Clone)]
+pub struct Network {
+    pub world: Shared,
+    pub member: usize,
+    pub life: u64,
+}
+
+/// A whole answer, or a watch.
+pub enum Answer {
+    Whole(Option<Bytes>),
+    Stream(mpsc::UnboundedReceiver<Bytes>),
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Answer::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Stream(lines) => lines.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line)))),
+        }
+    }
+}
+
+type Replied = Result<Response<Answer>, tower::BoxError>;
+
+impl tower::Service<Request<Body>> for Network {
+    type Response = Response<Answer>;
+    type Error = tower::BoxError;
+    type Future = BoxFuture<'static, Replied>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), tower::BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (reply, replied) = oneshot::channel();
+        // On its way whether or not the asker still waits: it may be served after the asker gave up.
+        tokio::spawn(self.clone().carry(request, reply));
+        Box::pin(async move {
+            match replied.await {
+                Ok(reply) => reply,
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
+async fn pass(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
+/// What a watch shows next.
+enum Next {
+    Change(Change),
+    /// What it wants to go on from is no longer known.
+    Gone,
+    End,
+}
+
+/// What becomes of one exchange.
+struct Fate {
+    there: u64,
+    back: u64,
+    lost: bool,
+    reply_lost: bool,
+    /// Answered without being carried out.
+    refusal: Option<(u16, Option<u64>)>,
+    garbage: bool,
+}
+
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fate { lost: true, .. } => write!(f, "lost"),
+            Fate { refusal: Some((code, _)), .. } => write!(f, "{code}"),
+            Fate { there, back, reply_lost, garbage, .. } => {
+                write!(f, "{there} ms there, {back} ms back")?;
+                write!(f, "{}", if *reply_lost { ", answer lost" } else { "" })?;
+                write!(f, "{}", if *garbage { ", garbage" } else { "" })
+            }
+        }
+    }
+}
+
+impl Network {
+    fn draw(&self) -> Fate {
+        let world = &mut *self.world.lock();
+        let (weather, random) = (world.weather(), &mut world.random);
+        let leg = |random: &mut super::plan::Random| {
+            if random.chance(weather.slow) { random.between(50, 9_500) } else { random.between(1, 20) }
+        };
+        let mut fate = Fate {
+            there: leg(random),
+            back: leg(random),
+            lost: random.chance(weather.lost),
+            reply_lost: random.chance(weather.reply_lost),
+            refusal: None,
+            garbage: random.chance(weather.garbage),
+        };
+        if random.chance(weather.throttled) {
+            fate.refusal = Some((429, random.chance(50).then(|| random.between(1, 4))));
+        } else if random.chance(weather.broken) {
+            fate.refusal = Some((if random.chance(50) { 500 } else { 503 }, None));
+        } else if random.chance(weather.conflict) {
+            fate.refusal = Some((409, None));
+        }
+        world.counts.count(fate.lost, "requests lost");
+        world.counts.count(fate.reply_lost, "answers lost");
+        world.counts.count(fate.there > 20 || fate.back > 20, "slow exchanges");
+        world.counts.count(fate.garbage, "answers that are not JSON");
+        match fate.refusal {
+            Some((429, _)) => world.counts.count(true, "429"),
+            Some((409, _)) => world.counts.count(true, "409 without a cause"),
+            Some(_) => world.counts.count(true, "5xx"),
+            None => {}
+        }
+        fate
+    }
+
+    async fn carry(self, request: Request<Body>, reply: oneshot::Sender<Replied>) {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let is_watch = query.contains("watch=true");
+        self.world.lock().requests += 1;
+        let fate = self.draw();
+        self.world.note(|| format!("otter-{} asks {} {query}, {fate}", self.member, parts.method));
+        match self.world.reach(self.member) {
+            Reach::Refused => {
+                let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+                let _ = reply.send(Err(refused.into()));
+                return;
+            }
+            Reach::Silent => return,
+            Reach::Open if fate.lost => return,
+            Reach::Open => {}
+        }
+        let creates = parts.method == Method::POST;
+        self.world.lock().creating += u64::from(creates);
+        pass(fate.there).await;
+        self.world.outage_over().await;
+        self.world.lock().creating -= u64::from(creates);
+        if is_watch {
+            return self.serve_watch(&query, reply).await;
+        }
+        let (code, mut text) = match fate.refusal {
+            Some((code, retry_after)) => (code, status(code, retry_after).to_string()),
+            None => {
+                let (code, answer) = self.serve(&parts.method, parts.uri.path(), &body);
+                (code, answer.to_string())
+            }
+        };
+        if fate.garbage {
+            text.truncate(text.len() / 2);
+        }
+        pass(fate.back).await;
+        if fate.reply_lost || self.world.reach(self.member) != Reach::Open {
+            return;
+        }
+        self.world.lock().members[self.member].saw_lease |= code < 300 && text.contains("holderIdentity");
+        let response = Response::builder().status(code).body(Answer::Whole(Some(text.into())));
+        let _ = reply.send(response.map_err(Into::into));
+    }
+
+    fn serve(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
+        let mut world = self.world.lock();
+        if *method == Method::GET {
+            return if path.ends_with("/weir") { world.server.get() } else { world.server.list() };
+        }
+        let body: Value = serde_json::from_slice(body).expect("the campaign sends JSON");
+        let (code, answer, write) =
+            if *method == Method::POST { world.server.post(body) } else { world.server.put(body) };
+        if let Some(write) = write {
+            world.judge_write(self.member, self.life, &write, &answer);
+            drop(world);
+            self.world.changed();
+            if write != Write::Renewed {
+                self.world
+                    .note(|| format!("otter-{} ({write:?}) at {}", self.member, answer["metadata"]["resourceVersion"]));
+            }
+        }
+        (code, answer)
+    }
+
+    async fn serve_watch(&self, query: &str, reply: oneshot::Sender<Replied>) {
+        let (lines, stream) = mpsc::unbounded_channel();
+        let response = Response::builder().status(200).body(Answer::Stream(stream));
+        if reply.send(response.map_err(Into::into)).is_err() {
+            return;
+        }
+        let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
+        let mut shown: u64 = from.and_then(|version| version.parse().ok()).unwrap_or(0);
+        let generation = self.world.lock().watch_generation;
+        loop {
+            let next = self.world.wait_for(|world| {
+                if world.watch_generation != generation || world.members[self.member].life != self.life {
+                    return Some(Next::End);
+                }
+                if shown < world.server.compacted {
+                    return Some(Next::Gone);
+                }
+                world.server.changes.iter().find(|change| change.version > shown).cloned().map(Next::Change)
+            });
+            let change = match next.await {
+                Next::Change(change) => change,
+                Next::Gone => {
+                    let gone = json!({ "type": "ERROR", "object": status(410, None) });
+                    let _ = lines.send(format!("{gone}\n").into());
+                    return;
+                }
+                Next::End => return,
+            };
+            shown = change.version;
+            let late = {
+                let world = &mut *self.world.lock();
+                let late = world.random.chance(world.weather().event_late);
+                world.counts.count(late, "watch events late");
+                if late { world.random.between(50, 15_000) } else { world.random.between(1, 20) }
+            };
+            pass(late).await;
+            self.world.outage_over().await;
+            self.world.reachable(self.member).await;
+            let line = json!({ "type": change.kind, "object": change.object });
+            if lines.send(format!("{line}\n").into()).is_err() {
+                return;
+            }
+        }
+    }
+}

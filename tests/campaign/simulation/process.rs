@@ -1,0 +1,182 @@
+//! A candidate's process: its clocks, its work, and that it can be frozen.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::network::Network;
+use super::world::Shared;
+use crate::subject::campaign::{Campaign, Clients, LeaderGuard, Stop};
+use crate::subject::election::Moment;
+use crate::subject::runtime::clock::Clock;
+
+/// What a process is told from outside.
+#[derive(Clone, Copy, Debug)]
+pub enum Signal {
+    Terminate,
+    StepDown,
+}
+
+/// A clock that runs at its own rate and knows nothing of the others.
+pub struct LocalClock {
+    world: Shared,
+    member: usize,
+    rate: u64,
+    ahead: u64,
+}
+
+impl LocalClock {
+    pub fn new(world: &Shared, member: usize) -> Self {
+        let rate = world.lock().plan.rates[member];
+        Self { world: world.clone(), member, rate, ahead: 1_000_000 * (member as u64 + 1) }
+    }
+}
+
+impl Clock for LocalClock {
+    fn since_boot(&self) -> Duration {
+        let elapsed = self.world.elapsed().as_micros() as u64;
+        Duration::from_micros(self.ahead + elapsed * self.rate / 1_000)
+    }
+
+    fn wall_micros(&self) -> i64 {
+        let step = self.world.lock().members[self.member].wall_step;
+        1_770_000_000_000_000 + self.world.elapsed().as_micros() as i64 + step * 1_000
+    }
+
+    fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let local = (deadline.as_micros() as u64).saturating_sub(self.ahead);
+        let at = self.world.at(Duration::from_micros(local * 1_000 / self.rate + 1));
+        #[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
+        Box::pin(tokio::time::sleep_until(at))
+    }
+}
+
+/// Polls the process unless it is frozen.
+pub struct Freezable<F> {
+    pub world: Shared,
+    pub member: usize,
+    pub process: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Freezable<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        {
+            let mut world = self.world.lock();
+            let member = &mut world.members[self.member];
+            if member.frozen {
+                member.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            member.waking = false;
+        }
+        self.process.as_mut().poll(context)
+    }
+}
+
+/// One life of a candidate, from its start to its exit.
+pub async fn live(world: Shared, member: usize, life: u64, signals: UnboundedReceiver<Signal>) {
+    let clock: Arc<dyn Clock> = Arc::new(LocalClock::new(&world, member));
+    let client = || Client::new(Network { world: world.clone(), member, life }, "river");
+    let clients = Clients { requests: client(), watch: client() };
+    let (identity, timing, create) = {
+        let world = world.lock();
+        let name = if world.plan.twins && member == 1 { 0 } else { member };
+        (format!("otter-{name}"), world.plan.timing, world.plan.create)
+    };
+    let builder = Campaign::builder("river", "weir")
+        .identity(identity)
+        .incarnation(format!("uid-{member}/app/{life}"))
+        .timing(timing)
+        .create_lease(create)
+        .clock(clock.clone());
+    let (campaign, driver) = builder.split(clients).expect("nothing is missing");
+    futures::future::join(driver, own(world, member, campaign, clock, signals)).await;
+}
+
+/// The owner of the campaign: works while it leads.
+async fn own(
+    world: Shared,
+    member: usize,
+    mut campaign: Campaign,
+    clock: Arc<dyn Clock>,
+    mut signals: UnboundedReceiver<Signal>,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            Some(signal) = signals.recv() => obey(&campaign, signal),
+            guard = campaign.lead() => match guard {
+                Some(guard) => work(&world, member, guard, &campaign, &*clock, &mut signals).await,
+                None => return,
+            },
+        }
+    }
+}
+
+fn obey(campaign: &Campaign, signal: Signal) {
+    match signal {
+        Signal::Terminate => campaign.leave(),
+        Signal::StepDown => campaign.step_down(),
+    }
+}
+
+/// Works until told to stop, winds up for a while that the order allows, and says that it has ended.
+async fn work(
+    world: &Shared,
+    member: usize,
+    guard: LeaderGuard,
+    campaign: &Campaign,
+    clock: &dyn Clock,
+    signals: &mut UnboundedReceiver<Signal>,
+) {
+    let mut stops = guard.stops();
+    stops.mark_changed();
+    // Mode Exec asks once more before it starts the command.
+    if !guard.is_valid() {
+        return guard.end();
+    }
+    world.begin_work(member, guard.term());
+    let mut end: Option<Moment> = None;
+    loop {
+        tokio::select! {
+            biased;
+            Ok(()) = stops.changed() => if let Some(stop) = *stops.borrow_and_update() {
+                end = Some(ending(world, member, stop, end, clock));
+            },
+            () = sleep_until(clock, end) => break,
+            Some(signal) = signals.recv() => obey(campaign, signal),
+        }
+    }
+    world.end_work(member);
+    guard.end();
+}
+
+/// When the work will have ended: at `kill_at` at the latest, where the order names it.
+fn ending(world: &Shared, member: usize, stop: Stop, planned: Option<Moment>, clock: &dyn Clock) -> Moment {
+    let now = Moment::since_boot(clock.since_boot());
+    world.note(|| format!("otter-{member} is told to stop: {:?}", stop.loss));
+    let (dawdles, wish) = {
+        let mut world = world.lock();
+        (world.random.chance(50), world.random.below(6_000))
+    };
+    let wish = planned.unwrap_or(now + Duration::from_millis(wish));
+    match stop.kill_at {
+        Some(kill_at) if dawdles => kill_at,
+        Some(kill_at) => kill_at.min(wish),
+        None => wish,
+    }
+}
+
+async fn sleep_until(clock: &dyn Clock, at: Option<Moment>) {
+    match at {
+        Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,154 @@
+//! One Lease as an API server keeps it: optimistic concurrency, a history for watches, hand edits.
+
+use serde_json::{Value, json};
+
+use crate::subject::campaign::INCARNATION;
+
+/// Who holds the Lease after a write, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Created,
+    /// Another incarnation than before. `free`: the record was a released one.
+    Acquired {
+        free: bool,
+    },
+    Renewed,
+    Released,
+}
+
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub version: u64,
+    pub kind: &'static str,
+    pub object: Value,
+}
+
+#[derive(Debug, Default)]
+pub struct Server {
+    pub lease: Option<Value>,
+    pub version: u64,
+    pub changes: Vec<Change>,
+    /// Watches from before it are answered with 410.
+    pub compacted: u64,
+    /// Transitions and holder at the last deletion, as an operator's status has them.
+    pub deleted: Option<i64>,
+}
+
+pub const RECREATED: &str = "k8sensus.dev/recreated";
+
+pub fn status(code: u16, retry_after: Option<u64>) -> Value {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        410 => "Expired",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let details = retry_after.map_or(json!({}), |seconds| json!({ "retryAfterSeconds": seconds }));
+    json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": "simulated",
+        "code": code, "details": details,
+    })
+}
+
+pub fn holder(lease: &Value) -> &str {
+    lease["spec"]["holderIdentity"].as_str().unwrap_or_default()
+}
+
+fn incarnation(lease: &Value) -> &str {
+    lease["metadata"]["annotations"][INCARNATION].as_str().unwrap_or_default()
+}
+
+fn is_released(lease: &Value) -> bool {
+    holder(lease).is_empty() && lease["spec"]["leaseDurationSeconds"] == 1
+}
+
+impl Server {
+    fn commit(&mut self, kind: &'static str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.changes.push(Change { version: self.version, kind, object: object.clone() });
+        self.lease = (kind != "DELETED").then(|| object.clone());
+        object
+    }
+
+    pub fn get(&self) -> (u16, Value) {
+        self.lease.clone().map_or_else(|| (404, status(404, None)), |lease| (200, lease))
+    }
+
+    pub fn list(&self) -> (u16, Value) {
+        let items: Vec<&Value> = self.lease.iter().collect();
+        let list = json!({
+            "kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1",
+            "metadata": { "resourceVersion": self.version.to_string() }, "items": items,
+        });
+        (200, list)
+    }
+
+    pub fn post(&mut self, body: Value) -> (u16, Value, Option<Write>) {
+        if self.lease.is_some() {
+            return (409, status(409, None), None);
+        }
+        (201, self.commit("ADDED", body), Some(Write::Created))
+    }
+
+    pub fn put(&mut self, body: Value) -> (u16, Value, Option<Write>) {
+        let Some(lease) = &self.lease else { return (404, status(404, None), None) };
+        // An empty version is an unconditional replace: a candidate that sends none overwrites whatever is there.
+        let expected = body["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        if !expected.is_empty() && lease["metadata"]["resourceVersion"] != expected {
+            return (409, status(409, None), None);
+        }
+        let write = if holder(&body).is_empty() {
+            Write::Released
+        } else if holder(&body) == holder(lease) && incarnation(&body) == incarnation(lease) {
+            Write::Renewed
+        } else {
+            Write::Acquired { free: is_released(lease) }
+        };
+        (200, self.commit("MODIFIED", body), Some(write))
+    }
+
+    /// A Lease that nobody holds, as an operator makes it for a new group.
+    pub fn create_released(&mut self) {
+        let object = lease_of("", 1, 0);
+        self.commit("ADDED", object);
+    }
+
+    /// What an operator makes where a Lease has vanished that somebody may still lead by.
+    pub fn recreate(&mut self) -> bool {
+        let missing = self.lease.is_none();
+        if missing {
+            let object = lease_of(RECREATED, 15, self.deleted.unwrap_or(0));
+            self.commit("ADDED", object);
+        }
+        missing
+    }
+
+    pub fn delete(&mut self) -> bool {
+        let Some(lease) = self.lease.clone() else { return false };
+        self.deleted = lease["spec"]["leaseTransitions"].as_i64();
+        self.commit("DELETED", lease);
+        true
+    }
+
+    /// Edits the Lease by hand; `false` if there is none.
+    pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) -> bool {
+        let Some(mut lease) = self.lease.clone() else { return false };
+        edit(&mut lease);
+        self.commit("MODIFIED", lease);
+        true
+    }
+}
+
+fn lease_of(holder: &str, seconds: u64, transitions: i64) -> Value {
+    let time = "2026-03-01T12:00:00.000000Z";
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "weir", "namespace": "river", "uid": "7" },
+        "spec": {
+            "holderIdentity": holder, "leaseDurationSeconds": seconds, "leaseTransitions": transitions,
+            "acquireTime": time, "renewTime": time,
+        },
+    })
+}
