@@ -64,16 +64,11 @@ impl CandidateFlags {
     /// # Errors
     /// [`FlagError`], before anything was asked of the API server.
     pub fn options(&self) -> Result<Options, FlagError> {
-        if self.lease_name.is_empty() {
-            return Err(FlagError::LeaseName);
-        }
-        if self.lease_namespace.is_empty() {
-            return Err(FlagError::LeaseNamespace);
-        }
+        let lease = lease_name(&self.lease_namespace, &self.lease_name)?;
         let incarnation = incarnation(&self.pod_uid, &self.container);
         let candidate = Candidate::new(&self.identity, incarnation).map_err(|_| FlagError::Identity)?;
         Ok(Options {
-            lease: LeaseName { namespace: self.lease_namespace.clone(), name: self.lease_name.clone() },
+            lease,
             candidate,
             timing: self.timing.timing()?,
             may_create: self.create_lease,
@@ -81,4 +76,15 @@ impl CandidateFlags {
             metrics: Metrics::default(),
         })
     }
+}
+
+/// Where the Lease is, if both flags say so.
+pub(super) fn lease_name(namespace: &str, name: &str) -> Result<LeaseName, FlagError> {
+    if name.is_empty() {
+        return Err(FlagError::LeaseName);
+    }
+    if namespace.is_empty() {
+        return Err(FlagError::LeaseNamespace);
+    }
+    Ok(LeaseName { namespace: namespace.to_owned(), name: name.to_owned() })
 }

@@ -1,3 +1,5 @@
 mod arguments;
 mod exec;
+mod observe;
+mod observe_live;
 mod run;
