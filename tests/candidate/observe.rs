@@ -206,11 +206,18 @@ fn a_record_changed_under_its_holder_without_a_renewal_is_an_edit() {
 
 #[test]
 fn another_process_of_the_same_name_is_another_term() {
-    let mut weir = Weir::new();
-    weir.listed(0, &held(41, "otter", 3, 0));
-    let again = only(weir.watched(1_000, &held(42, "otter", 4, 1)));
-    assert_eq!((again.kind, again.fencing_token.as_deref()), (Kind::Acquired, Some("42")));
-    assert_eq!(again.incarnation.as_deref(), Some("uid/otter/4"));
+    let mut ours = held(42, "otter", 4, 1);
+    ours["spec"]["acquireTime"] = held(41, "otter", 3, 0)["spec"]["acquireTime"].clone();
+    let mut foreign = held(42, "otter", 4, 1);
+    foreign["metadata"]["annotations"] = held(41, "otter", 3, 0)["metadata"]["annotations"].clone();
+    // Ours shows by its incarnation, one that knows no such thing by its time.
+    for (lease, incarnation) in [(ours, "uid/otter/4"), (foreign, "uid/otter/3")] {
+        let mut weir = Weir::new();
+        weir.listed(0, &held(41, "otter", 3, 0));
+        let again = only(weir.watched(1_000, &lease));
+        assert_eq!((again.kind, again.fencing_token.as_deref()), (Kind::Acquired, Some("42")));
+        assert_eq!(again.incarnation.as_deref(), Some(incarnation));
+    }
 }
 
 #[test]
