@@ -1,2 +1,4 @@
+mod answers;
+mod answers_server;
 mod driver;
 mod lease;
