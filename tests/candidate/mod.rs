@@ -1,4 +1,5 @@
 mod arguments;
+mod bad_input;
 mod exec;
 mod help;
 mod observe;
