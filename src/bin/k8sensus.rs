@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use k8sensus::candidate::{CandidateFlags, exec, install, run, sample};
+use k8sensus::candidate::{CandidateFlags, exec, install, observe, run, sample};
+use k8sensus::runtime::clock::SystemClock;
 use k8sensus::runtime::{cli, telemetry};
 
 /// One active, the rest ready: campaigns for a Kubernetes Lease.
@@ -30,6 +32,8 @@ enum Command {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Print each change of leadership of a Lease; take no part
+    Observe(observe::ObserveFlags),
     /// Copy this program to a file that other containers can start it from
     Install { target: PathBuf },
     /// Say a line every 10 seconds, without an election
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => cli::failure(error),
         },
+        Some(Command::Observe(flags)) => observe(&flags),
         Some(Command::Sample) => sample::forever(),
         Some(Command::Exec { flags, command }) => campaign(&flags, Some(command)),
         None => campaign(&arguments.flags, None),
@@ -65,6 +70,19 @@ fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode 
     cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match command {
         Some(command) => exec::exec(&config, campaign, command, shutdown).await.unwrap_or_else(cli::failure),
         None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
+    })
+}
+
+fn observe(flags: &observe::ObserveFlags) -> ExitCode {
+    let options = match flags.options() {
+        Ok(options) => options,
+        Err(error) => return cli::misuse(error),
+    };
+    telemetry::init(telemetry::LogFormat::Text);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| {
+        let clock = Arc::new(SystemClock);
+        observe::watch::observe(&config, options, clock, shutdown).await.unwrap_or_else(cli::failure)
     })
 }
 

@@ -65,21 +65,3 @@ impl Clients {
 pub(super) fn leases(client: Client, lease: &LeaseName) -> Api<DynamicObject> {
     Api::namespaced_with(client, &lease.namespace, &ApiResource::erase::<Lease>(&()))
 }
-
-/// An error of the API server's or of the connection in one line, with its causes: the outermost text of a connection
-/// error alone says nothing.
-pub fn told(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return format!("{} ({})", status.message, status.code);
-    }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
+use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use super::answer::{failure_of, is_forbidden, lease_in, told, told_of_watch, verb};
 use super::client::{Clients, leases};
-use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of, told};
+use super::lease::lease_at;
+use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of};
 use crate::election::{
-    Action, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Sight, Timing, Version, WallTime,
+    Action, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Record, Sight, Snapshot, Timing, WallTime,
 };
 use crate::runtime::backoff::{WatchBackoff, WatchProgress};
 use crate::runtime::clock::Clock;
@@ -27,8 +30,18 @@ type Answer = Result<Option<DynamicObject>, kube::Error>;
 /// A request under way.
 struct Request {
     number: u64,
-    purpose: Option<Purpose>,
+    /// What it writes; `None` if it reads.
+    write: Option<(Purpose, Record)>,
     answer: BoxFuture<'static, Option<Answer>>,
+}
+
+type Watch = BoxStream<'static, watcher::Result<watcher::Event<DynamicObject>>>;
+
+fn watch(client: &Client, lease: &LeaseName, timing: &Timing) -> (Watch, WatchProgress) {
+    let selector = watcher::Config::default().fields(&format!("metadata.name={}", lease.name));
+    // A standby that does not watch learns of a release too late: up to the retry period only.
+    let (backoff, progress) = WatchBackoff::up_to(timing.retry_period());
+    (watcher(leases(client.clone(), lease), selector).backoff(backoff).boxed(), progress)
 }
 
 pub(super) struct Driver {
@@ -39,8 +52,12 @@ pub(super) struct Driver {
     inbox: UnboundedReceiver<Command>,
     leadership: watch::Sender<Leadership>,
     leases: Api<DynamicObject>,
-    watch: BoxStream<'static, watcher::Result<watcher::Event<DynamicObject>>>,
+    watch_client: Client,
+    watch: Watch,
     watch_progress: WatchProgress,
+    /// When the watch last showed that it lives.
+    watched_at: Duration,
+    timing: Timing,
     /// The Lease in full, at the version that the elector knows.
     lease: Option<DynamicObject>,
     listed: Option<DynamicObject>,
@@ -66,12 +83,12 @@ impl Driver {
         inbox: UnboundedReceiver<Command>,
         leadership: watch::Sender<Leadership>,
     ) -> Self {
-        let selector = watcher::Config::default().fields(&format!("metadata.name={}", lease_name.name));
-        // A standby that does not watch learns of a release too late: up to the retry period only.
-        let (backoff, progress) = WatchBackoff::up_to(timing.retry_period());
-        let watch = watcher(leases(clients.watch, &lease_name), selector).backoff(backoff).boxed();
+        let (watch, progress) = watch(&clients.watch, &lease_name, &timing);
         Self {
             leases: leases(clients.requests, &lease_name),
+            watch_client: clients.watch,
+            watched_at: clock.since_boot(),
+            timing,
             lease_name,
             clock,
             metrics,
@@ -135,22 +152,32 @@ impl Driver {
     }
 
     fn take_answer(&mut self, answer: Option<Answer>) {
-        let Some(Request { number, purpose, .. }) = self.request.take() else { return };
+        let Some(Request { number, write, .. }) = self.request.take() else { return };
+        let purpose = write.as_ref().map(|(purpose, _)| *purpose);
         let result = match answer {
             Some(answer) => answer,
             None => return self.take_failure(number, purpose, Failure::Unknown, "no answer in time"),
         };
-        match result {
-            Err(error) => self.take_failure(number, purpose, failure_of(&error), &told(&error)),
-            Ok(found) if purpose.is_none() => {
+        let found = match result {
+            Ok(found) => found.map(|found| lease_in(found, &self.lease_name)).transpose(),
+            Err(error) => return self.take_failure(number, purpose, failure_of(&error), &told(&error)),
+        };
+        match (found, write) {
+            (Err(why), _) => self.take_failure(number, purpose, Failure::Unknown, &why),
+            (Ok(found), None) => {
+                self.renew_watch();
                 let sight = found.as_ref().map_or(Sight::Absent { deleted_at: None }, |l| Sight::Lease(snapshot_of(l)));
                 self.step(Event::Read { request: number, result: Ok(sight) }, found);
             }
-            Ok(written) => {
-                // An answer without the object proves nothing.
-                let version = written.as_ref().and_then(|l| l.metadata.resource_version.clone());
-                let result = version.map(Version::new).ok_or(Failure::Unknown);
-                self.step(Event::Written { request: number, result }, written);
+            (Ok(found), Some((_, record))) => {
+                // Only the very record that was sent, at its new version, proves that this write took place.
+                match found.map(|lease| (snapshot_of(&lease), lease)).filter(|(snapshot, _)| snapshot.record == record)
+                {
+                    Some((Snapshot { version, .. }, lease)) => {
+                        self.step(Event::Written { request: number, result: Ok(version) }, Some(lease));
+                    }
+                    None => self.take_failure(number, purpose, Failure::Unknown, "the answer is not what was written"),
+                }
             }
         }
     }
@@ -164,11 +191,38 @@ impl Driver {
         let (lease, verb) = (&self.lease_name, purpose.map_or("get", verb));
         match failure {
             Failure::Conflict => debug!("lease {lease} has changed: reading it again"),
-            _ => warn!("cannot {verb} lease {lease}: {why}"),
+            _ => warn!("cannot {verb} lease {lease}: {why}; {}", self.next()),
+        }
+    }
+
+    /// What comes next after a failed request, in words.
+    fn next(&self) -> String {
+        let now = Moment::since_boot(self.clock.since_boot());
+        let next = match self.wake {
+            _ if self.finished => return "it is left to expire".to_owned(),
+            _ if self.request.is_some() => "trying again now".to_owned(),
+            Some(at) => format!("will try again in {:.2} s", at.since(now).as_secs_f64()),
+            None => "will try again when the work has ended".to_owned(),
+        };
+        match self.term.as_ref().map(Term::remaining).filter(|left| !left.is_zero()) {
+            Some(left) => format!("{next}, leading for {:.2} s more without a renewal", left.as_secs_f64()),
+            None => next,
+        }
+    }
+
+    /// Asked for at a read, which a standby needs only where its watch has not shown it what is there: one that has been silent
+    /// for a whole lease hangs on a dead connection, and would until its read times out.
+    fn renew_watch(&mut self) {
+        let now = self.clock.since_boot();
+        if now.saturating_sub(self.watched_at) > self.timing.lease_duration() {
+            debug!("watch of lease {} was silent for a lease duration: watching anew", self.lease_name);
+            (self.watch, self.watch_progress) = watch(&self.watch_client, &self.lease_name, &self.timing);
+            self.watched_at = now;
         }
     }
 
     fn take_watched(&mut self, event: watcher::Result<watcher::Event<DynamicObject>>) {
+        self.watched_at = self.clock.since_boot();
         match event {
             // Says only that a list is about to be asked for.
             Ok(watcher::Event::Init) => self.listed = None,
@@ -193,7 +247,8 @@ impl Driver {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.watch_failing, true) {
-                    warn!("cannot watch lease {}, will keep trying: {error}", self.lease_name);
+                    let (lease, why) = (&self.lease_name, told_of_watch(&error));
+                    warn!("cannot watch lease {lease}: {why}; will keep trying");
                 }
                 if is_forbidden(&error) {
                     self.watch_progress.forbidden();
@@ -252,7 +307,7 @@ impl Driver {
                 self.send(request, None, timeout, answer);
             }
             Action::Write { request, purpose, expected, record, incarnation, timeout } => {
-                let mut lease = self.lease_at(expected.as_ref());
+                let mut lease = lease_at(expected.as_ref(), self.lease.as_ref(), &self.lease_name);
                 apply_record(&mut lease, &record, incarnation.as_deref());
                 let leases = self.leases.clone();
                 let answer = async move {
@@ -266,7 +321,7 @@ impl Driver {
                     }
                     .map(Some)
                 };
-                self.send(request, Some(purpose), timeout, answer.boxed());
+                self.send(request, Some((purpose, record)), timeout, answer.boxed());
             }
             Action::Lead { term, token, transitions, valid_until } => {
                 info!("successfully acquired lease {}", self.lease_name);
@@ -295,20 +350,13 @@ impl Driver {
         }
     }
 
-    /// The Lease as it was at `expected`, or a new one.
-    fn lease_at(&self, expected: Option<&Version>) -> DynamicObject {
-        let LeaseName { namespace, name } = &self.lease_name;
-        let resource = kube::core::ApiResource::erase::<k8s_openapi::api::coordination::v1::Lease>(&());
-        let mut lease = match (&self.lease, expected) {
-            (Some(lease), Some(_)) => lease.clone(),
-            _ => DynamicObject::new(name, &resource).within(namespace),
-        };
-        // Whatever is in hand: only the version that the elector decided upon may be replaced.
-        lease.metadata.resource_version = expected.map(|version| version.as_str().to_owned());
-        lease
-    }
-
-    fn send(&mut self, number: u64, purpose: Option<Purpose>, timeout: Duration, answer: BoxFuture<'static, Answer>) {
+    fn send(
+        &mut self,
+        number: u64,
+        write: Option<(Purpose, Record)>,
+        timeout: Duration,
+        answer: BoxFuture<'static, Answer>,
+    ) {
         let clock = self.clock.clone();
         let deadline = clock.since_boot() + timeout;
         let answer = async move {
@@ -319,7 +367,7 @@ impl Driver {
                 () = clock.sleep_until(deadline) => None,
             }
         };
-        self.request = Some(Request { number, purpose, answer: answer.boxed() });
+        self.request = Some(Request { number, write, answer: answer.boxed() });
     }
 }
 
@@ -346,40 +394,5 @@ async fn sleep_until(clock: &dyn Clock, wake: Option<Moment>) {
     match wake {
         Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
         None => std::future::pending().await,
-    }
-}
-
-fn verb(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Create => "create",
-        Purpose::Acquire => "acquire",
-        Purpose::Renew => "renew",
-        Purpose::Release => "release",
-    }
-}
-
-/// A 4xx is an answer; after anything else nobody knows whether the write took place.
-fn failure_of(error: &kube::Error) -> Failure {
-    match error {
-        kube::Error::Api(status) => match status.code {
-            409 => Failure::Conflict,
-            404 => Failure::NotFound,
-            400..=499 => {
-                let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-                let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
-                Failure::Refused { retry_after }
-            }
-            _ => Failure::Unknown,
-        },
-        _ => Failure::Unknown,
-    }
-}
-
-fn is_forbidden(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.is_forbidden(),
-        _ => false,
     }
 }

@@ -2,9 +2,12 @@
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::DynamicObject;
+use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 
+use super::LeaseName;
 use crate::election::{Record, Snapshot, Version, WallTime};
 
 /// The annotation that tells which process of the holder's name acquired the Lease: `<podUID>/<container>/<nonce>`.
@@ -69,4 +72,15 @@ fn print_time(time: WallTime) -> String {
 pub fn micro_time(micros: i64) -> String {
     let time = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
     DateTimePrinter::new().precision(Some(6)).timestamp_to_string(&time)
+}
+
+/// The Lease as it was `seen` at the version `expected`, or a new one.
+pub(super) fn lease_at(expected: Option<&Version>, seen: Option<&DynamicObject>, name: &LeaseName) -> DynamicObject {
+    let mut lease = match (seen, expected) {
+        (Some(lease), Some(_)) => lease.clone(),
+        _ => DynamicObject::new(&name.name, &ApiResource::erase::<Lease>(&())).within(&name.namespace),
+    };
+    // Whatever is in hand: only the version that the elector decided upon may be replaced.
+    lease.metadata.resource_version = expected.map(|version| version.as_str().to_owned());
+    lease
 }

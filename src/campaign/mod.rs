@@ -43,6 +43,7 @@
 
 #![deny(missing_docs)]
 
+mod answer;
 mod builder;
 mod callbacks;
 mod client;
@@ -58,10 +59,11 @@ use std::fmt;
 
 use tokio::sync::{mpsc, watch};
 
+pub use answer::told;
 pub use builder::{Builder, StartError};
 pub use callbacks::Callbacks;
 pub(crate) use client::LONGEST_WATCH;
-pub use client::{Clients, ConnectError, told};
+pub use client::{Clients, ConnectError};
 pub use flags::TimingFlags;
 pub use guard::LeaderGuard;
 pub use health::{Health, Unhealthy};

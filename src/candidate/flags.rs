@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::campaign::{Builder, Campaign, TimingFlags, incarnation};
+use crate::campaign::{Builder, Campaign, LeaseName, TimingFlags, incarnation};
 use crate::election::InvalidTiming;
 
 /// What every form of the candidate is told about its election.
@@ -62,19 +62,25 @@ impl CandidateFlags {
     /// # Errors
     /// [`FlagError`], before anything was asked of the API server.
     pub fn campaign(&self) -> Result<Builder, FlagError> {
-        if self.lease_name.is_empty() {
-            return Err(FlagError::LeaseName);
-        }
-        if self.lease_namespace.is_empty() {
-            return Err(FlagError::LeaseNamespace);
-        }
+        let LeaseName { namespace, name } = lease_name(&self.lease_namespace, &self.lease_name)?;
         if self.identity.is_empty() {
             return Err(FlagError::Identity);
         }
-        Ok(Campaign::builder(&self.lease_namespace, &self.lease_name)
+        Ok(Campaign::builder(namespace, name)
             .identity(&self.identity)
             .incarnation(incarnation(&self.pod_uid, &self.container))
             .timing(self.timing.timing()?)
             .create_lease(self.create_lease))
     }
+}
+
+/// Where the Lease is, if both flags say so.
+pub(super) fn lease_name(namespace: &str, name: &str) -> Result<LeaseName, FlagError> {
+    if name.is_empty() {
+        return Err(FlagError::LeaseName);
+    }
+    if namespace.is_empty() {
+        return Err(FlagError::LeaseNamespace);
+    }
+    Ok(LeaseName { namespace: namespace.to_owned(), name: name.to_owned() })
 }

@@ -1,12 +1,14 @@
 //! The candidate program: an election in front of a task or a command.
 //!
 //! [`run`] leads with the sample task, as the original Go program of this name does. [`exec`] runs any command only while
-//! its process leads. [`install`] puts this very program where a container without it can start it.
+//! its process leads. [`observe`] prints who leads and takes no part. [`install`] puts this very program where a container
+//! without it can start it.
 
 mod children;
 pub mod exec;
 mod flags;
 pub mod install;
+pub mod observe;
 pub mod run;
 pub mod sample;
 

@@ -9,7 +9,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The kubeconfig that was named cannot be used.
-    #[error("cannot use kubeconfig {path}: {source}")]
+    // Its first line only: the next ones quote the file, and in that stand credentials.
+    #[error("cannot use kubeconfig {path}: {}", .source.to_string().lines().next().unwrap_or_default())]
     Kubeconfig {
         /// The file.
         path: PathBuf,

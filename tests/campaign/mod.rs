@@ -1,3 +1,5 @@
+mod answers;
+mod answers_server;
 mod callbacks;
 mod driver;
 mod guard;

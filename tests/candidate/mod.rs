@@ -1,3 +1,7 @@
 mod arguments;
+mod bad_input;
 mod exec;
+mod help;
+mod observe;
+mod observe_live;
 mod run;

@@ -213,9 +213,7 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             }
             if gone { "watches ended, 410" } else { "watches ended" }
         }
-        Fault::Delete if guard.plan.create && !guard.members.iter().all(|member| member.saw_lease) => {
-            "deletions too early"
-        }
+        Fault::Delete if guard.plan.create && !guard.all_saw_the_lease() => "deletions too early",
         Fault::Delete => {
             if guard.server.delete() && !guard.plan.create {
                 later.push((now + guard.random.between(5, 3_000), Later::Recreate));

@@ -1,0 +1,21 @@
+//! What the program says of itself, word for word: a reference, and a look at each change of it.
+
+use std::process::Command;
+
+use crate::support::CANDIDATE;
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(CANDIDATE).args(arguments).arg("--help").env_clear().output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_program_explains_itself() {
+    insta::assert_snapshot!("help", help(&[]));
+}
+
+#[test]
+fn the_observer_explains_itself() {
+    insta::assert_snapshot!("help_observe", help(&["observe"]));
+}
