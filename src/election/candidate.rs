@@ -2,7 +2,7 @@ use std::error::Error;
 use std::fmt;
 
 /// Who takes part in the election.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     identity: String,
     incarnation: String,

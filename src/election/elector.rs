@@ -20,7 +20,7 @@ const TAKEOVER_SPREAD: Duration = Duration::from_millis(4);
 const LATE_TICK: Duration = Duration::from_secs(1);
 
 /// One candidate's side of an election. See the [module](super) for what it guarantees.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Elector {
     candidate: Candidate,
     timing: Timing,

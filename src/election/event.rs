@@ -4,7 +4,7 @@ use super::moment::Moment;
 use super::record::{Record, Snapshot, Version};
 
 /// What is known of the Lease from one look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// It exists.
     Lease(Snapshot),
@@ -13,7 +13,7 @@ pub enum Sight {
 }
 
 /// Why a request brought nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// 409: the Lease is not at the version that was expected, or exists already.
     Conflict,
@@ -26,7 +26,7 @@ pub enum Failure {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The watch showed the Lease.
     Watched(Sight),
@@ -47,7 +47,7 @@ pub enum Event {
 }
 
 /// Why a write is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The Lease does not exist: create it, held by this candidate.
     Create,
@@ -60,7 +60,7 @@ pub enum Purpose {
 }
 
 /// Why the work must stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Loss {
     /// A step-down or a shutdown was asked for. The Lease is renewed until the work has ended.
     Requested,
@@ -71,7 +71,7 @@ pub enum Loss {
 }
 
 /// What is to be done. Requests carry a number that their answer must repeat; one is under way at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Get the Lease, not from a cache. Answer [`Failure::Unknown`] after `timeout`.
     Read { request: u64, timeout: Duration },

@@ -72,7 +72,7 @@ impl Version {
 }
 
 /// A Lease at one `resourceVersion`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// Its `metadata.resourceVersion`.
     pub version: Version,

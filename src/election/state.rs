@@ -5,7 +5,7 @@ use super::moment::Moment;
 use super::record::{Record, Snapshot};
 
 /// What this candidate does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     Standby,
     Leading {
@@ -23,7 +23,7 @@ pub(super) enum Role {
 }
 
 /// What is known of the Lease, and since when its record has been as it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Known {
     Nothing,
     Absent { since: Moment, was_seen: bool },
@@ -31,7 +31,7 @@ pub(super) enum Known {
 }
 
 /// The request under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flight {
     pub(super) request: u64,
     pub(super) sent: Moment,
@@ -39,7 +39,7 @@ pub(super) struct Flight {
 }
 
 /// Whether leadership is to be given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Leave {
     Stay,
     StepDown,

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The durations of an election, checked against each other.
 ///
 /// [`Timing::new`] is the only way to make one, so an elector never runs with an unsafe combination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     lease_duration: Duration,
     renew_deadline: Duration,

@@ -12,16 +12,33 @@ fn no_test_file_is_forgotten() {
     assert!(forgotten.is_empty(), "not declared, so never run: {forgotten:#?}");
 }
 
+#[test]
+fn the_model_is_run_on_the_product_and_on_its_flawed_copies() {
+    for target in ["product", "found"] {
+        let text = fs::read_to_string(root().join(format!("tests/flawed/tests/{target}.rs"))).unwrap();
+        assert!(text.contains("election/model/mod.rs\"]\nmod model;"), "{target}");
+    }
+}
+
 fn look(folder: &Path, declaring: &str, forgotten: &mut Vec<String>) {
     let declared = fs::read_to_string(folder.join(declaring)).unwrap_or_default();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        // The packages' targets include it: the test above holds them to it.
+        let is_included = path.ends_with("tests/election/model");
         let is_module = path.extension().is_some_and(|e| e == "rs") || path.join("mod.rs").exists();
-        if is_module && path.file_name().unwrap() != declaring && !declared.contains(&format!("mod {name};")) {
+        if is_module
+            && !is_included
+            && path.file_name().unwrap() != declaring
+            && !declared.contains(&format!("mod {name};"))
+        {
             forgotten.push(path.display().to_string());
         }
-        if path.is_dir() {
+        if path.join("Cargo.toml").exists() {
+            // A package of its own: cargo itself finds what lies in its `tests`.
+            look(&path.join("src"), "lib.rs", forgotten);
+        } else if path.is_dir() {
             look(&path, "mod.rs", forgotten);
         }
     }

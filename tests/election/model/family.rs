@@ -1,0 +1,125 @@
+//! Which faults may meet, how many of them, and for how long.
+
+use std::time::Duration;
+
+use crate::subject::election::Timing;
+
+/// What may go wrong, or be asked for, at any moment while a [`Family`]'s budget lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A request or an answer is lost.
+    Lose,
+    /// A request or an answer comes at any later moment, also long after its timeout.
+    Late,
+    /// The server says 429.
+    Refuse,
+    /// An answer comes twice, the second time at any later moment.
+    Twice,
+    /// A watch event is lost.
+    MissWatch,
+    /// A watch event comes at any later moment, stale.
+    LateWatch,
+    /// A candidate and its work stand still, and resume at any later moment.
+    Pause,
+    /// A candidate and its work die; it may start again as another incarnation.
+    Crash,
+    /// A candidate is told to step down.
+    StepDown,
+    /// A candidate is told to leave for good.
+    Shutdown,
+    /// A leader's work ends by itself.
+    Quit,
+    /// The Lease is deleted by hand.
+    Delete,
+    /// The holder is emptied by hand.
+    Empty,
+    /// Another holder is written by hand.
+    Foreign,
+    /// A client without incarnations renews under the holder's name and keeps the annotation.
+    Mimic,
+    /// An annotation of the Lease is changed.
+    Annotate,
+}
+
+/// One finite world.
+#[derive(Clone, Debug)]
+pub struct Family {
+    pub name: &'static str,
+    /// How fast each candidate's clock runs, per thousand. Its length is the number of candidates.
+    pub rates: &'static [u64],
+    /// Whether all candidates have one identity.
+    pub twins: bool,
+    /// Whether candidates create the Lease; otherwise an operator recreates it.
+    pub may_create: bool,
+    pub faults: &'static [Fault],
+    /// How many faults in all, at most.
+    pub budget: u8,
+    /// How many of them may be pauses: a pause may be of any length, so that each multiplies the states by many.
+    pub pauses: u8,
+    /// In seconds: when the last fault can come.
+    pub faults_until: u64,
+    /// In seconds. What happens later is not looked at, but for the [calm](super::calm) that follows.
+    pub horizon: u64,
+}
+
+impl Family {
+    /// Lease 6 s, renew deadline 4 s, retry 2 s, and the whole margin that the rules allow: dead by 5.4 s.
+    pub fn timing() -> Timing {
+        let seconds = Duration::from_secs;
+        let timing = Timing::new(seconds(6), seconds(4), seconds(2)).expect("these obey the rules");
+        timing.with_stop_grace(Duration::from_millis(1400)).expect("nine tenths exactly")
+    }
+
+    pub fn allows(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// All families; `long` gives each one fault more.
+    pub fn all(long: bool) -> Vec<Family> {
+        use Fault::*;
+        // As far apart as nine tenths of a lease bear.
+        const APART: &[u64] = &[950, 1050];
+        let two = Family {
+            name: "",
+            rates: APART,
+            twins: false,
+            may_create: false,
+            faults: &[],
+            budget: 2,
+            pauses: 1,
+            faults_until: 8,
+            horizon: 14,
+        };
+        let mut all = vec![
+            Family { name: "network", faults: &[Lose, Late, Refuse, Twice, MissWatch, LateWatch], ..two.clone() },
+            Family { name: "pauses", faults: &[Pause, Late], faults_until: 2, ..two.clone() },
+            Family { name: "edits by hand", faults: &[Empty, Foreign, Mimic, Annotate, MissWatch], ..two.clone() },
+            Family {
+                name: "deletion, crashes, an operator",
+                faults: &[Delete, Crash, MissWatch],
+                faults_until: 2,
+                ..two.clone()
+            },
+            Family {
+                name: "candidates that create",
+                may_create: true,
+                faults: &[Delete, Lose, Late, MissWatch],
+                faults_until: 2,
+                ..two.clone()
+            },
+            Family { name: "twins", twins: true, faults: &[Lose, Late, Crash], faults_until: 2, ..two.clone() },
+            Family { name: "step-down, shutdown", faults: &[StepDown, Shutdown, Quit, Lose, Late], ..two.clone() },
+            Family {
+                name: "three candidates",
+                rates: &[950, 1000, 1050],
+                faults: &[Lose, MissWatch, Crash, StepDown],
+                budget: 1,
+                ..two
+            },
+        ];
+        if long {
+            all.iter_mut().for_each(|family| family.budget += 1);
+        }
+        all
+    }
+}

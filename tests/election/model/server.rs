@@ -1,0 +1,126 @@
+//! The API server, the hands that edit its Lease, and the operator that recreates and releases it.
+
+use super::family::Family;
+use super::laws::Law;
+use super::world::{Ask, Body, Held, Life, Message, Process, World, incarnation};
+use crate::subject::election::{Event, Failure, Purpose, Record, Sight, Snapshot, Version, WallTime};
+
+/// What the operator writes as the holder of a Lease that it made again: nobody's name.
+const RECREATED: &str = "k8sensus.dev/recreated";
+
+impl World {
+    pub fn serve(&mut self, from: Process, request: u64, ask: Ask) {
+        let owner = self.lease.as_ref().and_then(|held| held.owner);
+        let event = match ask {
+            Ask::Read => {
+                let sight = self.lease.as_ref().map(|held| Sight::Lease(held.snapshot.clone()));
+                Event::Read { request, result: Ok(sight.unwrap_or(Sight::Absent { deleted_at: None })) }
+            }
+            Ask::Write { purpose, expected, record, incarnation } => {
+                let result = self.may_write(purpose, expected.as_ref()).map(|()| {
+                    if purpose == Purpose::Release && owner != Some(from) {
+                        self.break_law(Law::OnlyOnesOwn);
+                    }
+                    let owner = (purpose != Purpose::Release).then_some(from);
+                    self.commit(record, incarnation, owner)
+                });
+                Event::Written { request, result }
+            }
+        };
+        self.answer(from, event, owner);
+    }
+
+    pub fn answer(&mut self, to: Process, event: Event, owner: Option<Process>) {
+        if self.is_there(to) {
+            self.messages.push(Message { late: false, body: Body::Answer { to, event, owner } });
+        }
+    }
+
+    /// As the API server decides: a PUT without a version replaces whatever there is.
+    fn may_write(&self, purpose: Purpose, expected: Option<&Version>) -> Result<(), Failure> {
+        match (purpose, &self.lease) {
+            (Purpose::Create, None) => Ok(()),
+            (Purpose::Create, Some(_)) => Err(Failure::Conflict),
+            (_, None) => Err(Failure::NotFound),
+            (_, Some(held)) if expected.is_none_or(|expected| *expected == held.snapshot.version) => Ok(()),
+            (_, Some(_)) => Err(Failure::Conflict),
+        }
+    }
+
+    fn commit(&mut self, record: Record, incarnation: Option<String>, owner: Option<Process>) -> Version {
+        self.version += 1;
+        let version = Version::new(self.version.to_string());
+        let snapshot = Snapshot { version: version.clone(), record, incarnation };
+        self.lease = Some(Held { snapshot: snapshot.clone(), owner });
+        self.show(&Sight::Lease(snapshot), owner);
+        version
+    }
+
+    fn show(&mut self, sight: &Sight, owner: Option<Process>) {
+        for i in 0..self.members.len() {
+            let to = self.process(i);
+            if self.is_there(to) {
+                let body = Body::Watch { to, sight: sight.clone(), owner };
+                self.messages.push(Message { late: false, body });
+            }
+        }
+    }
+
+    pub fn delete(&mut self) {
+        self.lease = None;
+        self.version += 1;
+        self.show(&Sight::Absent { deleted_at: Some(Version::new(self.version.to_string())) }, None);
+    }
+
+    /// Somebody edits the record; the annotation stays as it is.
+    pub fn edit(&mut self, owner: Option<Process>, edit: impl FnOnce(&mut Record, WallTime)) {
+        let Some(Held { snapshot, .. }) = self.lease.clone() else { return };
+        let Snapshot { mut record, incarnation, .. } = snapshot;
+        edit(&mut record, self.wall());
+        self.commit(record, incarnation, owner);
+    }
+
+    /// An annotation changes, the holder stays.
+    pub fn annotate(&mut self) {
+        let owner = self.lease.as_ref().and_then(|held| held.owner);
+        self.edit(owner, |_, _| {});
+    }
+
+    /// The operator finds no Lease where one was: nobody may take it before an old leader has stopped.
+    pub fn recreate(&mut self) {
+        let now = Some(self.wall());
+        let duration = Family::timing().lease_duration().as_secs();
+        let record = Record {
+            holder: RECREATED.to_owned(),
+            duration_seconds: i32::try_from(duration).expect("it is short"),
+            acquire_time: now,
+            renew_time: now,
+            transitions: 0,
+        };
+        self.commit(record, None, None);
+    }
+
+    /// Whether the Lease's incarnation is known to be dead, as the kubelet's report proves it to the operator.
+    pub fn holder_is_dead(&self) -> bool {
+        let Some(Held { snapshot, .. }) = &self.lease else { return false };
+        let Some(holder) = snapshot.incarnation.as_deref().filter(|_| !snapshot.record.holder.is_empty()) else {
+            return false;
+        };
+        (0..self.members.len()).any(|i| {
+            let member = &self.members[i];
+            let dead = member.incarnation + u8::from(member.life == Life::Down);
+            (0..dead).any(|life| incarnation((i, life)) == holder)
+        })
+    }
+
+    /// The operator's compare-and-swap is one step: what it read is what it replaces.
+    pub fn release_dead(&mut self) {
+        let transitions = self.lease.as_ref().map_or(0, |held| held.snapshot.record.transitions);
+        let released = Record::released(transitions, self.wall());
+        self.commit(released, None, None);
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(1_700_000_000_000_000 + self.now as i64)
+    }
+}

@@ -1,0 +1,295 @@
+// The table of flaws. Shared with the build script, which includes this text.
+
+/// One way to break one rule.
+#[derive(Debug)]
+pub struct Flaw {
+    pub name: &'static str,
+    /// Of the election's contract.
+    pub rule: u8,
+    /// Below `src`.
+    pub file: &'static str,
+    /// Occurs once in the file: an expression, or whole statements.
+    pub original: &'static str,
+    pub flawed: &'static str,
+    pub found_by: FoundBy,
+}
+
+/// Which kind of test has to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// The model of the election, exhaustively, in this family of faults.
+    Model(&'static str),
+    /// A simulation of the campaign on its wire, by seeds.
+    Simulation,
+}
+
+pub const FLAWS: &[Flaw] = &[
+    Flaw {
+        name: "the term counts from the answer",
+        rule: 1,
+        file: "election/elector.rs",
+        original: "flight.sent + self.timing.renew_deadline()",
+        flawed: "now + self.timing.renew_deadline()",
+        found_by: FoundBy::Model("pauses"),
+    },
+    Flaw {
+        name: "a read extends the term",
+        rule: 1,
+        file: "election/elector.rs",
+        original: "self.last_read = Some(now);",
+        flawed: r#"self.last_read = Some(now);
+                if let Role::Leading { valid_until } = &mut self.role {
+                    *valid_until = now + self.timing.renew_deadline();
+                    self.renewed = Some(now);
+                }"#,
+        found_by: FoundBy::Model("pauses"),
+    },
+    Flaw {
+        name: "standing still goes unnoticed",
+        rule: 2,
+        file: "election/elector.rs",
+        original: "late && matches!(self.role, Role::Leading { .. } | Role::Leaving { .. })",
+        flawed: "false",
+        found_by: FoundBy::Model("pauses"),
+    },
+    Flaw {
+        name: "the grace counts from the waking",
+        rule: 2,
+        file: "election/elector.rs",
+        original: r#"match self.role {
+            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
+                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
+            }
+            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            _ => None,
+        }"#,
+        flawed: r#"match self.role {
+            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
+                Some((Loss::DeadlinePassed, now + self.timing.stop_grace()))
+            }
+            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            _ => None,
+        }"#,
+        found_by: FoundBy::Model("pauses"),
+    },
+    Flaw {
+        name: "released before the work has ended",
+        rule: 3,
+        file: "election/elector.rs",
+        original: "self.role = Role::Leaving { valid_until };",
+        flawed: r#"self.release_due = valid_until > now.moment;
+            self.role = Role::Standby;"#,
+        found_by: FoundBy::Model("step-down, shutdown"),
+    },
+    Flaw {
+        name: "released whoever holds it by now",
+        rule: 3,
+        file: "election/elector.rs",
+        original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
+        flawed: r#"let expected = if purpose == Purpose::Release { None } else { expected };
+        actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });"#,
+        found_by: FoundBy::Model("step-down, shutdown"),
+    },
+    Flaw {
+        name: "the next term does not wait for the work of the last",
+        rule: 3,
+        file: "election/elector.rs",
+        original: "self.role = Role::Lost { kill_at };",
+        flawed: "self.role = Role::Standby;",
+        found_by: FoundBy::Model("step-down, shutdown"),
+    },
+    Flaw {
+        name: "another holder is no concern before the deadline",
+        rule: 4,
+        file: "election/elector.rs",
+        original: r#"match self.role {
+            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
+                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
+            }
+            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            _ => None,
+        }"#,
+        flawed: r#"match self.role {
+            Role::Leading { .. } | Role::Leaving { .. } if false => Some((Loss::Deposed, now)),
+            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
+                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
+            }
+            Role::Lost { kill_at } if false => Some((Loss::Deposed, now)),
+            _ => None,
+        }"#,
+        found_by: FoundBy::Model("edits by hand"),
+    },
+    Flaw {
+        name: "who is deposed has the grace of who was late",
+        rule: 4,
+        file: "election/elector.rs",
+        original: r#"match self.role {
+            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
+                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
+            }
+            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            _ => None,
+        }"#,
+        flawed: r#"match self.role {
+            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now + self.timing.stop_grace())),
+            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
+                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
+            }
+            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            _ => None,
+        }"#,
+        found_by: FoundBy::Model("edits by hand"),
+    },
+    Flaw {
+        name: "a name is taken for the process",
+        rule: 4,
+        file: "election/elector.rs",
+        original: r#"snapshot.record.holder == self.candidate.identity()
+            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
+            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            && snapshot.record.renew_time.is_some_and(|time| {
+                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+            })"#,
+        flawed: "snapshot.record.holder == self.candidate.identity()",
+        found_by: FoundBy::Model("twins"),
+    },
+    Flaw {
+        name: "a kept annotation is taken for the process",
+        rule: 4,
+        file: "election/elector.rs",
+        original: r#"snapshot.record.holder == self.candidate.identity()
+            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
+            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            && snapshot.record.renew_time.is_some_and(|time| {
+                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+            })"#,
+        flawed: r#"snapshot.record.holder == self.candidate.identity()
+            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())"#,
+        found_by: FoundBy::Model("edits by hand"),
+    },
+    Flaw {
+        name: "an emptied holder goes unnoticed",
+        rule: 4,
+        file: "election/elector.rs",
+        original: r#"snapshot.record.holder == self.candidate.identity()
+            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
+            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            && snapshot.record.renew_time.is_some_and(|time| {
+                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+            })"#,
+        flawed: r#"(snapshot.record.holder.is_empty() || snapshot.record.holder == self.candidate.identity())
+            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
+            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            && snapshot.record.renew_time.is_some_and(|time| {
+                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+            })"#,
+        found_by: FoundBy::Model("edits by hand"),
+    },
+    Flaw {
+        name: "a deletion goes unnoticed",
+        rule: 4,
+        file: "election/elector.rs",
+        original: "!matches!(self.known, Known::Absent { .. })",
+        flawed: "self.role == Role::Standby && !matches!(self.known, Known::Absent { .. })",
+        found_by: FoundBy::Model("deletion, crashes, an operator"),
+    },
+    Flaw {
+        name: "expiry goes by the record's clock",
+        rule: 5,
+        file: "election/elector.rs",
+        original: "self.takeable_at().is_some_and(|at| now.moment >= at)",
+        flawed: r#"self.takeable_at().is_some_and(|at| {
+            let times = self.lease().and_then(|lease| Some((lease.record.renew_time?, lease.record.duration()?)));
+            let expired = |(renewed, lasts): (WallTime, Duration)| now.wall.0 > renewed.0 + lasts.as_micros() as i64;
+            now.moment >= at || times.is_some_and(expired)
+        })"#,
+        found_by: FoundBy::Model("network"),
+    },
+    Flaw {
+        name: "a renewal does not restart the wait",
+        rule: 5,
+        file: "election/elector.rs",
+        original: "self.known = Known::Lease { snapshot, since: now, takeable_at: now + wait };",
+        flawed: r#"let takeable_at = match &self.known {
+            Known::Lease { snapshot: known, takeable_at, .. } if known.record.holder == snapshot.record.holder => {
+                *takeable_at
+            }
+            _ => now + wait,
+        };
+        self.known = Known::Lease { snapshot, since: now, takeable_at };"#,
+        found_by: FoundBy::Model("network"),
+    },
+    Flaw {
+        name: "an annotation restarts the wait",
+        rule: 5,
+        file: "election/elector.rs",
+        original: "known.record == snapshot.record",
+        flawed: "known.version == snapshot.version",
+        found_by: FoundBy::Model("deletion, crashes, an operator"),
+    },
+    Flaw {
+        name: "acquired whatever its version",
+        rule: 5,
+        file: "election/elector.rs",
+        original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
+        flawed: r#"let expected = if purpose == Purpose::Acquire { None } else { expected };
+        actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });"#,
+        found_by: FoundBy::Model("network"),
+    },
+    Flaw {
+        name: "a holder emptied by hand is taken for a release",
+        rule: 5,
+        file: "election/record.rs",
+        original: "self.holder.is_empty() && self.duration_seconds == Self::RELEASED_SECONDS",
+        flawed: "self.holder.is_empty()",
+        found_by: FoundBy::Model("edits by hand"),
+    },
+    Flaw {
+        name: "the token is the count of transitions",
+        rule: 6,
+        file: "election/elector.rs",
+        original: "Action::Lead { term: self.term, token: version, transitions, valid_until }",
+        flawed: r#"let token = Version::new(transitions.to_string());
+                Action::Lead { term: self.term, token, transitions, valid_until }"#,
+        found_by: FoundBy::Model("deletion, crashes, an operator"),
+    },
+    Flaw {
+        name: "a Lease that vanished is created at once",
+        rule: 7,
+        file: "election/elector.rs",
+        original: "if *was_seen { *since + self.timing.lease_duration() } else { *since }",
+        flawed: "{ let _ = was_seen; *since }",
+        found_by: FoundBy::Model("candidates that create"),
+    },
+    Flaw {
+        name: "a try lasts longer than the term",
+        rule: 8,
+        file: "election/elector.rs",
+        original: "patience.min(left)",
+        flawed: "{ let _ = left; patience }",
+        found_by: FoundBy::Model("network"),
+    },
+    Flaw {
+        name: "one failure ends the tries of a term",
+        rule: 8,
+        file: "election/elector.rs",
+        original: "doubled.min(self.timing.retry_period())",
+        flawed: "{ let _ = doubled; self.timing.renew_deadline() }",
+        found_by: FoundBy::Model("network"),
+    },
+    Flaw {
+        name: "one's own name is proof of one's own death",
+        rule: 9,
+        file: "election/elector.rs",
+        original: "Some(*takeable_at)",
+        flawed: r#"{
+                let named = self.lease().is_some_and(|lease| lease.record.holder == self.candidate.identity());
+                Some(if named { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
+            }"#,
+        found_by: FoundBy::Model("twins"),
+    },
+];

@@ -1,0 +1,38 @@
+//! The model finds every flaw that is its to find. If it did not, its silence about the product would mean little.
+
+#![allow(clippy::disallowed_methods, reason = "checks are timed in real time")]
+
+use k8sensus_flawed as subject;
+
+#[path = "../../election/model/mod.rs"]
+mod model;
+
+use model::{Family, check};
+use subject::{FLAWS, FoundBy};
+
+/// `K8SENSUS_FLAW=<part of a name>` looks for some of them only. One test, since one flaw at a time is switched on.
+#[test]
+fn every_flaw_is_found_by_its_model() {
+    let mut survivors = Vec::new();
+    let wanted = std::env::var("K8SENSUS_FLAW").unwrap_or_default();
+    for flaw in FLAWS.iter().filter(|flaw| flaw.name.contains(&wanted)) {
+        let FoundBy::Model(name) = flaw.found_by else { continue };
+        let family = Family::all(false).into_iter().find(|family| family.name == name);
+        subject::switch_on(flaw);
+        let report = check(family.unwrap_or_else(|| panic!("there is no family {name:?}")));
+        subject::switch_off();
+        println!("rule {}: {}\n  in {report}", flaw.rule, flaw.name);
+        match &report.broken {
+            Some((law, trace)) => println!("  broke {law:?}\n  {}", trace.join("\n  ")),
+            None => survivors.push(flaw.name),
+        }
+    }
+    assert!(survivors.is_empty(), "found by no model: {survivors:#?}");
+}
+
+#[test]
+fn every_rule_has_a_flaw() {
+    for rule in 1..=9 {
+        assert!(FLAWS.iter().any(|flaw| flaw.rule == rule), "rule {rule} has none");
+    }
+}
