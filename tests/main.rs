@@ -2,9 +2,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests wait for real processes in real time")]
 
-/// What the election's model checks; a package of its own runs the same model on flawed copies.
-use k8sensus as subject;
-
 mod api;
 mod campaign;
 mod candidate;

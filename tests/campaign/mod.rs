@@ -4,6 +4,4 @@ mod callbacks;
 mod driver;
 mod guard;
 mod lease;
-mod seeds;
 mod server;
-mod simulation;

@@ -6,7 +6,7 @@ use std::{env, fs};
 
 include!("src/flaws.rs");
 
-const ROOMS: [&str; 1] = ["election"];
+const ROOMS: [&str; 2] = ["election", "campaign"];
 
 fn main() {
     let product = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../src").canonicalize().unwrap();

@@ -13,10 +13,12 @@ fn no_test_file_is_forgotten() {
 }
 
 #[test]
-fn the_model_is_run_on_the_product_and_on_its_flawed_copies() {
-    for target in ["product", "found"] {
+fn model_and_simulation_are_run_on_the_product_and_on_its_flawed_copies() {
+    let model = "election/model/mod.rs\"]\nmod model;";
+    let simulation = "campaign/simulation/mod.rs\"]\nmod simulation;";
+    for (target, included) in [("product", model), ("found", model), ("seeds", simulation), ("hunted", simulation)] {
         let text = fs::read_to_string(root().join(format!("tests/flawed/tests/{target}.rs"))).unwrap();
-        assert!(text.contains("election/model/mod.rs\"]\nmod model;"), "{target}");
+        assert!(text.contains(included), "{target}");
     }
 }
 
@@ -26,7 +28,7 @@ fn look(folder: &Path, declaring: &str, forgotten: &mut Vec<String>) {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         // The packages' targets include it: the test above holds them to it.
-        let is_included = path.ends_with("tests/election/model");
+        let is_included = path.ends_with("tests/election/model") || path.ends_with("tests/campaign/simulation");
         let is_module = path.extension().is_some_and(|e| e == "rs") || path.join("mod.rs").exists();
         if is_module
             && !is_included

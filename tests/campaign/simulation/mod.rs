@@ -1,8 +1,7 @@
 //! The real campaign against a simulated API server, in simulated time: many seeds, each with its own mix of faults.
 //!
 //! Everything but the other end of the connection is what runs in production: the elector, its driver, kube's client and
-//! watcher. A failing seed prints its history; `K8SENSUS_SEED=<n> cargo test --test all campaign::simulation` repeats it.
-//! `K8SENSUS_SEEDS=<n>` runs so many.
+//! watcher. A failing seed prints its history and the command that repeats it; `K8SENSUS_SEEDS=<n>` runs so many.
 
 mod network;
 mod plan;

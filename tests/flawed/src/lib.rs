@@ -1,9 +1,12 @@
-//! The election of `k8sensus`, copied at build time with one flaw per rule of its contract built in, each asleep until
+//! Election and campaign of `k8sensus`, copied at build time with flaws for each rule of its contract built in, each asleep until
 //! it is switched on. A check that finds none of them proves nothing about the original.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod flaws;
+
+/// As it is: what the copies read clocks and wait by.
+pub use k8sensus::runtime;
 
 pub use flaws::{FLAWS, Flaw, FoundBy};
 

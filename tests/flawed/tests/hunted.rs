@@ -1,0 +1,40 @@
+//! The simulation finds every flaw, within so many seeds.
+
+#![allow(clippy::disallowed_methods, reason = "tells how long it took")]
+
+use std::time::Instant;
+
+use k8sensus_flawed as subject;
+
+#[path = "../../campaign/simulation/mod.rs"]
+mod simulation;
+
+use simulation::search;
+use subject::FLAWS;
+
+const SEEDS: u64 = 1_000;
+
+/// `K8SENSUS_FLAW=<part of a name>` looks for some of them only. One test, since one flaw at a time is switched on.
+#[test]
+fn every_flaw_is_found_within_a_thousand_seeds() {
+    let wanted = std::env::var("K8SENSUS_FLAW").unwrap_or_default();
+    let mut survivors = Vec::new();
+    for flaw in FLAWS.iter().filter(|flaw| flaw.name.contains(&wanted)) {
+        let start = Instant::now();
+        subject::switch_on(flaw);
+        let (_, failure) = search(0..SEEDS);
+        subject::switch_off();
+        let time = start.elapsed().as_secs_f64();
+        match failure {
+            Some((seed, outcome)) => {
+                let violation = outcome.violation.unwrap_or_default();
+                println!("rule {}: {}: seed {seed}, {time:.1} s: {violation}", flaw.rule, flaw.name);
+            }
+            None => {
+                println!("rule {}: {}: SURVIVES {SEEDS} seeds, {time:.1} s", flaw.rule, flaw.name);
+                survivors.push(flaw.name);
+            }
+        }
+    }
+    assert!(survivors.is_empty(), "not found within {SEEDS} seeds: {survivors:#?}");
+}
