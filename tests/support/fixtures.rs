@@ -1,7 +1,7 @@
 //! The programs that stamp a file while they lead. A bench may take this file in by its path.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -24,14 +24,13 @@ pub fn stamper() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         // `cargo test --test all` builds no examples, and a stale one would be worse than none.
-        let output = Command::new(env!("CARGO"))
+        let output = k8sensus_local::cargo()
             .args(["build", "--quiet", "--locked", "--example", "stamper"])
             .args(["--message-format", "json-render-diagnostics"])
-            .current_dir(ROOT)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
-            .unwrap_or_else(|error| panic!("{}: {error}", env!("CARGO")));
+            .unwrap_or_else(|error| panic!("cargo: {error}"));
         assert!(output.status.success(), "cargo build --example stamper: {}", output.status);
         let messages = String::from_utf8_lossy(&output.stdout);
         let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
