@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::shared;
 use crate::support::fixtures::{client_go, stamper};
 use crate::support::overlap::Report;
-use crate::support::{Program, candidate, kubectl, namespace, shared, within};
+use crate::support::{Program, candidate, kubectl, namespace, within};
 
 const SOON: Duration = Duration::from_secs(10);
 

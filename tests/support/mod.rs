@@ -2,6 +2,7 @@
 
 pub mod fixtures;
 pub mod overlap;
+pub mod proxy;
 
 use std::fs::File;
 use std::io::Write;

@@ -35,7 +35,7 @@ impl Stretch {
     }
 }
 
-/// Two incarnations at work at once. `old` began first.
+/// Two incarnations at work at once. `old` came to lead first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
     pub old: Stretch,
@@ -44,7 +44,7 @@ pub struct Overlap {
 
 impl Overlap {
     pub fn from(&self) -> Duration {
-        self.new.from
+        self.old.from.max(self.new.from)
     }
 
     pub fn until(&self) -> Duration {
@@ -114,6 +114,9 @@ impl Report {
         for (n, new) in stretches.iter().enumerate() {
             for old in &stretches[..n] {
                 if old.collides_with(new) {
+                    // Of one who was frozen and wakes amid another's work, the first stretch counts.
+                    let swap = first(&stretches, new.incarnation) < first(&stretches, old.incarnation);
+                    let (old, new) = if swap { (new, old) } else { (old, new) };
                     report.overlaps.push(Overlap { old: old.clone(), new: new.clone() });
                 }
             }
@@ -139,6 +142,10 @@ impl Report {
     pub fn longest_gap(&self) -> Duration {
         self.gaps.iter().map(Gap::length).max().unwrap_or_default()
     }
+}
+
+fn first(stretches: &[Stretch], incarnation: usize) -> Option<usize> {
+    stretches.iter().position(|stretch| stretch.incarnation == incarnation)
 }
 
 fn read(text: &str, stretches: &mut Vec<Stretch>) {
@@ -259,7 +266,10 @@ mod tests {
         let report =
             judge(&[stamps("otter", "7", 0, 3000), stamps("heron", "8", 1000, 1100), stamps("crane", "9", 3500, 4000)]);
         assert_eq!(report.overlaps.len(), 1, "{report}");
-        assert_eq!(report.gaps.iter().map(|gap| gap.before.as_str()).collect::<Vec<_>>(), ["otter"]);
+        assert_eq!((report.gaps.len(), report.gaps[0].before.as_str()), (1, "otter"), "{report}");
+        let report =
+            judge(&[stamps("otter", "7", 0, 2000), stamps("heron", "8", 1000, 3000), stamps("crane", "9", 3500, 4000)]);
+        assert_eq!((report.gaps.len(), report.gaps[0].before.as_str()), (1, "heron"), "{report}");
     }
 
     #[test]
@@ -283,7 +293,7 @@ mod tests {
         let report = judge(&[frozen.clone() + &event("otter", "stop", 9000), stamps("heron", "8", 4000, 7000)]);
         let [overlap] = &report.overlaps[..] else { panic!("{report}") };
         // The one stamp, and not the time from 4 s on.
-        assert_eq!((overlap.old.identity.as_str(), overlap.from(), overlap.length()), ("heron", ms(6000), ms(0)));
+        assert_eq!((overlap.old.identity.as_str(), overlap.from(), overlap.length()), ("otter", ms(6000), ms(0)));
         assert_eq!((report.stale.len(), report.stale[0].late.from), (1, ms(6000)));
         // Once the other has ended nobody is at work at once, but the resource must still refuse it.
         let report = judge(&[frozen, stamps("heron", "8", 4000, 5000)]);
