@@ -29,6 +29,29 @@ fn ours_have_stopped_when_they_are_cut_off_and_client_gos_two_leaders_are_found(
     });
 }
 
+#[test]
+fn ours_stop_when_client_go_comes_back_and_clears_their_lease() {
+    let ns = namespace(shared(), "theft");
+    // Its try to release must still last when the way opens, which takes a machine that is not too slow.
+    let stolen = (0..5).any(|number| {
+        let group = Group::new(shared(), &ns, format!("weir-{number}"));
+        let way = Proxy::to(api_server(shared()));
+        let mut theirs = group.start_behind(&way, ClientGo, "otter");
+        theirs.wait_until_at_work();
+        let mut ours = group.start(Ours, "heron");
+        sleep(2.0);
+        way.set(Passage::Silent);
+        ours.wait_until_at_work();
+        way.set(Passage::Open);
+        sleep(2.5);
+        theirs.terminate();
+        ours.terminate();
+        group.judge("ClientGo Silent, back while it releases");
+        !group.thefts().is_empty()
+    });
+    assert!(stolen, "client-go cleared no valid Lease: is it of another version?");
+}
+
 /// Cuts the leader off for more than two leases and lets it come back.
 fn cut(ns: &str, from: Kind, to: Kind, passage: Passage) -> Report {
     let case = format!("{from:?} {passage:?}, then {to:?}");

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::history::premature;
+use super::history::{Theft, premature, thefts};
 use crate::support::fixtures::{client_go, stamper};
 use crate::support::overlap::{Overlap, Report};
 use crate::support::proxy::Proxy;
@@ -137,10 +137,24 @@ impl Group {
         Report::of(&files.filter(|path| path.extension().is_some_and(|e| e == "stamps")).collect::<Vec<_>>())
     }
 
+    pub fn thefts(&self) -> Vec<Theft> {
+        thefts(self.cluster, &self.namespace, &self.lease, &self.ours.lock().unwrap())
+    }
+
     /// Prints what happened, and fails if one of ours was at work when it should have stopped, or took the Lease early.
     pub fn judge(&self, case: &str) -> Report {
         let report = self.report();
         let ours = self.ours.lock().unwrap().clone();
+        let thefts = self.thefts();
+        // Who is robbed while its watch is broken learns of it at its next renewal.
+        let since_1970 = clock_gettime(ClockId::Realtime);
+        let booted =
+            Duration::new(since_1970.tv_sec.unsigned_abs(), u32::try_from(since_1970.tv_nsec).unwrap()) - now();
+        self.excuses.lock().unwrap().extend(thefts.iter().map(|theft| Excuse {
+            identity: theft.from.clone(),
+            from: theft.received - booted,
+            until: theft.answered + LEASE - booted,
+        }));
         let (guilty, other): (Vec<_>, Vec<_>) = report
             .overlaps
             .iter()
@@ -148,13 +162,14 @@ impl Group {
         let (excused, theirs): (Vec<_>, Vec<_>) = other.into_iter().partition(|o| ours.contains(&o.old.identity));
         let (takeovers, premature) = premature(self.cluster, &self.namespace, &self.lease, &ours);
         println!(
-            "{case}: {} terms; overlaps of ours: {}, on waking or after an edit: {}, of client-go: {}; \
-             {takeovers} takeovers by ours, early: {}; longest gap {:.2} s",
+            "{case}: {} terms; overlaps of ours: {}, on waking, edit or theft: {}, of client-go: {}; \
+             {takeovers} takeovers by ours, early: {}; thefts by client-go: {}; longest gap {:.2} s",
             report.incarnations(),
             told(&guilty),
             told(&excused),
             told(&theirs),
             premature.len(),
+            thefts.len(),
             report.longest_gap().as_secs_f64(),
         );
         assert!(guilty.is_empty(), "{case}: ours should have stopped\n{report}");

@@ -12,6 +12,7 @@ struct Write {
     received: Duration,
     answered: Duration,
     deleted: bool,
+    by_client_go: bool,
     spec: Value,
     incarnation: Value,
 }
@@ -60,6 +61,27 @@ pub fn premature(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String
     (takeovers, premature)
 }
 
+/// A valid Lease of one of ours that client-go cleared or took: when it comes to release, it trusts what it remembers and
+/// not what it has just read. The times are since 1970.
+pub struct Theft {
+    pub from: String,
+    pub received: Duration,
+    pub answered: Duration,
+}
+
+pub fn thefts(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String]) -> Vec<Theft> {
+    let writes = writes(cluster, namespace, lease);
+    let stolen = writes.windows(2).filter(|pair| {
+        let [former, new] = pair else { return false };
+        let duration = Duration::from_secs(former.spec["leaseDurationSeconds"].as_u64().unwrap_or_default());
+        let valid = !former.deleted && new.answered.saturating_sub(former.received) < duration;
+        new.by_client_go && valid && ours.iter().any(|identity| identity == former.holder())
+    });
+    stolen
+        .map(|pair| Theft { from: pair[0].holder().to_owned(), received: pair[1].received, answered: pair[1].answered })
+        .collect()
+}
+
 fn writes(cluster: &Cluster, namespace: &str, lease: &str) -> Vec<Write> {
     let text = std::fs::read_to_string(cluster.audit_log()).unwrap();
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -74,6 +96,7 @@ fn writes(cluster: &Cluster, namespace: &str, lease: &str) -> Vec<Write> {
                 received: time(&event["requestReceivedTimestamp"]),
                 answered: time(&event["stageTimestamp"]),
                 deleted: event["verb"] == "delete",
+                by_client_go: event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("client-go/")),
                 spec: object["spec"].clone(),
                 incarnation: object["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone(),
             }
