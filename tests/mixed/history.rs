@@ -13,6 +13,9 @@ struct Write {
     answered: Duration,
     deleted: bool,
     by_client_go: bool,
+    /// The versions that it asked to replace, `null` in a patch, and that it made.
+    expected: Value,
+    version: Value,
     spec: Value,
     incarnation: Value,
 }
@@ -20,6 +23,12 @@ struct Write {
 impl Write {
     fn holder(&self) -> &str {
         self.spec["holderIdentity"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it replaced that very write. A write in between may have no answer that anybody saw: the client did not wait
+    /// for it, or the API server was killed.
+    fn follows(&self, former: &Self) -> bool {
+        former.deleted || self.expected.is_null() || self.expected == former.version
     }
 
     /// Taken at once by everybody: client-go and ours release in this form.
@@ -48,7 +57,7 @@ pub fn premature(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String
         let [former, new] = pair else { continue };
         // Who has stopped may go on where it was; a twin of the same name may not.
         let own = former.holder() == new.holder() && former.incarnation == new.incarnation && !former.deleted;
-        if own || !ours.iter().any(|identity| identity == new.holder()) {
+        if own || !new.follows(former) || !ours.iter().any(|identity| identity == new.holder()) {
             continue;
         }
         takeovers += 1;
@@ -75,7 +84,7 @@ pub fn thefts(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String]) 
         let [former, new] = pair else { return false };
         let duration = Duration::from_secs(former.spec["leaseDurationSeconds"].as_u64().unwrap_or_default());
         let valid = !former.deleted && new.answered.saturating_sub(former.received) < duration;
-        new.by_client_go && valid && ours.iter().any(|identity| identity == former.holder())
+        new.by_client_go && new.follows(former) && valid && ours.iter().any(|identity| identity == former.holder())
     });
     stolen
         .map(|pair| Theft { from: pair[0].holder().to_owned(), received: pair[1].received, answered: pair[1].answered })
@@ -97,6 +106,8 @@ fn writes(cluster: &Cluster, namespace: &str, lease: &str) -> Vec<Write> {
                 answered: time(&event["stageTimestamp"]),
                 deleted: event["verb"] == "delete",
                 by_client_go: event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("client-go/")),
+                expected: event["requestObject"]["metadata"]["resourceVersion"].clone(),
+                version: object["metadata"]["resourceVersion"].clone(),
                 spec: object["spec"].clone(),
                 incarnation: object["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone(),
             }
@@ -104,7 +115,13 @@ fn writes(cluster: &Cluster, namespace: &str, lease: &str) -> Vec<Write> {
         .collect();
     found.sort_by_key(|write| write.answered);
     // A record counts from its first sight: an annotation on a dead leader's Lease delays nobody.
-    found.dedup_by(|later, earlier| !later.deleted && !earlier.deleted && later.spec == earlier.spec);
+    found.dedup_by(|later, earlier| {
+        let same = !later.deleted && !earlier.deleted && later.spec == earlier.spec;
+        if same {
+            earlier.version = later.version.clone();
+        }
+        same
+    });
     found
 }
 
