@@ -1,5 +1,9 @@
 //! What the tests share: real API servers, programs that end with their test, and a way to look at objects.
 
+pub mod fixtures;
+pub mod overlap;
+pub mod proxy;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;

@@ -30,19 +30,36 @@ pub fn product_image(output: &Path) -> Result<String, Error> {
     Image { name: IMAGE.to_owned(), entrypoint: vec![format!("/{}", PROGRAMS[0])], files }.write(output)
 }
 
+/// Cargo in this workspace as a shell would run it.
+///
+/// What `cargo test` or `cargo run` sets for the program that it runs must not reach another build: ring's build script
+/// would run again, and half of the dependencies after it, back and forth.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    for (name, _) in env::vars_os() {
+        if is_of_a_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(workspace_root());
+    command
+}
+
+fn is_of_a_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| variable.starts_with(prefix))
+}
+
 fn static_programs(names: &[&str]) -> Result<Vec<PathBuf>, Error> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let about = run(Command::new(&cargo).arg("-vV").current_dir(workspace_root()))?;
+    let about = run(cargo().arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
     Progress::note(&format!("building {} for {host}, statically linked", names.join(" and ")));
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command
         // With a target named, flags for it do not reach build scripts and procedural macros, which cannot be static.
         .args(["build", "--profile", "dist", "--target", host, "--message-format", "json-render-diagnostics"])
         .args(names.iter().flat_map(|name| ["--bin", name]))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .current_dir(workspace_root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
     let output = command.output().at("running", command.get_program())?;
@@ -82,6 +99,18 @@ mod tests {
         );
         assert_eq!(executable(messages, "kestrel"), Some("/target/dist/kestrel".into()));
         assert_eq!(executable(messages, "heron"), None);
+    }
+
+    #[test]
+    fn a_build_within_a_test_does_not_know_the_tests_package() {
+        let removed: Vec<String> = cargo()
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name.to_string_lossy().into_owned())
+            .collect();
+        assert!(removed.iter().any(|name| name == "CARGO_MANIFEST_DIR"), "{removed:?}");
+        assert!(removed.iter().any(|name| name == "CARGO_PKG_VERSION_MAJOR"), "{removed:?}");
+        assert!(!is_of_a_package("CARGO_TARGET_DIR") && !is_of_a_package("CARGO_HOME"));
     }
 
     #[test]

@@ -1,0 +1,51 @@
+//! From one to the other, however the leader ends.
+
+use super::group::{ClientGo, Group, Kind, LEASE, Ours, now, sleep};
+use super::shared;
+use crate::support::namespace;
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Terminated,
+    Killed,
+    Frozen,
+}
+
+#[test]
+fn leadership_passes_between_ours_and_client_go_however_the_leader_ends() {
+    let ns = namespace(shared(), "handover");
+    std::thread::scope(|scope| {
+        for (from, to) in [(Ours, ClientGo), (ClientGo, Ours), (Ours, Ours)] {
+            for end in [End::Terminated, End::Killed, End::Frozen] {
+                let ns = &ns;
+                scope.spawn(move || pass(ns, from, to, end));
+            }
+        }
+    });
+}
+
+fn pass(ns: &str, from: Kind, to: Kind, end: End) {
+    let case = format!("{from:?} {end:?}, then {to:?}");
+    let group = Group::new(shared(), ns, case.to_lowercase().replace([',', ' '], ""));
+    let mut old = group.start(from, "otter");
+    old.wait_until_at_work();
+    let mut new = group.start(to, "heron");
+    // Longer than it takes client-go to look at the Lease.
+    sleep(2.0);
+    let ended = now();
+    match end {
+        End::Terminated => old.terminate(),
+        End::Killed => old.kill(),
+        End::Frozen => old.freeze(),
+    }
+    new.wait_until_at_work();
+    if let End::Frozen = end {
+        sleep((2.0 * LEASE.as_secs_f64() - (now() - ended).as_secs_f64()).max(0.0));
+        old.thaw(&group);
+        sleep(LEASE.as_secs_f64());
+        new.wait_until_at_work();
+        old.terminate();
+    }
+    new.terminate();
+    group.judge(&case);
+}

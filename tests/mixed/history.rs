@@ -1,0 +1,131 @@
+//! What became of a Lease, as the API server saw it, and whether anybody took it too early.
+
+use std::time::Duration;
+
+use k8sensus_local::Cluster;
+use serde_json::Value;
+
+/// A write that succeeded.
+#[derive(Clone, Debug)]
+struct Write {
+    /// Since 1970. The object was committed between the two.
+    received: Duration,
+    answered: Duration,
+    deleted: bool,
+    by_client_go: bool,
+    /// The versions that it asked to replace, `null` in a patch, and that it made.
+    expected: Value,
+    version: Value,
+    spec: Value,
+    incarnation: Value,
+}
+
+impl Write {
+    fn holder(&self) -> &str {
+        self.spec["holderIdentity"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it replaced that very write. A write in between may have no answer that anybody saw: the client did not wait
+    /// for it, or the API server was killed.
+    fn follows(&self, former: &Self) -> bool {
+        former.deleted || self.expected.is_null() || self.expected == former.version
+    }
+
+    /// Taken at once by everybody: client-go and ours release in this form.
+    fn is_release(&self) -> bool {
+        !self.deleted && self.holder().is_empty() && self.spec["leaseDurationSeconds"] == 1
+    }
+}
+
+/// A Lease that one of ours took although its holder could still be at work.
+#[derive(Debug)]
+#[expect(dead_code, reason = "read by whoever reads the failed test")]
+pub struct Premature {
+    taker: String,
+    former: Value,
+    /// At most so long after the former write.
+    after: Duration,
+}
+
+/// Takeovers by one of the `ours` before the record that they replaced had stood for its duration. client-go does not wait
+/// after a deletion or for an emptied holder, ours must.
+pub fn premature(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String]) -> (usize, Vec<Premature>) {
+    let writes = writes(cluster, namespace, lease);
+    let mut takeovers = 0;
+    let mut premature = Vec::new();
+    for pair in writes.windows(2) {
+        let [former, new] = pair else { continue };
+        // Who has stopped may go on where it was; a twin of the same name may not.
+        let own = former.holder() == new.holder() && former.incarnation == new.incarnation && !former.deleted;
+        if own || !new.follows(former) || !ours.iter().any(|identity| identity == new.holder()) {
+            continue;
+        }
+        takeovers += 1;
+        let wait = former.spec["leaseDurationSeconds"].as_u64().unwrap_or_default();
+        let after = new.answered.saturating_sub(former.received);
+        if !former.is_release() && after < Duration::from_secs(wait) {
+            premature.push(Premature { taker: new.holder().to_owned(), former: former.spec.clone(), after });
+        }
+    }
+    (takeovers, premature)
+}
+
+/// A valid Lease of one of ours that client-go cleared or took: when it comes to release, it trusts what it remembers and
+/// not what it has just read. The times are since 1970.
+pub struct Theft {
+    pub from: String,
+    pub received: Duration,
+    pub answered: Duration,
+}
+
+pub fn thefts(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String]) -> Vec<Theft> {
+    let writes = writes(cluster, namespace, lease);
+    let stolen = writes.windows(2).filter(|pair| {
+        let [former, new] = pair else { return false };
+        let duration = Duration::from_secs(former.spec["leaseDurationSeconds"].as_u64().unwrap_or_default());
+        let valid = !former.deleted && new.answered.saturating_sub(former.received) < duration;
+        new.by_client_go && new.follows(former) && valid && ours.iter().any(|identity| identity == former.holder())
+    });
+    stolen
+        .map(|pair| Theft { from: pair[0].holder().to_owned(), received: pair[1].received, answered: pair[1].answered })
+        .collect()
+}
+
+fn writes(cluster: &Cluster, namespace: &str, lease: &str) -> Vec<Write> {
+    let text = std::fs::read_to_string(cluster.audit_log()).unwrap();
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut found: Vec<Write> = events
+        .filter(|event| event["stage"] == "ResponseComplete")
+        .filter(|event| event["objectRef"]["namespace"] == namespace)
+        .filter(|event| event["objectRef"]["name"] == lease || event["responseObject"]["metadata"]["name"] == lease)
+        .filter(|event| event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300))
+        .map(|event| {
+            let object = &event["responseObject"];
+            Write {
+                received: time(&event["requestReceivedTimestamp"]),
+                answered: time(&event["stageTimestamp"]),
+                deleted: event["verb"] == "delete",
+                by_client_go: event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("client-go/")),
+                expected: event["requestObject"]["metadata"]["resourceVersion"].clone(),
+                version: object["metadata"]["resourceVersion"].clone(),
+                spec: object["spec"].clone(),
+                incarnation: object["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone(),
+            }
+        })
+        .collect();
+    found.sort_by_key(|write| write.answered);
+    // A record counts from its first sight: an annotation on a dead leader's Lease delays nobody.
+    found.dedup_by(|later, earlier| {
+        let same = !later.deleted && !earlier.deleted && later.spec == earlier.spec;
+        if same {
+            earlier.version = later.version.clone();
+        }
+        same
+    });
+    found
+}
+
+fn time(text: &Value) -> Duration {
+    let time: jiff::Timestamp = text.as_str().unwrap().parse().unwrap();
+    Duration::from_micros(time.as_microsecond().unsigned_abs())
+}

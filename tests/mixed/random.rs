@@ -1,0 +1,142 @@
+//! Two of ours and two of client-go's on one Lease, under a random sequence of faults, while the API server and etcd fail
+//! now and then, too (`servers.rs`, on the same control plane).
+//!
+//! `K8SENSUS_MIXED_SEED` repeats a sequence, as far as real time can be repeated; `K8SENSUS_MIXED_ROUNDS` makes it longer.
+
+use std::str::FromStr;
+
+use serde_json::json;
+
+use super::cuts::api_server;
+use super::group::{ClientGo, Group, Member, Ours, now, sleep};
+use super::harmed;
+use crate::support::proxy::{Passage, Proxy};
+use crate::support::{namespace, within};
+
+const GROUPS: u64 = 3;
+
+#[derive(Debug)]
+enum Fault {
+    Terminated,
+    Killed,
+    Frozen { seconds: f64 },
+    Cut { passage: Passage, seconds: f64 },
+    Edited { patch: serde_json::Value },
+}
+
+#[test]
+fn of_two_ours_and_two_of_client_gos_ours_are_never_the_second_leader() {
+    let ns = namespace(harmed(), "random");
+    let seed = setting("K8SENSUS_MIXED_SEED").unwrap_or_else(|| u64::from(now().subsec_nanos()));
+    let rounds = setting("K8SENSUS_MIXED_ROUNDS").unwrap_or(5);
+    println!("K8SENSUS_MIXED_SEED={seed} K8SENSUS_MIXED_ROUNDS={rounds} repeats this");
+    std::thread::scope(|scope| {
+        for number in 0..GROUPS {
+            let ns = &ns;
+            scope.spawn(move || storm(ns, Random(seed.wrapping_add(number)), rounds));
+        }
+    });
+}
+
+fn setting<T: FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a number")))
+}
+
+fn storm(ns: &str, mut random: Random, rounds: u64) {
+    let seed = random.0;
+    let group = Group::new(harmed(), ns, format!("seed-{seed}"));
+    let kinds = [("otter", Ours), ("crake", Ours), ("heron", ClientGo), ("egret", ClientGo)];
+    let mut members: Vec<(Proxy, Member)> = kinds
+        .into_iter()
+        .map(|(identity, kind)| {
+            let way = Proxy::to(api_server(harmed()));
+            let member = group.start_behind(&way, kind, identity);
+            (way, member)
+        })
+        .collect();
+    for _ in 0..rounds {
+        within(90, &format!("seed {seed}: a leader"), || leader(&members));
+        sleep(random.between(0.2, 1.5));
+        // Mostly the leader; a standby under a fault must do no harm, either.
+        let chosen = random.below(4);
+        let chosen = leader(&members).filter(|_| random.below(4) > 0).unwrap_or(chosen);
+        let fault = fault(&mut random);
+        println!("seed {seed}: {} {fault:?}", members[chosen].1.identity);
+        suffer(&group, &mut members[chosen], fault);
+    }
+    within(90, &format!("seed {seed}: a leader at the end"), || leader(&members));
+    members.iter_mut().for_each(|(_, member)| member.terminate());
+    group.judge(&format!("seed {seed}, {rounds} faults"));
+}
+
+fn leader(members: &[(Proxy, Member)]) -> Option<usize> {
+    members.iter().position(|(_, member)| member.at_work())
+}
+
+fn fault(random: &mut Random) -> Fault {
+    let seconds = random.between(2.0, 6.0);
+    match random.below(10) {
+        0 => Fault::Terminated,
+        1 => Fault::Killed,
+        2..=3 => Fault::Frozen { seconds },
+        4..=5 => Fault::Cut { passage: Passage::Silent, seconds },
+        6 => Fault::Cut { passage: Passage::Unanswered, seconds },
+        7 => Fault::Cut { passage: Passage::Reset, seconds },
+        // Not emptied or deleted: client-go takes such a Lease as soon as it looks, perhaps before ours can know of it.
+        8 => Fault::Edited { patch: json!({"spec": {"holderIdentity": "crane", "leaseTransitions": 0}}) },
+        _ => Fault::Edited { patch: json!({"spec": {"renewTime": "9999-12-31T23:59:59.999999Z"}}) },
+    }
+}
+
+fn suffer(group: &Group, (way, member): &mut (Proxy, Member), fault: Fault) {
+    match fault {
+        Fault::Terminated | Fault::Killed => {
+            if let Fault::Killed = fault {
+                member.kill()
+            } else {
+                member.terminate()
+            }
+            let (kind, identity) = (member.kind, member.identity.clone());
+            *member = group.start_behind(way, kind, &identity);
+        }
+        Fault::Frozen { seconds } => {
+            member.freeze();
+            sleep(seconds);
+            member.thaw(group);
+        }
+        Fault::Cut { passage, seconds } => {
+            way.set(passage);
+            sleep(seconds);
+            way.set(Passage::Open);
+        }
+        Fault::Edited { patch } => {
+            let lease = format!("lease/{}", group.lease);
+            let mut kubectl = harmed().kubectl();
+            kubectl.args(["patch", "--request-timeout=5s", "-n", &group.namespace, &lease, "--type=merge"]);
+            // The API server may be away: then nothing is edited.
+            let _ = kubectl.args(["--patch", &patch.to_string()]).output().unwrap();
+        }
+    }
+}
+
+/// Splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    fn between(&mut self, from: f64, to: f64) -> f64 {
+        from + (to - from) * (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
