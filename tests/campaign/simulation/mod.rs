@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::subject::campaign::Term;
 use plan::{CALM_FROM, END, Fault};
 use process::{Freezable, Signal, live};
 use server::holder;
@@ -54,6 +55,7 @@ fn start(world: &Shared, member: usize) -> JoinHandle<()> {
         let member = &mut world.lock().members[member];
         member.life += 1;
         member.signals = signals;
+        (member.asking, member.was_frozen, member.frozen_idle) = (0, false, None);
         member.life
     };
     world.note(|| format!("otter-{member} starts, life {life}"));
@@ -85,6 +87,9 @@ async fn play(world: &Shared) {
                 term: None,
                 working: false,
                 saw_lease: false,
+                asking: 0,
+                was_frozen: false,
+                frozen_idle: None,
                 signals: mpsc::unbounded_channel().0,
             });
         }
@@ -187,7 +192,11 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             "step-downs"
         }
         Fault::Freeze { member, time } => {
-            guard.members[member].frozen = true;
+            let victim = &mut guard.members[member];
+            if !victim.frozen {
+                victim.frozen_idle = (victim.asking == 0 && victim.term.is_some()).then(|| world.elapsed());
+            }
+            (victim.frozen, victim.was_frozen) = (true, true);
             later.push((end(time), Later::Thaw(member)));
             "freezes"
         }
@@ -227,7 +236,15 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             guard.server.edit(|lease| lease["spec"]["holderIdentity"] = json!("somebody"));
             "holders imposed"
         }
-        Fault::Empty | Fault::Impose => "edits of nothing",
+        Fault::Usurp if held => {
+            guard.server.edit(|lease| {
+                let transitions = lease["spec"]["leaseTransitions"].as_i64().unwrap_or(0);
+                lease["spec"]["leaseTransitions"] = json!(transitions + 1);
+                lease["spec"]["renewTime"] = json!("2026-03-01T13:00:00.000000Z");
+            });
+            "namesakes' takeovers"
+        }
+        Fault::Empty | Fault::Impose | Fault::Usurp => "edits of nothing",
         Fault::Annotate => {
             let mark = guard.random.below(1_000_000).to_string();
             guard.server.edit(|lease| lease["metadata"]["annotations"]["colour"] = json!(mark));
@@ -249,12 +266,15 @@ fn judge_the_end(world: &Shared, now: u64) {
     if leading.len() != 1 {
         world.blame(format!("V1: {leading:?} lead {} s after the last fault", (END - CALM_FROM) / 1_000));
     }
+    if leading.iter().any(|i| !world.members[*i].term.as_ref().is_some_and(Term::is_valid)) {
+        world.blame(format!("V1: {leading:?} renews, but does not believe that it leads"));
+    }
     if world.plan.gentle && world.counts.0.get("terms") != Some(&1) {
         let terms = world.counts.0.get("terms").copied().unwrap_or(0);
         world.blame(format!("P11: {terms} terms, where outages of at most 7.5 s must cost none"));
     }
     // A leader's renewals every 2 s, twice as many while they fail, and what standbys ask when they start.
-    let most = 400 * world.plan.members as u64;
+    let most = 320 * world.plan.members as u64;
     if world.requests > most {
         let requests = world.requests;
         world.blame(format!("O5: {requests} requests, expected at most {most}"));

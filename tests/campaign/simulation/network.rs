@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::server::{Change, Write, status};
 use super::world::{Reach, Shared};
+use crate::subject::campaign::Term;
 
 /// The service that a candidate's clients speak to.
 #[derive(Clone)]
@@ -59,14 +60,59 @@ impl tower::Service<Request<Body>> for Network {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (reply, replied) = oneshot::channel();
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("fieldSelector"));
+        let patience = (!is_watch).then(|| Patience::begin(&self.world, self.member, self.life));
         // On its way whether or not the asker still waits: it may be served after the asker gave up.
         tokio::spawn(self.clone().carry(request, reply));
         Box::pin(async move {
-            match replied.await {
+            let reply = match replied.await {
                 Ok(reply) => reply,
                 Err(_) => std::future::pending().await,
-            }
+            };
+            patience.into_iter().for_each(Patience::answered);
+            reply
         })
+    }
+}
+
+/// How long an asker waits for its answer.
+struct Patience {
+    world: Shared,
+    member: usize,
+    life: u64,
+    /// The end of the term that it asks in, if it does not get its answer.
+    end: Option<Duration>,
+    answered: bool,
+}
+
+impl Patience {
+    fn begin(world: &Shared, member: usize, life: u64) -> Self {
+        let (now, mut guard) = (world.elapsed(), world.lock());
+        let rate = u32::try_from(guard.plan.rates[member]).expect("near a thousand");
+        let member_now = &mut guard.members[member];
+        member_now.asking += 1;
+        let left = member_now.term.as_ref().map(Term::remaining).filter(|left| !left.is_zero());
+        let end = left.map(|left| now + left * 1_000 / rate);
+        Self { world: world.clone(), member, life, end, answered: false }
+    }
+
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        let (now, mut guard) = (self.world.elapsed(), self.world.lock());
+        let member = &mut guard.members[self.member];
+        if member.life != self.life {
+            return;
+        }
+        member.asking -= 1;
+        let outlived = self.end.is_some_and(|end| now > end + Duration::from_millis(100));
+        if outlived && !self.answered && !member.was_frozen {
+            guard.blame(format!("rule 8: a try of otter-{} outlived its term", self.member));
+        }
     }
 }
 
@@ -91,7 +137,15 @@ struct Fate {
     reply_lost: bool,
     /// Answered without being carried out.
     refusal: Option<(u16, Option<u64>)>,
-    garbage: bool,
+    garbage: Option<Garbage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Garbage {
+    /// Cut off in the middle.
+    Half,
+    /// 200, a list, and nothing was carried out.
+    AnotherKind,
 }
 
 impl std::fmt::Display for Fate {
@@ -102,7 +156,7 @@ impl std::fmt::Display for Fate {
             Fate { there, back, reply_lost, garbage, .. } => {
                 write!(f, "{there} ms there, {back} ms back")?;
                 write!(f, "{}", if *reply_lost { ", answer lost" } else { "" })?;
-                write!(f, "{}", if *garbage { ", garbage" } else { "" })
+                write!(f, "{}", if garbage.is_some() { ", garbage" } else { "" })
             }
         }
     }
@@ -121,7 +175,9 @@ impl Network {
             lost: random.chance(weather.lost),
             reply_lost: random.chance(weather.reply_lost),
             refusal: None,
-            garbage: random.chance(weather.garbage),
+            garbage: random
+                .chance(weather.garbage)
+                .then(|| if random.chance(50) { Garbage::Half } else { Garbage::AnotherKind }),
         };
         if random.chance(weather.throttled) {
             fate.refusal = Some((429, random.chance(50).then(|| random.between(1, 4))));
@@ -133,7 +189,8 @@ impl Network {
         world.counts.count(fate.lost, "requests lost");
         world.counts.count(fate.reply_lost, "answers lost");
         world.counts.count(fate.there > 20 || fate.back > 20, "slow exchanges");
-        world.counts.count(fate.garbage, "answers that are not JSON");
+        world.counts.count(fate.garbage == Some(Garbage::Half), "answers cut off");
+        world.counts.count(fate.garbage == Some(Garbage::AnotherKind), "answers of another kind");
         match fate.refusal {
             Some((429, _)) => world.counts.count(true, "429"),
             Some((409, _)) => world.counts.count(true, "409 without a cause"),
@@ -171,17 +228,24 @@ impl Network {
         }
         let (code, mut text) = match fate.refusal {
             Some((code, retry_after)) => (code, status(code, retry_after).to_string()),
+            // A proxy that says 200 to everything.
+            None if fate.garbage == Some(Garbage::AnotherKind) => (200, self.world.lock().server.list().1.to_string()),
             None => {
                 let (code, answer) = self.serve(&parts.method, parts.uri.path(), &body);
                 (code, answer.to_string())
             }
         };
-        if fate.garbage {
+        if fate.garbage == Some(Garbage::Half) {
             text.truncate(text.len() / 2);
         }
+        let shown = self.world.lock().server.changes.last().cloned();
         pass(fate.back).await;
         if fate.reply_lost || self.world.reach(self.member) != Reach::Open {
             return;
+        }
+        let proper = fate.refusal.is_none() && fate.garbage.is_none() && parts.method == Method::GET;
+        if let Some(change) = shown.filter(|_| proper && parts.uri.path().ends_with("/weir")) {
+            self.world.expect_obedience(self.member, self.life, &change);
         }
         self.world.lock().members[self.member].saw_lease |= code < 300 && text.contains("holderIdentity");
         let response = Response::builder().status(code).body(Answer::Whole(Some(text.into())));
@@ -194,8 +258,9 @@ impl Network {
             return if path.ends_with("/weir") { world.server.get() } else { world.server.list() };
         }
         let body: Value = serde_json::from_slice(body).expect("the campaign sends JSON");
+        let author = Some((self.member, self.life));
         let (code, answer, write) =
-            if *method == Method::POST { world.server.post(body) } else { world.server.put(body) };
+            if *method == Method::POST { world.server.post(body, author) } else { world.server.put(body, author) };
         if let Some(write) = write {
             world.judge_write(self.member, self.life, &write, &answer);
             drop(world);
@@ -250,6 +315,7 @@ impl Network {
             if lines.send(format!("{line}\n").into()).is_err() {
                 return;
             }
+            self.world.expect_obedience(self.member, self.life, &change);
         }
     }
 }

@@ -74,6 +74,8 @@ pub enum Fault {
     Empty,
     /// Somebody writes another holder into it.
     Impose,
+    /// A namesake that knows no incarnations takes it and keeps the annotation, as client-go would.
+    Usurp,
     /// Somebody adds an annotation.
     Annotate,
 }
@@ -109,9 +111,9 @@ pub struct Plan {
 }
 
 /// From here on nothing goes wrong any more.
-pub const CALM_FROM: u64 = 60_000;
+pub const CALM_FROM: u64 = 45_000;
 /// The end of the run, in milliseconds.
-pub const END: u64 = 105_000;
+pub const END: u64 = 82_000;
 
 impl Plan {
     pub fn draw(random: &mut Random) -> Self {
@@ -167,7 +169,7 @@ impl Plan {
             garbage: some(15, 10),
             event_late: some(40, 60),
         };
-        let kinds: [(u64, u64); 12] = [
+        let kinds: [(u64, u64); 13] = [
             (40, 3), // crash
             (40, 3), // shutdown
             (30, 3), // step-down
@@ -179,6 +181,7 @@ impl Plan {
             (20, 2), // delete
             (15, 2), // empty
             (15, 2), // impose
+            (15, 2), // usurp
             (20, 4), // annotate
         ];
         for (kind, (percent, most)) in kinds.into_iter().enumerate() {
@@ -187,6 +190,11 @@ impl Plan {
                 let fault = self.fault(kind, random);
                 self.faults.push((random.between(1_000, CALM_FROM - 1_000), fault));
             }
+        }
+        // Of no concern to anybody, so it goes on when all is calm.
+        if random.chance(15) {
+            let every = random.between(1_000, 6_000);
+            self.faults.extend((1..END / every).map(|n| (n * every, Fault::Annotate)));
         }
         // Whoever deletes the Lease just when a candidate that may create it starts gives up the guarantee (documented).
         let starts = |fault: &Fault| matches!(fault, Fault::Crash { .. } | Fault::Shutdown { .. });
@@ -209,6 +217,7 @@ impl Plan {
             8 => Fault::Delete,
             9 => Fault::Empty,
             10 => Fault::Impose,
+            11 => Fault::Usurp,
             _ => Fault::Annotate,
         }
     }

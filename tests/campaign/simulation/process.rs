@@ -67,16 +67,20 @@ impl<F: Future> Future for Freezable<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        {
+        let wakes = {
             let mut world = self.world.lock();
             let member = &mut world.members[self.member];
             if member.frozen {
                 member.waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            member.waking = false;
+            std::mem::take(&mut member.waking)
+        };
+        let polled = self.process.as_mut().poll(context);
+        if wakes {
+            self.world.judge_waking(self.member);
         }
-        self.process.as_mut().poll(context)
+        polled
     }
 }
 

@@ -13,7 +13,10 @@ pub enum Write {
         free: bool,
     },
     Renewed,
-    Released,
+    /// `anothers`: somebody else held it.
+    Released {
+        anothers: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -21,7 +24,11 @@ pub struct Change {
     pub version: u64,
     pub kind: &'static str,
     pub object: Value,
+    /// Whose record it is: a candidate and its life, or nobody's.
+    pub author: Author,
 }
+
+pub type Author = Option<(usize, u64)>;
 
 #[derive(Debug, Default)]
 pub struct Server {
@@ -64,12 +71,16 @@ fn is_released(lease: &Value) -> bool {
 }
 
 impl Server {
-    fn commit(&mut self, kind: &'static str, mut object: Value) -> Value {
+    fn commit(&mut self, kind: &'static str, mut object: Value, author: Author) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.changes.push(Change { version: self.version, kind, object: object.clone() });
+        self.changes.push(Change { version: self.version, kind, object: object.clone(), author });
         self.lease = (kind != "DELETED").then(|| object.clone());
         object
+    }
+
+    fn author(&self) -> Author {
+        self.changes.last().and_then(|change| change.author)
     }
 
     pub fn get(&self) -> (u16, Value) {
@@ -85,14 +96,14 @@ impl Server {
         (200, list)
     }
 
-    pub fn post(&mut self, body: Value) -> (u16, Value, Option<Write>) {
+    pub fn post(&mut self, body: Value, author: Author) -> (u16, Value, Option<Write>) {
         if self.lease.is_some() {
             return (409, status(409, None), None);
         }
-        (201, self.commit("ADDED", body), Some(Write::Created))
+        (201, self.commit("ADDED", body, author), Some(Write::Created))
     }
 
-    pub fn put(&mut self, body: Value) -> (u16, Value, Option<Write>) {
+    pub fn put(&mut self, body: Value, author: Author) -> (u16, Value, Option<Write>) {
         let Some(lease) = &self.lease else { return (404, status(404, None), None) };
         // An empty version is an unconditional replace: a candidate that sends none overwrites whatever is there.
         let expected = body["metadata"]["resourceVersion"].as_str().unwrap_or_default();
@@ -100,19 +111,19 @@ impl Server {
             return (409, status(409, None), None);
         }
         let write = if holder(&body).is_empty() {
-            Write::Released
+            Write::Released { anothers: !holder(lease).is_empty() && self.author() != author }
         } else if holder(&body) == holder(lease) && incarnation(&body) == incarnation(lease) {
             Write::Renewed
         } else {
             Write::Acquired { free: is_released(lease) }
         };
-        (200, self.commit("MODIFIED", body), Some(write))
+        (200, self.commit("MODIFIED", body, author), Some(write))
     }
 
     /// A Lease that nobody holds, as an operator makes it for a new group.
     pub fn create_released(&mut self) {
         let object = lease_of("", 1, 0);
-        self.commit("ADDED", object);
+        self.commit("ADDED", object, None);
     }
 
     /// What an operator makes where a Lease has vanished that somebody may still lead by.
@@ -120,7 +131,7 @@ impl Server {
         let missing = self.lease.is_none();
         if missing {
             let object = lease_of(RECREATED, 15, self.deleted.unwrap_or(0));
-            self.commit("ADDED", object);
+            self.commit("ADDED", object, None);
         }
         missing
     }
@@ -128,15 +139,18 @@ impl Server {
     pub fn delete(&mut self) -> bool {
         let Some(lease) = self.lease.clone() else { return false };
         self.deleted = lease["spec"]["leaseTransitions"].as_i64();
-        self.commit("DELETED", lease);
+        self.commit("DELETED", lease, None);
         true
     }
 
     /// Edits the Lease by hand; `false` if there is none.
     pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) -> bool {
-        let Some(mut lease) = self.lease.clone() else { return false };
+        let Some(before) = self.lease.clone() else { return false };
+        let mut lease = before.clone();
         edit(&mut lease);
-        self.commit("MODIFIED", lease);
+        // The record stays whose it was where only something beside it was edited.
+        let author = if lease["spec"] == before["spec"] { self.author() } else { None };
+        self.commit("MODIFIED", lease, author);
         true
     }
 }

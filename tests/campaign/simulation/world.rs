@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::plan::{Plan, Random, Weather};
 use super::process::Signal;
-use super::server::{Server, Write};
+use super::server::{Change, Server, Write};
 use crate::subject::campaign::Term;
 
 /// Whether a candidate reaches the server.
@@ -36,6 +36,12 @@ pub struct Member {
     pub working: bool,
     /// It was answered with the Lease.
     pub saw_lease: bool,
+    /// Requests without an answer so far, watches aside.
+    pub asking: u32,
+    /// It was frozen in this life.
+    pub was_frozen: bool,
+    /// It was frozen at this time with nothing under way.
+    pub frozen_idle: Option<Duration>,
     pub signals: mpsc::UnboundedSender<Signal>,
 }
 
@@ -189,6 +195,41 @@ impl Shared {
         world.members[member].term = None;
     }
 
+    /// Rule 4: who was shown that the Lease is another's, or nobody's, believes no longer.
+    pub fn expect_obedience(&self, member: usize, life: u64, change: &Change) {
+        let world = self.lock();
+        let Some(term) = world.members[member].term.clone() else { return };
+        let acquired = term.token().parse().unwrap_or(u64::MAX);
+        if change.version <= acquired || change.author == Some((member, life)) || world.members[member].life != life {
+            return;
+        }
+        let (shared, version) = (self.clone(), change.version);
+        drop(world);
+        tokio::spawn(async move {
+            #[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let mut world = shared.lock();
+            let present = &world.members[member];
+            let obeys = present.life != life || present.frozen || present.waking || !term.is_valid();
+            if !obeys {
+                world.blame(format!(
+                    "rule 4: otter-{member} saw version {version}, which is not its own, and believes on"
+                ));
+            }
+        });
+    }
+
+    /// Rule 2: who wakes late doubts until a write succeeds. The longest renewal interval is 6 s.
+    pub fn judge_waking(&self, member: usize) {
+        let now = self.elapsed();
+        let mut world = self.lock();
+        let Some(since) = world.members[member].frozen_idle.take() else { return };
+        let believes = world.members[member].term.as_ref().is_some_and(Term::is_valid);
+        if believes && now - since > Duration::from_secs(8) {
+            world.blame(format!("rule 2: otter-{member} wakes after {:?} and believes on", now - since));
+        }
+    }
+
     /// Judged at moments in which nothing is about to happen.
     pub fn judge(&self) {
         self.lock().judge_work();
@@ -232,12 +273,15 @@ impl World {
     /// What a write of the Lease must not do.
     pub fn judge_write(&mut self, by: usize, life: u64, write: &Write, lease: &Value) {
         self.counts.count(*write == Write::Renewed, "renewals");
-        self.counts.count(*write == Write::Released, "releases");
+        self.counts.count(matches!(write, Write::Released { .. }), "releases");
         self.counts.count(matches!(write, Write::Acquired { free: true }), "elections by release");
         self.counts.count(matches!(write, Write::Acquired { free: false }), "elections by expiry");
         self.counts.count(*write == Write::Created, "Leases created");
         match write {
-            Write::Released if self.members[by].life == life && self.members[by].acts() => {
+            Write::Released { anothers: true } => {
+                self.blame(format!("rule 3: otter-{by} has released what another holds"));
+            }
+            Write::Released { .. } if self.members[by].life == life && self.members[by].acts() => {
                 self.blame(format!("S5: otter-{by} has released while it works"));
             }
             Write::Created | Write::Acquired { .. } => {
@@ -247,7 +291,7 @@ impl World {
                     self.blame(format!("S1: otter-{by} takes the Lease while at work: {others:?}"));
                 }
             }
-            Write::Released | Write::Renewed => {}
+            Write::Released { .. } | Write::Renewed => {}
         }
         let spec = &lease["spec"];
         let whole = ["holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "leaseTransitions"];
