@@ -9,5 +9,6 @@ mod e2e;
 mod election;
 mod group;
 mod house;
+mod mixed;
 mod operator;
 mod support;

@@ -1,5 +1,8 @@
 //! What the tests share: real API servers, programs that end with their test, and a way to look at objects.
 
+pub mod fixtures;
+pub mod overlap;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;

@@ -49,6 +49,7 @@ pub use image::{Image, ImageFile};
 pub use instance::{Instance, Mode, Node, Ports};
 pub use process::Process;
 pub use product::{IMAGE, product_image, workspace_root};
+pub use programs::go_program;
 pub use stop::{down, instances, sweep};
 
 /// Names of instances, unless told otherwise.

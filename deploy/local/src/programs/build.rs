@@ -14,45 +14,74 @@ use crate::error::{At, Error, run, tail};
 use crate::folder::private_folder;
 use crate::progress::{Progress, seconds};
 
-/// Builds the programs of a set from its Go module. Of two concurrent builders one builds and the other waits for it.
-pub(super) fn go(set: &ProgramSet, number: usize, of: usize) -> Result<(), Error> {
-    let target = cache().join(set.folder());
-    let title = format!("building {} {} ({number} of {of})", set.name, set.version);
-    into_cache(&target, &format!("waiting for another build of {}", set.name), |folder| {
+/// A Go module and what is built of it.
+pub(super) struct Module<'a> {
+    /// What a person reads while waiting.
+    pub(super) title: String,
+    /// Below the cache.
+    pub(super) folder: String,
+    /// The package to build, `tool` for all that `go.mod` names as tools.
+    pub(super) package: &'a str,
+    /// File names and texts.
+    pub(super) files: Vec<(&'a str, &'a str)>,
+    pub(super) tags: &'a str,
+    pub(super) ldflags: &'a str,
+    pub(super) cgo: bool,
+    pub(super) seconds_on_two_cores: u64,
+    pub(super) programs: &'a [&'a str],
+}
+
+/// Builds the programs of a set from its Go module.
+pub(super) fn set(set: &ProgramSet, number: usize, of: usize) -> Result<(), Error> {
+    go(&Module {
+        title: format!("building {} {} ({number} of {of})", set.name, set.version),
+        folder: set.folder(),
+        package: "tool",
+        files: vec![("go.mod", set.go_mod), ("go.sum", set.go_sum)],
+        tags: set.tags,
+        ldflags: set.ldflags,
+        cgo: set.cgo,
+        seconds_on_two_cores: set.seconds_on_two_cores,
+        programs: set.programs,
+    })
+}
+
+/// Builds a module into the cache. Of two concurrent builders one builds and the other waits for it.
+pub(super) fn go(module: &Module) -> Result<(), Error> {
+    let target = cache().join(&module.folder);
+    into_cache(&target, &format!("waiting for another build of {}", module.folder), |folder| {
         let source = folder.join("src");
         fs::create_dir(&source).at("creating", &source)?;
-        for (name, text) in [("go.mod", set.go_mod), ("go.sum", set.go_sum)] {
+        for (name, text) in &module.files {
             fs::write(source.join(name), text).at("writing", source.join(name))?;
         }
         let log = source.join("build.log");
         let output = File::create(&log).at("creating", &log)?;
         let mut command = Command::new("go");
         command
-            .args(["build", "-trimpath", "-tags", set.tags, "-ldflags", set.ldflags, "-o"])
-            .arg(folder)
-            .arg("tool")
+            .args(["build", "-trimpath", "-tags", module.tags, "-ldflags", module.ldflags, "-o"])
+            // With the slash it is a folder to go, also for a single program.
+            .arg(folder.join(""))
+            .arg(module.package)
             .current_dir(&source)
             // A developer's own workspace or flags must not change what is built.
             .envs([("GOWORK", "off"), ("GOFLAGS", "-mod=readonly -buildvcs=false"), ("GO111MODULE", "on")])
-            .env("CGO_ENABLED", if set.cgo { "1" } else { "0" })
+            .env("CGO_ENABLED", if module.cgo { "1" } else { "0" })
             .stdin(Stdio::null())
             .stderr(output.try_clone().at("opening", &log)?)
             .stdout(output);
-        let status = watch(&mut command, &title, estimate(set))?;
+        let status = watch(&mut command, &module.title, estimate(module.seconds_on_two_cores))?;
+        let failed = |status| Error::Build { set: module.folder.clone(), status, tail: tail(&log) };
         if !status.success() {
-            return Err(Error::Build { set: set.folder(), status: status.to_string(), tail: tail(&log) });
+            return Err(failed(status.to_string()));
         }
         // The package of etcd's server ends in `server`.
         let server = folder.join("server");
-        if set.programs.contains(&"etcd") && is_program(&server) {
+        if module.programs.contains(&"etcd") && is_program(&server) {
             fs::rename(&server, folder.join("etcd")).at("renaming", &server)?;
         }
-        if let Some(missing) = set.programs.iter().find(|program| !is_program(&folder.join(program))) {
-            return Err(Error::Build {
-                set: set.folder(),
-                status: format!("no {missing} came of it"),
-                tail: tail(&log),
-            });
+        if let Some(missing) = module.programs.iter().find(|program| !is_program(&folder.join(program))) {
+            return Err(failed(format!("no {missing} came of it")));
         }
         fs::remove_dir_all(&source).at("removing", &source)
     })
@@ -102,10 +131,10 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn estimate(set: &ProgramSet) -> Duration {
+fn estimate(seconds_on_two_cores: u64) -> Duration {
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
     // Linking and the largest packages do not spread over more than about eight cores.
-    Duration::from_secs((set.seconds_on_two_cores * 2).div_ceil(cores.min(8)))
+    Duration::from_secs((seconds_on_two_cores * 2).div_ceil(cores.min(8)))
 }
 
 fn watch(command: &mut Command, title: &str, estimate: Duration) -> Result<std::process::ExitStatus, Error> {

@@ -8,6 +8,7 @@
 mod build;
 mod prerequisites;
 mod recipe;
+mod source;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,6 +17,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+pub use source::go_program;
 
 pub(crate) use recipe::{CNI, CONTAINERD, HELM, KUBERNETES, ProgramSet, RUNC};
 
@@ -51,7 +54,7 @@ fn obtain(sets: &[&'static ProgramSet], mode: Mode) -> Result<BTreeMap<String, P
     // Before any build: who waits ten minutes must not learn only then that `ip` is not installed.
     prerequisites::check(mode, &missing, pause_missing)?;
     for (done, set) in missing.iter().enumerate() {
-        build::go(set, done + 1, missing.len())?;
+        build::set(set, done + 1, missing.len())?;
         found.extend(find(set).unwrap_or_default());
     }
     if pause_missing {

@@ -27,15 +27,22 @@ pub(super) fn check(mode: Mode, to_build: &[&ProgramSet], build_pause: bool) -> 
     need(!(cgo || build_pause) || on_path("cc").is_some(), "a C compiler: apt-get install gcc libc6-dev");
     need(!cgo || has_libseccomp(), "libseccomp, to build runc: apt-get install libseccomp-dev pkg-config");
     if let Some(wanted) = to_build.iter().map(|set| set.go_version()).max_by_key(|version| numbers(version)) {
-        let installed = installed_go();
-        let found = installed.as_ref().map_or("none", |go| go.version.as_str());
-        let line = format!(
-            "Go {wanted} or newer, to build Kubernetes and its parts (found: {found}): get it from https://go.dev/dl \
-             (the distribution's golang-go is too old)"
-        );
-        need(installed.as_ref().is_some_and(|go| go.can_build(wanted)), &line);
+        missing.extend(lacking_go(wanted, "Kubernetes and its parts"));
     }
     if missing.is_empty() { Ok(()) } else { Err(Error::Prerequisites { missing }) }
+}
+
+/// What is missing for a build of `what`, if the machine has no Go that can build it.
+pub(super) fn lacking_go(wanted: &str, what: &str) -> Option<String> {
+    let installed = installed_go();
+    if installed.as_ref().is_some_and(|go| go.can_build(wanted)) {
+        return None;
+    }
+    let found = installed.as_ref().map_or("none", |go| go.version.as_str());
+    Some(format!(
+        "Go {wanted} or newer, to build {what} (found: {found}): get it from https://go.dev/dl \
+         (the distribution's golang-go is too old)"
+    ))
 }
 
 fn has_libseccomp() -> bool {

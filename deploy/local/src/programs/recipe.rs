@@ -106,8 +106,13 @@ impl ProgramSet {
 
     /// The least Go version that can build it, without `go`: `1.26.0`.
     pub(crate) fn go_version(&self) -> &'static str {
-        self.go_mod.lines().find_map(|line| line.strip_prefix("go ")).map_or("", str::trim)
+        go_version_in(self.go_mod)
     }
+}
+
+/// What a `go.mod` asks for: `1.26.0`.
+pub(super) fn go_version_in(go_mod: &str) -> &str {
+    go_mod.lines().find_map(|line| line.strip_prefix("go ")).map_or("", str::trim)
 }
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! Ours and unmodified client-go candidates on one Lease of a real API server.
+
+mod fixtures;

@@ -1,0 +1,42 @@
+//! The programs that stamp a file while they lead. A bench may take this file in by its path.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// An unmodified client-go candidate that stamps while it leads; `tests/fixtures/client-go/main.go` has its flags.
+///
+/// # Panics
+/// If it cannot be built, saying what is missing.
+pub fn client_go() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let source = Path::new(ROOT).join("tests/fixtures/client-go");
+    PROGRAM.get_or_init(|| k8sensus_local::go_program(&source).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// What `k8sensus exec` runs: `stamper FILE IDENTITY`.
+///
+/// # Panics
+/// If it cannot be built; the compiler's messages are on standard error.
+pub fn stamper() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        // `cargo test --test all` builds no examples, and a stale one would be worse than none.
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--example", "stamper"])
+            .args(["--message-format", "json-render-diagnostics"])
+            .current_dir(ROOT)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap_or_else(|error| panic!("{}: {error}", env!("CARGO")));
+        assert!(output.status.success(), "cargo build --example stamper: {}", output.status);
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut programs = messages.filter(|message| message["target"]["name"] == "stamper");
+        let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+        program.expect("cargo says where it put the example")
+    })
+}
