@@ -22,7 +22,7 @@ pub fn workspace_root() -> &'static Path {
 
 /// Builds the product's programs, statically linked, and writes their image to an OCI archive; returns its digest.
 pub fn product_image(output: &Path) -> Result<String, Error> {
-    let files = static_programs(&PROGRAMS)?
+    let files = static_programs("--bin", &PROGRAMS)?
         .into_iter()
         .zip(PROGRAMS)
         .map(|(source, name)| ImageFile { source, path: name.to_owned(), mode: 0o755 })
@@ -30,7 +30,22 @@ pub fn product_image(output: &Path) -> Result<String, Error> {
     Image { name: IMAGE.to_owned(), entrypoint: vec![format!("/{}", PROGRAMS[0])], files }.write(output)
 }
 
-fn static_programs(names: &[&str]) -> Result<Vec<PathBuf>, Error> {
+/// Builds one of the product's programs as its image has it: statically linked, profile `dist`.
+pub fn product_program(name: &str) -> Result<PathBuf, Error> {
+    one("--bin", name)
+}
+
+/// Builds an example of the product's package likewise, to be measured beside it.
+pub fn product_example(name: &str) -> Result<PathBuf, Error> {
+    one("--example", name)
+}
+
+fn one(kind: &str, name: &str) -> Result<PathBuf, Error> {
+    static_programs(kind, &[name]).map(|mut built| built.swap_remove(0))
+}
+
+/// `kind` is `--bin` or `--example`.
+fn static_programs(kind: &str, names: &[&str]) -> Result<Vec<PathBuf>, Error> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let about = run(Command::new(&cargo).arg("-vV").current_dir(workspace_root()))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
@@ -39,7 +54,9 @@ fn static_programs(names: &[&str]) -> Result<Vec<PathBuf>, Error> {
     command
         // With a target named, flags for it do not reach build scripts and procedural macros, which cannot be static.
         .args(["build", "--profile", "dist", "--target", host, "--message-format", "json-render-diagnostics"])
-        .args(names.iter().flat_map(|name| ["--bin", name]))
+        // Alone: in one build with this crate it would get the features that this crate asks of their dependencies.
+        .args(["--package", "k8sensus"])
+        .args(names.iter().flat_map(|name| [kind, name]))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .current_dir(workspace_root())
