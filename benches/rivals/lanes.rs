@@ -11,14 +11,17 @@ use crate::stamps::now;
 use crate::trial::{Outcome, Trial};
 
 /// Most of a trial is waiting, so two cores carry many.
-pub const LANES: usize = 12;
+pub const LANES: usize = 16;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// A trial and what came of it.
 pub type Done = (Trial, Result<Outcome, String>);
 
+/// Never less than the longest of them takes.
 pub fn estimate(trials: &[Trial], lanes: usize) -> Duration {
-    trials.iter().map(Trial::estimate).sum::<Duration>() / u32::try_from(lanes.min(trials.len()).max(1)).unwrap_or(1)
+    let total: Duration = trials.iter().map(Trial::estimate).sum();
+    let longest = trials.iter().map(Trial::estimate).max().unwrap_or_default();
+    longest.max(total / u32::try_from(lanes).unwrap_or(u32::MAX))
 }
 
 /// Runs the trials in their order, `lanes` at a time. One that fails is told of in its result and stops no other.
@@ -50,10 +53,12 @@ pub fn run(world: &World, what: &str, trials: Vec<Trial>, lanes: usize) -> Vec<D
             if now() >= next {
                 next += REPORT_EVERY;
                 let left: Vec<Trial> = lock(&queue).iter().copied().collect();
-                let waiting = left.len();
-                let under_way = total - finished - waiting;
-                let left = estimate(&left, lanes) + Duration::from_secs(5);
-                println!("  {finished} of {total} done, {under_way} under way, about {} left", minutes(left));
+                let under_way = total - finished - left.len();
+                let left = match left.is_empty() {
+                    true => "the last ones".to_owned(),
+                    false => format!("about {} left", minutes(estimate(&left, lanes))),
+                };
+                println!("  {finished} of {total} done, {under_way} under way, {left}");
             }
             thread::sleep(Duration::from_millis(50));
         }

@@ -57,7 +57,7 @@ pub fn svg(results: &Results) -> Result<String, std::fmt::Error> {
             logarithmic axis of time, a bar is the median. The figures are in the table beside this picture.</desc>\n";
     svg += STYLE;
     writeln!(svg, "  <rect class=\"sheet\" width=\"{WIDTH}\" height=\"{}\" rx=\"12\"/>", bottom + 40.0)?;
-    svg += "  <text class=\"head\" x=\"24\" y=\"34\">Time without a leader</text>\n";
+    svg += "  <text class=\"head\" x=\"24\" y=\"34\">Each failover a dot, the median a bar</text>\n";
     for (contender, x) in [(Contender::Ours, 560.0), (Contender::ClientGo, 680.0)] {
         writeln!(svg, "  <circle class=\"{}\" cx=\"{x}\" cy=\"29\" r=\"5\"/>", class(contender))?;
         writeln!(svg, "  <text x=\"{}\" y=\"34\">{contender}</text>", x + 11.0)?;

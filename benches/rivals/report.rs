@@ -30,7 +30,7 @@ pub const FIGURES: [Figure; 4] = [
     Figure { title: "SIGTERM: old one stops to new one leads", fault: Fault::Graceful, of: |outcome| outcome.gap },
     Figure { title: "SIGTERM: signal to new one leads", fault: Fault::Graceful, of: |outcome| outcome.took },
     Figure { title: "SIGKILL to new one leads", fault: Fault::Crash, of: |outcome| outcome.took },
-    Figure { title: "Silent network cut to new one leads", fault: Fault::Cut, of: |outcome| outcome.took },
+    Figure { title: "Silent cut to new one leads", fault: Fault::Cut, of: |outcome| outcome.took },
 ];
 
 pub const DURATIONS: [Durations; 2] = [Durations::DEFAULT, Durations::SHORT];
@@ -77,8 +77,8 @@ impl Results {
             "The library of this project and unmodified client-go {}, in programs with the same flags and the same work: a \
              stamp every 5 ms while leading. One API server, one run, in turn, at equal durations (lease duration/renew \
              deadline/retry period, in seconds) and otherwise each at its defaults; client-go with `ReleaseOnCancel`. Each \
-             failover has a Lease, a leader and a standby of its own, and its fault comes at another moment of the renewal \
-             interval. Times are read from the stamps, on CLOCK_MONOTONIC.\n",
+             failover has a Lease, a leader and a standby of its own, and its fault comes at another moment between \
+             renewals. Times are read from the stamps, on CLOCK_MONOTONIC.\n",
             client_go_version()?
         )?;
         text += "![Each failover as a dot on a logarithmic axis of time](rivals.svg)\n\n";

@@ -49,7 +49,8 @@ pub struct Trial {
     pub durations: Durations,
     pub contender: Contender,
     pub number: usize,
-    /// Trials of this cell: the faults come at so many moments, spread evenly over the renewal interval.
+    /// Trials of this cell: the faults come at so many moments, spread evenly over two renewal intervals. After one alone
+    /// most of client-go's standbys would still be in the first of their waits, which last 1 to 2.2 intervals.
     pub of: usize,
 }
 
@@ -69,7 +70,7 @@ pub struct Outcome {
 
 impl Trial {
     fn phase(&self) -> Duration {
-        self.durations.interval().mul_f64((self.number as f64 + 0.5) / self.of as f64)
+        (2 * self.durations.interval()).mul_f64((self.number as f64 + 0.5) / self.of as f64)
     }
 
     /// How long it takes, about.
@@ -82,7 +83,7 @@ impl Trial {
             Fault::Cut => lease as f64 + polls + 1.0,
             Fault::Outage => (OUTAGE + AFTERMATH).as_secs_f64(),
         };
-        Duration::from_secs_f64(0.5 + retry as f64 * 1.5 + fault)
+        Duration::from_secs_f64(0.5 + retry as f64 * 2.0 + fault)
     }
 
     pub fn run(&self, world: &World) -> Result<Outcome, Error> {
