@@ -13,7 +13,6 @@ mod process;
 mod proxy;
 mod report;
 mod sample;
-#[path = "../../tests/fixtures/stamps.rs"]
 #[allow(dead_code, reason = "only the clock of the stamps is read here")]
 mod stamps;
 mod steady;
@@ -116,6 +115,12 @@ fn leave_nothing_when_interrupted(runtime: &tokio::runtime::Runtime, folder: Pat
         let signal = shutdown.requested().await;
         eprintln!("{signal}: cleaning up");
         let _ = fs::remove_dir_all(folder);
+        let logs = format!("{}-", std::process::id());
+        for entry in fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&logs) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         std::process::exit(130);
     });
     Ok(())
