@@ -3,18 +3,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "wall-clock time is what is measured")]
 
+#[path = "rivals/process.rs"]
+mod process;
+#[path = "rivals/sample.rs"]
+mod sample;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use k8sensus_local::{Cluster, IMAGE, product_image, workspace_root};
+use k8sensus_local::{Cluster, IMAGE, product_image, product_program, workspace_root};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config};
+use sample::Sample;
 use serde_json::{Value, json};
 
 const N: usize = 10;
@@ -28,7 +34,7 @@ fn main() -> Result<(), Error> {
     product_image(&archive)?;
     println!("sizes");
     for program in ["k8sensus", "k8sensus-operator"] {
-        size(program, &static_program(program)?)?;
+        size(program, &product_program(program)?)?;
     }
     size("image archive", &archive)?;
     size("CRD, YAML", &workspace_root().join("crds/electiongroups.k8sensus.dev.yaml"))?;
@@ -263,10 +269,10 @@ fn install(node: &Cluster) -> Result<(), Error> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr)?.into()) }
 }
 
-fn report(what: &str, mut times: Vec<Duration>) {
-    times.sort();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64();
-    println!("  {what:<46} p50 {:>7.3} s   max {:>7.3} s   n {}", at(0.5), at(1.0), times.len());
+fn report(what: &str, times: Vec<Duration>) {
+    let sample: Sample = times.iter().map(Duration::as_secs_f64).collect();
+    let [median, max] = [0.5, 1.0].map(|share| sample.quantile(share));
+    println!("  {what:<46} p50 {median:>7.3} s   max {max:>7.3} s   n {}", sample.len());
 }
 
 fn size(what: &str, path: &Path) -> Result<(), Error> {
@@ -274,22 +280,8 @@ fn size(what: &str, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where `product_image` had it built: below the folder that this bench was built in.
-fn static_program(name: &str) -> Result<PathBuf, Error> {
-    let target = std::env::current_exe()?.ancestors().nth(3).ok_or("no target folder")?.to_owned();
-    let candidates = std::fs::read_dir(target)?.filter_map(|entry| Some(entry.ok()?.path().join("dist").join(name)));
-    candidates.filter(|path| path.is_file()).last().ok_or_else(|| format!("{name} was not built").into())
-}
-
 fn resident(pid: i32) -> Result<String, Error> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes: f64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .ok_or("no VmRSS")?
-        .parse()?;
-    Ok(format!("{:.1} MB", kilobytes * 1024.0 / 1e6))
+    Ok(format!("{:.1} MB", process::resident(pid)? as f64 / 1e6))
 }
 
 fn audit_lines(node: &Cluster) -> Result<usize, Error> {

@@ -4,22 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::{BoxStream, StreamExt};
-use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::answer::{failure_of, is_forbidden, lease_in, told, told_of_watch, verb};
+use super::answer::{failure_of, lease_in, told, verb};
 use super::client::{Clients, leases};
 use super::lease::lease_at;
+use super::lookout::{LeaseWatch, News};
 use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of};
 use crate::election::{
     Action, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Record, Sight, Snapshot, Timing, WallTime,
 };
-use crate::runtime::backoff::{WatchBackoff, WatchProgress};
 use crate::runtime::clock::Clock;
 
 /// Who the Lease's managed fields name for the campaign's writes.
@@ -35,15 +32,6 @@ struct Request {
     answer: BoxFuture<'static, Option<Answer>>,
 }
 
-type Watch = BoxStream<'static, watcher::Result<watcher::Event<DynamicObject>>>;
-
-fn watch(client: &Client, lease: &LeaseName, timing: &Timing) -> (Watch, WatchProgress) {
-    let selector = watcher::Config::default().fields(&format!("metadata.name={}", lease.name));
-    // A standby that does not watch learns of a release too late: up to the retry period only.
-    let (backoff, progress) = WatchBackoff::up_to(timing.retry_period());
-    (watcher(leases(client.clone(), lease), selector).backoff(backoff).boxed(), progress)
-}
-
 pub(super) struct Driver {
     lease_name: LeaseName,
     clock: Arc<dyn Clock>,
@@ -52,20 +40,13 @@ pub(super) struct Driver {
     inbox: UnboundedReceiver<Command>,
     leadership: watch::Sender<Leadership>,
     leases: Api<DynamicObject>,
-    watch_client: Client,
-    watch: Watch,
-    watch_progress: WatchProgress,
-    /// When the watch last showed that it lives.
-    watched_at: Duration,
-    timing: Timing,
+    watch: LeaseWatch,
     /// The Lease in full, at the version that the elector knows.
     lease: Option<DynamicObject>,
-    listed: Option<DynamicObject>,
     request: Option<Request>,
     wake: Option<Moment>,
     /// The term that the elector is in, until its work has ended.
     term: Option<Term>,
-    watch_failing: bool,
     /// Nobody is left who could say anything.
     unattended: bool,
     finished: bool,
@@ -83,12 +64,9 @@ impl Driver {
         inbox: UnboundedReceiver<Command>,
         leadership: watch::Sender<Leadership>,
     ) -> Self {
-        let (watch, progress) = watch(&clients.watch, &lease_name, &timing);
+        let watch = LeaseWatch::new(clients.watch, lease_name.clone(), timing, clock.clone());
         Self {
             leases: leases(clients.requests, &lease_name),
-            watch_client: clients.watch,
-            watched_at: clock.since_boot(),
-            timing,
             lease_name,
             clock,
             metrics,
@@ -96,13 +74,10 @@ impl Driver {
             inbox,
             leadership,
             watch,
-            watch_progress: progress,
             lease: None,
-            listed: None,
             request: None,
             wake: None,
             term: None,
-            watch_failing: false,
             unattended: false,
             finished: false,
         }
@@ -126,7 +101,7 @@ impl Driver {
                     None => self.unattended = true,
                 },
                 answer = answer_of(&mut self.request) => self.take_answer(answer),
-                Some(event) = self.watch.next() => self.take_watched(event),
+                news = self.watch.next() => self.take_news(news),
                 () = sleep_until(&*clock, wake) => {
                     self.wake = None;
                     self.step(Event::Tick, None);
@@ -165,7 +140,7 @@ impl Driver {
         match (found, write) {
             (Err(why), _) => self.take_failure(number, purpose, Failure::Unknown, &why),
             (Ok(found), None) => {
-                self.renew_watch();
+                self.watch.server_answers(true);
                 let sight = found.as_ref().map_or(Sight::Absent { deleted_at: None }, |l| Sight::Lease(snapshot_of(l)));
                 self.step(Event::Read { request: number, result: Ok(sight) }, found);
             }
@@ -174,6 +149,7 @@ impl Driver {
                 match found.map(|lease| (snapshot_of(&lease), lease)).filter(|(snapshot, _)| snapshot.record == record)
                 {
                     Some((Snapshot { version, .. }, lease)) => {
+                        self.watch.server_answers(false);
                         self.step(Event::Written { request: number, result: Ok(version) }, Some(lease));
                     }
                     None => self.take_failure(number, purpose, Failure::Unknown, "the answer is not what was written"),
@@ -210,51 +186,15 @@ impl Driver {
         }
     }
 
-    /// Asked for at a read, which a standby needs only where its watch has not shown it what is there: one that has been silent
-    /// for a whole lease hangs on a dead connection, and would until its read times out.
-    fn renew_watch(&mut self) {
-        let now = self.clock.since_boot();
-        if now.saturating_sub(self.watched_at) > self.timing.lease_duration() {
-            debug!("watch of lease {} was silent for a lease duration: watching anew", self.lease_name);
-            (self.watch, self.watch_progress) = watch(&self.watch_client, &self.lease_name, &self.timing);
-            self.watched_at = now;
-        }
-    }
-
-    fn take_watched(&mut self, event: watcher::Result<watcher::Event<DynamicObject>>) {
-        self.watched_at = self.clock.since_boot();
-        match event {
-            // Says only that a list is about to be asked for.
-            Ok(watcher::Event::Init) => self.listed = None,
-            Ok(event) => {
-                self.watch_progress.made();
-                if std::mem::take(&mut self.watch_failing) {
-                    info!("watching lease {} again", self.lease_name);
-                }
-                match event {
-                    watcher::Event::Init => {}
-                    watcher::Event::InitApply(lease) => self.listed = Some(lease),
-                    watcher::Event::InitDone => match self.listed.take() {
-                        Some(lease) => self.watched(lease),
-                        None => self.step(Event::Watched(Sight::Absent { deleted_at: None }), None),
-                    },
-                    watcher::Event::Apply(lease) => self.watched(lease),
-                    watcher::Event::Delete(lease) => {
-                        let deleted_at = Some(snapshot_of(&lease).version);
-                        self.step(Event::Watched(Sight::Absent { deleted_at }), None);
-                    }
-                }
+    fn take_news(&mut self, news: News) {
+        match news {
+            News::Shown(lease) => self.watched(lease),
+            News::Deleted(lease) => {
+                let deleted_at = Some(snapshot_of(&lease).version);
+                self.step(Event::Watched(Sight::Absent { deleted_at }), None);
             }
-            Err(error) => {
-                if !std::mem::replace(&mut self.watch_failing, true) {
-                    let (lease, why) = (&self.lease_name, told_of_watch(&error));
-                    warn!("cannot watch lease {lease}: {why}; will keep trying");
-                }
-                if is_forbidden(&error) {
-                    self.watch_progress.forbidden();
-                    self.step(Event::WatchForbidden, None);
-                }
-            }
+            News::NotListed => self.step(Event::Watched(Sight::Absent { deleted_at: None }), None),
+            News::Forbidden => self.step(Event::WatchForbidden, None),
         }
     }
 

@@ -52,6 +52,7 @@ mod flags;
 mod guard;
 mod health;
 mod lease;
+mod lookout;
 mod metrics;
 mod term;
 

@@ -48,7 +48,7 @@ pub use folder::{Folder, state_root};
 pub use image::{Image, ImageFile};
 pub use instance::{Instance, Mode, Node, Ports};
 pub use process::Process;
-pub use product::{IMAGE, cargo, product_image, workspace_root};
+pub use product::{IMAGE, cargo, product_example, product_image, product_program, workspace_root};
 pub use programs::go_program;
 pub use stop::{down, instances, sweep};
 

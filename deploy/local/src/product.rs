@@ -22,7 +22,7 @@ pub fn workspace_root() -> &'static Path {
 
 /// Builds the product's programs, statically linked, and writes their image to an OCI archive; returns its digest.
 pub fn product_image(output: &Path) -> Result<String, Error> {
-    let files = static_programs(&PROGRAMS)?
+    let files = static_programs("--bin", &PROGRAMS)?
         .into_iter()
         .zip(PROGRAMS)
         .map(|(source, name)| ImageFile { source, path: name.to_owned(), mode: 0o755 })
@@ -49,7 +49,22 @@ fn is_of_a_package(variable: &str) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
-fn static_programs(names: &[&str]) -> Result<Vec<PathBuf>, Error> {
+/// Builds one of the product's programs as its image has it: statically linked, profile `dist`.
+pub fn product_program(name: &str) -> Result<PathBuf, Error> {
+    one("--bin", name)
+}
+
+/// Builds an example of the product's package likewise, to be measured beside it.
+pub fn product_example(name: &str) -> Result<PathBuf, Error> {
+    one("--example", name)
+}
+
+fn one(kind: &str, name: &str) -> Result<PathBuf, Error> {
+    static_programs(kind, &[name]).map(|mut built| built.swap_remove(0))
+}
+
+/// `kind` is `--bin` or `--example`.
+fn static_programs(kind: &str, names: &[&str]) -> Result<Vec<PathBuf>, Error> {
     let about = run(cargo().arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
     Progress::note(&format!("building {} for {host}, statically linked", names.join(" and ")));
@@ -57,7 +72,9 @@ fn static_programs(names: &[&str]) -> Result<Vec<PathBuf>, Error> {
     command
         // With a target named, flags for it do not reach build scripts and procedural macros, which cannot be static.
         .args(["build", "--profile", "dist", "--target", host, "--message-format", "json-render-diagnostics"])
-        .args(names.iter().flat_map(|name| ["--bin", name]))
+        // Alone: in one build with this crate it would get the features that this crate asks of their dependencies.
+        .args(["--package", "k8sensus"])
+        .args(names.iter().flat_map(|name| [kind, name]))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())

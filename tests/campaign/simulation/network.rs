@@ -243,13 +243,13 @@ impl Network {
         if fate.reply_lost || self.world.reach(self.member) != Reach::Open {
             return;
         }
-        let proper = fate.refusal.is_none() && fate.garbage.is_none() && parts.method == Method::GET;
-        if let Some(change) = shown.filter(|_| proper && parts.uri.path().ends_with("/weir")) {
-            self.world.expect_obedience(self.member, self.life, &change);
-        }
         self.world.lock().members[self.member].saw_lease |= code < 300 && text.contains("holderIdentity");
         let response = Response::builder().status(code).body(Answer::Whole(Some(text.into())));
-        let _ = reply.send(response.map_err(Into::into));
+        let taken = reply.send(response.map_err(Into::into)).is_ok();
+        let proper = fate.refusal.is_none() && fate.garbage.is_none() && parts.method == Method::GET;
+        if let Some(change) = shown.filter(|_| taken && proper && parts.uri.path().ends_with("/weir")) {
+            self.world.expect_obedience(self.member, self.life, &change);
+        }
     }
 
     fn serve(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {

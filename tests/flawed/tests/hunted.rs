@@ -13,6 +13,8 @@ use simulation::search;
 use subject::FLAWS;
 
 const SEEDS: u64 = 1_000;
+/// So much of the history is printed before the violation.
+const LAST: usize = 12;
 
 /// `K8SENSUS_FLAW=<part of a name>` looks for some of them only. One test, since one flaw at a time is switched on.
 #[test]
@@ -29,6 +31,8 @@ fn every_flaw_is_found_within_a_thousand_seeds() {
             Some((seed, outcome)) => {
                 let violation = outcome.violation.unwrap_or_default();
                 println!("rule {}: {}: seed {seed}, {time:.1} s: {violation}", flaw.rule, flaw.name);
+                let last = outcome.history.len().saturating_sub(LAST);
+                outcome.history[last..].iter().for_each(|line| println!("    {line}"));
             }
             None => {
                 println!("rule {}: {}: SURVIVES {SEEDS} seeds, {time:.1} s", flaw.rule, flaw.name);
