@@ -1,6 +1,9 @@
 //! The examples, run as their first lines say, with the permissions that these lines name.
 
 mod controller;
+mod fence;
+mod fencing;
+mod postgres;
 mod service;
 mod singleton;
 
