@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// One piece after another, until the term is over.
 async fn work(term: &Term, me: &str, journal: &mut File) -> io::Result<()> {
-    let mut pieces = tokio::time::interval(Duration::from_millis(200));
+    let mut pieces = tokio::time::interval(Duration::from_millis(400));
     for number in 1.. {
         tokio::select! {
             biased;
@@ -80,6 +80,6 @@ async fn work(term: &Term, me: &str, journal: &mut File) -> io::Result<()> {
 #[expect(clippy::disallowed_methods, reason = "the pause stands for work")]
 async fn piece(number: u32, me: &str, token: &str, journal: &mut File) -> io::Result<()> {
     writeln!(journal, "begin {number} {me} {token}")?;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     writeln!(journal, "end {number} {me} {token}")
 }
