@@ -8,6 +8,7 @@ use std::time::Duration;
 use copied::{RAISE, begin};
 use tokio_postgres::{Client, Transaction};
 
+use super::LIMIT;
 use super::postgres::Postgres;
 use crate::support::root;
 
@@ -27,7 +28,9 @@ async fn passes(client: &mut Client, token: &str) -> bool {
 /// Waits until somebody waits for a lock.
 async fn somebody_waits(client: &Client) {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let start = tokio::time::Instant::now();
     while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(start.elapsed() < LIMIT, "nobody waits for a lock");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -165,7 +168,8 @@ fn the_guide_shows_the_statements_that_are_tested() {
     let guide = plain(&std::fs::read_to_string(root().join("docs/fencing.md")).unwrap());
     let schema = include_str!("../../examples/fenced/schema.sql");
     let table = schema.lines().find(|line| line.starts_with("CREATE TABLE fence")).unwrap();
-    for statement in [plain(RAISE), plain(SHARE), plain(table)] {
-        assert!(guide.contains(&statement), "docs/fencing.md lacks: {statement}");
+    for shown in [format!("```sql {} ```", plain(RAISE)), format!("```sql {} ```", plain(table)), format!("`{SHARE}`")]
+    {
+        assert!(guide.contains(&shown), "docs/fencing.md lacks: {shown}");
     }
 }
