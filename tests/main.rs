@@ -7,6 +7,7 @@ mod campaign;
 mod candidate;
 mod e2e;
 mod election;
+mod examples;
 mod group;
 mod house;
 mod mixed;

@@ -28,7 +28,7 @@ impl Campaign {
     ///
     /// Unlike client-go's `Run` it goes on campaigning when leadership was lost, and it releases only when the work has
     /// ended.
-    pub async fn run(mut self, callbacks: impl Callbacks, shutdown: impl Future<Output = ()>) {
+    pub async fn run(self, callbacks: impl Callbacks, shutdown: impl Future<Output = ()>) {
         let mut holders = self.holders();
         let mut shutdown = pin!(shutdown);
         let mut leaving = false;

@@ -5,7 +5,7 @@
 //! use k8sensus::campaign::Campaign;
 //!
 //! # async fn example(config: kube::Config) -> Result<(), Box<dyn std::error::Error>> {
-//! let mut campaign = Campaign::builder("default", "billing").start(&config)?;
+//! let campaign = Campaign::builder("default", "billing").start(&config)?;
 //! while let Some(leader) = campaign.lead().await {
 //!     tokio::select! {
 //!         stop = leader.lost() => eprintln!("leadership lost: {stop:?}"),
@@ -34,8 +34,11 @@
 //!
 //! # What the owner must do
 //! - Ask [`Term::is_valid`] right before each step that must not happen twice, and send [`Term::token`] along.
-//! - End the work on [`Term::lost`], by its `kill_at` at the latest, then call [`LeaderGuard::end`].
+//! - End the work on [`Term::lost`], by its `kill_at` at the latest, then call [`LeaderGuard::end`]. Work that is to be
+//!   finished when somebody merely asks for an end waits for [`Term::revoked`] too.
 //! - Await [`Campaign::shutdown`] before the program ends, or the others wait for the whole lease.
+//!
+//! The folder `examples` has a worker, a controller, a service, and writes that a database refuses to a late leader.
 //!
 //! # Caveats
 //! Those of [`crate::election`]: a frozen process wakes up late. The API server must allow `get`, `list`, `watch` and
@@ -146,16 +149,18 @@ impl Campaign {
     /// Waits for this candidate's next term. `None` once the campaign is over: after [`leave`](Campaign::leave), or when a
     /// guard was dropped without [`LeaderGuard::end`]. Cancel safe.
     ///
-    /// Each term is handed out once; while its guard is out there is no other.
-    pub async fn lead(&mut self) -> Option<LeaderGuard> {
+    /// Each term is handed out once; while its guard is out there is no other. Somebody else may [`leave`](Campaign::leave)
+    /// meanwhile.
+    pub async fn lead(&self) -> Option<LeaderGuard> {
+        let mut leadership = self.leadership.clone();
         loop {
-            let term = self.leadership.borrow_and_update().term.clone();
+            let term = leadership.borrow_and_update().term.clone();
             if let Some(term) = term
                 && term.take()
             {
                 return Some(LeaderGuard::new(term, self.commands.clone()));
             }
-            self.leadership.changed().await.ok()?;
+            leadership.changed().await.ok()?;
         }
     }
 
@@ -188,7 +193,8 @@ impl Campaign {
     }
 
     /// [Leaves](Campaign::leave) and waits until the Lease is released: at most the time that the work under a guard takes to end,
-    /// plus 1.5 s of tries. Then the program may end.
+    /// plus 1.5 s of tries. Then the program may end. [`lead`](Campaign::lead) and [`run`](Campaign::run) have waited for the
+    /// same when they say that the campaign is over.
     pub async fn shutdown(mut self) {
         self.leave();
         while self.leadership.changed().await.is_ok() {}

@@ -99,6 +99,15 @@ impl Term {
         stop.ok().flatten().unwrap_or_else(|| unreachable!("this term keeps the sender"))
     }
 
+    /// Completes when what still runs must be cut, since the Lease is lost, and says by when. Not when an end was merely asked
+    /// for: then the Lease is renewed until the work has ended. Cancel safe, on any executor.
+    pub async fn revoked(&self) -> Moment {
+        let kill_at = |stop: &Option<Stop>| stop.and_then(|stop| stop.kill_at);
+        let mut stops = self.stops();
+        let stop = stops.wait_for(|stop| kill_at(stop).is_some()).await.map(|stop| *stop);
+        stop.ok().and_then(|stop| kill_at(&stop)).unwrap_or_else(|| unreachable!("this term keeps the sender"))
+    }
+
     /// The order to end the work, `None` while there is none. It may be repeated with an earlier `kill_at`.
     pub fn stops(&self) -> watch::Receiver<Option<Stop>> {
         self.0.stop.subscribe()

@@ -65,7 +65,7 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     let ready = admin.readiness();
     ready.set("the operator's Lease was not seen yet");
 
-    let mut campaign = options.campaign.clone().metrics(elections).start(&config)?;
+    let campaign = options.campaign.clone().metrics(elections).start(&config)?;
     let me = campaign.identity().to_owned();
     let mut holders = campaign.holders();
     let health = campaign.health();

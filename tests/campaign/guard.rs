@@ -142,6 +142,35 @@ async fn work_that_goes_on_after_its_lease_has_run_out_is_unhealthy() {
 }
 
 #[tokio::test]
+async fn somebody_else_may_leave_while_a_term_is_waited_for() {
+    let (server, config) = serve(|_| Fate::Written);
+    let campaign = candidate(&config);
+    let guard = tokio::time::timeout(LIMIT, campaign.lead()).await.unwrap().unwrap();
+    let (next, ()) = tokio::join!(tokio::time::timeout(LIMIT, campaign.lead()), async {
+        campaign.leave();
+        assert_eq!(guard.lost().await.loss, Loss::Requested);
+        guard.end();
+    });
+    assert!(next.expect("it waits for the release only").is_none());
+    assert!(released(&server));
+}
+
+#[tokio::test]
+async fn an_end_that_was_asked_for_cuts_no_work_and_a_lease_that_is_lost_does() {
+    let (_server, config) = serve(|n| if n < 2 { Fate::Written } else { Fate::Silence });
+    let campaign = candidate(&config);
+    let guard = tokio::time::timeout(LIMIT, campaign.lead()).await.unwrap().unwrap();
+    campaign.leave();
+    assert_eq!(guard.lost().await, Stop { loss: Loss::Requested, kill_at: None });
+    let early = tokio::time::timeout(Duration::from_millis(500), guard.revoked()).await;
+    assert!(early.is_err(), "{early:?}");
+    // No renewal is acknowledged any more.
+    let kill_at = tokio::time::timeout(LIMIT, guard.revoked()).await.expect("the Lease is lost");
+    assert_eq!(Some(kill_at), guard.stops().borrow().and_then(|stop| stop.kill_at));
+    guard.end();
+}
+
+#[tokio::test]
 async fn a_campaign_that_cannot_be_started_says_what_is_missing() {
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let refusal = |builder: k8sensus::campaign::Builder| builder.start(&config).unwrap_err();

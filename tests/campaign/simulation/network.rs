@@ -146,6 +146,8 @@ enum Garbage {
     Half,
     /// 200, a list, and nothing was carried out.
     AnotherKind,
+    /// 200, the Lease as it is, and nothing was carried out.
+    Cached,
 }
 
 impl std::fmt::Display for Fate {
@@ -175,9 +177,11 @@ impl Network {
             lost: random.chance(weather.lost),
             reply_lost: random.chance(weather.reply_lost),
             refusal: None,
-            garbage: random
-                .chance(weather.garbage)
-                .then(|| if random.chance(50) { Garbage::Half } else { Garbage::AnotherKind }),
+            garbage: random.chance(weather.garbage).then(|| match random.below(3) {
+                0 => Garbage::Half,
+                1 => Garbage::AnotherKind,
+                _ => Garbage::Cached,
+            }),
         };
         if random.chance(weather.throttled) {
             fate.refusal = Some((429, random.chance(50).then(|| random.between(1, 4))));
@@ -191,6 +195,7 @@ impl Network {
         world.counts.count(fate.there > 20 || fate.back > 20, "slow exchanges");
         world.counts.count(fate.garbage == Some(Garbage::Half), "answers cut off");
         world.counts.count(fate.garbage == Some(Garbage::AnotherKind), "answers of another kind");
+        world.counts.count(fate.garbage == Some(Garbage::Cached), "answers from a cache");
         match fate.refusal {
             Some((429, _)) => world.counts.count(true, "429"),
             Some((409, _)) => world.counts.count(true, "409 without a cause"),
@@ -230,6 +235,10 @@ impl Network {
             Some((code, retry_after)) => (code, status(code, retry_after).to_string()),
             // A proxy that says 200 to everything.
             None if fate.garbage == Some(Garbage::AnotherKind) => (200, self.world.lock().server.list().1.to_string()),
+            None if fate.garbage == Some(Garbage::Cached) => {
+                let (code, lease) = self.world.lock().server.get();
+                (code, lease.to_string())
+            }
             None => {
                 let (code, answer) = self.serve(&parts.method, parts.uri.path(), &body);
                 (code, answer.to_string())
@@ -245,6 +254,9 @@ impl Network {
         }
         self.world.lock().members[self.member].saw_lease |= code < 300 && text.contains("holderIdentity");
         let response = Response::builder().status(code).body(Answer::Whole(Some(text.into())));
+        if parts.method == Method::PUT && fate.garbage.is_some() && code < 300 {
+            self.world.expect_no_extension(self.member);
+        }
         let taken = reply.send(response.map_err(Into::into)).is_ok();
         let proper = fate.refusal.is_none() && fate.garbage.is_none() && parts.method == Method::GET;
         if let Some(change) = shown.filter(|_| taken && proper && parts.uri.path().ends_with("/weir")) {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::network::Network;
 use super::world::Shared;
 use crate::subject::campaign::{Campaign, Clients, LeaderGuard, Stop};
-use crate::subject::election::Moment;
+use crate::subject::election::{Loss, Moment};
 use crate::subject::runtime::clock::Clock;
 
 /// What a process is told from outside.
@@ -108,7 +108,7 @@ pub async fn live(world: Shared, member: usize, life: u64, signals: UnboundedRec
 async fn own(
     world: Shared,
     member: usize,
-    mut campaign: Campaign,
+    campaign: Campaign,
     clock: Arc<dyn Clock>,
     mut signals: UnboundedReceiver<Signal>,
 ) {
@@ -168,6 +168,9 @@ fn ending(world: &Shared, member: usize, stop: Stop, planned: Option<Moment>, cl
     world.note(|| format!("otter-{member} is told to stop: {:?}", stop.loss));
     let (dawdles, wish) = {
         let mut world = world.lock();
+        if stop.loss == Loss::Deposed && stop.kill_at.is_none_or(|kill_at| kill_at > now) {
+            world.blame(format!("rule 4: otter-{member} is deposed, but may work on until {:?}", stop.kill_at));
+        }
         (world.random.chance(50), world.random.below(6_000))
     };
     let wish = planned.unwrap_or(now + Duration::from_millis(wish));

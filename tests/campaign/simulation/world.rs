@@ -219,6 +219,19 @@ impl Shared {
         });
     }
 
+    /// Rule 1: only the answer to the very write extends a term. The next try comes 250 ms later at the soonest.
+    pub fn expect_no_extension(&self, member: usize) {
+        let Some(term) = self.lock().members[member].term.clone() else { return };
+        let (shared, left) = (self.clone(), term.remaining());
+        tokio::spawn(async move {
+            #[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if term.remaining() > left {
+                shared.lock().blame(format!("rule 1: otter-{member} believes an answer that is none"));
+            }
+        });
+    }
+
     /// Rule 2: who wakes late doubts until a write succeeds. The longest renewal interval is 6 s.
     pub fn judge_waking(&self, member: usize) {
         let now = self.elapsed();

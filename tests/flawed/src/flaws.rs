@@ -292,4 +292,48 @@ pub const FLAWS: &[Flaw] = &[
             }"#,
         found_by: FoundBy::Model("twins"),
     },
+    Flaw {
+        name: "any Lease is taken for the one that was written",
+        rule: 1,
+        file: "campaign/driver.rs",
+        original: "snapshot.record == record",
+        flawed: "true",
+        found_by: FoundBy::Simulation,
+    },
+    Flaw {
+        name: "a renewal is acknowledged but the term not told",
+        rule: 1,
+        file: "campaign/driver.rs",
+        original: "term.set_valid_until(valid_until);",
+        flawed: "let _ = valid_until;",
+        found_by: FoundBy::Simulation,
+    },
+    Flaw {
+        name: "the process is not named in the Lease",
+        rule: 4,
+        file: "campaign/lease.rs",
+        original: "annotations.insert(INCARNATION.to_owned(), incarnation.to_owned());",
+        flawed: "let _ = (annotations, incarnation);",
+        found_by: FoundBy::Simulation,
+    },
+    Flaw {
+        name: "the version is left out of the request",
+        rule: 5,
+        file: "campaign/lease.rs",
+        original: "expected.map(|version| version.as_str().to_owned())",
+        flawed: "None",
+        found_by: FoundBy::Simulation,
+    },
+    Flaw {
+        name: "a request waits for its answer for ever",
+        rule: 8,
+        file: "campaign/driver.rs",
+        original: "clock.sleep_until(deadline)",
+        flawed: r#"{
+            let never: std::pin::Pin<Box<dyn std::future::Future<Output = ()> + Send>> =
+                Box::pin(std::future::pending());
+            never
+        }"#,
+        found_by: FoundBy::Simulation,
+    },
 ];
