@@ -10,6 +10,8 @@
 //! # Caveats
 //! Work that the command handed to something outside of its process tree is not stopped. Where the candidate is not
 //! PID 1 of a container and is itself killed with SIGKILL, the command dies with it, but what the command started may not.
+//! Where the candidate alone is frozen (SIGSTOP to this one process, not to its container), nobody stops its command: that works
+//! on beside the next leader until the candidate wakes. A frozen container or machine freezes both.
 
 use std::ffi::OsString;
 use std::io;

@@ -22,10 +22,11 @@
 //! # Caveats
 //! A process that is frozen between its check and its write, a paused virtual machine, a force-deleted pod can act
 //! after their term has ended. No lease can prevent that; the protected resource must compare fencing tokens. See
-//! Martin Kleppmann, "How to do distributed locking" (2016). A candidate that may create the Lease and finds none when
-//! it starts creates it at once, as client-go does, and a creation expects no version: whoever deletes a live leader's Lease
-//! by hand while such a candidate starts, or while its creation is still on its way, gives up the guarantee until that
-//! leader's next renewal. Where an operator makes the Lease, and candidates may not, there is no such moment.
+//! Martin Kleppmann, "How to do distributed locking" (2016). A candidate that may create the Lease and finds none creates
+//! it, as client-go does, at once if it has seen none so far; and a creation expects no version. So whoever deletes a live
+//! leader's Lease by hand before every such candidate has seen it, or while a creation is still on its way, gives up the
+//! guarantee until that leader's next renewal. Where an operator makes the Lease, and candidates may not, there is no such
+//! moment.
 //!
 //! # Source
 //! The record and its rules are those of client-go `tools/leaderelection` (v0.37); each deviation is named where it

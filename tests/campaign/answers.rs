@@ -106,7 +106,7 @@ fn with(proper: &Value, path: &str, value: Value) -> Vec<u8> {
 /// A leader with a lease of 3 s, a renew deadline of 2 s and renewals every second, and what keeps it in the race.
 async fn leader(url: &str) -> (Term, Box<dyn Any + Send>) {
     let seconds = Duration::from_secs;
-    let mut campaign = Campaign::builder("river", "weir")
+    let campaign = Campaign::builder("river", "weir")
         .identity("otter")
         .incarnation("uid/app/1")
         .timing(Timing::new(seconds(3), seconds(2), seconds(1)).unwrap())

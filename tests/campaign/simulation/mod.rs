@@ -44,7 +44,6 @@ pub fn run(seed: u64, record: bool) -> Outcome {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
 async fn until(world: &Shared, milliseconds: u64) {
     tokio::time::sleep_until(world.at(Duration::from_millis(milliseconds))).await;
 }

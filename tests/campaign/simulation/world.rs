@@ -220,9 +220,8 @@ impl Shared {
     }
 
     /// Rule 1: only the answer to the very write extends a term. The next try comes 250 ms later at the soonest.
-    pub fn expect_no_extension(&self, member: usize) {
-        let Some(term) = self.lock().members[member].term.clone() else { return };
-        let (shared, left) = (self.clone(), term.remaining());
+    pub fn expect_no_extension(&self, member: usize, term: Term, left: Duration) {
+        let shared = self.clone();
         tokio::spawn(async move {
             #[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -290,6 +289,10 @@ impl World {
         self.counts.count(matches!(write, Write::Acquired { free: true }), "elections by release");
         self.counts.count(matches!(write, Write::Acquired { free: false }), "elections by expiry");
         self.counts.count(*write == Write::Created, "Leases created");
+        if *write == Write::Created {
+            // Another Lease than before.
+            self.members.iter_mut().for_each(|member| member.saw_lease = false);
+        }
         match write {
             Write::Released { anothers: true } => {
                 self.blame(format!("rule 3: otter-{by} has released what another holds"));
