@@ -52,7 +52,7 @@ pub(super) fn failure_of(error: &kube::Error) -> Failure {
     }
 }
 
-pub(super) fn is_forbidden(error: &watcher::Error) -> bool {
+pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -62,7 +62,7 @@ pub(super) fn is_forbidden(error: &watcher::Error) -> bool {
 }
 
 /// As [`told`], of a watch.
-pub(super) fn told_of_watch(error: &watcher::Error) -> String {
+pub(crate) fn told_of_watch(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -86,7 +86,7 @@ fn one_line(text: &str) -> String {
 
 /// An error of the API server's or of the connection in one line, with its causes: the outermost text of a connection
 /// error alone says nothing.
-pub fn told(error: &kube::Error) -> String {
+pub(crate) fn told(error: &kube::Error) -> String {
     one_line(&with_causes(error))
 }
 

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use super::client::{Clients, ConnectError};
@@ -34,7 +35,7 @@ pub enum StartError {
     /// The configuration makes no client (bad certificates, an unreadable key).
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The campaign's thread was refused by the kernel.
+    /// The kernel refused the campaign's thread, or what its runtime waits with.
     #[error("cannot start the campaign's thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -99,29 +100,21 @@ impl Builder {
         &self.identity
     }
 
-    /// Starts to campaign, on a thread of its own: an executor that is blocked or overloaded starves no renewal.
+    /// Starts to campaign, on a thread of its own: an executor that is blocked or overloaded starves no renewal. Where the process
+    /// has no rustls provider yet, ring becomes that.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(self, config: &kube::Config) -> Result<Campaign, StartError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let prepared = {
+        let runtime = Background(Some(tokio::runtime::Builder::new_current_thread().enable_all().build()?));
+        let (campaign, driver) = {
             // Clients spawn their workers where they are made.
-            let _inside = runtime.enter();
-            Clients::connect(config, &self.timing).map_err(StartError::from).and_then(|clients| self.split(clients))
-        };
-        let (campaign, driver) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                // The caller may be asynchronous, where a runtime must not be waited for.
-                runtime.shutdown_background();
-                return Err(error);
-            }
+            let _inside = runtime.get().enter();
+            self.clone().split(Clients::connect(config, &self.timing)?)?
         };
         std::thread::Builder::new().name("campaign".to_owned()).spawn(move || {
-            runtime.block_on(driver);
-            // A watch may hang in a read; nothing that it could bring is wanted any more.
-            runtime.shutdown_background();
+            let runtime = runtime;
+            runtime.get().block_on(driver);
         })?;
         Ok(campaign)
     }
@@ -151,6 +144,24 @@ impl Builder {
         let driver =
             Driver::new(clients, self.lease, self.timing, self.clock, self.metrics, elector, inbox, leadership);
         Ok((campaign, driver.run()))
+    }
+}
+
+/// A runtime whose drop waits for nothing: the caller may be asynchronous, and a watch may hang in a read that nobody wants
+/// any more.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn get(&self) -> &Runtime {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("only the drop takes it"))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 
-use super::{Campaign, LeaderGuard, Term};
+use super::{Campaign, Holders, LeaderGuard, Term};
 
 /// What client-go's `LeaderCallbacks` are called with.
 pub trait Callbacks {
@@ -41,7 +41,7 @@ impl Campaign {
                 }
                 guard = self.lead() => match guard {
                     Some(guard) => {
-                        leaving |= self.serve(&guard, &callbacks, &mut shutdown, leaving).await;
+                        leaving |= self.serve(&guard, &callbacks, &mut holders, &mut shutdown, leaving).await;
                         callbacks.on_stopped_leading();
                         guard.end();
                     }
@@ -59,10 +59,10 @@ impl Campaign {
         &self,
         guard: &LeaderGuard,
         callbacks: &impl Callbacks,
+        holders: &mut Holders,
         mut shutdown: impl Future<Output = ()> + Unpin,
         mut leaving: bool,
     ) -> bool {
-        let mut holders = self.holders();
         let mut work = pin!(callbacks.on_started_leading(guard.term().clone()));
         loop {
             tokio::select! {

@@ -62,6 +62,6 @@ impl Clients {
 }
 
 /// The Lease as the server sent it: fields that this program does not know survive a read and a write.
-pub(super) fn leases(client: Client, lease: &LeaseName) -> Api<DynamicObject> {
+pub(crate) fn leases(client: Client, lease: &LeaseName) -> Api<DynamicObject> {
     Api::namespaced_with(client, &lease.namespace, &ApiResource::erase::<Lease>(&()))
 }

@@ -17,7 +17,7 @@ use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, s
 use crate::election::{
     Action, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Record, Sight, Snapshot, Timing, WallTime,
 };
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, sleep_until};
 
 /// Who the Lease's managed fields name for the campaign's writes.
 const FIELD_MANAGER: &str = "k8sensus";
@@ -102,7 +102,7 @@ impl Driver {
                 },
                 answer = answer_of(&mut self.request) => self.take_answer(answer),
                 news = self.watch.next() => self.take_news(news),
-                () = sleep_until(&*clock, wake) => {
+                () = sleep_until(&*clock, wake.map(Moment::elapsed_since_boot)) => {
                     self.wake = None;
                     self.step(Event::Tick, None);
                 }
@@ -119,11 +119,17 @@ impl Driver {
         }
     }
 
-    fn work_ended(&mut self, term: u64) {
-        if self.term.take_if(|current| current.number() == term).is_some() {
+    fn work_ended(&mut self, number: u64) {
+        if let Some(term) = self.term.take_if(|current| current.number() == number) {
+            // Before anything is released: whoever still looks at this term must not believe in it.
+            term.set_valid_until(Moment::since_boot(self.clock.since_boot()));
+            if term.stops().borrow().is_none() {
+                term.order(Stop { loss: Loss::Requested, kill_at: None });
+            }
+            self.metrics.set_leading(&self.lease_name.name, false);
             self.leadership.send_modify(|leadership| leadership.term = None);
         }
-        self.step(Event::WorkEnded { term }, None);
+        self.step(Event::WorkEnded { term: number }, None);
     }
 
     fn take_answer(&mut self, answer: Option<Answer>) {
@@ -140,7 +146,8 @@ impl Driver {
         match (found, write) {
             (Err(why), _) => self.take_failure(number, purpose, Failure::Unknown, &why),
             (Ok(found), None) => {
-                self.watch.server_answers(true);
+                let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.as_deref());
+                self.watch.server_answers(version != self.elector.lease().map(|known| known.version.as_str()));
                 let sight = found.as_ref().map_or(Sight::Absent { deleted_at: None }, |l| Sight::Lease(snapshot_of(l)));
                 self.step(Event::Read { request: number, result: Ok(sight) }, found);
             }
@@ -221,7 +228,6 @@ impl Driver {
         // Nobody works in a term that nobody has taken.
         let untaken = self.term.as_ref().filter(|term| term.stops().borrow().is_some() && term.withdraw());
         if let Some(term) = untaken.cloned() {
-            term.set_valid_until(now.moment);
             self.work_ended(term.number());
         }
     }
@@ -242,6 +248,9 @@ impl Driver {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Read { request, timeout } => {
+                if self.term.is_some() {
+                    self.metrics.count_slowpath(&self.lease_name.name);
+                }
                 let (leases, name) = (self.leases.clone(), self.lease_name.name.clone());
                 let answer = async move { leases.get_opt(&name).await }.boxed();
                 self.send(request, None, timeout, answer);
@@ -317,6 +326,7 @@ impl Drop for Driver {
         if let Some(term) = &self.term {
             let now = Moment::since_boot(self.clock.since_boot());
             let kill_at = now + term.remaining();
+            self.metrics.set_leading(&self.lease_name.name, false);
             term.set_valid_until(now);
             term.order(Stop { loss: Loss::DeadlinePassed, kill_at: Some(kill_at) });
         }
@@ -326,13 +336,6 @@ impl Drop for Driver {
 async fn answer_of(request: &mut Option<Request>) -> Option<Answer> {
     match request {
         Some(request) => (&mut request.answer).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(clock: &dyn Clock, wake: Option<Moment>) {
-    match wake {
-        Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
         None => std::future::pending().await,
     }
 }

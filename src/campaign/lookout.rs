@@ -67,21 +67,27 @@ impl LeaseWatch {
     pub(super) async fn next(&mut self) -> News {
         loop {
             let Some(event) = self.stream.next().await else { return std::future::pending().await };
-            self.heard_at = self.clock.since_boot();
             let event = match event {
                 Ok(event) => event,
-                Err(error) => match self.failed(&error) {
-                    Some(news) => return news,
-                    None => continue,
-                },
+                Err(error) => {
+                    self.heard_at = self.clock.since_boot();
+                    match self.failed(&error) {
+                        Some(news) => return news,
+                        None => continue,
+                    }
+                }
             };
             // Says only that a list is about to be asked for.
             if matches!(event, watcher::Event::Init) {
                 self.listed = None;
                 continue;
             }
+            self.heard_at = self.clock.since_boot();
             self.progress.made();
-            if std::mem::replace(&mut self.state, State::Fine) != State::Fine {
+            // After a watch that failed, a list does not prove that the next one is better.
+            let listed = matches!(event, watcher::Event::InitApply(_) | watcher::Event::InitDone);
+            if self.state != State::Fine && !(listed && self.state == State::Retried) {
+                self.state = State::Fine;
                 info!("watching lease {} again", self.lease);
             }
             return match event {
@@ -112,15 +118,15 @@ impl LeaseWatch {
         None
     }
 
-    /// The server has answered another request. A watch that waits for its next try is begun anew, once; and so is one that was
-    /// silent for a whole lease when a read was necessary, `by_read`: it hangs on a dead connection, and would until its own
-    /// read times out.
-    pub(super) fn server_answers(&mut self, by_read: bool) {
+    /// The server has answered another request; `lagged`: with something that the watch had not shown. A watch that waits for
+    /// its next try is begun anew, once. One that has lagged and was silent for a whole lease hangs on a dead connection, and would
+    /// until its own read times out: it is begun anew, too.
+    pub(super) fn server_answers(&mut self, lagged: bool) {
         let now = self.clock.since_boot();
         let silent = now.saturating_sub(self.heard_at) > self.timing.lease_duration();
         self.state = match self.state {
             State::Failing => State::Retried,
-            State::Fine if by_read && silent => State::Fine,
+            state @ (State::Fine | State::Retried) if lagged && silent => state,
             State::Fine | State::Retried | State::Forbidden => return,
         };
         debug!("watching lease {} anew", self.lease);

@@ -6,13 +6,20 @@
 //!
 //! # async fn example(config: kube::Config) -> Result<(), Box<dyn std::error::Error>> {
 //! let campaign = Campaign::builder("default", "billing").start(&config)?;
-//! while let Some(leader) = campaign.lead().await {
-//!     tokio::select! {
-//!         stop = leader.lost() => eprintln!("leadership lost: {stop:?}"),
-//!         () = settle_accounts(leader.token()) => {}
+//! let work = async {
+//!     while let Some(leader) = campaign.lead().await {
+//!         tokio::select! {
+//!             stop = leader.lost() => eprintln!("leadership lost: {stop:?}"),
+//!             () = settle_accounts(leader.token()) => {}
+//!         }
+//!         leader.end(); // nothing of the work is left: the Lease may be released
 //!     }
-//!     leader.end(); // nothing of the work is left: the Lease may be released
-//! }
+//! };
+//! let goodbye = async {
+//!     tokio::signal::ctrl_c().await.ok();
+//!     campaign.leave(); // the work ends, the Lease is released, and then `lead` says `None`
+//! };
+//! tokio::join!(work, goodbye);
 //! # Ok(())
 //! # }
 //! # async fn settle_accounts(fencing_token: &str) {}
@@ -63,17 +70,19 @@ use std::fmt;
 
 use tokio::sync::{mpsc, watch};
 
-pub use answer::told;
+pub(crate) use answer::{is_forbidden, told, told_of_watch};
 pub use builder::{Builder, StartError};
 pub use callbacks::Callbacks;
-pub(crate) use client::LONGEST_WATCH;
 pub use client::{Clients, ConnectError};
+pub(crate) use client::{LONGEST_WATCH, leases};
 pub use flags::TimingFlags;
 pub use guard::LeaderGuard;
 pub use health::{Health, Unhealthy};
 pub use lease::{INCARNATION, apply_record, micro_time, snapshot_of};
 pub use metrics::Metrics;
 pub use term::{Stop, Term};
+
+pub use crate::election::{InvalidTiming, Loss, Moment, Timing};
 
 /// Where the Lease is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -182,7 +191,7 @@ impl Campaign {
         Health { lease: self.lease.clone(), lease_duration: self.lease_duration, leadership: self.leadership.clone() }
     }
 
-    /// Gives leadership up, once the work has ended, and abstains for a lease duration.
+    /// Gives leadership up, once the work has ended, and abstains for a lease duration. Of no effect on a standby.
     pub fn step_down(&self) {
         self.command(Command::StepDown);
     }

@@ -108,6 +108,12 @@ impl Term {
         stop.ok().and_then(|stop| kill_at(&stop)).unwrap_or_else(|| unreachable!("this term keeps the sender"))
     }
 
+    /// How long what still runs may go on until it must be dead; `None` while nothing must be cut.
+    pub fn until_kill(&self) -> Option<Duration> {
+        let kill_at = (*self.0.stop.borrow()).and_then(|stop| stop.kill_at)?;
+        Some(kill_at.elapsed_since_boot().saturating_sub(self.0.clock.since_boot()))
+    }
+
     /// The order to end the work, `None` while there is none. It may be repeated with an earlier `kill_at`.
     pub fn stops(&self) -> watch::Receiver<Option<Stop>> {
         self.0.stop.subscribe()

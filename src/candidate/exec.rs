@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use super::children::{Children, Exit, Reaped};
 use crate::campaign::{Builder, Campaign, LeaderGuard, StartError, Stop, Term};
 use crate::election::{Loss, Moment};
-use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::clock::{Clock, SystemClock, sleep_until};
 use crate::runtime::shutdown::Shutdown;
 
 /// The time between two rounds of SIGKILL while something is left.
@@ -72,7 +72,7 @@ pub async fn exec(
             }
             stop = told_to_stop(&mut supervisor.work) => supervisor.stop(stop, &clock),
             _ = child_signals.recv() => supervisor.reap(&clock)?,
-            () = sleep_until(&clock, supervisor.kill_at) => supervisor.kill(&clock)?,
+            () = sleep_until(&clock, supervisor.kill_at.map(Moment::elapsed_since_boot)) => supervisor.kill(&clock)?,
             guard = supervisor.campaign.lead() => match guard {
                 Some(guard) => supervisor.start(guard),
                 None => return Ok(ExitCode::from(supervisor.exit.code)),
@@ -92,13 +92,6 @@ async fn told_to_stop(work: &mut Option<Work>) -> Stop {
         }
     }
     std::future::pending().await
-}
-
-async fn sleep_until(clock: &dyn Clock, at: Option<Moment>) {
-    match at {
-        Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What the command is told of its election.

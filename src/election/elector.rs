@@ -377,7 +377,7 @@ impl Elector {
 
     /// Whether there is leadership to give up, or soon may be.
     fn takes_part(&self) -> bool {
-        self.role != Role::Standby || self.holds() || self.is_writing()
+        self.role != Role::Standby || self.may_hold()
     }
 
     fn is_writing(&self) -> bool {

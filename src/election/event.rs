@@ -64,7 +64,7 @@ pub enum Purpose {
 pub enum Loss {
     /// A step-down or a shutdown was asked for. The Lease is renewed until the work has ended.
     Requested,
-    /// No renewal was acknowledged within the renew deadline.
+    /// No renewal was acknowledged within the renew deadline, or nobody renews any more.
     DeadlinePassed,
     /// The Lease has another holder, none, or is gone.
     Deposed,

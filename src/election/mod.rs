@@ -28,6 +28,10 @@
 //! guarantee until that leader's next renewal. Where an operator makes the Lease, and candidates may not, there is no such
 //! moment.
 //!
+//! # How it is checked
+//! `tests/flawed` explores this very function exhaustively within the bounds of eight families of faults (6.2 million states),
+//! simulates its driver with 100,000 seeds, and does both to copies with a flaw for each rule, every one of which must be found.
+//!
 //! # Source
 //! The record and its rules are those of client-go `tools/leaderelection` (v0.37); each deviation is named where it
 //! is made.

@@ -117,7 +117,7 @@ async fn told_to_stop(reign: &Option<Reign>) -> campaign::Stop {
 }
 
 /// How long reconciles may take to finish when the operator is asked to end.
-const LAST_RECONCILES: Duration = Duration::from_secs(1);
+const LAST_RECONCILES: Duration = Duration::from_secs(6);
 
 /// What runs during one term of this replica's leadership.
 struct Reign {
@@ -173,18 +173,18 @@ impl Reign {
     }
 
     /// Returns when no reconcile is left. Where the end was asked for, those under way may finish: a request that is cut may
-    /// still be carried out, after the release. A loser's are cut off: it must not write on.
+    /// still be carried out, so the Lease is then not released. A loser's are cut off: it must not write on.
     async fn end(self, stop: campaign::Stop) {
         let Self { guard, gate, mut controller, going_on, context } = self;
         drop(going_on);
-        if stop.kill_at.is_none() {
-            let patience = SystemClock.since_boot() + LAST_RECONCILES;
-            tokio::select! {
-                _ = &mut controller => {}
-                () = SystemClock.sleep_until(patience) => {}
-                _ = guard.revoked() => {}
-            }
-        }
+        let patience = SystemClock.since_boot() + LAST_RECONCILES;
+        let may_release = stop.kill_at.is_some()
+            || tokio::select! {
+                _ = &mut controller => true,
+                () = SystemClock.sleep_until(patience) => false,
+                // Nothing is released after a loss.
+                _ = guard.revoked() => true,
+            };
         gate.close();
         controller.abort();
         if !controller.is_finished() {
@@ -194,7 +194,11 @@ impl Reign {
         while context.strong_count() > 0 {
             SystemClock.sleep_until(SystemClock.since_boot() + Duration::from_millis(1)).await;
         }
-        guard.end();
+        if may_release {
+            guard.end();
+        } else {
+            warn!("a request of a reconcile took too long and was cut: letting the lease expire");
+        }
     }
 }
 

@@ -22,6 +22,14 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
+/// Completes at `deadline`, never if there is none.
+pub async fn sleep_until(clock: &dyn Clock, deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => clock.sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Linux' own clocks.
 ///
 /// `CLOCK_BOOTTIME` goes on while the machine is suspended; `std::time::Instant` and tokio's timers stand still then, so

@@ -4,10 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use k8sensus::campaign::INCARNATION;
+use k8sensus::campaign::{INCARNATION, Metrics};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::server::{Fate, candidate, lead, serve};
+use super::server::{Fate, builder, candidate, lead, serve};
 
 #[tokio::test]
 async fn a_renewal_that_gets_no_answer_is_tried_again_over_another_connection() {
@@ -81,4 +83,24 @@ async fn what_the_lease_has_besides_is_put_back_and_only_the_version_that_was_se
     assert_eq!(acquired["metadata"]["annotations"], json!({ INCARNATION: "uid/app/1" }));
     assert!(released["metadata"]["annotations"].get(INCARNATION).is_none());
     assert_eq!(released["spec"]["holderIdentity"], "");
+}
+
+#[tokio::test]
+async fn a_leader_that_reads_again_is_counted_under_client_gos_names() {
+    let (server, config) = serve(|n| if n == 1 { Fate::Status(409) } else { Fate::Written });
+    let metrics = Metrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let mut campaign = builder().metrics(metrics).start(&config).unwrap();
+    let guard = lead(&mut campaign).await;
+    let start = Instant::now();
+    while server.lock().unwrap().puts.len() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(10), "no renewal after the conflict");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    assert!(text.contains("leader_election_master_status{name=\"weir\"} 1\n"), "{text}");
+    assert!(text.contains("leader_election_slowpath_total{name=\"weir\"} 1\n"), "{text}");
+    guard.end();
 }

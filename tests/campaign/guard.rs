@@ -4,11 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use k8sensus::campaign::{Campaign, StartError, Stop};
+use k8sensus::campaign::{Campaign, Metrics, StartError, Stop};
 use k8sensus::election::{Loss, Timing};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 
-use super::server::{Fate, Shared, candidate, lead, serve};
+use super::server::{Fate, Shared, builder, candidate, lead, serve};
 
 fn released(server: &Shared) -> bool {
     server.lock().unwrap().lease["spec"]["holderIdentity"] == ""
@@ -81,6 +83,26 @@ async fn a_term_that_nobody_took_is_released_at_shutdown() {
     campaign.shutdown().await;
     assert!(released(&server) && !term.is_valid());
     assert!(watch.borrow().term.is_none() && watch.changed().await.is_ok() && watch.changed().await.is_err());
+}
+
+#[tokio::test]
+async fn nobody_believes_in_a_term_whose_work_has_ended() {
+    let (server, config) = serve(|_| Fate::Written);
+    let metrics = Metrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let mut campaign = builder().metrics(metrics).start(&config).unwrap();
+    let guard = lead(&mut campaign).await;
+    let (onlooker, seen) = (guard.term().clone(), campaign.watch().borrow().clone());
+    assert!(onlooker.is_valid() && seen.is_leader());
+    guard.end();
+    within(LIMIT, "the release", || released(&server)).await;
+    assert!(!onlooker.is_valid() && !seen.is_leader(), "another may lead by now");
+    let stop = tokio::time::timeout(LIMIT, onlooker.lost()).await.expect("nobody would tell an onlooker");
+    assert_eq!((stop, onlooker.until_kill()), (Stop { loss: Loss::Requested, kill_at: None }, None));
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    assert!(text.contains("leader_election_master_status{name=\"weir\"} 0\n"), "{text}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use k8sensus::campaign::{Campaign, LeaderGuard};
+use k8sensus::campaign::{Builder, Campaign, LeaderGuard};
 use k8sensus::election::Timing;
 use serde_json::{Value, json};
 
@@ -125,15 +125,17 @@ fn status(code: u16) -> Value {
 }
 
 /// A candidate with a lease of 3 s, a renew deadline of 2 s and renewals every second.
-pub fn candidate(config: &kube::Config) -> Campaign {
+pub fn builder() -> Builder {
     let seconds = Duration::from_secs;
     Campaign::builder("river", "weir")
         .identity("otter")
         .incarnation("uid/app/1")
         .timing(Timing::new(seconds(3), seconds(2), seconds(1)).unwrap())
         .create_lease(false)
-        .start(config)
-        .unwrap()
+}
+
+pub fn candidate(config: &kube::Config) -> Campaign {
+    builder().start(config).unwrap()
 }
 
 /// Its first term.

@@ -30,7 +30,16 @@ fn node() -> &'static Cluster {
             .args(["--set", &format!("image.repository={repository},image.tag={tag}"), "--wait", "--timeout=120s"])
             .current_dir(root());
         let output = helm.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            let pods = ["describe", "pods", "--namespace", SYSTEM];
+            let logs =
+                ["logs", "--namespace", SYSTEM, "--selector=app.kubernetes.io/name=k8sensus", "--prefix", "--tail=40"];
+            for arguments in [&pods[..], &logs] {
+                let told = node.kubectl().args(arguments).output().unwrap();
+                println!("{}", String::from_utf8_lossy(&told.stdout));
+            }
+            panic!("{}", String::from_utf8_lossy(&output.stderr));
+        }
         node
     })
 }

@@ -18,7 +18,7 @@ use super::history::{Theft, premature, thefts};
 use crate::support::fixtures::{client_go, stamper};
 use crate::support::overlap::{Overlap, Report};
 use crate::support::proxy::Proxy;
-use crate::support::{Program, candidate_command, within};
+use crate::support::{Program, SHORT, candidate_command, within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -37,6 +37,8 @@ pub struct Group {
     cluster: &'static Cluster,
     pub namespace: String,
     pub lease: String,
+    /// Lease duration, renew deadline and retry period.
+    seconds: [u32; 3],
     folder: TempDir,
     started: AtomicU32,
     ours: Mutex<Vec<String>>,
@@ -64,11 +66,17 @@ impl Group {
             cluster,
             namespace: namespace.to_owned(),
             lease: lease.into(),
+            seconds: [3, 2, 1],
             folder: tempfile::tempdir().unwrap(),
             started: AtomicU32::new(0),
             ours: Mutex::default(),
             excuses: Mutex::default(),
         }
+    }
+
+    /// With the durations that most of client-go's users have.
+    pub fn at_defaults(self) -> Self {
+        Self { seconds: [15, 10, 2], ..self }
     }
 
     pub fn start(&self, kind: Kind, identity: &str) -> Member {
@@ -106,6 +114,7 @@ impl Group {
                 let arguments = ["exec", "--", stamper().to_str().unwrap(), stamps.to_str().unwrap(), identity];
                 let mut command = candidate_command(self.cluster, &self.namespace, &self.lease, identity, &arguments);
                 command.env("KUBECONFIG", kubeconfig);
+                command.envs(SHORT.iter().zip(self.seconds).map(|((name, _), seconds)| (name, seconds.to_string())));
                 let mut ours = self.ours.lock().unwrap();
                 if !ours.iter().any(|known| known == identity) {
                     ours.push(identity.to_owned());
@@ -114,8 +123,11 @@ impl Group {
             }
             ClientGo => {
                 let mut command = Command::new(client_go());
+                let [lease, deadline, retry] = self.seconds;
                 command
-                    .args(["--lease-duration=3s", "--renew-deadline=2s", "--retry-period=1s"])
+                    .arg(format!("--lease-duration={lease}s"))
+                    .arg(format!("--renew-deadline={deadline}s"))
+                    .arg(format!("--retry-period={retry}s"))
                     .args(["--lease-namespace", &self.namespace, "--lease-name", &self.lease])
                     .args(["--identity", identity, "--stamps", stamps.to_str().unwrap()])
                     .env("KUBECONFIG", kubeconfig);
@@ -153,7 +165,7 @@ impl Group {
         self.excuses.lock().unwrap().extend(thefts.iter().map(|theft| Excuse {
             identity: theft.from.clone(),
             from: theft.received - booted,
-            until: theft.answered + LEASE - booted,
+            until: theft.answered + Duration::from_secs(self.seconds[0].into()) - booted,
         }));
         let (guilty, other): (Vec<_>, Vec<_>) = report
             .overlaps

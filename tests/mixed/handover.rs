@@ -49,3 +49,32 @@ fn pass(ns: &str, from: Kind, to: Kind, end: End) {
     new.terminate();
     group.judge(&case);
 }
+
+#[test]
+fn a_leader_that_wakes_after_20_s_finds_another_one_and_stops() {
+    let ns = namespace(shared(), "asleep");
+    let scene = &|from: Kind, to: Kind| {
+        let case = format!("{from:?} asleep for 20 s, then {to:?}");
+        let group = Group::new(shared(), &ns, case.to_lowercase().replace([',', ' '], "")).at_defaults();
+        let mut old = group.start(from, "otter");
+        old.wait_until_at_work();
+        let mut new = group.start(to, "heron");
+        sleep(2.0);
+        let asleep = now();
+        old.freeze();
+        new.wait_until_at_work();
+        // client-go may need longer than that to take over.
+        sleep((20.0 - (now() - asleep).as_secs_f64()).max(0.0));
+        old.thaw(&group);
+        sleep(3.0);
+        assert!(new.at_work(), "{case}");
+        new.terminate();
+        old.terminate();
+        group.judge(&case);
+    };
+    std::thread::scope(|scope| {
+        for (from, to) in [(Ours, ClientGo), (ClientGo, Ours), (Ours, Ours)] {
+            scope.spawn(move || scene(from, to));
+        }
+    });
+}

@@ -6,8 +6,8 @@
 //! # Guarantees
 //! - A holder counts as expired when the duration in the record has passed since *this program* last saw the record
 //!   change, measured by its own clock. The times in the record are printed, and nothing else.
-//! - Each term has one [`Kind::Acquired`] (or [`Kind::Held`], if it had begun before the first sight), and what ended the
-//!   term before is printed before it.
+//! - Each term has one [`Kind::Acquired`] (or [`Kind::Held`], if it had begun before the first sight). An expiry or a
+//!   release that was seen is printed before it; otherwise the change names the holder before.
 //!
 //! # Caveats
 //! - What happened while the API server did not answer, or between two polls, is not known. The change that is printed

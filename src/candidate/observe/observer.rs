@@ -12,7 +12,7 @@ use crate::election::{Moment, Reading, Record, Version, WallTime};
 pub struct Observer {
     lease: LeaseName,
     known: Known,
-    /// Since when the API server is known not to answer.
+    /// Whether the API server is known not to answer.
     blind: bool,
 }
 

@@ -7,18 +7,16 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
-use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DynamicObject};
-use kube::core::ApiResource;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config};
 use tracing::{info, warn};
 
 use super::{Change, How, Kind, LeaseSight, Observer, Output, Sight, Verdict};
-use crate::campaign::{LeaseName, snapshot_of, told};
+use crate::campaign::{LONGEST_WATCH, LeaseName, is_forbidden, leases, snapshot_of, told, told_of_watch};
 use crate::election::{Moment, Reading, WallTime};
 use crate::runtime::backoff::{WatchBackoff, WatchProgress};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, sleep_until};
 use crate::runtime::shutdown::Shutdown;
 
 /// The longest wait between tries of the watch, and between reads where watching is not permitted.
@@ -27,8 +25,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);
 /// How long an API server may take to answer a read.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The server ends a watch after at most 290 s (kube's `watcher::Config`); what is silent for longer is dead.
-const LONGEST_WATCH: Duration = Duration::from_secs(300);
 
 /// What to watch and how to print it.
 #[derive(Clone, Debug)]
@@ -89,7 +85,7 @@ pub async fn observe(
             signal = shutdown.requested() => return watch.stopped(signal),
             Some(event) = watch.stream.next() => watch.take_watched(event)?,
             answer = answer_of(&mut watch.read) => watch.take_read(answer)?,
-            () = sleep_until(&*clock, wake) => watch.tick()?,
+            () = sleep_until(&*clock, wake.map(Moment::elapsed_since_boot)) => watch.tick()?,
         };
         if let Some(code) = done {
             return Ok(code);
@@ -105,13 +101,6 @@ fn client(config: &Config) -> Result<Client, ObserveError> {
     config.reset_reader_on_write = true;
     let cluster_url = config.cluster_url.to_string();
     Client::try_from(config).map_err(|source| ObserveError::Connect { cluster_url, source })
-}
-
-async fn sleep_until(clock: &dyn Clock, wake: Option<Moment>) {
-    match wake {
-        Some(at) => clock.sleep_until(at.elapsed_since_boot()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// `None` if none came in time.
@@ -135,6 +124,8 @@ struct Watch {
     /// What was last said of a failing watch, and of a failing read.
     watch_trouble: Option<String>,
     read_trouble: Option<String>,
+    /// With `once`: when the first answer must have come.
+    first_by: Option<Moment>,
     /// When to read next, where watching is not permitted.
     next_read: Option<Moment>,
     read: Option<BoxFuture<'static, Answer>>,
@@ -142,11 +133,12 @@ struct Watch {
 
 impl Watch {
     fn new(client: Client, options: Options, clock: Arc<dyn Clock>) -> Self {
-        let leases: Api<DynamicObject> =
-            Api::namespaced_with(client, &options.lease.namespace, &ApiResource::erase::<Lease>(&()));
+        let leases = leases(client, &options.lease);
         let selector = watcher::Config::default().fields(&format!("metadata.name={}", options.lease.name));
         let (backoff, progress) = WatchBackoff::up_to(LONGEST_WAIT);
+        let first_by = options.once.then(|| Moment::since_boot(clock.since_boot()) + PATIENCE);
         Self {
+            first_by,
             stream: watcher(leases.clone(), selector).backoff(backoff).boxed(),
             leases,
             clock,
@@ -166,7 +158,7 @@ impl Watch {
     }
 
     fn wake(&self) -> Option<Moment> {
-        [self.observer.expires_at(), self.next_read].into_iter().flatten().min()
+        [self.observer.expires_at(), self.next_read, self.first_by].into_iter().flatten().min()
     }
 
     fn stopped(&self, signal: &str) -> Result<ExitCode, ObserveError> {
@@ -190,6 +182,7 @@ impl Watch {
             Ok(event) => event,
             Err(error) => return self.take_watch_error(&error).map(|()| None),
         };
+        self.first_by = None;
         self.progress.made();
         (self.next_read, self.read) = (None, None);
         self.observer.set_blind(false);
@@ -223,8 +216,8 @@ impl Watch {
             return Ok(()); // the server has forgotten that version; a new list follows
         }
         let lease = &self.options.lease;
-        let (verb, why) = told_of_watch(error);
-        let what = format!("cannot {verb} lease {lease}: {why}");
+        let verb = if matches!(error, watcher::Error::InitialListFailed(_)) { "list" } else { "watch" };
+        let what = format!("cannot {verb} lease {lease}: {}", told_of_watch(error));
         if is_forbidden(error) {
             self.progress.forbidden();
             self.next_read.get_or_insert(Moment::since_boot(self.clock.since_boot()));
@@ -254,6 +247,7 @@ impl Watch {
         self.next_read = Some(now.moment + duration.clamp(SHORTEST_WAIT, LONGEST_WAIT));
         let why = match answer {
             Some(Ok(found)) => {
+                self.first_by = None;
                 self.observer.set_blind(false);
                 if self.read_trouble.take().is_some() {
                     info!("reading lease {} again", self.options.lease);
@@ -276,6 +270,9 @@ impl Watch {
 
     fn tick(&mut self) -> Result<Option<ExitCode>, ObserveError> {
         let now = self.now();
+        if self.first_by.is_some_and(|at| now.moment >= at) {
+            self.blinded(format!("no answer within {} s", PATIENCE.as_secs()))?;
+        }
         if self.next_read.is_some_and(|at| now.moment >= at) {
             self.next_read = None;
             let (leases, name) = (self.leases.clone(), self.options.lease.name.clone());
@@ -342,24 +339,5 @@ fn say_once(said: &mut Option<String>, what: String) {
     if said.as_ref() != Some(&what) {
         warn!("{what}");
         *said = Some(what);
-    }
-}
-
-/// What was tried, and why it failed.
-fn told_of_watch(error: &watcher::Error) -> (&'static str, String) {
-    match error {
-        watcher::Error::InitialListFailed(error) => ("list", told(error)),
-        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => ("watch", told(error)),
-        watcher::Error::WatchError(status) => ("watch", format!("{} ({})", status.message, status.code)),
-        other => ("watch", other.to_string()),
-    }
-}
-
-fn is_forbidden(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.is_forbidden(),
-        _ => false,
     }
 }
