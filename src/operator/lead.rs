@@ -61,7 +61,7 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     metrics.register(&mut registry);
     let elections = campaign::Metrics::default();
     elections.register(&mut registry);
-    let watches = WatchHealth::default();
+    let watches = WatchHealth::new(Arc::new(SystemClock));
     let admin = Admin::bind(options.listen, registry).await?;
     let ready = admin.readiness();
     ready.set("the operator's Lease was not seen yet");

@@ -28,6 +28,10 @@ const EXPIRY_TICK: Duration = Duration::from_secs(1);
 /// The longest wait between tries of a watch that fails.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// A watch of a known list that has not failed again for so long is established, though it may have nothing to show: longer
+/// than the longest wait and the connection's timeout.
+const ESTABLISHED_AFTER: Duration = Duration::from_secs(16);
+
 /// A group that needs a look.
 pub(super) type Trigger = BoxStream<'static, ObjectRef<ElectionGroup>>;
 
@@ -58,22 +62,37 @@ const WATCHED: [&str; 7] =
     ["electiongroups", "deployments", "serviceaccounts", "roles", "rolebindings", "pods", "leases"];
 
 /// How each watch goes. Readiness and the log tell.
-#[derive(Clone, Default)]
-pub(super) struct WatchHealth(Arc<Mutex<HashMap<&'static str, Watch>>>);
+#[derive(Clone)]
+pub(super) struct WatchHealth {
+    watches: Arc<Mutex<HashMap<&'static str, Watch>>>,
+    clock: Arc<dyn Clock>,
+}
 
 #[derive(Default)]
 struct Watch {
-    failing: Option<String>,
+    failing: Option<Trouble>,
     listed: bool,
 }
 
+struct Trouble {
+    why: String,
+    /// When silence means that it is over, since boot. `None` if only a list can tell.
+    over_at: Option<Duration>,
+}
+
 impl WatchHealth {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { watches: Arc::default(), clock }
+    }
+
     /// Why readiness must be false, `None` if all is well.
     pub(super) fn problem(&self) -> Option<String> {
-        let watches = self.lock();
+        let (now, watches) = (self.clock.since_boot(), self.lock());
         let mut texts: Vec<String> = watches
             .iter()
-            .filter_map(|(what, watch)| Some(format!("cannot watch {what}: {}", watch.failing.as_ref()?)))
+            .filter_map(|(what, watch)| Some((what, watch.failing.as_ref()?)))
+            .filter(|(_, trouble)| trouble.over_at.is_none_or(|at| now < at))
+            .map(|(what, trouble)| format!("cannot watch {what}: {}", trouble.why))
             .collect();
         texts.sort();
         (!texts.is_empty()).then(|| texts.join("; "))
@@ -91,7 +110,7 @@ impl WatchHealth {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Watch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note<T>(&self, what: &'static str, progress: &WatchProgress, event: &watcher::Result<watcher::Event<T>>) {
@@ -109,10 +128,13 @@ impl WatchHealth {
             }
             Err(error) => {
                 let why = explain(what, error);
-                if watch.failing.as_ref() != Some(&why) {
+                if watch.failing.as_ref().is_none_or(|trouble| trouble.why != why) {
                     warn!("cannot watch {what}, will keep trying: {why}");
                 }
-                watch.failing = Some(why);
+                // kube goes on from the list that it has, and a watch without events says nothing when it works.
+                let goes_on = !matches!(error, watcher::Error::InitialListFailed(_));
+                let over_at = goes_on.then(|| self.clock.since_boot() + ESTABLISHED_AFTER);
+                watch.failing = Some(Trouble { why, over_at });
             }
         }
     }
@@ -227,4 +249,57 @@ fn successes<T>(events: impl Stream<Item = watcher::Result<T>>) -> impl Stream<I
 fn group_of(object: &DynamicObject) -> Option<ObjectRef<ElectionGroup>> {
     let name = object.labels().get(label::GROUP)?;
     Some(ObjectRef::new(name).within(object.meta().namespace.as_deref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Shows the seconds that the test says.
+    #[derive(Default)]
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn since_boot(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall_micros(&self) -> i64 {
+            0
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn error() -> kube::Error {
+        kube::Error::LinesCodecMaxLineLengthExceeded
+    }
+
+    fn problem_after(event: watcher::Result<watcher::Event<()>>, seconds: u64) -> Option<String> {
+        let clock = Arc::new(Hand::default());
+        let health = WatchHealth::new(clock.clone());
+        health.note("pods", &WatchProgress::default(), &Ok(watcher::Event::<()>::InitDone));
+        health.note("pods", &WatchProgress::default(), &event);
+        clock.0.store(seconds, Ordering::Relaxed);
+        health.problem()
+    }
+
+    #[test]
+    fn a_watch_that_could_not_start_and_is_silent_since_has_started() {
+        let refused = || Err(watcher::Error::WatchStartFailed(error()));
+        assert!(problem_after(refused(), 15).is_some_and(|problem| problem.starts_with("cannot watch pods: ")));
+        assert_eq!(problem_after(refused(), 16), None);
+    }
+
+    #[test]
+    fn a_list_that_failed_is_a_problem_until_one_comes() {
+        assert!(problem_after(Err(watcher::Error::InitialListFailed(error())), 1_000).is_some());
+        assert_eq!(problem_after(Ok(watcher::Event::Apply(())), 0), None);
+    }
 }
