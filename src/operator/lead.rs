@@ -11,7 +11,6 @@ use kube::client::ClientBuilder;
 use kube::runtime::Controller;
 use kube::runtime::controller;
 use prometheus_client::registry::Registry;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -86,7 +85,7 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
                 campaign.leave();
             }
             stop = told_to_stop(&reign) => if let Some(reign) = reign.take() {
-                reign.end(stop).await;
+                reign.end().await;
                 watches.forget();
                 info!("{me} reconciles no longer ({:?})", stop.loss);
             },
@@ -116,16 +115,11 @@ async fn told_to_stop(reign: &Option<Reign>) -> campaign::Stop {
     }
 }
 
-/// How long reconciles may take to finish when the operator is asked to end.
-const LAST_RECONCILES: Duration = Duration::from_secs(6);
-
 /// What runs during one term of this replica's leadership.
 struct Reign {
     guard: LeaderGuard,
     gate: Gate,
     controller: JoinHandle<()>,
-    /// Its drop lets the controller finish what it has begun and begin no more.
-    going_on: oneshot::Sender<()>,
     /// Alive as long as some reconcile is.
     context: Weak<Context>,
 }
@@ -155,13 +149,9 @@ impl Reign {
             failures: Mutex::new(HashMap::new()),
         });
         let weak = Arc::downgrade(&context);
-        let (going_on, over) = oneshot::channel::<()>();
         let controller = Controller::for_stream(group_stream, groups)
             .with_config(controller::Config::default().concurrency(options.concurrency))
             .reconcile_on(triggers)
-            .graceful_shutdown_on(async {
-                let _ = over.await;
-            })
             .run(reconcile, on_error, context)
             .for_each(async |result| {
                 // The reconciler's own errors are told where they are counted, failing watches where they are noted.
@@ -169,36 +159,19 @@ impl Reign {
                     warn!("{error}");
                 }
             });
-        Ok(Self { guard, gate, controller: tokio::spawn(controller), going_on, context: weak })
+        Ok(Self { guard, gate, controller: tokio::spawn(controller), context: weak })
     }
 
-    /// Returns when no reconcile is left. Where the end was asked for, those under way may finish: a request that is cut may
-    /// still be carried out, so the Lease is then not released. A loser's are cut off: it must not write on.
-    async fn end(self, stop: campaign::Stop) {
-        let Self { guard, gate, mut controller, going_on, context } = self;
-        drop(going_on);
-        let patience = SystemClock.since_boot() + LAST_RECONCILES;
-        let may_release = stop.kill_at.is_some()
-            || tokio::select! {
-                _ = &mut controller => true,
-                () = SystemClock.sleep_until(patience) => false,
-                // Nothing is released after a loss.
-                _ = guard.revoked() => true,
-            };
-        gate.close();
-        controller.abort();
-        if !controller.is_finished() {
-            let _ = controller.await;
-        }
+    /// Cuts reconciles off, does not let them finish: a loser must not write on. Returns when none is left.
+    async fn end(self) {
+        self.gate.close();
+        self.controller.abort();
+        let _ = self.controller.await;
         // The controller aborts its reconciles without waiting for the one that is just being polled elsewhere.
-        while context.strong_count() > 0 {
+        while self.context.strong_count() > 0 {
             SystemClock.sleep_until(SystemClock.since_boot() + Duration::from_millis(1)).await;
         }
-        if may_release {
-            guard.end();
-        } else {
-            warn!("a request of a reconcile took too long and was cut: letting the lease expire");
-        }
+        self.guard.end();
     }
 }
 
