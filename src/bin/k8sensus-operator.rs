@@ -46,6 +46,9 @@ struct Run {
     /// How many groups are reconciled at a time
     #[arg(long, env = "K8SENSUS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
     concurrency: u16,
+    /// Namespaces whose groups are reconciled, separated by commas; by default all, which needs rights in the whole cluster
+    #[arg(long, env = "K8SENSUS_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    namespaces: Vec<String>,
     /// How log lines look
     #[arg(long, env = "K8SENSUS_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -90,6 +93,10 @@ fn options(run: &Run) -> Result<operator::Options, String> {
         return Err("pod name not found: set the environment variable POD_NAME from the downward API's metadata.name"
             .to_owned());
     }
+    let mut namespaces = run.namespaces.clone();
+    namespaces.retain(|namespace| !namespace.is_empty());
+    namespaces.sort();
+    namespaces.dedup();
     let timing = run.timing.timing().map_err(|error| error.to_string())?;
     Ok(operator::Options {
         campaign: Campaign::builder(&run.lease_namespace, &run.lease_name)
@@ -98,6 +105,7 @@ fn options(run: &Run) -> Result<operator::Options, String> {
             .timing(timing),
         candidate_image: run.candidate_image.clone(),
         listen: run.listen,
+        namespaces,
         concurrency: run.concurrency,
     })
 }

@@ -21,6 +21,8 @@ pub struct Desired {
     pub lease: Value,
     /// The pods.
     pub deployment: Value,
+    /// How many pods may be evicted at a time; `None` where there is no pod to spare.
+    pub disruption_budget: Option<Value>,
     /// What was injected into the pods, to be kept in the status.
     pub injection: Option<InjectionStatus>,
 }
@@ -46,6 +48,7 @@ impl Desired {
             role_binding: with_hash(role_binding(group)),
             lease: child(group, "coordination.k8s.io/v1", "Lease", &group.lease_name),
             deployment: with_hash(deployment(group, image)),
+            disruption_budget: group.disruption_budget.as_ref().map(|max| with_hash(disruption_budget(group, max))),
             injection,
         }
     }
@@ -111,6 +114,17 @@ fn deployment(group: &Group, candidate_image: &str) -> Value {
         deployment["spec"]["strategy"] = strategy.clone();
     }
     deployment
+}
+
+fn disruption_budget(group: &Group, max_unavailable: &Value) -> Value {
+    let mut budget = child(group, "policy/v1", "PodDisruptionBudget", &group.name);
+    budget["spec"] = json!({
+        "maxUnavailable": max_unavailable,
+        "selector": { "matchLabels": { label::GROUP: group.name } },
+        // A pod that is not Ready protects nobody, and would keep its node from being drained.
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    });
+    budget
 }
 
 /// How a missing Lease is made.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX, SHORTCUT_CONTAINER};
-use crate::api::{CandidateSpec, DisruptionBudgetSpec, ElectionGroup, ElectionGroupSpec, Mode};
+use crate::api::{CandidateSpec, ElectionGroup, ElectionGroupSpec, Mode};
 use crate::election::{InvalidTiming, Timing};
 
 /// A group whose spec obeys every rule.
@@ -35,6 +35,8 @@ pub struct Group {
     pub service_account: ServiceAccount,
     /// The Deployment's strategy, if one is asked for.
     pub strategy: Option<Value>,
+    /// `maxUnavailable` of the PodDisruptionBudget; `None` where there is no pod to spare.
+    pub disruption_budget: Option<Value>,
     /// Compute resources of what is injected, if asked for.
     pub resources: Option<Value>,
     /// Whether the group is suspended.
@@ -131,6 +133,8 @@ impl Group {
             template,
             service_account,
             strategy: spec.strategy.as_ref().and_then(|strategy| serde_json::to_value(strategy).ok()),
+            disruption_budget: (spec.replicas >= 2 && !spec.suspend)
+                .then(|| json!(spec.pod_disruption_budget.max_unavailable)),
             resources: spec.candidate.resources.as_ref().and_then(|resources| serde_json::to_value(resources).ok()),
             suspended: spec.suspend,
             paused: spec.paused,
@@ -178,7 +182,6 @@ fn check_built(spec: &ElectionGroupSpec) -> Result<(), Invalid> {
     let usual = CandidateSpec::default();
     let unbuilt = [
         ("spec.leaderService", spec.leader_service.is_some()),
-        ("spec.podDisruptionBudget", spec.pod_disruption_budget != DisruptionBudgetSpec::default()),
         ("spec.candidate.httpPort", spec.candidate.http_port != usual.http_port),
         (
             "spec.candidate.unhealthyTimeoutSeconds",

@@ -1,22 +1,20 @@
 //! The replicas of the operator elect one that reconciles, by the same campaign as the workloads.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::stream::{self, StreamExt};
 use kube::Config;
 use kube::client::ClientBuilder;
-use kube::runtime::Controller;
-use kube::runtime::controller;
+use kube::runtime::{Controller, controller, watcher};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::apply::Applier;
 use super::gate::Gate;
-use super::observe::{self, WatchHealth};
+use super::observe::{self, RawGroup, Scope, WatchHealth, World};
 use super::publish::Metrics;
 use super::reconcile::{Context, on_error, reconcile};
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
@@ -32,8 +30,19 @@ pub struct Options {
     pub candidate_image: String,
     /// Where /healthz, /readyz and /metrics are served.
     pub listen: SocketAddr,
+    /// The namespaces whose groups are reconciled; none means all.
+    pub namespaces: Vec<String>,
     /// How many groups are reconciled at a time, 1 to 65535.
     pub concurrency: u16,
+}
+
+impl Options {
+    fn scopes(&self) -> Vec<Scope> {
+        if self.namespaces.is_empty() {
+            return vec![Scope(None)];
+        }
+        self.namespaces.iter().cloned().map(|namespace| Scope(Some(namespace))).collect()
+    }
 }
 
 /// Why the operator ended.
@@ -137,19 +146,20 @@ impl Reign {
         let watching = kube::Client::try_from(for_watches(config))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         health.forget();
-        let (caches, groups, group_stream, triggers) = observe::watch(&watching, clock.clone(), health);
+        let world = World::new(&options.scopes(), clock.clone(), &options.candidate_image);
+        let triggers = observe::triggers(&watching, &world, &options.scopes(), health);
         let context = Arc::new(Context {
-            applier: Applier::new(client.clone()),
+            applier: Applier::new(client.clone(), world.clone()),
             client,
             clock,
-            caches,
-            health: health.clone(),
+            world: world.clone(),
             candidate_image: options.candidate_image.clone(),
             metrics: metrics.clone(),
-            failures: Mutex::new(HashMap::new()),
         });
         let weak = Arc::downgrade(&context);
-        let controller = Controller::for_stream(group_stream, groups)
+        // Everything that asks for a look comes by `triggers`.
+        let no_groups = stream::pending::<Result<RawGroup, watcher::Error>>();
+        let controller = Controller::for_stream(no_groups, world.store())
             .with_config(controller::Config::default().concurrency(options.concurrency))
             .reconcile_on(triggers)
             .run(reconcile, on_error, context)

@@ -6,7 +6,6 @@
 mod apply;
 mod gate;
 mod lead;
-mod leases;
 mod observe;
 mod publish;
 mod reconcile;

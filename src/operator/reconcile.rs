@@ -1,7 +1,6 @@
 //! The pipeline: each step takes what the former one made.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -10,31 +9,28 @@ use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
 use super::apply::{Applied, Applier, ApplyError};
-use super::observe::{Caches, WatchHealth};
+use super::observe::{Memory, RawGroup, World};
 use super::publish::{Metrics, ResultLabel};
 use super::status;
 use crate::api::{ConditionType, ElectionGroup};
 use crate::group::status::Outcome;
-use crate::group::{Desired, Group};
+use crate::group::{Desired, Group, Observed};
 use crate::runtime::clock::Clock;
 
 /// A look without a cause, for what a watch may have missed.
 const RESYNC: Duration = Duration::from_secs(300);
 /// How soon a conflict or a missing right is looked at again: nothing tells when somebody else's object goes away.
 const BLOCKED_RETRY: Duration = Duration::from_secs(10);
-const UNTIL_LISTED: Duration = Duration::from_millis(50);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) caches: Caches,
-    pub(super) health: WatchHealth,
+    pub(super) world: World,
     pub(super) applier: Applier,
     pub(super) candidate_image: String,
     pub(super) metrics: Metrics,
-    pub(super) failures: Mutex<HashMap<(String, String), u32>>,
 }
 
 /// A request failed that the next try may bring through.
@@ -46,37 +42,69 @@ pub(super) enum Error {
     Status(#[source] kube::Error),
 }
 
-pub(super) async fn reconcile(resource: Arc<ElectionGroup>, context: Arc<Context>) -> Result<Action, Error> {
+pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Result<Action, Error> {
+    let (resource, readable) = raw.read();
     if resource.metadata.deletion_timestamp.is_some() {
         // Owner references do the deleting.
         return Ok(Action::await_change());
     }
-    if !context.health.all_listed() {
-        // A child or a Lease that is not known yet would be taken for one that is not there.
-        return Ok(Action::requeue(UNTIL_LISTED));
-    }
-    let valid = Group::check(&resource);
+    let valid = readable.and_then(|()| Group::check(&resource));
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, None),
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             let desired = Desired::of(group, recorded, &context.candidate_image);
-            let applied = context.applier.apply(group, &resource, desired, &context.caches, &*context.clock).await;
+            let applied = context.applier.apply(group, &resource, desired, &*context.clock).await;
             let (outcome, applied) = outcome_of(applied)?;
             (outcome, applied.and_then(|applied| applied.injection))
         }
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), None),
     };
-    let observed = status::observe(&resource, outcome, injection, &context.caches);
-    let written = status::write(&context.client, &resource, valid.as_ref().ok(), &observed, &*context.clock).await;
-    let written = written.map_err(Error::Status)?;
-    publish(&resource, written.holder_identity.as_deref(), &observed.outcome, &context.metrics);
-    forget_failures(&resource, &context);
-    Ok(match observed.outcome {
-        Outcome::Applied => Action::requeue(RESYNC + jitter(&resource)),
-        Outcome::Invalid(_) => Action::await_change(),
-        Outcome::Conflict(_) | Outcome::Forbidden(_) => Action::requeue(BLOCKED_RETRY),
-    })
+    let observed = status::observe(&resource, outcome, injection, &context.world);
+    let wait = tell(&resource, valid.as_ref().ok(), &observed, &context).await?;
+    publish(&resource, &observed.outcome, &context.metrics);
+    remember(&resource, &context, |memory| memory.failures = 0);
+    let next = match observed.outcome {
+        Outcome::Applied => Some(RESYNC + jitter(&resource)),
+        Outcome::Invalid(_) => None,
+        Outcome::Conflict(_) | Outcome::Forbidden(_) => Some(BLOCKED_RETRY),
+    };
+    Ok(wait.into_iter().chain(next).min().map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Writes the status if it says something new. Returns how long it has to wait for that, if it has to.
+async fn tell(
+    resource: &ElectionGroup,
+    valid: Option<&Group>,
+    observed: &Observed,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
+    let new = status::of(resource, valid, observed, &*context.clock);
+    if resource.status.as_ref() == Some(&new) {
+        return Ok(None);
+    }
+    let now = context.clock.since_boot();
+    let written_at = remember(resource, context, |memory| memory.written_at).flatten();
+    let wait = status::wait(resource.status.as_ref(), &new, written_at, now);
+    if wait.is_some() {
+        return Ok(wait);
+    }
+    remember(resource, context, |memory| memory.writing = true);
+    let written = status::write(&context.client, resource, &new).await;
+    if let Ok(Some(group)) = &written {
+        context.world.took_group(group.clone());
+    }
+    remember(resource, context, |memory| {
+        memory.writing = false;
+        memory.written_at = Some(now);
+    });
+    written.map_err(Error::Status)?;
+    say_leader(resource, new.holder_identity.as_deref(), &context.metrics);
+    Ok(None)
+}
+
+fn remember<T>(resource: &ElectionGroup, context: &Context, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+    context.world.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
 }
 
 /// What a person must mend goes into the status; what time may mend is an error.
@@ -95,16 +123,18 @@ fn outcome_of(applied: Result<Applied, ApplyError>) -> Result<(Outcome, Option<A
     }
 }
 
-fn publish(resource: &ElectionGroup, holder: Option<&str>, outcome: &Outcome, metrics: &Metrics) {
-    let name = format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any());
+fn say_leader(resource: &ElectionGroup, holder: Option<&str>, metrics: &Metrics) {
     let before = resource.status.as_ref().and_then(|status| status.holder_identity.as_deref());
     if before != holder {
         metrics.leader_changed();
         match holder {
-            Some(holder) => info!(group = name, "{holder} leads"),
-            None => info!(group = name, "nobody leads"),
+            Some(holder) => info!(group = told_name(resource), "{holder} leads"),
+            None => info!(group = told_name(resource), "nobody leads"),
         }
     }
+}
+
+fn publish(resource: &ElectionGroup, outcome: &Outcome, metrics: &Metrics) {
     let (label, why) = match outcome {
         Outcome::Applied => return metrics.count(ResultLabel::Applied),
         Outcome::Invalid(why) => (ResultLabel::Invalid, why),
@@ -115,32 +145,25 @@ fn publish(resource: &ElectionGroup, holder: Option<&str>, outcome: &Outcome, me
     let stalled =
         |condition: &Condition| condition.type_ == ConditionType::Stalled.as_str() && condition.message == *why;
     if !resource.status.as_ref().is_some_and(|status| status.conditions.iter().any(stalled)) {
-        warn!(group = name, "{why}");
+        warn!(group = told_name(resource), "{why}");
     }
 }
 
 /// Each group waits for itself: a poisonous one delays no other.
-pub(super) fn on_error(resource: Arc<ElectionGroup>, error: &Error, context: Arc<Context>) -> Action {
+pub(super) fn on_error(raw: Arc<RawGroup>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.count(ResultLabel::Failed);
-    let key = key_of(&resource);
-    let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = failures.entry(key).or_default();
-    let wait = (FIRST_BACKOFF * 2_u32.saturating_pow((*count).min(16))).min(LONGEST_BACKOFF);
-    *count += 1;
-    warn!(
-        group = format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any()),
-        "{error}; next try in {:.1} s",
-        wait.as_secs_f64()
-    );
+    let failures = context.world.remember(&raw.namespace().unwrap_or_default(), &raw.name_any(), |memory| {
+        memory.failures += 1;
+        memory.failures
+    });
+    let doublings = failures.unwrap_or(1).saturating_sub(1).min(16);
+    let wait = (FIRST_BACKOFF * 2_u32.saturating_pow(doublings)).min(LONGEST_BACKOFF);
+    warn!(group = told_name(&*raw), "{error}; next try in {:.1} s", wait.as_secs_f64());
     Action::requeue(wait)
 }
 
-fn forget_failures(resource: &ElectionGroup, context: &Context) {
-    context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_of(resource));
-}
-
-fn key_of(resource: &ElectionGroup) -> (String, String) {
-    (resource.namespace().unwrap_or_default(), resource.name_any())
+fn told_name(resource: &impl ResourceExt) -> String {
+    format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 /// Up to a fifth of the resync, by the group's uid, so that groups made together are not looked at together.

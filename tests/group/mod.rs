@@ -103,13 +103,14 @@ fn children(group: &ElectionGroup) -> Desired {
 
 /// All children by kind. No `..`: a new child appears in the snapshots, or this does not compile.
 fn by_kind(desired: Desired) -> Value {
-    let Desired { service_account, role, role_binding, lease, deployment, injection } = desired;
+    let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, injection } = desired;
     json!({
         "ServiceAccount": service_account,
         "Role": role,
         "RoleBinding": role_binding,
         "Lease": lease,
         "Deployment": deployment,
+        "PodDisruptionBudget": disruption_budget,
         "injection": injection,
     })
 }

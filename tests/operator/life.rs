@@ -9,10 +9,10 @@ use crate::support::{
     requests_since, within, writes_since,
 };
 
-const CHILDREN: [&str; 5] = ["deployment", "serviceaccount", "role", "rolebinding", "lease"];
+const CHILDREN: [&str; 6] = ["deployment", "serviceaccount", "role", "rolebinding", "lease", "poddisruptionbudget"];
 
 #[test]
-fn a_minimal_group_becomes_five_children_that_it_owns() {
+fn a_minimal_group_becomes_six_children_that_it_owns() {
     let cluster = operated();
     let ns = namespace(cluster, "minimal");
     apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
@@ -64,7 +64,7 @@ fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
     std::thread::sleep(Duration::from_secs(3));
     let writes = writes_since(&cluster, start, by_the_operator);
     println!("writes for a new group: {writes:#?}");
-    let made = ["serviceaccounts", "roles", "rolebindings", "leases", "deployments"];
+    let made = ["serviceaccounts", "roles", "rolebindings", "leases", "deployments", "poddisruptionbudgets"];
     for resource in made {
         assert_eq!(writes.iter().filter(|w| **w == format!("create {resource} kestrel")).count(), 1, "{writes:?}");
     }

@@ -1,0 +1,177 @@
+//! One child at the API server.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tracing::info;
+
+use crate::api::names::FIELD_MANAGER;
+use crate::campaign::snapshot_of;
+use crate::group::{Group, drift};
+use crate::operator::observe::controller_of;
+
+/// Why the children are not as desired.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::operator) enum ApplyError {
+    /// An object of that name belongs to somebody else.
+    #[error(
+        "{kind} {namespace}/{name} exists and is not this group's ({found}); delete or rename it, or rename the group"
+    )]
+    Conflict { kind: String, namespace: String, name: String, found: String },
+    /// A request failed.
+    #[error("cannot {verb} {kind} {namespace}/{name}: {}", crate::campaign::told(source))]
+    Request { verb: &'static str, kind: String, namespace: String, name: String, source: Box<kube::Error> },
+}
+
+impl ApplyError {
+    /// The status code of the API server's refusal, if it was one.
+    pub(in crate::operator) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Request { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Conflict { .. } => None,
+        }
+    }
+
+    /// Whether a field was to be changed that never can be, such as a RoleBinding's `roleRef` or a Deployment's selector.
+    pub(super) fn is_immutable(&self) -> bool {
+        let Self::Request { source, .. } = self else { return false };
+        let kube::Error::Api(status) = &**source else { return false };
+        status.code == 422
+            && (status.message.contains("field is immutable") || status.message.contains("cannot change roleRef"))
+    }
+}
+
+/// A child of a group, there or not.
+pub(super) struct Child<'a> {
+    api: Api<DynamicObject>,
+    kind: &'a str,
+    group: &'a Group,
+    pub(super) name: &'a str,
+}
+
+impl<'a> Child<'a> {
+    pub(super) fn new(client: &Client, resource: &'a ApiResource, group: &'a Group, name: Option<&'a str>) -> Self {
+        let api = Api::namespaced_with(client.clone(), &group.namespace, resource);
+        Self { api, kind: &resource.kind, group, name: name.unwrap_or(&group.name) }
+    }
+
+    fn failed(&self, verb: &'static str, source: kube::Error) -> ApplyError {
+        ApplyError::Request {
+            verb,
+            kind: self.kind.to_owned(),
+            namespace: self.group.namespace.clone(),
+            name: self.name.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    pub(super) async fn get(&self) -> Result<Option<DynamicObject>, ApplyError> {
+        self.api.get_opt(self.name).await.map_err(|source| self.failed("get", source))
+    }
+
+    /// `None` if there is one of that name already.
+    pub(super) async fn create(&self, desired: &Value) -> Result<Option<DynamicObject>, ApplyError> {
+        let object: DynamicObject = serde_json::from_value(desired.clone())
+            .map_err(|source| self.failed("create", kube::Error::SerdeError(source)))?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.api.create(&params, &object).await {
+            Ok(created) => {
+                info!("created {} {}/{}", self.kind, self.group.namespace, self.name);
+                Ok(Some(created))
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+            Err(source) => Err(self.failed("create", source)),
+        }
+    }
+
+    pub(super) fn check_owner(&self, live: &DynamicObject) -> Result<(), ApplyError> {
+        if is_owned(live, self.group) {
+            return Ok(());
+        }
+        let controller = live.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let found = match controller {
+            Some(owner) => format!("controlled by {} {}, uid {}", owner.kind, owner.name, owner.uid),
+            None => "controlled by nobody".to_owned(),
+        };
+        Err(ApplyError::Conflict {
+            kind: self.kind.to_owned(),
+            namespace: self.group.namespace.clone(),
+            name: self.name.to_owned(),
+            found,
+        })
+    }
+
+    /// What was created by POST is owned as an "Update"; a later apply could not take fields of that owner away. Renames
+    /// the ownership to what an apply has.
+    pub(super) async fn claim_fields(&self, live: &DynamicObject) -> Result<(), ApplyError> {
+        let created = |entry: &ManagedFieldsEntry| {
+            entry.manager.as_deref() == Some(FIELD_MANAGER)
+                && entry.operation.as_deref() == Some("Update")
+                && entry.subresource.as_deref().unwrap_or_default().is_empty()
+        };
+        let mut entries = live.managed_fields().to_vec();
+        let Some(entry) = entries.iter_mut().find(|entry| created(entry)) else { return Ok(()) };
+        entry.operation = Some("Apply".to_owned());
+        let patch = json!({ "metadata": { "resourceVersion": live.resource_version(), "managedFields": entries } });
+        let patched = self.api.patch(self.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        patched.map(drop).map_err(|source| self.failed("patch", source))
+    }
+
+    pub(super) async fn apply(&self, desired: &Value, live: &DynamicObject) -> Result<DynamicObject, ApplyError> {
+        let mut desired = desired.clone();
+        // If it was deleted and made again meanwhile, the server refuses.
+        desired["metadata"]["uid"] = json!(live.uid());
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = self.api.patch(self.name, &params, &Patch::Apply(&desired)).await;
+        let applied = applied.map_err(|source| self.failed("apply", source))?;
+        if applied.metadata.resource_version != live.metadata.resource_version {
+            info!("updated {} {}/{}", self.kind, self.group.namespace, self.name);
+        }
+        Ok(applied)
+    }
+
+    /// Deletes `live`, not one of the same name that came after it.
+    pub(super) async fn delete(&self, live: &DynamicObject) -> Result<(), ApplyError> {
+        let preconditions = Preconditions { uid: live.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match self.api.delete(self.name, &params).await {
+            Ok(_) => {
+                info!("deleted {} {}/{}", self.kind, self.group.namespace, self.name);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(source) => Err(self.failed("delete", source)),
+        }
+    }
+
+    /// A PUT at the version that was read: a candidate that renews meanwhile is not overwritten.
+    pub(super) async fn adopt_lease(&self, mut live: DynamicObject, desired: &Value) -> Result<(), ApplyError> {
+        let desired: DynamicObject = serde_json::from_value(desired.clone())
+            .map_err(|source| self.failed("adopt", kube::Error::SerdeError(source)))?;
+        live.labels_mut().extend(desired.labels().clone());
+        if !is_owned(&live, self.group) {
+            live.owner_references_mut().extend(desired.owner_references().to_vec());
+        }
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let holder = snapshot_of(&live).record.holder;
+        self.api.replace(self.name, &params, &live).await.map_err(|source| self.failed("adopt", source))?;
+        info!("adopted Lease {}/{}, held by {holder:?}", self.group.namespace, self.name);
+        Ok(())
+    }
+}
+
+fn is_owned(object: &DynamicObject, group: &Group) -> bool {
+    controller_of(object) == Some(&group.uid)
+}
+
+pub(super) fn is_as_desired(desired: &Value, live: &DynamicObject) -> bool {
+    drift::is_as_desired(desired, &value_of(live))
+}
+
+pub(super) fn value_of(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}

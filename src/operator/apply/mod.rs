@@ -1,0 +1,213 @@
+//! Fourth step: the children become as desired.
+//!
+//! Children are created by POST, so that an object of that name is never taken over by accident; what exists is changed
+//! only if its controller is this very group, by server-side apply with its uid. What is as desired costs no request.
+
+mod child;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ApiResource, ListParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tracing::info;
+
+pub(super) use child::ApplyError;
+
+use super::observe::{Detail, Kind, World};
+use crate::api::names::label;
+use crate::api::{ElectionGroup, InjectionStatus};
+use crate::group::desired::{NewLease, new_lease};
+use crate::group::{Desired, Group, drift};
+use crate::runtime::clock::Clock;
+use child::{Child, is_as_desired, value_of};
+
+/// That the children are as desired. Only [`Applier::apply`] makes one.
+pub(super) struct Applied {
+    pub(super) injection: Option<InjectionStatus>,
+}
+
+pub(super) struct Applier {
+    client: Client,
+    world: World,
+}
+
+impl Applier {
+    pub(super) fn new(client: Client, world: World) -> Self {
+        Self { client, world }
+    }
+
+    pub(super) async fn apply(
+        &self,
+        group: &Group,
+        resource: &ElectionGroup,
+        desired: Desired,
+        clock: &dyn Clock,
+    ) -> Result<Applied, ApplyError> {
+        // No `..`: a child that is desired and forgotten here does not compile.
+        let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, injection } = desired;
+        // First of all: whose Lease it is decides whether anything may be granted on it.
+        self.ensure_lease(group, resource, &lease, clock).await?;
+        if let Some(account) = &service_account {
+            self.ensure(group, Kind::ServiceAccount, account).await?;
+        }
+        self.ensure(group, Kind::Role, &role).await?;
+        let rolled_out = self.is_rolled_out(group, &deployment);
+        let role_binding = if rolled_out { role_binding } else { self.keeping_accounts(role_binding, group) };
+        self.ensure(group, Kind::RoleBinding, &role_binding).await?;
+        self.ensure(group, Kind::Deployment, &deployment).await?;
+        match &disruption_budget {
+            Some(budget) => self.ensure(group, Kind::DisruptionBudget, budget).await?,
+            None => self.remove(group, Kind::DisruptionBudget).await?,
+        }
+        if service_account.is_none() && rolled_out && group.service_account.name(&group.name) != group.name {
+            self.remove(group, Kind::ServiceAccount).await?;
+        }
+        Ok(Applied { injection })
+    }
+
+    async fn ensure(&self, group: &Group, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
+        let child = Child::new(&self.client, kind.resource(), group, desired["metadata"]["name"].as_str());
+        match self.world.child(kind, &group.namespace, child.name) {
+            Some(known) if known.is_controlled_by(&group.uid) && known.is_as(desired) => return Ok(()),
+            Some(_) => {}
+            None => {
+                if let Some(created) = child.create(desired).await? {
+                    self.world.took_child(kind, &created, desired);
+                    return Ok(());
+                }
+            }
+        }
+        // What is known may lag behind: what is about to be changed or complained of is looked at live.
+        let Some(live) = child.get().await? else {
+            return self.create(&child, kind, desired).await;
+        };
+        child.check_owner(&live)?;
+        if is_as_desired(desired, &live) {
+            self.world.took_child(kind, &live, desired);
+            return Ok(());
+        }
+        child.claim_fields(&live).await?;
+        match child.apply(desired, &live).await {
+            // It may still not look as desired: a spelling that the server normalises and `drift` does not know.
+            Ok(applied) => self.world.took_child(kind, &applied, desired),
+            Err(error) if error.is_immutable() => {
+                info!("{error}: making it anew");
+                child.delete(&live).await?;
+                self.create(&child, kind, desired).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn create(&self, child: &Child<'_>, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
+        if let Some(created) = child.create(desired).await? {
+            self.world.took_child(kind, &created, desired);
+        }
+        Ok(())
+    }
+
+    /// A child that was made for the group is no longer wanted.
+    async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
+        let known = self.world.child(kind, &group.namespace, &group.name);
+        if !known.is_some_and(|known| known.is_controlled_by(&group.uid)) {
+            return Ok(());
+        }
+        let child = Child::new(&self.client, kind.resource(), group, Some(&group.name));
+        match child.get().await? {
+            Some(live) if child.check_owner(&live).is_ok() => child.delete(&live).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn ensure_lease(
+        &self,
+        group: &Group,
+        resource: &ElectionGroup,
+        desired: &Value,
+        clock: &dyn Clock,
+    ) -> Result<(), ApplyError> {
+        if self.world.has_lease(group) {
+            return Ok(());
+        }
+        let kind = ApiResource::erase::<Lease>(&());
+        let child = Child::new(&self.client, &kind, group, Some(&group.lease_name));
+        match child.get().await? {
+            None => self.create_lease(group, resource, desired, &child, clock).await,
+            Some(live) if drift::contains(&value_of(&live), desired) => Ok(()),
+            Some(live) => {
+                if live.owner_references().iter().any(|owner| owner.controller == Some(true)) {
+                    child.check_owner(&live)?;
+                }
+                child.adopt_lease(live, desired).await
+            }
+        }
+    }
+
+    async fn create_lease(
+        &self,
+        group: &Group,
+        resource: &ElectionGroup,
+        desired: &Value,
+        child: &Child<'_>,
+        clock: &dyn Clock,
+    ) -> Result<(), ApplyError> {
+        let known = resource.status.as_ref().filter(|status| status.lease_name.is_some());
+        let transitions = known.and_then(|status| status.lease_transitions).unwrap_or_default();
+        let new = if known.is_none() && self.has_no_pods(group).await? {
+            NewLease::First
+        } else {
+            info!("lease {}/{} is missing: making it again, with its wait", group.namespace, group.lease_name);
+            NewLease::Recreated { transitions }
+        };
+        let micros = clock.wall_micros();
+        child.create(&new_lease(group, desired, new, &crate::campaign::micro_time(micros))).await.map(drop)
+    }
+
+    /// Asks the API server itself: a pod that the cache does not show yet could lead.
+    async fn has_no_pods(&self, group: &Group) -> Result<bool, ApplyError> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &group.namespace);
+        let ours = ListParams::default().labels(&format!("{}={}", label::GROUP, group.name)).limit(1);
+        match pods.list_metadata(&ours).await {
+            Ok(pods) => Ok(pods.items.is_empty()),
+            Err(source) => Err(ApplyError::Request {
+                verb: "list",
+                kind: "Pod".to_owned(),
+                namespace: group.namespace.clone(),
+                name: format!("of group {}", group.name),
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    /// Whether every pod is of the template that is desired, so that nobody needs the rights of a former one.
+    fn is_rolled_out(&self, group: &Group, desired: &Value) -> bool {
+        self.world.child(Kind::Deployment, &group.namespace, &group.name).is_some_and(|known| {
+            let view = match &known.detail {
+                Detail::Deployment(view) => view,
+                _ => return false,
+            };
+            known.is_as(desired) && view.observed && view.updated == view.replicas
+        })
+    }
+
+    /// Until then, who could reach the Lease still can: a leader that loses its rights loses its lease.
+    fn keeping_accounts(&self, mut binding: Value, group: &Group) -> Value {
+        let known = self.world.child(Kind::RoleBinding, &group.namespace, &group.name);
+        let Some(Detail::Accounts(former)) =
+            known.filter(|known| known.is_controlled_by(&group.uid)).map(|known| known.detail)
+        else {
+            return binding;
+        };
+        if let Some(subjects) = binding["subjects"].as_array_mut() {
+            for name in former {
+                let account = json!({ "kind": "ServiceAccount", "name": name, "namespace": group.namespace });
+                if !subjects.contains(&account) {
+                    subjects.push(account);
+                }
+            }
+        }
+        binding
+    }
+}

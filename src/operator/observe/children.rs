@@ -1,0 +1,195 @@
+//! The children, each as the few words that tell whose it is and whether it is as desired.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::LazyLock;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+
+use super::groups::version_of;
+use crate::api::names::label;
+use crate::group::status::DeploymentView;
+use crate::group::{Desired, drift};
+
+/// The kinds of children that are named like their group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::operator) enum Kind {
+    Deployment,
+    ServiceAccount,
+    Role,
+    RoleBinding,
+    DisruptionBudget,
+}
+
+static RESOURCES: LazyLock<[ApiResource; Kind::ALL.len()]> = LazyLock::new(|| {
+    [
+        ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<ServiceAccount>(&()),
+        ApiResource::erase::<Role>(&()),
+        ApiResource::erase::<RoleBinding>(&()),
+        ApiResource::erase::<PodDisruptionBudget>(&()),
+    ]
+});
+
+impl Kind {
+    pub(in crate::operator) const ALL: [Self; 5] =
+        [Self::Deployment, Self::ServiceAccount, Self::Role, Self::RoleBinding, Self::DisruptionBudget];
+
+    pub(in crate::operator) fn resource(self) -> &'static ApiResource {
+        &RESOURCES[self as usize]
+    }
+
+    /// The child of this kind that is desired, if one is.
+    fn wanted(self, desired: &Desired) -> Option<&Value> {
+        match self {
+            Self::Deployment => Some(&desired.deployment),
+            Self::ServiceAccount => desired.service_account.as_ref(),
+            Self::Role => Some(&desired.role),
+            Self::RoleBinding => Some(&desired.role_binding),
+            Self::DisruptionBudget => desired.disruption_budget.as_ref(),
+        }
+    }
+}
+
+/// A child.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::operator) struct ChildView {
+    pub(in crate::operator) uid: Box<str>,
+    version: u64,
+    /// The uid of its controller.
+    controller: Option<Box<str>>,
+    /// Its label: the group that needs a look when it changes, beside the one of its own name.
+    pub(super) group: Option<Box<str>>,
+    /// A hash of all that somebody may edit.
+    content: u64,
+    /// The hash of the desired object that this content was found to be as.
+    fits: Option<u64>,
+    pub(in crate::operator) detail: Detail,
+}
+
+/// What else is asked of a child.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::operator) enum Detail {
+    None,
+    Deployment(Box<DeploymentView>),
+    /// The ServiceAccounts that a RoleBinding binds.
+    Accounts(Box<[Box<str>]>),
+}
+
+impl ChildView {
+    /// `before` is what was known of that name; `wanted` what this object should be as, if that is known.
+    pub(super) fn of(
+        kind: Kind,
+        object: &DynamicObject,
+        before: Option<&Self>,
+        wanted: impl Fn() -> Option<Desired>,
+    ) -> Self {
+        let content = content_of(object);
+        let known =
+            before.filter(|before| before.content == content && *before.uid == *object.uid().unwrap_or_default());
+        let fits = match known {
+            Some(known) if known.fits.is_some() => known.fits,
+            _ => wanted()
+                .as_ref()
+                .and_then(|desired| kind.wanted(desired))
+                .and_then(|wanted| drift::is_as_desired(wanted, &value_of(object)).then(|| hash_of(wanted))),
+        };
+        Self {
+            uid: object.uid().unwrap_or_default().into(),
+            version: version_of(&object.metadata),
+            controller: controller_of(object).map(Into::into),
+            group: object.labels().get(label::GROUP).map(|name| name.as_str().into()),
+            content,
+            fits,
+            detail: match kind {
+                Kind::Deployment => Detail::Deployment(Box::new(deployment_view(object))),
+                Kind::RoleBinding => Detail::Accounts(accounts_of(object)),
+                _ => Detail::None,
+            },
+        }
+    }
+
+    /// `self` was found to be as `wanted`.
+    pub(super) fn fitting(self, wanted: &Value) -> Self {
+        Self { fits: Some(hash_of(wanted)), ..self }
+    }
+
+    pub(in crate::operator) fn is_controlled_by(&self, uid: &str) -> bool {
+        self.controller.as_deref() == Some(uid)
+    }
+
+    pub(in crate::operator) fn is_as(&self, wanted: &Value) -> bool {
+        self.fits == Some(hash_of(wanted))
+    }
+
+    /// Whether `object` is an older state of the same child.
+    pub(super) fn is_newer_than(&self, object: &DynamicObject) -> bool {
+        let version = version_of(&object.metadata);
+        version > 0 && version < self.version && *self.uid == *object.uid().unwrap_or_default()
+    }
+
+    /// Whether the two are alike but for their version.
+    pub(super) fn tells_the_same_as(&self, other: &Self) -> bool {
+        *self == Self { version: self.version, ..other.clone() }
+    }
+}
+
+pub(in crate::operator) fn controller_of(object: &DynamicObject) -> Option<&str> {
+    let owner = object.metadata.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))?;
+    Some(&owner.uid)
+}
+
+/// Within this process only.
+fn hash_of(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// All but what the API server and controllers report: their writes are no drift.
+fn content_of(object: &DynamicObject) -> u64 {
+    let mut data = object.data.clone();
+    if let Some(data) = data.as_object_mut() {
+        data.remove("status");
+    }
+    let metadata = &object.metadata;
+    let annotations = metadata.annotations.iter().flatten();
+    let annotations: Vec<_> = annotations.filter(|(key, _)| !key.starts_with("deployment.kubernetes.io/")).collect();
+    hash_of(&json!([data, metadata.labels, annotations, metadata.owner_references, metadata.deletion_timestamp]))
+}
+
+fn value_of(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+fn accounts_of(binding: &DynamicObject) -> Box<[Box<str>]> {
+    let subjects = binding.data["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let own = |subject: &&Value| {
+        subject["kind"] == "ServiceAccount" && subject["namespace"].as_str() == binding.metadata.namespace.as_deref()
+    };
+    subjects.iter().filter(own).filter_map(|subject| subject["name"].as_str().map(Into::into)).collect()
+}
+
+fn deployment_view(deployment: &DynamicObject) -> DeploymentView {
+    let status = &deployment.data["status"];
+    let number = |name: &str| status[name].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default();
+    let progressing = condition(&status["conditions"], "Progressing");
+    let exceeded = progressing.filter(|condition| condition["reason"] == "ProgressDeadlineExceeded");
+    DeploymentView {
+        replicas: number("replicas"),
+        ready: number("readyReplicas"),
+        updated: number("updatedReplicas"),
+        observed: status["observedGeneration"].as_i64() >= deployment.metadata.generation,
+        deadline_exceeded: exceeded.map(|condition| condition["message"].as_str().unwrap_or_default().to_owned()),
+    }
+}
+
+pub(super) fn condition<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
+    conditions.as_array()?.iter().find(|condition| condition["type"] == kind)
+}

@@ -1,0 +1,235 @@
+//! The groups themselves, as raw JSON.
+//!
+//! Each is parsed when it is looked at: one that this operator cannot read is a matter of its own status then, and not
+//! the end of the watch that brings all the others.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::table::{Change, Scope, Table};
+use crate::api::names::annotation;
+use crate::api::{ElectionGroup, ElectionGroupSpec};
+use crate::group::Invalid;
+
+/// An ElectionGroup as it came, but for what nobody here asks of its metadata.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::operator) struct RawGroup {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Option<Box<RawValue>>,
+    #[serde(default)]
+    status: Option<Box<RawValue>>,
+}
+
+impl Resource for RawGroup {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(dynamic: &()) -> Cow<'_, str> {
+        ElectionGroup::kind(dynamic)
+    }
+
+    fn group(dynamic: &()) -> Cow<'_, str> {
+        ElectionGroup::group(dynamic)
+    }
+
+    fn version(dynamic: &()) -> Cow<'_, str> {
+        ElectionGroup::version(dynamic)
+    }
+
+    fn plural(dynamic: &()) -> Cow<'_, str> {
+        ElectionGroup::plural(dynamic)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl RawGroup {
+    /// Without what is not needed: managed fields and the manifest that kubectl leaves behind are most of an object.
+    pub(in crate::operator) fn slim(&mut self) {
+        let metadata = std::mem::take(&mut self.metadata);
+        let annotations = metadata.annotations.and_then(|mut annotations| {
+            let (key, value) = annotations.remove_entry(annotation::STEP_DOWN_REQUESTED_AT)?;
+            Some([(key, value)].into())
+        });
+        self.metadata = ObjectMeta {
+            annotations,
+            deletion_timestamp: metadata.deletion_timestamp,
+            generation: metadata.generation,
+            name: metadata.name,
+            namespace: metadata.namespace,
+            resource_version: metadata.resource_version,
+            uid: metadata.uid,
+            ..ObjectMeta::default()
+        };
+    }
+
+    /// The group in full, and whether its spec can be read; if not, an empty one stands in for it.
+    pub(in crate::operator) fn read(&self) -> (ElectionGroup, Result<(), Invalid>) {
+        let text = self.spec.as_ref().map_or("{}", |spec| spec.get());
+        let (spec, readable) = match serde_json::from_str::<ElectionGroupSpec>(text) {
+            Ok(spec) => (Some(spec), Ok(())),
+            Err(error) => {
+                let rule = format!("cannot be read: {error}");
+                (serde_json::from_str("{}").ok(), Err(Invalid { field: "spec".to_owned(), rule }))
+            }
+        };
+        let spec = spec.expect("every field of a spec has a default or may be absent");
+        // A status that is not ours to read is written anew.
+        let status = self.status.as_ref().and_then(|status| serde_json::from_str(status.get()).ok());
+        (ElectionGroup { metadata: self.metadata.clone(), spec, status }, readable)
+    }
+
+    fn version(&self) -> u64 {
+        version_of(&self.metadata)
+    }
+
+    fn asked(&self) -> (Option<&str>, Option<i64>, bool, Option<&String>) {
+        let Self { metadata, .. } = self;
+        let step_down = metadata.annotations.as_ref().and_then(|all| all.get(annotation::STEP_DOWN_REQUESTED_AT));
+        (metadata.uid.as_deref(), metadata.generation, metadata.deletion_timestamp.is_some(), step_down)
+    }
+
+    fn status_text(&self) -> &str {
+        self.status.as_ref().map_or("", |status| status.get())
+    }
+}
+
+/// Versions of one object can be compared; 0 for what is not a number.
+pub(super) fn version_of(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// What this operator remembers of a group for as long as it exists, beside what the API server keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::operator) struct Memory {
+    /// Tries in a row that failed.
+    pub(in crate::operator) failures: u32,
+    /// When the status was written last, since boot.
+    pub(in crate::operator) written_at: Option<Duration>,
+    /// A write of the status is under way: what comes of it is known already.
+    pub(in crate::operator) writing: bool,
+}
+
+/// All groups. The store that the controller reads is closed until [`Groups::open`].
+pub(super) struct Groups {
+    writer: Writer<RawGroup>,
+    store: Store<RawGroup>,
+    known: Table<Memory>,
+    /// Until the store is open.
+    waiting: Option<HashMap<ObjectRef<RawGroup>, RawGroup>>,
+}
+
+impl Groups {
+    pub(super) fn new() -> Self {
+        let writer = Writer::new(());
+        Self { store: writer.as_reader(), writer, known: Table::default(), waiting: Some(HashMap::new()) }
+    }
+
+    pub(super) fn store(&self) -> Store<RawGroup> {
+        self.store.clone()
+    }
+
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<RawGroup>> {
+        let key = ObjectRef::new(name).within(namespace);
+        match &self.waiting {
+            Some(waiting) => waiting.get(&key).cloned().map(Arc::new),
+            None => self.store.get(&key),
+        }
+    }
+
+    pub(super) fn memory(&mut self, namespace: &str, name: &str) -> Option<&mut Memory> {
+        self.known.get_mut(namespace, name)
+    }
+
+    /// Takes an event in and returns the groups that need a look.
+    pub(super) fn take(&mut self, scope: &Scope, event: Event<RawGroup>) -> Vec<ObjectRef<RawGroup>> {
+        let mut groups = Vec::new();
+        let arrived = match &event {
+            Event::InitApply(group) | Event::Apply(group) => Some(group.clone()),
+            _ => None,
+        };
+        if let Some(group) = arrived {
+            groups.extend(self.arrive(group));
+        }
+        let entry = |_, before: Option<&Memory>| Some(before.copied().unwrap_or_default());
+        let mut gone = Vec::new();
+        self.known.take(scope, event, entry, |Change { namespace, name, after, .. }| {
+            if after.is_none() {
+                gone.push(ObjectRef::<RawGroup>::new(name).within(namespace));
+            }
+        });
+        gone.iter().for_each(|key| self.forget(key));
+        groups
+    }
+
+    /// A newer state of a group than the one that is known. Returns it if it needs a look.
+    fn arrive(&mut self, group: RawGroup) -> Option<ObjectRef<RawGroup>> {
+        let key = ObjectRef::from(&group);
+        let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
+        let before = self.get(&namespace, &name);
+        let own_write = self.memory(&namespace, &name).is_some_and(|memory| memory.writing);
+        if let Some(before) = &before
+            && before.metadata.uid == group.metadata.uid
+            && before.version() >= group.version()
+            && group.version() > 0
+        {
+            return None;
+        }
+        let asked = before.as_ref().map(|before| before.asked()) != Some(group.asked());
+        let told = before.as_ref().map(|before| before.status_text()) != Some(group.status_text());
+        match &mut self.waiting {
+            Some(waiting) => {
+                waiting.insert(key.clone(), group);
+            }
+            None => self.writer.apply_watcher_event(&Event::Apply(group)),
+        }
+        (asked || told && !own_write).then_some(key)
+    }
+
+    /// What the API server answered to a write of this operator.
+    pub(super) fn took(&mut self, mut group: RawGroup) {
+        group.slim();
+        let _ = self.arrive(group);
+    }
+
+    fn forget(&mut self, key: &ObjectRef<RawGroup>) {
+        let group = match &mut self.waiting {
+            Some(waiting) => waiting.remove(key).map(Arc::new),
+            None => self.store.get(key),
+        };
+        if let Some(group) = group.filter(|_| self.waiting.is_none()) {
+            self.writer.apply_watcher_event(&Event::Delete(Arc::unwrap_or_clone(group)));
+        }
+    }
+
+    /// Everything was listed: the groups may be looked at from now on. Returns all of them.
+    pub(super) fn open(&mut self) -> Vec<ObjectRef<RawGroup>> {
+        let waiting = self.waiting.take().unwrap_or_default();
+        self.writer.apply_watcher_event(&Event::Init);
+        let mut keys = Vec::with_capacity(waiting.len());
+        for (key, group) in waiting {
+            self.writer.apply_watcher_event(&Event::InitApply(group));
+            keys.push(key);
+        }
+        self.writer.apply_watcher_event(&Event::InitDone);
+        keys
+    }
+}

@@ -1,0 +1,132 @@
+//! The Leases of all groups, as this operator itself observed them.
+//!
+//! A renewal changes nothing that a group's status says, so it triggers nothing. What does: another holder, another
+//! term, and the running out of the time that the last renewal bought, by this operator's own clock.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use kube::runtime::watcher::Event;
+
+use super::children::controller_of;
+use super::groups::version_of;
+use super::table::{Change, Scope, Table};
+use crate::api::names::label;
+use crate::campaign::snapshot_of;
+use crate::election::{Record, WallTime};
+use crate::group::status::LeaseView;
+
+/// A Lease.
+#[derive(Clone)]
+struct Seen {
+    uid: Box<str>,
+    version: u64,
+    controller: Option<Box<str>>,
+    group: Option<Box<str>>,
+    managed_by: Option<Box<str>>,
+    record: Record,
+    incarnation: Option<Box<str>>,
+    /// First sight of this record, as time since boot.
+    since: Duration,
+    expired: bool,
+}
+
+/// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
+type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 3]);
+
+impl Seen {
+    fn told(&self) -> Told<'_> {
+        let labels = [&self.controller, &self.group, &self.managed_by].map(Option::as_deref);
+        (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, labels)
+    }
+
+    /// `None` if `lease` is an older state than the one that is known.
+    fn of(lease: &DynamicObject, before: Option<&Self>, now: Duration) -> Option<Self> {
+        let version = version_of(&lease.metadata);
+        let uid: Box<str> = lease.uid().unwrap_or_default().into();
+        let before = before.filter(|before| before.uid == uid);
+        if before.is_some_and(|before| version > 0 && version < before.version) {
+            return None;
+        }
+        let snapshot = snapshot_of(lease);
+        let same = before.filter(|before| before.record == snapshot.record);
+        let label = |name: &str| lease.labels().get(name).map(|value| value.as_str().into());
+        Some(Self {
+            uid,
+            version,
+            controller: controller_of(lease).map(Into::into),
+            group: label(label::GROUP),
+            managed_by: label(label::MANAGED_BY),
+            since: same.map_or(now, |before| before.since),
+            expired: same.is_some_and(|before| before.expired),
+            record: snapshot.record,
+            incarnation: snapshot.incarnation.map(Into::into),
+        })
+    }
+
+    fn view(&self) -> LeaseView {
+        let acquire_time = self.record.acquire_time.and_then(|time| jiff::Timestamp::from_microsecond(time.0).ok());
+        LeaseView {
+            holder: self.record.holder.clone(),
+            acquire_time: acquire_time.map(MicroTime),
+            transitions: self.record.transitions,
+            expired: self.expired,
+        }
+    }
+}
+
+/// All Leases that carry the name of a group.
+#[derive(Default)]
+pub(super) struct Leases {
+    table: Table<Seen>,
+}
+
+impl Leases {
+    /// The Lease, if the group of that uid controls it.
+    pub(super) fn of(&self, namespace: &str, name: &str, uid: &str) -> Option<LeaseView> {
+        let seen = self.table.get(namespace, name)?;
+        (seen.controller.as_deref() == Some(uid)).then(|| seen.view())
+    }
+
+    /// Whether the Lease is known, controlled by the group of that uid, and carries its labels.
+    pub(super) fn is_marked(&self, namespace: &str, name: &str, uid: &str, group: &str) -> bool {
+        self.table.get(namespace, name).is_some_and(|seen| {
+            seen.controller.as_deref() == Some(uid)
+                && seen.group.as_deref() == Some(group)
+                && seen.managed_by.as_deref() == Some(label::MANAGED_BY_VALUE)
+        })
+    }
+
+    /// Takes an event in and returns the groups that need a look, as namespace and name.
+    pub(super) fn take(&mut self, scope: &Scope, event: Event<DynamicObject>, now: Duration) -> Vec<(String, String)> {
+        let mut groups = Vec::new();
+        self.table.take(
+            scope,
+            event,
+            |lease, before| Seen::of(&lease, before, now),
+            |Change { namespace, before, after, .. }| {
+                if before.map(Seen::told) != after.map(Seen::told) {
+                    let named = [before, after].into_iter().flatten().filter_map(|seen| seen.group.as_deref());
+                    groups.extend(named.map(|group| (namespace.to_owned(), group.to_owned())));
+                }
+            },
+        );
+        groups.dedup();
+        groups
+    }
+
+    /// Marks the Leases whose time has run out and returns their groups. To be called about every second.
+    pub(super) fn expire(&mut self, now: Duration) -> Vec<(String, String)> {
+        let mut groups = Vec::new();
+        for (namespace, seen) in self.table.iter_mut() {
+            let protected = seen.record.duration().unwrap_or_default();
+            if !seen.expired && !seen.record.holder.is_empty() && now.saturating_sub(seen.since) > protected {
+                seen.expired = true;
+                groups.extend(seen.group.as_deref().map(|group| (namespace.to_owned(), group.to_owned())));
+            }
+        }
+        groups
+    }
+}

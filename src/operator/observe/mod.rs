@@ -1,0 +1,252 @@
+//! First step: what is there. Watches everything that belongs to groups and names the group that needs a look.
+//!
+//! No object is kept as it came: each becomes the few words that reconciling asks of it, as soon as it arrives.
+
+mod children;
+mod groups;
+mod health;
+mod leases;
+mod pods;
+mod streams;
+mod table;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::Client;
+use kube::api::{ApiResource, DynamicObject};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+
+pub(super) use children::{ChildView, Detail, Kind, controller_of};
+pub(super) use groups::{Memory, RawGroup};
+pub(super) use health::WatchHealth;
+pub(super) use streams::triggers;
+pub(super) use table::Scope;
+
+use crate::group::status::{DeploymentView, LeaseView, PodView};
+use crate::group::{Desired, Group};
+use crate::runtime::clock::Clock;
+use groups::Groups;
+use leases::Leases;
+use pods::Pods;
+use table::Table;
+
+/// A group that needs a look.
+pub(super) type GroupRef = ObjectRef<RawGroup>;
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Groups,
+    Child(Kind),
+    Pods,
+    Leases,
+}
+
+/// What this operator knows of the cluster. All clones are one.
+#[derive(Clone)]
+pub(super) struct World {
+    known: Arc<Mutex<Known>>,
+    clock: Arc<dyn Clock>,
+    candidate_image: Arc<str>,
+}
+
+struct Known {
+    groups: Groups,
+    children: [Table<ChildView>; Kind::ALL.len()],
+    pods: Pods,
+    leases: Leases,
+    /// What has not been listed yet. Until it is empty, what is not known may be there all the same.
+    unlisted: HashSet<(What, Scope)>,
+}
+
+/// What is there of one group.
+pub(super) struct Parts {
+    pub(super) deployment: Option<DeploymentView>,
+    pub(super) lease: Option<LeaseView>,
+    pub(super) pods: Vec<PodView>,
+}
+
+impl World {
+    /// One that knows nothing, and waits for everything in each of `scopes`.
+    pub(super) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
+        let whats = [What::Groups, What::Pods, What::Leases].into_iter().chain(Kind::ALL.map(What::Child));
+        let unlisted = whats.flat_map(|what| scopes.iter().map(move |scope| (what, scope.clone()))).collect();
+        let known = Known {
+            groups: Groups::new(),
+            children: Default::default(),
+            pods: Pods::default(),
+            leases: Leases::default(),
+            unlisted,
+        };
+        Self { known: Arc::new(Mutex::new(known)), clock, candidate_image: candidate_image.into() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The groups as the controller reads them.
+    pub(super) fn store(&self) -> Store<RawGroup> {
+        self.lock().groups.store()
+    }
+
+    /// What is known of a child of that name.
+    pub(super) fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<ChildView> {
+        self.lock().children[kind as usize].get(namespace, name).cloned()
+    }
+
+    /// Whether the group's Lease is known and marked as the group's.
+    pub(super) fn has_lease(&self, group: &Group) -> bool {
+        self.lock().leases.is_marked(&group.namespace, &group.lease_name, &group.uid, &group.name)
+    }
+
+    /// What is there of the group of that uid; what stands in a conflict says nothing of it.
+    pub(super) fn parts(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> Parts {
+        let known = self.lock();
+        let deployment = known.children[Kind::Deployment as usize].get(namespace, name);
+        Parts {
+            deployment: deployment.filter(|child| child.is_controlled_by(uid)).and_then(|child| match &child.detail {
+                Detail::Deployment(view) => Some(DeploymentView::clone(view)),
+                _ => None,
+            }),
+            lease: known.leases.of(namespace, lease_name, uid),
+            pods: known.pods.of(namespace, name),
+        }
+    }
+
+    /// Changes what is remembered of a group, if it is there.
+    pub(super) fn remember<T>(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+        self.lock().groups.memory(namespace, name).map(change)
+    }
+
+    /// The API server has answered to a write of the group's status.
+    pub(super) fn took_group(&self, group: RawGroup) {
+        self.lock().groups.took(group);
+    }
+
+    /// The API server has shown a child, which is as `wanted`.
+    pub(super) fn took_child(&self, kind: Kind, object: &DynamicObject, wanted: &serde_json::Value) {
+        let mut known = self.lock();
+        let table = &mut known.children[kind as usize];
+        let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
+        let before = table.get(namespace, name);
+        if before.is_some_and(|before| before.is_newer_than(object)) {
+            return;
+        }
+        let view = ChildView::of(kind, object, before, || None).fitting(wanted);
+        table.insert(namespace, name, view);
+    }
+
+    /// Takes an event of the groups' watch in.
+    fn take_groups(&self, scope: &Scope, mut event: Event<RawGroup>) -> Vec<GroupRef> {
+        if let Event::Apply(group) | Event::InitApply(group) | Event::Delete(group) = &mut event {
+            group.slim();
+        }
+        let listed = matches!(event, Event::InitDone);
+        let mut known = self.lock();
+        let touched = known.groups.take(scope, event);
+        known.after(What::Groups, scope, listed, touched)
+    }
+
+    /// Takes an event of another watch in.
+    fn take(&self, what: What, scope: &Scope, event: Event<DynamicObject>) -> Vec<GroupRef> {
+        let listed = matches!(event, Event::InitDone);
+        let mut known = self.lock();
+        let named = match what {
+            What::Groups => Vec::new(),
+            What::Child(kind) => known.take_child(kind, scope, event, &self.candidate_image),
+            What::Pods => known.pods.take(scope, event),
+            What::Leases => known.leases.take(scope, event, self.clock.since_boot()),
+        };
+        let touched = named.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
+        known.after(what, scope, listed, touched)
+    }
+
+    fn knows_all_groups(&self) -> bool {
+        !self.lock().unlisted.iter().any(|(what, _)| *what == What::Groups)
+    }
+
+    /// Looks for Leases whose time has run out.
+    fn expire(&self) -> Vec<GroupRef> {
+        let mut known = self.lock();
+        let expired = known.leases.expire(self.clock.since_boot());
+        let groups = expired.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
+        known.known_only(groups)
+    }
+}
+
+impl Known {
+    /// The groups that need a look after an event: none before everything is listed, all of them then.
+    fn after(&mut self, what: What, scope: &Scope, listed: bool, touched: Vec<GroupRef>) -> Vec<GroupRef> {
+        if listed && self.unlisted.remove(&(what, scope.clone())) && self.unlisted.is_empty() {
+            return self.groups.open();
+        }
+        if self.unlisted.is_empty() { self.known_only(touched) } else { Vec::new() }
+    }
+
+    /// A label may name a group that does not exist.
+    fn known_only(&mut self, mut groups: Vec<GroupRef>) -> Vec<GroupRef> {
+        groups.retain(|group| {
+            let namespace = group.namespace.as_deref().unwrap_or_default();
+            self.groups.memory(namespace, &group.name).is_some()
+        });
+        groups
+    }
+
+    fn take_child(
+        &mut self,
+        kind: Kind,
+        scope: &Scope,
+        event: Event<DynamicObject>,
+        candidate_image: &str,
+    ) -> Vec<(String, String)> {
+        let Self { children, groups, .. } = self;
+        let mut touched = Vec::new();
+        children[kind as usize].take(
+            scope,
+            event,
+            |object, before| {
+                if before.is_some_and(|before| before.is_newer_than(&object)) {
+                    return None;
+                }
+                let wanted = || {
+                    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                    let (group, _) = groups.get(namespace, names(&object))?.read();
+                    let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
+                    let valid = Group::check(&group).ok()?;
+                    Some(Desired::of(&valid, recorded, candidate_image))
+                };
+                Some(ChildView::of(kind, &object, before, wanted))
+            },
+            |change| {
+                let same = match (change.before, change.after) {
+                    (Some(before), Some(after)) => before.tells_the_same_as(after),
+                    _ => false,
+                };
+                if !same {
+                    // What stands in a conflict has another label, or none.
+                    let labels = [change.before, change.after].into_iter().flatten();
+                    let mut names: Vec<&str> = labels.filter_map(|child| child.group.as_deref()).collect();
+                    names.push(change.name);
+                    names.dedup();
+                    touched.extend(names.into_iter().map(|name| (change.namespace.to_owned(), name.to_owned())));
+                }
+            },
+        );
+        touched
+    }
+}
+
+fn names(object: &DynamicObject) -> &str {
+    object.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Where everything of `scope` is asked for.
+fn api(client: &Client, resource: &ApiResource, scope: &Scope) -> kube::Api<DynamicObject> {
+    match &scope.0 {
+        Some(namespace) => kube::Api::namespaced_with(client.clone(), namespace, resource),
+        None => kube::Api::all_with(client.clone(), resource),
+    }
+}

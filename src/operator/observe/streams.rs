@@ -1,0 +1,142 @@
+//! The watches themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::TypeMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource};
+use tokio::sync::watch;
+
+use super::{GroupRef, RawGroup, Scope, WatchHealth, What, World, api};
+use crate::api::names::label;
+use crate::runtime::backoff::WatchBackoff;
+
+/// How often expired Leases are looked for.
+const EXPIRY_TICK: Duration = Duration::from_secs(1);
+
+/// The longest wait between tries of a watch that fails.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Groups that need a look.
+pub(in crate::operator) type Trigger = BoxStream<'static, GroupRef>;
+
+type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
+
+/// Starts all watches, which keep `world` up.
+pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Scope], health: &WatchHealth) -> Trigger {
+    // The children are compared with what their groups say when they arrive.
+    let (groups_known, waiting) = watch::channel(false);
+    let groups_known = Arc::new(groups_known);
+    let mut streams: Vec<BoxStream<'static, Vec<GroupRef>>> = Vec::new();
+    for scope in scopes {
+        let (own, its_world, known) = (scope.clone(), world.clone(), groups_known.clone());
+        let groups = match &scope.0 {
+            Some(namespace) => Api::<RawGroup>::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        // A list of these may not be stale: an old spec would undo what a newer one has done.
+        let events = watcher(groups, watcher::Config::default()).boxed();
+        streams.push(
+            heard(events, told("electiongroups", scope), health)
+                .map(move |event| {
+                    let touched = its_world.take_groups(&own, event);
+                    if !*known.borrow() && its_world.knows_all_groups() {
+                        known.send_replace(true);
+                    }
+                    touched
+                })
+                .boxed(),
+        );
+        let pods = ApiResource::erase::<Pod>(&());
+        let leases = ApiResource::erase::<Lease>(&());
+        let children = super::Kind::ALL.map(|kind| (What::Child(kind), kind.resource().clone()));
+        for (what, resource) in children.into_iter().chain([(What::Pods, pods), (What::Leases, leases)]) {
+            let (own, its_world) = (scope.clone(), world.clone());
+            let ours = watcher::Config::default().labels(label::GROUP);
+            let events = streamed(api(client, &resource, scope), ours);
+            let events = heard(events, told(&resource.plural, scope), health)
+                .map(move |event| its_world.take(what, &own, complete(event, &resource)));
+            let mut waiting = waiting.clone();
+            let begin = async move { waiting.wait_for(|all| *all).await.map(drop) };
+            streams.push(stream::once(begin).map(|_| Vec::new()).chain(events).boxed());
+        }
+    }
+    streams.push(expiries(world).boxed());
+    stream::select_all(streams).flat_map(stream::iter).boxed()
+}
+
+/// The name that the log has for a watch.
+fn told(plural: &str, scope: &Scope) -> String {
+    match &scope.0 {
+        Some(namespace) => format!("{plural} in namespace {namespace}"),
+        None => plural.to_owned(),
+    }
+}
+
+/// A watch whose list comes object by object, so that a large one is never in memory as a whole; where the server does
+/// not do that (Kubernetes 1.33, or without its feature gate WatchList), a usual one.
+fn streamed(api: Api<DynamicObject>, config: watcher::Config) -> Events<DynamicObject> {
+    let begin = watcher(api.clone(), config.clone().streaming_lists()).boxed();
+    stream::unfold((begin, true), move |(mut events, streaming)| {
+        let (api, config) = (api.clone(), config.clone());
+        async move {
+            let event = events.next().await?;
+            if streaming && event.as_ref().is_err_and(is_unsupported) {
+                let mut usual = watcher(api, config).boxed();
+                let event = usual.next().await?;
+                return Some((event, (usual, false)));
+            }
+            Some((event, (events, streaming)))
+        }
+    })
+    .boxed()
+}
+
+fn is_unsupported(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.message.contains("sendInitialEvents"),
+        _ => false,
+    }
+}
+
+/// Its events, with failures noted and waited for; the watcher tries again by itself.
+fn heard<K>(
+    events: Events<K>,
+    what: String,
+    health: &WatchHealth,
+) -> impl Stream<Item = watcher::Event<K>> + Send + use<K>
+where
+    K: Resource + Clone + Send + 'static,
+{
+    let health = health.clone();
+    let (backoff, progress) = WatchBackoff::up_to(LONGEST_WAIT);
+    events
+        .inspect(move |event| health.note(&what, &progress, event))
+        .backoff(backoff)
+        .filter_map(async |event| event.ok())
+}
+
+/// Items of a list come without kind; managed fields are most of an object's weight, and nobody here asks for them.
+fn complete(mut event: watcher::Event<DynamicObject>, resource: &ApiResource) -> watcher::Event<DynamicObject> {
+    if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) =
+        &mut event
+    {
+        let ApiResource { api_version, kind, .. } = resource.clone();
+        object.types = Some(TypeMeta { api_version, kind });
+        object.metadata.managed_fields = None;
+    }
+    event
+}
+
+fn expiries(world: &World) -> impl Stream<Item = Vec<GroupRef>> + Send + use<> {
+    stream::unfold(world.clone(), async |world| {
+        world.clock.sleep_until(world.clock.since_boot() + EXPIRY_TICK).await;
+        let groups = world.expire();
+        Some((groups, world))
+    })
+}
