@@ -14,7 +14,7 @@
 {{- if hasKey .Values.podAnnotations "kubectl.kubernetes.io/default-container" }}
 {{- fail "podAnnotations: the chart sets kubectl.kubernetes.io/default-container itself" }}
 {{- end }}
-{{- $variables := list "POD_NAME" "POD_NAMESPACE" "K8SENSUS_CANDIDATE_IMAGE" "K8SENSUS_LEASE_NAME" "K8SENSUS_LISTEN" "K8SENSUS_LOG_FORMAT" "K8SENSUS_CONCURRENCY" "RUST_LOG" }}
+{{- $variables := list "POD_NAME" "POD_NAMESPACE" "K8SENSUS_CANDIDATE_IMAGE" "K8SENSUS_LEASE_NAME" "K8SENSUS_NAMESPACES" "K8SENSUS_LISTEN" "K8SENSUS_LOG_FORMAT" "K8SENSUS_CONCURRENCY" "RUST_LOG" }}
 {{- range .Values.extraEnv }}
 {{- if has .name $variables }}
 {{- fail (printf "extraEnv: %s has a value of its own, see values.yaml" .name) }}

@@ -20,6 +20,11 @@
 {{ include "k8sensus.fullname" . }}-operator
 {{- end }}
 
+{{- /* The Lease by which the operator's replicas elect. */}}
+{{- define "k8sensus.leaseName" -}}
+{{ default (include "k8sensus.operator" .) .Values.leaseName }}
+{{- end }}
+
 {{- define "k8sensus.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "k8sensus.operator" .) .Values.serviceAccount.name }}
