@@ -1,0 +1,121 @@
+//! What a contender asked of the API server, read from the audit log as it grows.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// A contender's requests, by verb and resource, since the last look.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    counts: BTreeMap<(String, String), usize>,
+    /// Renewals of the contender's own Lease.
+    pub own_renewals: usize,
+}
+
+impl Requests {
+    pub fn writes(&self) -> usize {
+        self.sum(|verb| !is_read(verb))
+    }
+
+    pub fn reads(&self) -> usize {
+        self.sum(is_read)
+    }
+
+    fn sum(&self, wanted: fn(&str) -> bool) -> usize {
+        self.counts.iter().filter(|((verb, _), _)| wanted(verb)).map(|(_, count)| count).sum()
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.own_renewals += other.own_renewals;
+        for (key, count) in other.counts {
+            *self.counts.entry(key).or_default() += count;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// For a person: "5 create leases, 3 patch electiongroups/status".
+    pub fn told(&self) -> String {
+        let parts = self.counts.iter().map(|((verb, resource), count)| format!("{count} {verb} {resource}"));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn is_read(verb: &str) -> bool {
+    matches!(verb, "get" | "list" | "watch")
+}
+
+pub struct Audit {
+    path: PathBuf,
+    offset: u64,
+    user: String,
+    own_lease: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    stage: String,
+    verb: String,
+    user: User,
+    object_ref: Option<Object>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Object {
+    resource: String,
+    subresource: String,
+    name: String,
+}
+
+impl Audit {
+    pub fn of(path: PathBuf, user: &str, own_lease: &str) -> Self {
+        Self { path, offset: 0, user: user.to_owned(), own_lease: own_lease.to_owned() }
+    }
+
+    pub fn since_last(&mut self) -> io::Result<Requests> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let (mut found, mut line) = (Requests::default(), String::new());
+        loop {
+            line.clear();
+            let length = reader.read_line(&mut line)?;
+            if !line.ends_with('\n') {
+                // Half a line: the rest comes later.
+                return Ok(found);
+            }
+            self.offset += length as u64;
+            if line.contains(&self.user) {
+                self.count(&line, &mut found);
+            }
+        }
+    }
+
+    fn count(&self, line: &str, found: &mut Requests) {
+        let Ok(event) = serde_json::from_str::<Event>(line) else { return };
+        // A watch ends long after it was asked for.
+        let stage = if event.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
+        let Some(object) = event.object_ref.filter(|_| event.user.username == self.user && event.stage == stage) else {
+            return;
+        };
+        if object.resource == "leases" && object.name == self.own_lease {
+            found.own_renewals += usize::from(!is_read(&event.verb));
+            return;
+        }
+        let slash = if object.subresource.is_empty() { "" } else { "/" };
+        let resource = format!("{}{slash}{}", object.resource, object.subresource);
+        *found.counts.entry((event.verb, resource)).or_default() += 1;
+    }
+}

@@ -1,0 +1,121 @@
+//! Who is measured, and how each is started.
+
+use std::fmt;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::support::Program;
+
+const START: Duration = Duration::from_secs(30);
+const OWN_LEASE: &str = "k8sensus-operator";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contender {
+    Ours,
+    Naive,
+    NaiveWithCaches,
+}
+
+impl Contender {
+    pub const ALL: [Self; 3] = [Self::Ours, Self::Naive, Self::NaiveWithCaches];
+
+    /// The Lease of its own that it renews.
+    pub fn own_lease(self) -> &'static str {
+        if self == Self::Ours { OWN_LEASE } else { "" }
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ours => "k8sensus",
+            Self::Naive => "naive",
+            Self::NaiveWithCaches => "naive with caches",
+        })
+    }
+}
+
+/// As the image has it; the other is built likewise.
+pub struct Programs {
+    operator: PathBuf,
+    naive: PathBuf,
+}
+
+impl Programs {
+    pub fn build() -> Result<Self, Error> {
+        Ok(Self {
+            operator: k8sensus_local::product_program("k8sensus-operator")?,
+            naive: k8sensus_local::product_example("naive")?,
+        })
+    }
+}
+
+/// One that runs.
+pub struct Running {
+    pub program: Program,
+    pub started: Instant,
+    metrics: Option<String>,
+}
+
+impl Running {
+    pub fn start(contender: Contender, programs: &Programs, kubeconfig: &Path) -> Result<Self, Error> {
+        let (mut command, metrics) = match contender {
+            Contender::Ours => {
+                let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+                let mut command = Command::new(&programs.operator);
+                command.args(["run", "--candidate-image=localhost/k8sensus:dev", "--listen", &address]).args([
+                    "--lease-name",
+                    OWN_LEASE,
+                    "--lease-namespace=default",
+                    "--identity=keeper",
+                ]);
+                (command, Some(address))
+            }
+            Contender::Naive => (Command::new(&programs.naive), None),
+            Contender::NaiveWithCaches => {
+                let mut command = Command::new(&programs.naive);
+                command.arg("--caches");
+                (command, None)
+            }
+        };
+        command.env("KUBECONFIG", kubeconfig);
+        let started = Instant::now();
+        let program = Program::start("contender", &mut command);
+        let running = Self { program, started, metrics };
+        let ready = if contender == Contender::Ours { "reconciles from now on" } else { "started" };
+        running.program.wait_for(ready, START);
+        Ok(running)
+    }
+
+    /// How often it looked at a group.
+    pub fn reconciles(&self) -> Result<usize, Error> {
+        let Some(address) = &self.metrics else {
+            return Ok(self.program.output().matches("reconciled ").count());
+        };
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(START))?;
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let counts = text.lines().filter_map(|line| line.strip_prefix("k8sensus_reconciles_total{")?.split(' ').nth(1));
+        counts.map(|count| Ok(count.parse::<f64>()? as usize)).sum()
+    }
+
+    /// The most memory that it ever held, in bytes.
+    pub fn peak(&self) -> Result<u64, Error> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.program.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        Ok(line.split_whitespace().next().unwrap_or_default().parse::<u64>()? * 1024)
+    }
+
+    /// Whatever made it end is in its output.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.program.terminate(START);
+        Ok(())
+    }
+}
