@@ -1,5 +1,9 @@
 mod children;
+mod installed;
 mod life;
+mod policy;
+mod quiet;
 mod refusals;
 mod replicas;
+mod rights;
 mod status;

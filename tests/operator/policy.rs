@@ -1,0 +1,146 @@
+//! The chart's policy for Leases: elections go through it, forged writes do not.
+
+use std::process::Command;
+use std::time::Duration;
+
+use k8sensus_local::Cluster;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use super::installed::installed;
+use crate::support::fixtures::client_go;
+use crate::support::{
+    Program, apply, candidate_command, get, group, kubeconfig_with, kubectl, namespace, requests_since, within,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A namespace with the group kestrel and the credentials of its pods.
+fn elected(name: &str) -> (&'static Cluster, String, NamedTempFile) {
+    let (cluster, _) = installed();
+    let ns = namespace(cluster, name);
+    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    within(20, "the group's permissions", || get(cluster, &ns, "deployment/kestrel"));
+    let token = kubectl(cluster, &["create", "token", "-n", &ns, "kestrel"]);
+    (cluster, ns, kubeconfig_with(cluster, json!({ "token": token.trim() })))
+}
+
+fn ours(cluster: &Cluster, ns: &str, pod: &str, kubeconfig: &NamedTempFile) -> Program {
+    let mut command = candidate_command(cluster, ns, "kestrel", pod, &["--create-lease=false"]);
+    Program::start(pod, command.env("KUBECONFIG", kubeconfig.path()))
+}
+
+fn held(cluster: &Cluster, ns: &str, holder: &str) -> Value {
+    within(20, &format!("{holder:?} to hold the Lease"), || {
+        get(cluster, ns, "lease/kestrel").filter(|lease| lease["spec"]["holderIdentity"] == holder)
+    })
+}
+
+#[test]
+fn an_election_with_releases_a_lost_lease_and_client_go_goes_through() {
+    let (cluster, ns, kubeconfig) = elected("polled");
+    let mut otter = ours(cluster, &ns, "otter", &kubeconfig);
+    assert_eq!(held(cluster, &ns, "otter")["spec"]["leaseTransitions"], 1);
+    otter.terminate(SOON);
+    held(cluster, &ns, "");
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(client_go());
+    command
+        .args(["--lease-name=kestrel", "--identity=heron", "--lease-duration=3s", "--renew-deadline=2s"])
+        .args(["--retry-period=1s", &format!("--lease-namespace={ns}")])
+        .arg(format!("--stamps={}", folder.path().join("stamps").display()))
+        .env("KUBECONFIG", kubeconfig.path());
+    let mut heron = Program::start("heron", &mut command);
+    assert_eq!(held(cluster, &ns, "heron")["spec"]["leaseTransitions"], 2);
+    within(10, "the status to have heard of it", || {
+        (get(cluster, &ns, "electiongroup/kestrel")?["status"]["leaseTransitions"] == 2).then_some(())
+    });
+    // A new object has no former: its transitions begin where the operator says.
+    kubectl(cluster, &["delete", "-n", &ns, "lease/kestrel"]);
+    within(20, "heron to hold a Lease with a higher token", || {
+        let lease = get(cluster, &ns, "lease/kestrel")?;
+        (lease["spec"]["holderIdentity"] == "heron" && lease["spec"]["leaseTransitions"].as_i64() > Some(2))
+            .then_some(())
+    });
+    heron.terminate(SOON);
+    let released = held(cluster, &ns, "");
+    assert_eq!(released["spec"]["leaseDurationSeconds"], 1, "client-go's release is not what was tested");
+
+    let refused = requests_since(cluster, 0, |event| {
+        event["objectRef"]["namespace"] == ns.as_str()
+            && event["objectRef"]["resource"] == "leases"
+            && event["responseStatus"]["code"] == 422
+    });
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
+    let (cluster, ns, kubeconfig) = elected("forged");
+    let mut otter = ours(cluster, &ns, "otter", &kubeconfig);
+    held(cluster, &ns, "otter");
+    otter.terminate(SOON);
+    held(cluster, &ns, "");
+    // As a pod of the group writes: a PUT of the whole object.
+    let put = |forge: &dyn Fn(&mut Value)| {
+        let mut lease = get(cluster, &ns, "lease/kestrel").unwrap();
+        forge(&mut lease);
+        let file = NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), lease.to_string()).unwrap();
+        let mut kubectl = cluster.kubectl();
+        kubectl.args(["replace", "-f"]).arg(file.path()).env("KUBECONFIG", kubeconfig.path());
+        let output = kubectl.output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
+    };
+    let spec = |field: &'static str, value: Value| move |lease: &mut Value| lease["spec"][field] = value.clone();
+    let lower = spec("leaseTransitions", json!(0));
+    // The API server loads a policy some time after it was made.
+    within(10, "the policy to be in force", || put(&lower).is_err().then_some(()));
+
+    let lease = format!("Lease {ns}/kestrel: ");
+    let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+        (&lower, "leaseTransitions is the fencing token and must never fall, expected 1 or more, found 0"),
+        (&spec("leaseTransitions", Value::Null), "leaseTransitions is the fencing token and must never fall"),
+        (&spec("leaseDurationSeconds", json!(i32::MAX)), "leaseDurationSeconds must be 1 to 3600, found 2147483647"),
+        (&spec("leaseDurationSeconds", json!(3601)), "leaseDurationSeconds must be 1 to 3600, found 3601"),
+        (&spec("holderIdentity", json!("o".repeat(254))), "holderIdentity must be at most 253 bytes"),
+        // 127 characters of two bytes each.
+        (&spec("holderIdentity", json!("ö".repeat(127))), "holderIdentity must be at most 253 bytes"),
+        (
+            &|lease: &mut Value| lease["metadata"]["labels"] = json!({ "colour": "red" }),
+            "the label k8sensus.dev/group must stay",
+        ),
+    ];
+    for (forge, expected) in cases {
+        let refusal = put(forge).expect_err(expected);
+        assert!(refusal.contains(&lease) && refusal.contains(expected), "expected {expected}: {refusal}");
+    }
+    for (field, value) in [
+        ("leaseDurationSeconds", json!(3600)),
+        ("leaseTransitions", json!(2)),
+        ("holderIdentity", json!("o".repeat(253))),
+        ("leaseDurationSeconds", json!(1)),
+    ] {
+        put(&spec(field, value.clone())).unwrap_or_else(|refusal| panic!("{field} {value}: {refusal}"));
+    }
+
+    let policy = get(cluster, &ns, "validatingadmissionpolicy/k8sensus-leases").unwrap();
+    let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+    assert!(warnings.is_null(), "{warnings}");
+}
+
+#[test]
+fn leases_that_are_no_groups_are_not_looked_at() {
+    let (cluster, _) = installed();
+    let ns = namespace(cluster, "foreign");
+    let lease = |seconds: i32, transitions: i32| {
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "heron" },
+            "spec": { "holderIdentity": "heron", "leaseDurationSeconds": seconds, "leaseTransitions": transitions },
+        })
+    };
+    for lease in [lease(i32::MAX, 7), lease(i32::MAX, 3)] {
+        apply(cluster, &ns, &lease).unwrap();
+    }
+}

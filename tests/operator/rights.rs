@@ -1,0 +1,166 @@
+//! The chart grants the operator what it uses, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use k8sensus_local::Cluster;
+use serde_json::{Value, json};
+
+use super::installed::{Installed, installed, parsed, rendered};
+use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, shared, within};
+
+/// Every child with the group's name that is not the Lease: without its label each is taken for lost and looked at live.
+const KINDS: [&str; 4] = ["deployment", "serviceaccount", "role", "rolebinding"];
+
+/// Granted, but not asked for by what a group goes through here.
+const UNUSED: [&str; 14] = [
+    "create events",
+    "create poddisruptionbudgets",
+    "create pods/eviction",
+    "delete deployments",
+    "delete poddisruptionbudgets",
+    "delete rolebindings",
+    "delete roles",
+    "get electiongroups",
+    "get poddisruptionbudgets",
+    "get pods",
+    "list poddisruptionbudgets",
+    "patch events",
+    "patch poddisruptionbudgets",
+    "watch poddisruptionbudgets",
+];
+
+#[test]
+fn what_is_used_is_granted_and_what_is_granted_is_used() {
+    let (cluster, installed) = installed();
+    let ns = namespace(cluster, "rights");
+    a_life(cluster, &ns);
+
+    let requests = requests(cluster, installed, &ns);
+    let refused: Vec<_> = requests.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
+    assert!(refused.is_empty(), "{refused:#?}\n{}", installed.operator.output());
+    let mut used: BTreeSet<String> = requests.iter().map(right).collect();
+    // Where the server cannot stream a list, or not now, it is asked for one.
+    let watched: Vec<_> = used.iter().filter_map(|right| right.strip_prefix("watch ").map(str::to_owned)).collect();
+    used.extend(watched.iter().map(|resource| format!("list {resource}")));
+
+    let role = installed.objects.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+    let unused: Vec<_> = granted(role).difference(&used).cloned().collect();
+    assert_eq!(unused, UNUSED, "left: granted and never used; right: what is known of it. Used were: {used:#?}");
+}
+
+/// Made, led, edited by others, its Lease lost, its account given away, suspended, deleted.
+fn a_life(cluster: &Cluster, ns: &str) {
+    apply(cluster, ns, &group("kestrel", json!({}))).unwrap();
+    within(20, "the deployment", || get(cluster, ns, "deployment/kestrel"));
+    let mut leader = candidate(cluster, ns, "kestrel", "otter", &["--create-lease=false"]);
+    let status = |what: &str, wanted: &dyn Fn(&Value) -> bool| {
+        within(20, what, || get(cluster, ns, "electiongroup/kestrel").filter(|group| wanted(group)))
+    };
+    status("otter in the status", &|group| group["status"]["holderIdentity"] == "otter");
+    for kind in KINDS {
+        let child = format!("{kind}/kestrel");
+        kubectl(cluster, &["label", "-n", ns, &child, "k8sensus.dev/group-"]);
+        within(20, &format!("the label of the {kind}"), || {
+            (get(cluster, ns, &child)?["metadata"]["labels"]["k8sensus.dev/group"] == "kestrel").then_some(())
+        });
+    }
+    leader.terminate(std::time::Duration::from_secs(10));
+    kubectl(cluster, &["delete", "-n", ns, "lease/kestrel"]);
+    within(20, "the lease to be made again", || get(cluster, ns, "lease/kestrel"));
+    let other = json!({ "suspend": true, "serviceAccount": { "name": "other" } });
+    apply(cluster, ns, &group("kestrel", other)).unwrap();
+    status("the suspension", &|group| condition(group, "Ready") == "False/Suspended");
+    within(30, "the own account to go", || get(cluster, ns, "serviceaccount/kestrel").is_none().then_some(()));
+    kubectl(cluster, &["delete", "-n", ns, "electiongroup/kestrel"]);
+    within(30, "the end of the children", || get(cluster, ns, "deployment/kestrel").is_none().then_some(()));
+}
+
+#[test]
+fn no_install_can_be_used_to_climb() {
+    for values in [&[][..], &["namespaces={team-a,team-b}"]] {
+        let rights: BTreeSet<String> = roles(values).iter().flat_map(granted).collect();
+        assert!(!rights.is_empty());
+        for right in rights {
+            let (verb, resource) = right.split_once(' ').unwrap();
+            let climbing = ["*", "escalate", "bind", "impersonate", "deletecollection"];
+            assert!(!climbing.contains(&verb), "{right}");
+            let opening =
+                ["*", "secrets", "pods/exec", "pods/attach", "pods/ephemeralcontainers", "nodes", "clusterroles"];
+            assert!(!opening.contains(&resource), "{right}");
+        }
+    }
+}
+
+#[test]
+fn an_install_for_some_namespaces_has_rights_in_these_and_on_its_own_lease() {
+    let objects = parsed(shared(), &rendered(shared(), "k8sensus-system", "rbac", &["namespaces={team-a,team-b}"]));
+    let mut found: Vec<String> = objects
+        .iter()
+        .map(|object| {
+            format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["namespace"].as_str().unwrap())
+        })
+        .collect();
+    found.sort();
+    let (roles, bindings) = (
+        ["Role k8sensus-system", "Role team-a", "Role team-b"],
+        ["RoleBinding k8sensus-system", "RoleBinding team-a", "RoleBinding team-b"],
+    );
+    assert_eq!(found, [roles, bindings].concat());
+    let of = |namespace: &str| {
+        let role = objects.iter().find(|o| o["kind"] == "Role" && o["metadata"]["namespace"] == namespace).unwrap();
+        (granted(role), role["rules"].clone())
+    };
+    let everywhere = self::roles(&[]);
+    assert_eq!(of("team-a").0, granted(&everywhere[0]));
+    let own = json!([
+        {
+            "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["k8sensus-operator"],
+            "verbs": ["get", "list", "watch", "update"],
+        },
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
+    ]);
+    assert_eq!(of("k8sensus-system").1, own);
+    let policy =
+        parsed(shared(), &rendered(shared(), "k8sensus-system", "leasepolicy", &["namespaces={team-a,team-b}"]));
+    let selector = &policy[1]["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0];
+    assert_eq!(selector["values"], json!(["team-a", "team-b"]));
+}
+
+fn roles(values: &[&str]) -> Vec<Value> {
+    let mut objects = parsed(shared(), &rendered(shared(), "k8sensus-system", "rbac", values));
+    objects.retain(|object| object["rules"].is_array());
+    objects
+}
+
+/// As "verb resource"; no two of the operator's resources have one name.
+fn granted(role: &Value) -> BTreeSet<String> {
+    let words = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let rules = role["rules"].as_array().unwrap().iter();
+    rules
+        .flat_map(|rule| {
+            let (verbs, resources) = (words(&rule["verbs"]), words(&rule["resources"]));
+            verbs.into_iter().flat_map(move |verb| resources.clone().into_iter().map(move |r| format!("{verb} {r}")))
+        })
+        .collect()
+}
+
+fn right(event: &Value) -> String {
+    let object = &event["objectRef"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (verb, resource, sub) = (text(&event["verb"]), text(&object["resource"]), text(&object["subresource"]));
+    format!("{verb} {resource}{}{sub}", if sub.is_empty() { "" } else { "/" })
+}
+
+/// The operator's, about `ns`, about all namespaces or about its own Lease. A watch counts from its beginning.
+fn requests(cluster: &Cluster, installed: &Installed, ns: &str) -> Vec<Value> {
+    let text = fs::read_to_string(cluster.audit_log()).unwrap();
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours = |event: &Value| {
+        let namespace = event["objectRef"]["namespace"].as_str().unwrap_or_default();
+        event["user"]["username"] == installed.user.as_str() && ["", "default", ns].contains(&namespace)
+    };
+    events.filter(ours).filter(|event| event["objectRef"].is_object()).collect()
+}
