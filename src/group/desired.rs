@@ -29,10 +29,9 @@ pub struct Desired {
 
 impl Desired {
     /// The children of `group`. `recorded` is the injection that the status has; it is kept until the user changes the
-    /// template, so that an upgrade of the operator rolls no group.
+    /// template, so that an upgrade of the operator rolls no group. One that is not [known](inject::is_known) is replaced.
     pub fn of(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> Self {
         let injection = (group.mode == GroupMode::Exec).then(|| injection(group, recorded, candidate_image));
-        let image = injection.as_ref().map_or(candidate_image, |injection| &injection.image);
         Self {
             service_account: match &group.service_account {
                 ServiceAccount::Own(annotations) => Some(with_hash({
@@ -47,7 +46,7 @@ impl Desired {
             role: with_hash(role(group)),
             role_binding: with_hash(role_binding(group)),
             lease: child(group, "coordination.k8s.io/v1", "Lease", &group.lease_name),
-            deployment: with_hash(deployment(group, image)),
+            deployment: with_hash(deployment(group, injection.as_ref())),
             disruption_budget: group.disruption_budget.as_ref().map(|max| with_hash(disruption_budget(group, max))),
             injection,
         }
@@ -57,7 +56,7 @@ impl Desired {
 fn injection(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> InjectionStatus {
     let template_hash = Some(hash(&group.template));
     match recorded {
-        Some(recorded) if recorded.template_hash == template_hash => recorded.clone(),
+        Some(recorded) if recorded.template_hash == template_hash && inject::is_known(recorded) => recorded.clone(),
         _ => InjectionStatus { image: candidate_image.to_owned(), revision: inject::REVISION, template_hash },
     }
 }
@@ -103,12 +102,12 @@ fn role_binding(group: &Group) -> Value {
     binding
 }
 
-fn deployment(group: &Group, candidate_image: &str) -> Value {
+fn deployment(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     let mut deployment = child(group, "apps/v1", "Deployment", &group.name);
     deployment["spec"] = json!({
         "replicas": group.replicas,
         "selector": { "matchLabels": { label::GROUP: group.name } },
-        "template": inject::pod_template(group, candidate_image),
+        "template": inject::pod_template(group, injection),
     });
     if let Some(strategy) = &group.strategy {
         deployment["spec"]["strategy"] = strategy.clone();

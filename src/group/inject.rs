@@ -2,11 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::valid::{Group, GroupMode};
+use super::valid::Group;
+use crate::api::InjectionStatus;
 use crate::api::names::label;
 
-/// The revision of these rules. Raise it with any change that would roll pods; keep what older revisions did.
-pub const REVISION: i32 = 1;
+/// The newest revision of these rules. Raise it with any change that would roll pods; keep what older revisions did.
+///
+/// 1. The candidate's program, its environment, the pods' spread.
+/// 2. In mode Exec the candidate is told where the termination message is, so that it can leave its incarnation there.
+pub const REVISION: i32 = 2;
+
+/// The first revision whose candidates are told of the termination message.
+const TERMINATION_MESSAGE: i32 = 2;
 
 /// Volume, init container and mount of the candidate program in mode Exec.
 const VOLUME: &str = "k8sensus";
@@ -17,8 +24,17 @@ const PROGRAM: &str = "/.k8sensus/k8sensus";
 /// What kubectl logs and exec take where no container is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// The pod template as it goes into the Deployment. `candidate_image` is where mode Exec takes the candidate from.
-pub fn pod_template(group: &Group, candidate_image: &str) -> Value {
+/// Where the kubelet looks for a container's last words unless the container says otherwise.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Whether `injection` can be carried out: it names an image, and a revision that this operator knows. What cannot is as good
+/// as none: an operator that was rolled back, or a status that somebody edited, must leave no group stuck.
+pub fn is_known(injection: &InjectionStatus) -> bool {
+    (1..=REVISION).contains(&injection.revision) && !injection.image.is_empty()
+}
+
+/// The pod template as it goes into the Deployment. `injection` is what mode Exec adds; mode Native needs none.
+pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     let mut template = group.template.clone();
     object(&mut template, "metadata");
     object(&mut template["metadata"], "labels")[label::GROUP] = json!(group.name);
@@ -37,14 +53,15 @@ pub fn pod_template(group: &Group, candidate_image: &str) -> Value {
             "labelSelector": { "matchLabels": { label::GROUP: group.name } },
         }]);
     }
-    if group.mode == GroupMode::Exec {
-        list(spec, "initContainers").insert(0, installer(group, candidate_image));
+    if let Some(injection) = injection {
+        list(spec, "initContainers").insert(0, installer(group, &injection.image));
         list(spec, "volumes").push(json!({ "name": VOLUME, "emptyDir": { "sizeLimit": "64Mi" } }));
     }
     for container in list(spec, "containers").iter_mut() {
         if container["name"] == group.container.as_str() {
-            set_environment(container, group);
-            if group.mode == GroupMode::Exec {
+            let revision = injection.map(|injection| injection.revision);
+            set_environment(container, group, revision >= Some(TERMINATION_MESSAGE));
+            if injection.is_some() {
                 wrap_command(container);
             }
         }
@@ -85,7 +102,7 @@ fn wrap_command(container: &mut Value) {
 }
 
 /// Ours come first, so that the user's own variables may refer to them, and replace the user's of the same name.
-fn set_environment(container: &mut Value, group: &Group) {
+fn set_environment(container: &mut Value, group: &Group, with_termination_message: bool) {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let value = |name: &str, value: String| json!({ "name": name, "value": value });
     let seconds = |name: &str, number: i32| value(name, number.to_string());
@@ -106,6 +123,11 @@ fn set_environment(container: &mut Value, group: &Group) {
     ];
     if let Some(grace) = timing.stop_grace {
         environment.push(value("K8SENSUS_STOP_GRACE_PERIOD_SECONDS", grace.as_secs_f64().to_string()));
+    }
+    if with_termination_message {
+        let path = container["terminationMessagePath"].as_str().filter(|path| !path.is_empty());
+        let path = path.unwrap_or(TERMINATION_LOG).to_owned();
+        environment.push(value("K8SENSUS_TERMINATION_MESSAGE_PATH", path));
     }
     let theirs = std::mem::take(list(container, "env"));
     let ours: Vec<Value> = environment.iter().map(|variable| variable["name"].clone()).collect();

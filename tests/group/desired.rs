@@ -22,6 +22,42 @@ fn an_image_and_a_command_become_five_children() {
     assert_yaml_snapshot!("exec_shortcut", by_kind(children(&group(MINIMAL))));
 }
 
+/// The children by the rules of an older revision, as a status that recorded it keeps them.
+fn of_revision(spec: &str, revision: i32) -> Desired {
+    let recorded = children(&group(spec)).injection.expect("an injection");
+    Desired::of(&valid(&group(spec)), Some(&InjectionStatus { revision, ..recorded }), NEWER_IMAGE)
+}
+
+#[test]
+fn pods_of_revision_1_stay_byte_for_byte_what_they_were() {
+    assert_yaml_snapshot!("exec_shortcut_of_revision_1", by_kind(of_revision(MINIMAL, 1)));
+    assert_yaml_snapshot!("exec_template_of_revision_1", by_kind(of_revision(TEMPLATE, 1)));
+}
+
+#[test]
+fn pods_of_revision_1_get_the_rules_of_today_with_the_next_change_of_their_template() {
+    let before = of_revision(MINIMAL, 1).injection;
+    let after = upgraded(&MINIMAL.replace("1.4", "1.5"), before.as_ref());
+    assert_eq!(after.injection.expect("an injection").revision, 2);
+    assert!(after.deployment.to_string().contains("K8SENSUS_TERMINATION_MESSAGE_PATH"));
+}
+
+#[test]
+fn an_injection_that_this_operator_cannot_carry_out_is_replaced_by_its_own() {
+    let recorded = children(&group(MINIMAL)).injection.expect("an injection");
+    let today = upgraded(MINIMAL, None);
+    for unknown in [
+        InjectionStatus { revision: 3, ..recorded.clone() },
+        InjectionStatus { revision: i32::MAX, ..recorded.clone() },
+        InjectionStatus { revision: 0, ..recorded.clone() },
+        InjectionStatus { revision: -1, ..recorded.clone() },
+        InjectionStatus { image: String::new(), ..recorded.clone() },
+    ] {
+        // Image and revision together: this operator's rules were never tried with another's candidate.
+        assert_eq!(upgraded(MINIMAL, Some(&unknown)), today, "{unknown:?}");
+    }
+}
+
 #[test]
 fn a_template_keeps_all_that_the_user_wrote() {
     assert_yaml_snapshot!("exec_template", by_kind(children(&group(TEMPLATE))));

@@ -150,6 +150,29 @@ fn the_pod_is_told_its_lease_and_its_container() {
 }
 
 #[test]
+fn the_candidate_is_told_where_the_kubelet_looks_for_the_termination_message() {
+    const PATH: &str = "K8SENSUS_TERMINATION_MESSAGE_PATH";
+    let own = TEMPLATE.replace(
+        "        command: [/app/billing]",
+        "        command: [/app/billing]\n        terminationMessagePath: /run/last-words",
+    );
+    let theirs = TEMPLATE.replace("name: QUEUE, value: orders", &format!("name: {PATH}, value: /etc/passwd"));
+    for (spec, name, expected) in [
+        (MINIMAL, "app", "/dev/termination-log"),
+        (TEMPLATE, "main", "/dev/termination-log"),
+        (&own, "main", "/run/last-words"),
+        (&theirs, "main", "/dev/termination-log"),
+    ] {
+        let pod = pod(&group(spec));
+        let leading = container(&pod, name);
+        assert_eq!(value(leading, PATH), expected, "{spec}");
+        assert_eq!(pod.to_string().matches(PATH).count(), 1, "only the container that leads is told");
+    }
+    assert_eq!(container(&pod(&group(&own)), "main")["terminationMessagePath"], "/run/last-words");
+    assert!(!template(&group(NATIVE)).to_string().contains(PATH), "who elects by himself proves nothing");
+}
+
+#[test]
 fn pods_are_spread_over_nodes_unless_the_user_says_otherwise() {
     let with_spread = |spread: &str| {
         let containers = "containers: [{ name: main, image: b, command: [/b] }]";
