@@ -4,11 +4,13 @@
 //! - [`desired`]: a group becomes its children, as the partial objects that are applied.
 //! - [`inject`]: what the pods get on top of the user's template.
 //! - [`drift`]: whether a live child still is as desired.
+//! - [`proof`]: whether the kubelet's report proves that the leader is dead.
 //! - [`status`]: what was observed becomes the status.
 
 pub mod desired;
 pub mod drift;
 pub mod inject;
+pub mod proof;
 pub mod status;
 pub mod valid;
 

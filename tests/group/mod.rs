@@ -6,6 +6,7 @@ mod conditions;
 mod desired;
 mod drift;
 mod inject;
+mod proof;
 mod status;
 mod valid;
 
