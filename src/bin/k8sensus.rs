@@ -28,6 +28,9 @@ enum Command {
     Exec {
         #[command(flatten)]
         flags: Box<CandidateFlags>,
+        /// The file that the kubelet reads when the container has ended; the operator names it in its pods
+        #[arg(long, env = "K8SENSUS_TERMINATION_MESSAGE_PATH", hide = true)]
+        termination_message_path: Option<PathBuf>,
         /// The command and its arguments, after --
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -52,12 +55,14 @@ fn main() -> ExitCode {
         },
         Some(Command::Observe(flags)) => observe(&flags),
         Some(Command::Sample) => sample::forever(),
-        Some(Command::Exec { flags, command }) => campaign(&flags, Some(command)),
+        Some(Command::Exec { flags, termination_message_path, command }) => {
+            campaign(&flags, Some((command, termination_message_path)))
+        }
         None => campaign(&arguments.flags, None),
     }
 }
 
-fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode {
+fn campaign(flags: &CandidateFlags, command: Option<(Vec<OsString>, Option<PathBuf>)>) -> ExitCode {
     let campaign = match flags.campaign() {
         Ok(campaign) => campaign,
         Err(error) => return cli::misuse(error),
@@ -68,7 +73,9 @@ fn campaign(flags: &CandidateFlags, command: Option<Vec<OsString>>) -> ExitCode 
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match command {
-        Some(command) => exec::exec(&config, campaign, command, shutdown).await.unwrap_or_else(cli::failure),
+        Some((command, message)) => {
+            exec::exec(&config, campaign, command, message.as_deref(), shutdown).await.unwrap_or_else(cli::failure)
+        }
         None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
     })
 }

@@ -100,6 +100,11 @@ impl Builder {
         &self.identity
     }
 
+    /// As which incarnation, if one was set.
+    pub fn holder_incarnation(&self) -> Option<&str> {
+        self.incarnation.as_deref()
+    }
+
     /// Starts to campaign, on a thread of its own: an executor that is blocked or overloaded starves no renewal. Where the process
     /// has no rustls provider yet, ring becomes that.
     ///

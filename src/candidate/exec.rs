@@ -6,6 +6,9 @@
 //!   candidate may lead. When another holder shows, it gets SIGKILL at once.
 //! - The Lease is released only after the kernel said that nothing of the command's process tree is left. If that never
 //!   comes (a process stuck in the kernel), the Lease is left to expire.
+//! - Where it is told the container's termination message, it leaves its incarnation there before it takes part, so that the
+//!   kubelet's report of a container that was killed as a whole proves the leader's death. After an end in good order it takes
+//!   that back.
 //!
 //! # Caveats
 //! Work that the command handed to something outside of its process tree is not stopped. Where the candidate is not
@@ -15,6 +18,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,6 +27,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::children::{Children, Exit, Reaped};
+use super::message::TerminationMessage;
 use crate::campaign::{Builder, Campaign, LeaderGuard, StartError, Stop, Term};
 use crate::election::{Loss, Moment};
 use crate::runtime::clock::{Clock, SystemClock, sleep_until};
@@ -44,7 +49,8 @@ pub enum ExecError {
 
 /// Takes part in `campaign` and runs `command` while leading. Returns when the command has ended by itself, or after
 /// SIGTERM or SIGINT when it was stopped. The exit code is that of a command that ended by itself, 128 + signal if a
-/// signal ended it; 127 if it could not be started; 0 after a stop that was asked for.
+/// signal ended it; 127 if it could not be started; 0 after a stop that was asked for. `termination_message` is the file that
+/// the kubelet reads when the container has ended; only what runs in a pod may name one.
 ///
 /// # Errors
 /// [`ExecError`]. Where it comes in mid-term the Lease is left to expire, since nobody knows what still runs.
@@ -52,12 +58,15 @@ pub async fn exec(
     config: &kube::Config,
     campaign: Builder,
     command: Vec<OsString>,
+    termination_message: Option<&Path>,
     mut shutdown: Shutdown,
 ) -> Result<ExitCode, ExecError> {
     let mut child_signals = signal(SignalKind::child())?;
     let children = Children::adopt_orphans()?;
     let clock = SystemClock;
     let environment = Environment::of(&campaign);
+    // Before anything can be led: a leader without it could die unproved.
+    let message = termination_message.and_then(|path| leave_message(path, &campaign));
     let campaign = campaign.start(config)?;
     let mut holders = campaign.holders();
     let mut supervisor =
@@ -75,11 +84,25 @@ pub async fn exec(
             () = sleep_until(&clock, supervisor.kill_at.map(Moment::elapsed_since_boot)) => supervisor.kill(&clock)?,
             guard = supervisor.campaign.lead() => match guard {
                 Some(guard) => supervisor.start(guard),
-                None => return Ok(ExitCode::from(supervisor.exit.code)),
+                None => {
+                    supervisor.take_back(message);
+                    return Ok(ExitCode::from(supervisor.exit.code));
+                }
             },
             Some(holder) = holders.next() => supervisor.say_holder(&holder),
         }
     }
+}
+
+fn leave_message(path: &Path, campaign: &Builder) -> Option<TerminationMessage> {
+    let left = TerminationMessage::leave(path, campaign.holder_incarnation()?);
+    let warn = |error: &io::Error| {
+        warn!(
+            "cannot write the termination message {}: {error}; if this container is killed as a leader, its lease must expire",
+            path.display()
+        );
+    };
+    left.inspect_err(warn).ok()
 }
 
 /// The next order to end the work, whether the first or one with an earlier end.
@@ -146,6 +169,16 @@ impl Supervisor {
             "" => info!("no leader"),
             holder if holder == self.environment.pod_name => {}
             holder => info!("leader is {holder}"),
+        }
+    }
+
+    /// A Lease that could not be released is left with its proof.
+    fn take_back(&self, message: Option<TerminationMessage>) {
+        let holds = self.campaign.watch().borrow().holder.as_deref() == Some(&self.environment.pod_name);
+        if let Some(message) = message.filter(|_| !holds)
+            && let Err(error) = message.take_back()
+        {
+            warn!("cannot take the termination message back: {error}");
         }
     }
 

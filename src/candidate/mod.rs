@@ -8,6 +8,7 @@ mod children;
 pub mod exec;
 mod flags;
 pub mod install;
+mod message;
 pub mod observe;
 pub mod run;
 pub mod sample;
