@@ -9,6 +9,7 @@ mod lead;
 mod observe;
 mod publish;
 mod reconcile;
+mod release;
 mod status;
 
 pub use lead::{Error, Options, run};

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::apply::{Applied, Applier, ApplyError};
 use super::observe::{Memory, RawGroup, World};
 use super::publish::{Metrics, ResultLabel};
+use super::release::{ReleaseError, release_of_dead};
 use super::status;
 use crate::api::{ConditionType, ElectionGroup};
 use crate::group::status::Outcome;
@@ -38,6 +39,8 @@ pub(super) struct Context {
 pub(super) enum Error {
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
     #[error("cannot write the status: {}", crate::campaign::told(.0))]
     Status(#[source] kube::Error),
 }
@@ -49,6 +52,10 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         return Ok(Action::await_change());
     }
     let valid = readable.and_then(|()| Group::check(&resource));
+    let released = match &valid {
+        Ok(group) => release_of_dead(&context.client, group, &context.world, &*context.clock).await,
+        Err(_) => Ok(None),
+    };
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, None),
         Ok(group) => {
@@ -63,6 +70,8 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     let observed = status::observe(&resource, outcome, injection, &context.world);
     let wait = tell(&resource, valid.as_ref().ok(), &observed, &context).await?;
     publish(&resource, &observed.outcome, &context.metrics);
+    // The children and the status had their turn; the release has another try.
+    released?;
     remember(&resource, &context, |memory| memory.failures = 0);
     let next = match observed.outcome {
         Outcome::Applied => Some(RESYNC + jitter(&resource)),

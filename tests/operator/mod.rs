@@ -4,6 +4,7 @@ mod life;
 mod policy;
 mod quiet;
 mod refusals;
+mod release;
 mod replicas;
 mod rights;
 mod status;

@@ -21,6 +21,7 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::annotation;
 use crate::api::{ElectionGroup, ElectionGroupSpec};
 use crate::group::Invalid;
+use crate::group::proof::Freed;
 
 /// An ElectionGroup as it came, but for what nobody here asks of its metadata.
 #[derive(Clone, Debug, Deserialize)]
@@ -124,6 +125,8 @@ pub(in crate::operator) struct Memory {
     pub(in crate::operator) failures: u32,
     /// When the status was written last, since boot.
     pub(in crate::operator) written_at: Option<Duration>,
+    /// The last release of the Lease after its leader was proved dead.
+    pub(in crate::operator) freed: Option<Freed>,
     /// A write of the status is under way: what comes of it is known already.
     pub(in crate::operator) writing: bool,
 }

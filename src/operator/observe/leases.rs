@@ -90,6 +90,12 @@ impl Leases {
         (seen.controller.as_deref() == Some(uid)).then(|| seen.view())
     }
 
+    /// The holder of the Lease, its incarnation and `leaseTransitions`, if the group of that uid controls it.
+    pub(super) fn holder_of(&self, namespace: &str, name: &str, uid: &str) -> Option<(String, Option<String>, i32)> {
+        let seen = self.table.get(namespace, name).filter(|seen| seen.controller.as_deref() == Some(uid))?;
+        Some((seen.record.holder.clone(), seen.incarnation.as_deref().map(str::to_owned), seen.record.transitions))
+    }
+
     /// Whether the Lease is known, controlled by the group of that uid, and carries its labels.
     pub(super) fn is_marked(&self, namespace: &str, name: &str, uid: &str, group: &str) -> bool {
         self.table.get(namespace, name).is_some_and(|seen| {

@@ -68,6 +68,14 @@ pub(super) struct Parts {
     pub(super) pods: Vec<PodView>,
 }
 
+/// Who holds a Lease, and what the report of that pod proves.
+pub(super) struct Held {
+    pub(super) holder: String,
+    pub(super) incarnation: Option<String>,
+    pub(super) transitions: i32,
+    pub(super) dead: Vec<String>,
+}
+
 impl World {
     /// One that knows nothing, and waits for everything in each of `scopes`.
     pub(super) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
@@ -100,6 +108,15 @@ impl World {
     /// Whether the group's Lease is known and marked as the group's.
     pub(super) fn has_lease(&self, group: &Group) -> bool {
         self.lock().leases.is_marked(&group.namespace, &group.lease_name, &group.uid, &group.name)
+    }
+
+    /// Who holds the group's Lease.
+    pub(super) fn held(&self, group: &Group) -> Option<Held> {
+        let known = self.lock();
+        let (holder, incarnation, transitions) =
+            known.leases.holder_of(&group.namespace, &group.lease_name, &group.uid)?;
+        let dead = known.pods.dead_in(&group.namespace, &holder);
+        Some(Held { holder, incarnation, transitions, dead })
     }
 
     /// What is there of the group of that uid; what stands in a conflict says nothing of it.

@@ -10,12 +10,15 @@ use serde_json::Value;
 use super::children::condition;
 use super::table::{Change, Scope, Table};
 use crate::api::names::label;
+use crate::group::proof::dead_incarnations;
 use crate::group::status::PodView;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     group: Box<str>,
     view: PodView,
+    /// The incarnations that the kubelet reports dead.
+    dead: Box<[String]>,
 }
 
 /// All pods of all groups.
@@ -31,6 +34,11 @@ impl Pods {
         let names = self.members.get(namespace).and_then(|groups| groups.get(group));
         let entries = names.into_iter().flatten().filter_map(|name| self.table.get(namespace, name));
         entries.map(|entry| entry.view.clone()).collect()
+    }
+
+    /// What the kubelet's report of a pod proves to be dead.
+    pub(super) fn dead_in(&self, namespace: &str, pod: &str) -> Vec<String> {
+        self.table.get(namespace, pod).map_or_else(Vec::new, |entry| entry.dead.to_vec())
     }
 
     /// Takes an event in and returns the groups of which something changed that is asked for, as namespace and name.
@@ -66,7 +74,11 @@ impl Pods {
 }
 
 fn entry_of(pod: &DynamicObject) -> Entry {
-    Entry { group: pod.labels().get(label::GROUP).map_or("", String::as_str).into(), view: pod_view(pod) }
+    Entry {
+        group: pod.labels().get(label::GROUP).map_or("", String::as_str).into(),
+        view: pod_view(pod),
+        dead: dead_incarnations(&pod.uid().unwrap_or_default(), &pod.data).into(),
+    }
 }
 
 fn pod_view(pod: &DynamicObject) -> PodView {
