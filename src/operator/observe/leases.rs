@@ -136,3 +136,97 @@ impl Leases {
         groups
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The table of an operator that was started at second 1000 after boot.
+    struct Hand(Leases, u64);
+
+    fn started() -> Hand {
+        Hand(Leases::default(), 1_000)
+    }
+
+    impl Hand {
+        fn take(&mut self, event: Event<DynamicObject>) {
+            let Self(leases, second) = self;
+            leases.take(&Scope(None), event, Duration::from_secs(*second));
+        }
+    }
+
+    /// The Lease of group shop/billing, of 15 s.
+    fn lease(holder: &str, renew_time: &str) -> DynamicObject {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": { "name": "billing", "namespace": "shop", "labels": { label::GROUP: "billing" } },
+            "spec": {
+                "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 4,
+                "acquireTime": "2026-03-01T12:00:00.000000Z", "renewTime": renew_time,
+            },
+        });
+        serde_json::from_value(lease).unwrap()
+    }
+
+    fn list(leases: &mut Hand, lease: DynamicObject) {
+        leases.take(Event::Init);
+        leases.take(Event::InitApply(lease));
+        leases.take(Event::InitDone);
+    }
+
+    /// Whether the Lease is expired at that second after boot, and whether its group was named for that.
+    fn at(Hand(leases, now): &mut Hand, second: u64) -> (bool, bool) {
+        *now = second;
+        let named = !leases.expire(Duration::from_secs(second)).is_empty();
+        (leases.table.get("shop", "billing").unwrap().expired, named)
+    }
+
+    const NOON: &str = "2026-03-01T12:00:00.000000Z";
+
+    #[test]
+    fn a_lease_expires_once_its_duration_after_its_last_renewal_was_seen() {
+        let mut leases = started();
+        list(&mut leases, lease("billing-1", NOON));
+        assert_eq!(at(&mut leases, 1_010), (false, false));
+        leases.take(Event::Apply(lease("billing-1", "2026-03-01T12:00:10.000000Z")));
+        assert_eq!(at(&mut leases, 1_025), (false, false), "the renewal counts from when it was seen");
+        assert_eq!(at(&mut leases, 1_026), (true, true));
+        assert_eq!(at(&mut leases, 1_027), (true, false), "told once");
+        leases.take(Event::Apply(lease("billing-1", "2026-03-01T12:00:27.000000Z")));
+        assert_eq!(at(&mut leases, 1_028), (false, false), "renewed after all");
+    }
+
+    #[test]
+    fn an_operator_that_was_just_started_waits_the_whole_duration() {
+        // Whenever it was renewed by its own word: long ago, or not for a year yet.
+        for renew_time in ["2020-01-01T00:00:00.000000Z", NOON, "2027-03-01T12:00:00.000000Z"] {
+            let mut leases = started();
+            list(&mut leases, lease("billing-1", renew_time));
+            assert_eq!(at(&mut leases, 1_000), (false, false), "{renew_time}");
+            assert_eq!(at(&mut leases, 1_015), (false, false), "{renew_time}");
+            assert_eq!(at(&mut leases, 1_016), (true, true), "{renew_time}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_what_is_known_is_no_renewal_and_an_edit_of_metadata_neither() {
+        let mut leases = started();
+        list(&mut leases, lease("billing-1", NOON));
+        at(&mut leases, 1_010);
+        list(&mut leases, lease("billing-1", NOON));
+        let mut annotated = lease("billing-1", NOON);
+        annotated.metadata.annotations = Some([("example.com/note".to_owned(), "x".to_owned())].into());
+        leases.take(Event::Apply(annotated));
+        assert_eq!(at(&mut leases, 1_016), (true, true));
+    }
+
+    #[test]
+    fn what_nobody_holds_does_not_expire() {
+        let mut leases = started();
+        list(&mut leases, lease("", NOON));
+        assert_eq!(at(&mut leases, 2_000), (false, false));
+    }
+}
