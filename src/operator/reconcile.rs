@@ -94,7 +94,11 @@ async fn tell(
     }
     let now = context.clock.since_boot();
     let written_at = remember(resource, context, |memory| memory.written_at).flatten();
-    let wait = status::wait(resource.status.as_ref(), &new, written_at, now);
+    let handing_over = || {
+        let released_at = context.world.released_at(valid?)?;
+        status::handing_over(resource.status.as_ref(), &new, released_at, now)
+    };
+    let wait = status::wait(resource.status.as_ref(), &new, written_at, now).or_else(handing_over);
     if wait.is_some() {
         return Ok(wait);
     }

@@ -17,6 +17,9 @@ use crate::group::status::{Outcome, status};
 use crate::group::{Group, Observed};
 use crate::runtime::clock::Clock;
 
+/// By then a released Lease has been taken, if there is a standby.
+const HANDOVER: Duration = Duration::from_millis(250);
+
 /// The least time between two writes that only count pods.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 
@@ -67,6 +70,19 @@ pub(super) fn wait(
     (counts(before) == counts(new) && now < due).then(|| due - now)
 }
 
+/// How long `new` may wait that says of a Lease released just now, at `released_at`, that nobody leads: a standby takes it
+/// within milliseconds, and the two are told as the one change that they are.
+pub(super) fn handing_over(
+    before: Option<&ElectionGroupStatus>,
+    new: &ElectionGroupStatus,
+    released_at: Duration,
+    now: Duration,
+) -> Option<Duration> {
+    let led = before?.holder_identity.is_some();
+    let due = released_at + HANDOVER;
+    (led && new.holder_identity.is_none() && now < due).then(|| due - now)
+}
+
 /// Writes `new` and returns the group as it is then.
 pub(super) async fn write(
     client: &Client,
@@ -93,4 +109,40 @@ fn is_about_pods(condition: &str) -> bool {
     [ConditionType::Ready, ConditionType::FailoverReady, ConditionType::Reconciling]
         .iter()
         .any(|kind| kind.as_str() == condition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(holder: Option<&str>, ready: i32) -> ElectionGroupStatus {
+        let holder_identity = holder.map(str::to_owned);
+        ElectionGroupStatus { holder_identity, ready_replicas: ready, ..ElectionGroupStatus::default() }
+    }
+
+    const NOW: Duration = Duration::from_millis(10_400);
+
+    #[test]
+    fn pods_that_come_one_after_the_other_are_counted_once_a_second() {
+        let wait = |before: Option<&str>, new: Option<&str>, written: Option<u64>| {
+            let written = written.map(Duration::from_millis);
+            wait(Some(&status(before, 1)), &status(new, 2), written, NOW)
+        };
+        assert_eq!(wait(Some("a"), Some("a"), Some(10_000)), Some(Duration::from_millis(600)));
+        assert_eq!(wait(Some("a"), Some("a"), Some(9_400)), None);
+        assert_eq!(wait(Some("a"), Some("a"), None), None);
+        assert_eq!(wait(Some("a"), Some("b"), Some(10_000)), None, "who leads is told at once");
+        assert_eq!(super::wait(None, &status(None, 0), Some(NOW), NOW), None, "so is the first status");
+    }
+
+    #[test]
+    fn a_release_is_told_with_the_election_that_follows_or_soon() {
+        let wait = |before: Option<&str>, new: Option<&str>, released: u64| {
+            handing_over(Some(&status(before, 1)), &status(new, 1), Duration::from_millis(released), NOW)
+        };
+        assert_eq!(wait(Some("a"), None, 10_300), Some(Duration::from_millis(150)));
+        assert_eq!(wait(Some("a"), None, 10_100), None);
+        assert_eq!(wait(Some("a"), Some("b"), 10_300), None);
+        assert_eq!(wait(None, None, 10_300), None);
+    }
 }

@@ -1,6 +1,7 @@
 mod children;
 mod installed;
 mod life;
+mod namespaces;
 mod policy;
 mod quiet;
 mod refusals;
@@ -8,3 +9,4 @@ mod release;
 mod replicas;
 mod rights;
 mod status;
+mod watches;

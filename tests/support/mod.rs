@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use k8sensus_local::Cluster;
+use k8sensus_local::{Builder, Cluster};
 use serde_json::{Value, json};
 
 pub const CANDIDATE: &str = env!("CARGO_BIN_EXE_k8sensus");
@@ -48,7 +48,12 @@ pub fn operated() -> &'static Cluster {
 
 /// A control plane for one test alone, with the CRD.
 pub fn control_plane() -> Cluster {
-    let cluster = Cluster::control_plane().audit(true).start().unwrap_or_else(|error| panic!("{error}"));
+    control_plane_with(Cluster::control_plane())
+}
+
+/// One whose API server was told something else.
+pub fn control_plane_with(builder: Builder) -> Cluster {
+    let cluster = builder.audit(true).start().unwrap_or_else(|error| panic!("{error}"));
     let crd = root().join("crds/electiongroups.k8sensus.dev.yaml");
     kubectl(&cluster, &["apply", "-f", crd.to_str().unwrap()]);
     // Not `kubectl wait`: it fails on an object without conditions, as a new one is.

@@ -96,6 +96,12 @@ impl Leases {
         Some((seen.record.holder.clone(), seen.incarnation.as_deref().map(str::to_owned), seen.record.transitions))
     }
 
+    /// Since when, since boot, the Lease stands released, if it does and the group of that uid controls it.
+    pub(super) fn released_at(&self, namespace: &str, name: &str, uid: &str) -> Option<Duration> {
+        let seen = self.table.get(namespace, name).filter(|seen| seen.controller.as_deref() == Some(uid))?;
+        seen.record.is_released().then_some(seen.since)
+    }
+
     /// Whether the Lease is known, controlled by the group of that uid, and carries its labels.
     pub(super) fn is_marked(&self, namespace: &str, name: &str, uid: &str, group: &str) -> bool {
         self.table.get(namespace, name).is_some_and(|seen| {

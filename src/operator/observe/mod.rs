@@ -12,6 +12,7 @@ mod table;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kube::Client;
 use kube::api::{ApiResource, DynamicObject};
@@ -117,6 +118,11 @@ impl World {
             known.leases.holder_of(&group.namespace, &group.lease_name, &group.uid)?;
         let dead = known.pods.dead_in(&group.namespace, &holder);
         Some(Held { holder, incarnation, transitions, dead })
+    }
+
+    /// Since when, since boot, the group's Lease stands released, if it does.
+    pub(super) fn released_at(&self, group: &Group) -> Option<Duration> {
+        self.lock().leases.released_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
     /// What is there of the group of that uid; what stands in a conflict says nothing of it.
