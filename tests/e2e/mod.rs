@@ -3,6 +3,7 @@
 mod groups;
 mod install;
 mod original;
+mod proof;
 
 use std::path::Path;
 use std::sync::OnceLock;

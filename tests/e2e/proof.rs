@@ -1,0 +1,92 @@
+//! The kubelet's own word that a leader's container has died.
+
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{holder, node, ready, sample, uid};
+use crate::support::{apply, get, kubectl, namespace, within};
+
+/// The group of the sample with a lease so long that an expiry cannot be taken for a release.
+fn long(name: &str, container: Value) -> Value {
+    let mut template = json!({ "name": "app", "image": k8sensus_local::IMAGE, "command": ["/k8sensus", "sample"] });
+    template.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    let mut group = sample(
+        name,
+        json!({
+            "replicas": 3,
+            "election": { "leaseDurationSeconds": 60, "renewDeadlineSeconds": 40, "retryPeriodSeconds": 5 },
+            "template": { "spec": { "containers": [template] } },
+        }),
+    );
+    for field in ["image", "command"] {
+        group["spec"].as_object_mut().unwrap().remove(field);
+    }
+    group
+}
+
+fn restricted() -> Value {
+    json!({ "securityContext": {
+        "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" },
+    } })
+}
+
+fn kill(ns: &str, pod: &str) {
+    assert_eq!(node().signal_pod(&uid(ns, pod), Signal::KILL.as_raw()).unwrap(), 2, "the candidate and its command");
+}
+
+fn lease(ns: &str) -> Value {
+    get(node(), ns, "lease/kestrel").unwrap()
+}
+
+/// What the kubelet says of the last end of the pod's only container.
+fn last_end(ns: &str, pod: &str) -> Option<Value> {
+    let status = get(node(), ns, &format!("pod/{pod}"))?["status"]["containerStatuses"][0].clone();
+    let ends = ["state", "lastState"].map(|state| status[state]["terminated"].clone());
+    ends.into_iter().find(Value::is_object)
+}
+
+#[test]
+fn a_container_that_was_killed_hands_over_long_before_its_lease_runs_out() {
+    let ns = namespace(node(), "proved");
+    kubectl(node(), &["label", "namespace", &ns, "pod-security.kubernetes.io/enforce=restricted"]);
+    apply(node(), &ns, &long("kestrel", restricted())).unwrap();
+    let mut former = holder(&ready(&ns, "kestrel", &[]));
+    for round in 1..=2 {
+        let incarnation = lease(&ns)["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone();
+        let start = Instant::now();
+        kill(&ns, &former);
+        let after = within(30, "a successor", || {
+            Some(lease(&ns)).filter(|lease| {
+                let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+                !holder.is_empty() && lease["metadata"]["annotations"]["k8sensus.dev/incarnation"] != incarnation
+            })
+        });
+        println!("SIGKILL of the container to successor: {:?}", start.elapsed());
+        // The release is no change of leadership, its successor's acquisition is one.
+        assert_eq!(after["spec"]["leaseTransitions"], 1 + round);
+        let end = within(30, "the kubelet's report", || last_end(&ns, &former));
+        assert_eq!(end["message"], format!("{}\n", incarnation.as_str().unwrap()), "{end}");
+        former = holder(&ready(&ns, "kestrel", &[]));
+    }
+}
+
+#[test]
+fn a_program_that_writes_its_own_termination_message_is_not_taken_for_dead() {
+    let ns = namespace(node(), "unproved");
+    let image = json!({ "terminationMessagePath": "/tmp/last-words" });
+    apply(node(), &ns, &long("kestrel", image)).unwrap();
+    let leader = holder(&ready(&ns, "kestrel", &[]));
+    let pid = node().processes_in_pod(&uid(&ns, &leader))[0].pid;
+    let message = format!("/proc/{pid}/root/tmp/last-words");
+    let incarnation = lease(&ns)["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone();
+    assert_eq!(std::fs::read_to_string(&message).unwrap(), format!("{}\n", incarnation.as_str().unwrap()));
+    std::fs::write(&message, "out of orders\n").unwrap();
+    kill(&ns, &leader);
+    let end = within(30, "the kubelet's report", || last_end(&ns, &leader));
+    assert_eq!(end["message"], "out of orders\n", "{end}");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(lease(&ns)["metadata"]["annotations"]["k8sensus.dev/incarnation"], incarnation);
+}
