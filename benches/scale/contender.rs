@@ -25,8 +25,8 @@ impl Contender {
     pub const ALL: [Self; 3] = [Self::Ours, Self::Naive, Self::NaiveWithCaches];
 
     /// The Lease of its own that it renews.
-    pub fn own_lease(self) -> &'static str {
-        if self == Self::Ours { OWN_LEASE } else { "" }
+    pub fn own_lease(self) -> Option<&'static str> {
+        (self == Self::Ours).then_some(OWN_LEASE)
     }
 }
 
