@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::answer::{failure_of, lease_in, told, verb};
 use super::client::{Clients, leases};
-use super::lease::lease_at;
+use super::lease::{asks_to_step_down, lease_at};
 use super::lookout::{LeaseWatch, News};
 use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of};
 use crate::election::{
@@ -230,6 +230,17 @@ impl Driver {
         if let Some(term) = untaken.cloned() {
             self.work_ended(term.number());
         }
+        if self.is_asked_to_step_down() {
+            info!("lease {} asks its leader to step down", self.lease_name);
+            self.step(Event::StepDown, None);
+        }
+    }
+
+    /// Whether the Lease, as the elector knows it, is held by this process and asks the present term to end, which goes on yet.
+    fn is_asked_to_step_down(&self) -> bool {
+        self.term.as_ref().is_some_and(|term| term.stops().borrow().is_none())
+            && self.elector.holds()
+            && self.lease.as_ref().is_some_and(asks_to_step_down)
     }
 
     fn show_holder(&mut self) {

@@ -8,10 +8,14 @@ use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 
 use super::LeaseName;
-use crate::election::{Record, Snapshot, Version, WallTime};
+use crate::election::{Record, Snapshot, Version, WallTime, term_name};
 
 /// The annotation that tells which process of the holder's name acquired the Lease: `<podUID>/<container>/<nonce>`.
 pub const INCARNATION: &str = "k8sensus.dev/incarnation";
+
+/// The annotation that asks a leader to step down: the name of the one term that it is meant for,
+/// `<leaseTransitions>/<incarnation>`. It stays where it is: neither a successor nor a later term of the same process heeds it.
+pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
 
 /// What the election needs to know of a Lease. Absent, null or absurd fields are read as empty.
 pub fn snapshot_of(lease: &DynamicObject) -> Snapshot {
@@ -58,6 +62,14 @@ pub fn apply_record(lease: &mut DynamicObject, record: &Record, incarnation: Opt
             }
         }
     }
+}
+
+/// Whether `lease` asks the term that it shows to end.
+pub(super) fn asks_to_step_down(lease: &DynamicObject) -> bool {
+    let Snapshot { record, incarnation, .. } = snapshot_of(lease);
+    let asked = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(STEP_DOWN_OF));
+    let shown = incarnation.map(|incarnation| term_name(record.transitions, &incarnation));
+    asked.is_some() && asked == shown.as_ref()
 }
 
 fn parse_time(text: &str) -> Option<WallTime> {

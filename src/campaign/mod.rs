@@ -78,7 +78,7 @@ pub(crate) use client::{LONGEST_WATCH, leases};
 pub use flags::TimingFlags;
 pub use guard::LeaderGuard;
 pub use health::{Health, Unhealthy};
-pub use lease::{INCARNATION, apply_record, micro_time, snapshot_of};
+pub use lease::{INCARNATION, STEP_DOWN_OF, apply_record, micro_time, snapshot_of};
 pub use metrics::Metrics;
 pub use term::{Stop, Term};
 

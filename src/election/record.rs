@@ -71,6 +71,12 @@ impl Version {
     }
 }
 
+/// What tells one term from every other: `<leaseTransitions>/<incarnation>`. A process that acquires the Lease again does so
+/// with more transitions.
+pub fn term_name(transitions: i32, incarnation: &str) -> String {
+    format!("{transitions}/{incarnation}")
+}
+
 /// A Lease at one `resourceVersion`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Snapshot {

@@ -4,12 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use k8sensus::campaign::{INCARNATION, Metrics};
+use k8sensus::campaign::{INCARNATION, Loss, Metrics, STEP_DOWN_OF};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::server::{Fate, builder, candidate, lead, serve};
+use super::server::{Fate, Shared, builder, candidate, lead, serve};
 
 #[tokio::test]
 async fn a_renewal_that_gets_no_answer_is_tried_again_over_another_connection() {
@@ -103,4 +103,53 @@ async fn a_leader_that_reads_again_is_counted_under_client_gos_names() {
     assert!(text.contains("leader_election_master_status{name=\"weir\"} 1\n"), "{text}");
     assert!(text.contains("leader_election_slowpath_total{name=\"weir\"} 1\n"), "{text}");
     guard.end();
+}
+
+/// Adds an annotation to the Lease, as somebody else does between two renewals.
+fn annotate(server: &Shared, name: &str, value: &str) {
+    let lease = &mut server.lock().unwrap().lease;
+    let version: u64 = lease["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    lease["metadata"]["annotations"][name] = json!(value);
+    lease["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+}
+
+#[tokio::test]
+async fn a_leader_that_the_lease_asks_to_step_down_ends_its_work_renews_meanwhile_and_abstains() {
+    // Without a watch: it learns of the request by the conflict that its next renewal meets.
+    let (server, config) = serve(|_| Fate::Written);
+    let mut campaign = candidate(&config);
+    let guard = lead(&mut campaign).await;
+    annotate(&server, STEP_DOWN_OF, "4/uid/app/1");
+    let stop = tokio::time::timeout(Duration::from_secs(2), guard.lost()).await.expect("no order to stop");
+    assert_eq!((stop.loss, stop.kill_at), (Loss::Requested, None));
+    // The work takes longer than a renew deadline.
+    let before = server.lock().unwrap().puts.len();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(guard.is_valid() && server.lock().unwrap().puts.len() >= before + 2, "no renewal while the work ends");
+    let ended = Instant::now();
+    guard.end();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let lease = server.lock().unwrap().lease.clone();
+    assert_eq!(lease["spec"]["holderIdentity"], "");
+    assert_eq!(lease["metadata"]["annotations"], json!({ STEP_DOWN_OF: "4/uid/app/1" }));
+    // Nobody else takes it: after a lease duration it leads again, by a term that nobody asks to end.
+    let guard = lead(&mut campaign).await;
+    assert!(ended.elapsed() >= Duration::from_secs(3), "back after {:?}", ended.elapsed());
+    assert_eq!(guard.transitions(), 5);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(guard.is_valid());
+    assert_eq!(*guard.stops().borrow(), None);
+}
+
+#[tokio::test]
+async fn a_request_that_is_meant_for_another_term_or_process_is_left_alone() {
+    let (server, config) = serve(|_| Fate::Written);
+    let mut campaign = candidate(&config);
+    let guard = lead(&mut campaign).await;
+    for of in ["3/uid/app/1", "4/uid/app/2", "4/uid/app", "4", "", "5/uid/app/1"] {
+        annotate(&server, STEP_DOWN_OF, of);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(*guard.stops().borrow(), None, "{of:?}");
+        assert!(guard.is_valid(), "{of:?}: an edit must not cost the term");
+    }
 }
