@@ -54,7 +54,7 @@ fn start(world: &Shared, member: usize) -> JoinHandle<()> {
         let member = &mut world.lock().members[member];
         member.life += 1;
         member.signals = signals;
-        (member.asking, member.was_frozen, member.frozen_idle) = (0, false, None);
+        (member.asking, member.was_frozen, member.frozen_idle, member.told) = (0, false, None, false);
         member.life
     };
     world.note(|| format!("otter-{member} starts, life {life}"));
@@ -90,6 +90,7 @@ async fn play(world: &Shared) {
                 was_frozen: false,
                 frozen_idle: None,
                 signals: mpsc::unbounded_channel().0,
+                told: false,
             });
         }
         if !world.plan.create {
@@ -183,11 +184,11 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             "crashes"
         }
         Fault::Shutdown { member } => {
-            let _ = guard.members[member].signals.send(Signal::Terminate);
+            guard.members[member].tell(Signal::Terminate);
             "shutdowns"
         }
         Fault::StepDown { member } => {
-            let _ = guard.members[member].signals.send(Signal::StepDown);
+            guard.members[member].tell(Signal::StepDown);
             "step-downs"
         }
         Fault::Freeze { member, time } => {
@@ -249,6 +250,8 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             guard.server.edit(|lease| lease["metadata"]["annotations"]["colour"] = json!(mark));
             "annotations"
         }
+        Fault::Ask if guard.server.ask() => "requests to step down",
+        Fault::Ask => "edits of nothing",
     };
     guard.counts.count(true, name);
     drop(guard);
@@ -267,6 +270,9 @@ fn judge_the_end(world: &Shared, now: u64) {
     }
     if leading.iter().any(|i| !world.members[*i].term.as_ref().is_some_and(Term::is_valid)) {
         world.blame(format!("V1: {leading:?} renews, but does not believe that it leads"));
+    }
+    if world.server.is_asking() {
+        world.blame(format!("rule 3: the term that leads was asked to end {} s ago", (END - CALM_FROM) / 1_000));
     }
     if world.plan.gentle && world.counts.0.get("terms") != Some(&1) {
         let terms = world.counts.0.get("terms").copied().unwrap_or(0);

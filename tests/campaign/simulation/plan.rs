@@ -78,6 +78,8 @@ pub enum Fault {
     Usurp,
     /// Somebody adds an annotation.
     Annotate,
+    /// An operator asks the term that the Lease shows to end.
+    Ask,
 }
 
 /// Percentages of what happens to a single request.
@@ -196,6 +198,8 @@ impl Plan {
             let every = random.between(1_000, 6_000);
             self.faults.extend((1..END / every).map(|n| (n * every, Fault::Annotate)));
         }
+        let asks = if random.chance(30) { random.between(1, 3) } else { 0 };
+        self.faults.extend((0..asks).map(|_| (random.between(1_000, CALM_FROM - 1_000), Fault::Ask)));
         // Whoever deletes the Lease just when a candidate that may create it starts gives up the guarantee (documented).
         let starts = |fault: &Fault| matches!(fault, Fault::Crash { .. } | Fault::Shutdown { .. });
         if self.create && self.faults.iter().any(|(_, fault)| starts(fault)) {

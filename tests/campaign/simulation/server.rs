@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::subject::campaign::INCARNATION;
+use crate::subject::campaign::{INCARNATION, STEP_DOWN_OF};
 
 /// Who holds the Lease after a write, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Server {
     pub compacted: u64,
     /// Transitions and holder at the last deletion, as an operator's status has them.
     pub deleted: Option<i64>,
+    /// The terms that were asked to end.
+    pub asked: Vec<String>,
 }
 
 pub const RECREATED: &str = "k8sensus.dev/recreated";
@@ -60,6 +62,11 @@ pub fn status(code: u16, retry_after: Option<u64>) -> Value {
 
 pub fn holder(lease: &Value) -> &str {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default()
+}
+
+/// The name of the term that the Lease shows.
+pub fn term_of(lease: &Value) -> String {
+    format!("{}/{}", lease["spec"]["leaseTransitions"], incarnation(lease))
 }
 
 fn incarnation(lease: &Value) -> &str {
@@ -141,6 +148,19 @@ impl Server {
         self.deleted = lease["spec"]["leaseTransitions"].as_i64();
         self.commit("DELETED", lease, None);
         true
+    }
+
+    /// Asks the term that the Lease shows to end, as an operator does; `false` if nobody of ours holds it.
+    pub fn ask(&mut self) -> bool {
+        let held = self.lease.as_ref().filter(|lease| !holder(lease).is_empty() && !incarnation(lease).is_empty());
+        let Some(term) = held.map(term_of) else { return false };
+        self.asked.push(term.clone());
+        self.edit(|lease| lease["metadata"]["annotations"][STEP_DOWN_OF] = json!(term))
+    }
+
+    /// Whether the Lease asks the very term to end that it shows.
+    pub fn is_asking(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease["metadata"]["annotations"][STEP_DOWN_OF] == term_of(lease))
     }
 
     /// Edits the Lease by hand; `false` if there is none.

@@ -43,9 +43,16 @@ pub struct Member {
     /// It was frozen at this time with nothing under way.
     pub frozen_idle: Option<Duration>,
     pub signals: mpsc::UnboundedSender<Signal>,
+    /// It was told to give up leadership in this life.
+    pub told: bool,
 }
 
 impl Member {
+    pub fn tell(&mut self, signal: Signal) {
+        self.told = true;
+        let _ = self.signals.send(signal);
+    }
+
     /// At work, and able to do something.
     fn acts(&self) -> bool {
         self.working && !self.frozen && !self.waking

@@ -336,4 +336,31 @@ pub const FLAWS: &[Flaw] = &[
         }"#,
         found_by: FoundBy::Simulation,
     },
+    Flaw {
+        name: "a request to step down is not heeded",
+        rule: 3,
+        file: "campaign/lease.rs",
+        original: "asked.is_some() && asked == shown.as_ref()",
+        flawed: "{ let _ = (asked, shown); false }",
+        found_by: FoundBy::Simulation,
+    },
+    Flaw {
+        name: "a request that is meant for another is heeded",
+        rule: 3,
+        file: "campaign/lease.rs",
+        original: "asked.is_some() && asked == shown.as_ref()",
+        flawed: "{ let _ = shown; asked.is_some() }",
+        found_by: FoundBy::Simulation,
+    },
+    Flaw {
+        name: "a request is heeded in each later term of the same process",
+        rule: 3,
+        file: "campaign/lease.rs",
+        original: "asked.is_some() && asked == shown.as_ref()",
+        flawed: r#"{
+        let process = |term: &String| term.split_once('/').map(|(_, process)| process.to_owned());
+        asked.is_some() && asked.and_then(process) == shown.as_ref().and_then(process)
+    }"#,
+        found_by: FoundBy::Simulation,
+    },
 ];
