@@ -43,6 +43,9 @@ pub mod label {
 pub mod annotation {
     /// On the group (and carried to the Lease): when a step-down was asked for; any new value asks again.
     pub const STEP_DOWN_REQUESTED_AT: &str = "k8sensus.dev/step-down-requested-at";
+    /// On the Lease: the one term that the request beside it is meant for, `<leaseTransitions>/<incarnation>`; in mode Native
+    /// `<leaseTransitions>/<holderIdentity>`.
+    pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
     /// On children: the hash of what was last applied, so that an unchanged child is not applied again.
     pub const APPLIED_HASH: &str = "k8sensus.dev/applied-hash";
 }

@@ -5,6 +5,7 @@
 //! - [`inject`]: what the pods get on top of the user's template.
 //! - [`drift`]: whether a live child still is as desired.
 //! - [`proof`]: whether the kubelet's report proves that the leader is dead.
+//! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
 //! - [`status`]: what was observed becomes the status.
 
 pub mod desired;
@@ -12,6 +13,7 @@ pub mod drift;
 pub mod inject;
 pub mod proof;
 pub mod status;
+pub mod step_down;
 pub mod valid;
 
 pub use desired::Desired;

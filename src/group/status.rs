@@ -3,6 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 
+use super::step_down::{Asked, StepDown};
 use super::valid::Group;
 use crate::api::names::label;
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus, Reason};
@@ -31,6 +32,10 @@ pub struct LeaseView {
     pub transitions: i32,
     /// Whether, by this operator's own observation, it was not renewed for its duration.
     pub expired: bool,
+    /// Which process acquired it, `<podUID>/<container>/<nonce>`, if a candidate of ours wrote that.
+    pub incarnation: Option<String>,
+    /// The step-down that it carries to its holder, or did to a former one.
+    pub asked: Option<Asked>,
 }
 
 /// One pod of the group.
@@ -46,6 +51,10 @@ pub struct PodView {
     pub revision: Option<String>,
     /// Whether it is Ready and not being deleted.
     pub ready: bool,
+    /// Its `metadata.uid`.
+    pub uid: Option<String>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
 }
 
 /// The Deployment's own status.
@@ -76,6 +85,8 @@ pub struct Observed {
     pub pods: Vec<PodView>,
     /// What was injected, if something was.
     pub injection: Option<InjectionStatus>,
+    /// What became of a step-down that was asked for.
+    pub step_down: StepDown,
 }
 
 struct Verdict {
@@ -111,7 +122,10 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
         history: before.history,
         conditions: conditions(&before.conditions, verdicts, group.metadata.generation, now),
         injection: observed.injection.clone().or(before.injection),
-        last_handled_step_down_at: before.last_handled_step_down_at,
+        last_handled_step_down_at: match &observed.step_down {
+            StepDown::Done { value, .. } => Some(value.clone()),
+            _ => before.last_handled_step_down_at,
+        },
     }
 }
 
@@ -120,7 +134,7 @@ fn leader(observed: &Observed) -> Option<&LeaseView> {
     observed.lease.as_ref().filter(|lease| !lease.expired && is_candidate(&lease.holder))
 }
 
-fn is_candidate(holder: &str) -> bool {
+pub(super) fn is_candidate(holder: &str) -> bool {
     !holder.is_empty() && holder != crate::api::names::RECREATED_HOLDER
 }
 

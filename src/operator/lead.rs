@@ -17,6 +17,7 @@ use super::gate::Gate;
 use super::observe::{self, RawGroup, Scope, WatchHealth, World};
 use super::publish::Metrics;
 use super::reconcile::{Context, on_error, reconcile};
+use super::step_down::StepDowns;
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::clock::{Clock, SystemClock};
@@ -150,6 +151,7 @@ impl Reign {
         let triggers = observe::triggers(&watching, &world, &options.scopes(), health);
         let context = Arc::new(Context {
             applier: Applier::new(client.clone(), world.clone()),
+            step_downs: StepDowns::new(client.clone()),
             client,
             clock,
             world: world.clone(),

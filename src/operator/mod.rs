@@ -11,5 +11,6 @@ mod publish;
 mod reconcile;
 mod release;
 mod status;
+mod step_down;
 
 pub use lead::{Error, Options, run};

@@ -13,6 +13,7 @@ use super::observe::{Memory, RawGroup, World};
 use super::publish::{Metrics, ResultLabel};
 use super::release::{ReleaseError, release_of_dead};
 use super::status;
+use super::step_down::StepDowns;
 use crate::api::{ConditionType, ElectionGroup};
 use crate::group::status::Outcome;
 use crate::group::{Desired, Group, Observed};
@@ -30,6 +31,7 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) world: World,
     pub(super) applier: Applier,
+    pub(super) step_downs: StepDowns,
     pub(super) candidate_image: String,
     pub(super) metrics: Metrics,
 }
@@ -67,7 +69,8 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         }
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), None),
     };
-    let observed = status::observe(&resource, outcome, injection, &context.world);
+    let mut observed = status::observe(&resource, outcome, injection, &context.world);
+    let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed).await;
     let wait = tell(&resource, valid.as_ref().ok(), &observed, &context).await?;
     publish(&resource, &observed.outcome, &context.metrics);
     // The children and the status had their turn; the release has another try.
@@ -78,7 +81,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Outcome::Invalid(_) => None,
         Outcome::Conflict(_) | Outcome::Forbidden(_) => Some(BLOCKED_RETRY),
     };
-    Ok(wait.into_iter().chain(next).min().map_or_else(Action::await_change, Action::requeue))
+    Ok([wait, retry, next].into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 
 /// Writes the status if it says something new. Returns how long it has to wait for that, if it has to.

@@ -14,6 +14,7 @@ use crate::api::{
     ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, KIND, LeaderStatus, VERSION,
 };
 use crate::group::status::{Outcome, status};
+use crate::group::step_down::StepDown;
 use crate::group::{Group, Observed};
 use crate::runtime::clock::Clock;
 
@@ -33,7 +34,7 @@ pub(super) fn observe(
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let uid = group.uid().unwrap_or_default();
     let Parts { deployment, lease, pods } = world.parts(&namespace, &name, group.effective_lease_name(), &uid);
-    Observed { outcome, deployment, lease, pods, injection }
+    Observed { outcome, deployment, lease, pods, injection, step_down: StepDown::None }
 }
 
 /// The status of `group` as it should be now.

@@ -8,6 +8,7 @@ mod drift;
 mod inject;
 mod proof;
 mod status;
+mod step_down;
 mod valid;
 
 use k8sensus::api::ElectionGroup;

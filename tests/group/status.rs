@@ -4,6 +4,7 @@ use insta::assert_yaml_snapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
 use k8sensus::group::status::{DeploymentView, LeaseView, Outcome, PodView};
+use k8sensus::group::step_down::StepDown;
 use k8sensus::group::{Group, Observed};
 use proptest::prelude::*;
 use serde_json::json;
@@ -36,11 +37,20 @@ pub fn pod(number: u8) -> PodView {
         ip: Some(format!("10.0.0.{number}")),
         revision: Some("6c9f7d5b8".to_owned()),
         ready: true,
+        uid: Some(format!("uid-{number}")),
+        terminating: false,
     }
 }
 
 pub fn lease(holder: &str) -> LeaseView {
-    LeaseView { holder: holder.to_owned(), acquire_time: Some(since()), transitions: 4, expired: false }
+    LeaseView {
+        holder: holder.to_owned(),
+        acquire_time: Some(since()),
+        transitions: 4,
+        expired: false,
+        incarnation: None,
+        asked: None,
+    }
 }
 
 /// Two ready pods on two nodes, of which the first leads.
@@ -51,6 +61,7 @@ pub fn healthy() -> Observed {
         lease: Some(lease("billing-1")),
         pods: vec![pod(1), pod(2)],
         injection: None,
+        step_down: StepDown::None,
     }
 }
 
@@ -269,13 +280,14 @@ fn observations() -> impl Strategy<Value = Observed> {
     let holder = prop_oneof![4 => "billing-[0-3]", 1 => Just(String::new()), 1 => Just(RECREATED.to_owned())];
     let acquired = prop::option::of(Just(since()));
     let lease = (holder, acquired, number(), any::<bool>()).prop_map(|(holder, acquire_time, transitions, expired)| {
-        LeaseView { holder, acquire_time, transitions, expired }
+        LeaseView { holder, acquire_time, transitions, expired, incarnation: None, asked: None }
     });
     let text = || prop::option::of("[a-c]");
-    let pod = ("billing-[0-3]", text(), text(), text(), any::<bool>())
-        .prop_map(|(name, node, ip, revision, ready)| PodView { name, node, ip, revision, ready });
+    let pod = ("billing-[0-3]", text(), text(), text(), any::<bool>()).prop_map(|(name, node, ip, revision, ready)| {
+        PodView { name, node, ip, revision, ready, uid: None, terminating: false }
+    });
     (outcome, prop::option::of(deployment), prop::option::of(lease), prop::collection::vec(pod, 0..4))
-        .prop_map(|(outcome, deployment, lease, pods)| Observed { outcome, deployment, lease, pods, injection: None })
+        .prop_map(|(outcome, deployment, lease, pods)| Observed { outcome, deployment, lease, pods, ..healthy() })
 }
 
 fn groups() -> impl Strategy<Value = ElectionGroup> {

@@ -9,4 +9,5 @@ mod release;
 mod replicas;
 mod rights;
 mod status;
+mod step_down;
 mod watches;

@@ -13,10 +13,11 @@ use kube::runtime::watcher::Event;
 use super::children::controller_of;
 use super::groups::version_of;
 use super::table::{Change, Scope, Table};
-use crate::api::names::label;
+use crate::api::names::{annotation, label};
 use crate::campaign::snapshot_of;
 use crate::election::{Record, WallTime};
 use crate::group::status::LeaseView;
+use crate::group::step_down::Asked;
 
 /// A Lease.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ struct Seen {
     managed_by: Option<Box<str>>,
     record: Record,
     incarnation: Option<Box<str>>,
+    asked: Option<Asked>,
     /// First sight of this record, as time since boot.
     since: Duration,
     expired: bool,
@@ -63,6 +65,7 @@ impl Seen {
             expired: same.is_some_and(|before| before.expired),
             record: snapshot.record,
             incarnation: snapshot.incarnation.map(Into::into),
+            asked: asked_of(lease),
         })
     }
 
@@ -73,8 +76,21 @@ impl Seen {
             acquire_time: acquire_time.map(MicroTime),
             transitions: self.record.transitions,
             expired: self.expired,
+            incarnation: self.incarnation.as_deref().map(str::to_owned),
+            asked: self.asked.clone(),
         }
     }
+}
+
+/// The Lease in short, as it is seen for the first time.
+pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
+    Seen::of(lease, None, Duration::ZERO).map(|seen| seen.view())
+}
+
+fn asked_of(lease: &DynamicObject) -> Option<Asked> {
+    let annotated = |name: &str| lease.metadata.annotations.as_ref()?.get(name).cloned();
+    let (value, of) = annotated(annotation::STEP_DOWN_REQUESTED_AT).zip(annotated(annotation::STEP_DOWN_OF))?;
+    Some(Asked { value, of })
 }
 
 /// All Leases that carry the name of a group.

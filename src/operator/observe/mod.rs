@@ -22,6 +22,7 @@ use kube::runtime::watcher::Event;
 pub(super) use children::{ChildView, Detail, Kind, controller_of};
 pub(super) use groups::{Memory, RawGroup};
 pub(super) use health::WatchHealth;
+pub(super) use leases::view_of;
 pub(super) use streams::triggers;
 pub(super) use table::Scope;
 

@@ -91,5 +91,7 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         revision: pod.labels().get("pod-template-hash").cloned(),
         ready: pod.metadata.deletion_timestamp.is_none()
             && condition(&status["conditions"], "Ready").is_some_and(|condition| condition["status"] == "True"),
+        uid: pod.uid(),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
     }
 }

@@ -1,0 +1,202 @@
+//! Whether a step-down that was asked for by annotation is to be carried out now.
+//!
+//! The request is carried to the leader on the Lease, together with the name of the one term that it is meant for. That mark
+//! stays, and it is all that an operator has to know: whichever of its steps it dies after, the next one goes on from there, and
+//! no second leader steps down for one request.
+
+use super::status::{LeaseView, Observed, Outcome, PodView, is_candidate};
+use super::valid::{Group, GroupMode};
+use crate::api::ElectionGroup;
+use crate::api::names::annotation;
+use crate::election::term_name;
+
+/// The mark on the Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The request: the group's annotation at that time.
+    pub value: String,
+    /// The name of the term that is to end, `<leaseTransitions>/<incarnation>`; in mode Native `<leaseTransitions>/<holder>`.
+    pub of: String,
+}
+
+/// What became of a request. `value` is the group's annotation, `why` a sentence for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StepDown {
+    /// There is none, or it was handled before.
+    #[default]
+    None,
+    /// It waits for something that the group's owner decides.
+    Pending { value: String, why: String },
+    /// Carried out now, it would do harm or nothing. It will be once that has changed.
+    Refused { value: String, why: String },
+    /// The leader was told, and has not stepped down yet.
+    Carried { value: String, why: String },
+    /// The leader has stepped down, or there was none.
+    Done { value: String, why: String },
+}
+
+impl StepDown {
+    /// The reason in one word and the sentence, for events and logs; `None` if there is nothing to tell.
+    pub fn told(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::None => None,
+            Self::Pending { why, .. } => Some(("StepDownPending", why)),
+            Self::Refused { why, .. } => Some(("StepDownRefused", why)),
+            Self::Carried { why, .. } => Some(("StepDownRequested", why)),
+            Self::Done { why, .. } => Some(("StepDownHandled", why)),
+        }
+    }
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing is to be written.
+    Rest(StepDown),
+    /// Write the mark onto the Lease as it is now, then decide again.
+    Mark(Asked),
+    /// The mark is there, and the leader does not know it: evict its pod.
+    Evict {
+        /// The request.
+        value: String,
+        /// The pod's name.
+        pod: String,
+        /// The pod's `metadata.uid`, a precondition.
+        uid: Option<String>,
+    },
+}
+
+/// All that the decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The group's annotation.
+    pub requested: Option<&'a str>,
+    /// `status.lastHandledStepDownAt`.
+    pub handled: Option<&'a str>,
+    /// Whether no status was written yet.
+    pub is_new: bool,
+    /// The group's spec, `None` if it is invalid.
+    pub group: Option<&'a Group>,
+    /// What became of the children.
+    pub outcome: &'a Outcome,
+    /// The Lease, if there is one that is the group's.
+    pub lease: Option<&'a LeaseView>,
+    /// The group's pods.
+    pub pods: &'a [PodView],
+}
+
+impl<'a> Question<'a> {
+    /// The question as it stands after `observed`.
+    pub fn of(resource: &'a ElectionGroup, group: Option<&'a Group>, observed: &'a Observed) -> Self {
+        let annotations = resource.metadata.annotations.as_ref();
+        let status = resource.status.as_ref();
+        Self {
+            requested: annotations
+                .and_then(|annotations| annotations.get(annotation::STEP_DOWN_REQUESTED_AT))
+                .map(String::as_str),
+            handled: status.and_then(|status| status.last_handled_step_down_at.as_deref()),
+            is_new: status.is_none_or(|status| status.observed_generation.is_none()),
+            group,
+            outcome: &observed.outcome,
+            lease: observed.lease.as_ref(),
+            pods: &observed.pods,
+        }
+    }
+}
+
+/// What is to be done about the request, if there is one.
+pub fn decide(question: &Question<'_>) -> Decision {
+    let Question { requested, handled, is_new, group, outcome, lease, pods } = *question;
+    let Some(value) = requested.filter(|value| !value.is_empty() && Some(*value) != handled) else {
+        return Decision::Rest(StepDown::None);
+    };
+    let value = value.to_owned();
+    if is_new {
+        // A manifest that was restored, or made from a copy, deposes nobody.
+        let why =
+            "the annotation was there before the group was first looked at: nobody is asked to step down".to_owned();
+        return Decision::Rest(StepDown::Done { value, why });
+    }
+    let (Some(group), Outcome::Applied) = (group, outcome) else {
+        let why = format!("the group is not applied: {}", message_of(outcome));
+        return Decision::Rest(StepDown::Pending { value, why });
+    };
+    let asked = lease.and_then(|lease| lease.asked.as_ref()).filter(|asked| asked.value == value);
+    let Some(lease) = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder)) else {
+        let why = match asked {
+            Some(_) => "the leader that was asked leads no more".to_owned(),
+            None => "nobody leads: there is nobody to step down".to_owned(),
+        };
+        return Decision::Rest(StepDown::Done { value, why });
+    };
+    let holder = &lease.holder;
+    let pod = pod_of(holder, pods);
+    let name = format!("lease {}/{}", group.namespace, group.lease_name);
+    let term = match group.mode {
+        GroupMode::Exec => incarnation_of(lease, pod).map(|incarnation| term_name(lease.transitions, incarnation)),
+        GroupMode::Native => Some(term_name(lease.transitions, holder)),
+    };
+    if let Some(asked) = asked
+        && term.as_ref() != Some(&asked.of)
+    {
+        let why = format!("the leader that was asked leads no more: {holder} does");
+        return Decision::Rest(StepDown::Done { value, why });
+    }
+    if asked.is_some() && (group.mode == GroupMode::Exec || pod.is_none_or(|pod| pod.terminating)) {
+        let why = format!("{holder} was told to stop its work and to release {name}");
+        return Decision::Rest(StepDown::Carried { value, why });
+    }
+    if group.paused || group.suspended {
+        let field = if group.paused { "paused" } else { "suspend" };
+        let why = format!("spec.{field} is true: {holder} is not asked to step down until it is false");
+        return Decision::Rest(StepDown::Pending { value, why });
+    }
+    let refused = |why| Decision::Rest(StepDown::Refused { value: value.clone(), why });
+    match (group.mode, &term, pod) {
+        (GroupMode::Exec, None, _) => {
+            return refused(format!(
+                "{holder} holds {name}, but not as a candidate of this group (expected its annotation k8sensus.dev/incarnation, \
+                 found {}): it cannot be asked, end it by hand",
+                lease.incarnation.as_deref().unwrap_or("none")
+            ));
+        }
+        (GroupMode::Native, _, None) => {
+            return refused(format!(
+                "{holder} holds {name}, and no pod of this group has that name: it cannot be evicted, end it by hand"
+            ));
+        }
+        _ => {}
+    }
+    if !pods.iter().any(|other| other.ready && pod.is_none_or(|pod| pod.name != other.name)) {
+        return refused(format!(
+            "no standby is ready to follow {holder} on {name}; as soon as one is, {holder} is asked to step down"
+        ));
+    }
+    match (asked, pod, term) {
+        (None, _, Some(of)) => Decision::Mark(Asked { value, of }),
+        (_, Some(pod), _) => Decision::Evict { value, pod: pod.name.clone(), uid: pod.uid.clone() },
+        // Both were refused above.
+        (_, None, _) => Decision::Rest(StepDown::None),
+    }
+}
+
+fn message_of(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Invalid(message) | Outcome::Conflict(message) | Outcome::Forbidden(message) => message,
+        Outcome::Applied => "its spec is invalid",
+    }
+}
+
+/// The pod that holds the Lease. controller-runtime campaigns as `<pod>_<uuid>`, and no pod's name has an underscore.
+fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
+    let name = holder.split_once('_').map_or(holder, |(name, _)| name);
+    pods.iter().find(|pod| pod.name == name)
+}
+
+/// The holder's incarnation. A client that knows none keeps the annotation of the holder before, which names another pod.
+fn incarnation_of<'a>(lease: &'a LeaseView, pod: Option<&PodView>) -> Option<&'a str> {
+    let incarnation = lease.incarnation.as_deref()?;
+    let of_pod = incarnation.split('/').next().filter(|uid| *uid != "-");
+    let is_anothers = of_pod.zip(pod.and_then(|pod| pod.uid.as_deref())).is_some_and(|(named, uid)| named != uid);
+    (!is_anothers).then_some(incarnation)
+}

@@ -1,0 +1,157 @@
+//! Carries a step-down that was asked for by annotation to the leader.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, PostParams, Preconditions};
+use kube::core::ApiResource;
+use kube::{Client, ResourceExt};
+use tracing::{info, warn};
+
+use super::observe::view_of;
+use crate::api::ElectionGroup;
+use crate::api::names::{FIELD_MANAGER, annotation};
+use crate::campaign::told;
+use crate::group::status::LeaseView;
+use crate::group::step_down::{Asked, Decision, Question, StepDown, decide};
+use crate::group::{Group, Observed};
+
+/// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
+const RETRY: Duration = Duration::from_secs(10);
+/// The leader renews meanwhile, so the Lease may change between a read and a write; hardly so often.
+const TRIES: usize = 5;
+
+/// Remembers what was said, so that nothing is said with every look.
+pub(super) struct StepDowns {
+    client: Client,
+    said: Mutex<HashMap<(String, String), StepDown>>,
+}
+
+impl StepDowns {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, said: Mutex::default() }
+    }
+
+    /// Takes the next steps towards what `resource` asks for, and writes into `observed` what became of it. Returns how soon it
+    /// is to be tried again, if nothing else will tell.
+    pub(super) async fn carry_out(
+        &self,
+        resource: &ElectionGroup,
+        group: Option<&Group>,
+        observed: &mut Observed,
+    ) -> Option<Duration> {
+        let (step_down, retry) = match self.next(resource, group, observed).await {
+            Ok(step_down) => (step_down, None),
+            Err(why) => {
+                let value = resource.annotations().get(annotation::STEP_DOWN_REQUESTED_AT).cloned().unwrap_or_default();
+                (StepDown::Pending { value, why }, Some(RETRY))
+            }
+        };
+        self.say(resource, &step_down);
+        observed.step_down = step_down;
+        retry
+    }
+
+    /// As far as it gets now. An error says which request failed, and why.
+    async fn next(
+        &self,
+        resource: &ElectionGroup,
+        group: Option<&Group>,
+        observed: &Observed,
+    ) -> Result<StepDown, String> {
+        let question = Question::of(resource, group, observed);
+        let mut live: Option<DynamicObject> = None;
+        let mut view: Option<Option<LeaseView>> = None;
+        for _ in 0..TRIES {
+            let lease = view.as_ref().map_or(question.lease, Option::as_ref);
+            let decision = decide(&Question { lease, ..question });
+            let (group, asked) = match (decision, group) {
+                (Decision::Rest(step_down), _) => return Ok(step_down),
+                (Decision::Mark(asked), Some(group)) => (group, Some(asked)),
+                (Decision::Evict { .. }, Some(group)) if view.is_none() => (group, None),
+                (Decision::Evict { value, pod, uid }, Some(group)) => {
+                    self.evict(group, &pod, uid).await?;
+                    return Ok(StepDown::Carried { value, why: format!("pod {}/{pod} was evicted", group.namespace) });
+                }
+                (Decision::Mark(_) | Decision::Evict { .. }, None) => return Ok(StepDown::None),
+            };
+            // What the watch showed may be out of date: whoever is to go is looked at right before.
+            live = match (live.take(), asked) {
+                (Some(lease), Some(asked)) => self.mark(group, lease, &asked).await?,
+                _ => self.read(group).await?,
+            };
+            view = Some(live.as_ref().and_then(view_of));
+        }
+        let lease = group.map(lease_of).unwrap_or_default();
+        Err(format!("{lease} was changed by others at each of {TRIES} tries to write the request onto it"))
+    }
+
+    fn leases(&self, group: &Group) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
+    }
+
+    /// The group's Lease as it is now.
+    async fn read(&self, group: &Group) -> Result<Option<DynamicObject>, String> {
+        let read = self.leases(group).get_opt(&group.lease_name).await;
+        let lease = read.map_err(|error| format!("cannot get {}: {}", lease_of(group), told(&error)))?;
+        let is_ours = |lease: &DynamicObject| {
+            lease.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == group.uid)
+        };
+        Ok(lease.filter(is_ours))
+    }
+
+    /// A PUT at the version that was read: the mark is for the term that was seen, or not written. Returns the Lease as it is
+    /// then.
+    async fn mark(
+        &self,
+        group: &Group,
+        mut lease: DynamicObject,
+        asked: &Asked,
+    ) -> Result<Option<DynamicObject>, String> {
+        let annotations = lease.annotations_mut();
+        annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), asked.value.clone());
+        annotations.insert(annotation::STEP_DOWN_OF.to_owned(), asked.of.clone());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.leases(group).replace(&group.lease_name, &params, &lease).await {
+            Ok(lease) => Ok(Some(lease)),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => self.read(group).await,
+            Err(error) => Err(format!("cannot update {}: {}", lease_of(group), told(&error))),
+        }
+    }
+
+    /// Asks for the eviction of a pod, with all that a PodDisruptionBudget may have against it.
+    async fn evict(&self, group: &Group, pod: &str, uid: Option<String>) -> Result<(), String> {
+        let preconditions = Preconditions { uid, resource_version: None };
+        let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let params = EvictParams { delete_options: Some(options), ..EvictParams::default() };
+        match Api::<Pod>::namespaced(self.client.clone(), &group.namespace).evict(pod, &params).await {
+            Ok(_) => Ok(()),
+            // Gone, or another pod by now: the next look shows it.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(format!("cannot evict pod {}/{pod}: {}", group.namespace, told(&error))),
+        }
+    }
+
+    fn say(&self, resource: &ElectionGroup, step_down: &StepDown) {
+        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let group = format!("{}/{}", key.0, key.1);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match step_down {
+            // Told once: from then on the status has it.
+            StepDown::None | StepDown::Done { .. } => said.remove(&key),
+            _ => said.insert(key, step_down.clone()),
+        };
+        let Some((reason, why)) = step_down.told().filter(|_| before.as_ref() != Some(step_down)) else { return };
+        match step_down {
+            StepDown::Pending { .. } | StepDown::Refused { .. } => warn!(group, "{reason}: {why}"),
+            _ => info!(group, "{reason}: {why}"),
+        }
+    }
+}
+
+fn lease_of(group: &Group) -> String {
+    format!("lease {}/{}", group.namespace, group.lease_name)
+}
