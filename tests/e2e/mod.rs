@@ -4,6 +4,7 @@ mod groups;
 mod install;
 mod original;
 mod proof;
+mod step_down;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -1,0 +1,31 @@
+use serde_json::json;
+
+use super::{holder, logs, node, ready, sample};
+use crate::support::{apply, condition, get, kubectl, namespace, within};
+
+#[test]
+fn an_annotation_moves_the_leader_to_a_standby_whose_command_starts_when_the_former_has_stopped() {
+    let ns = namespace(node(), "stepdown");
+    apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
+    let first = holder(&ready(&ns, "kestrel", &[]));
+    within(60, "a ready standby", || {
+        let group = get(node(), &ns, "electiongroup/kestrel")?;
+        // One node: its standby is ready, but would fail with it.
+        (condition(&group, "FailoverReady") == "False/StandbysOnSameNode").then_some(())
+    });
+    let request = "k8sensus.dev/step-down-requested-at=now";
+    kubectl(node(), &["annotate", "-n", &ns, "electiongroup/kestrel", request]);
+    let handled = "--for=jsonpath={.status.lastHandledStepDownAt}=now";
+    kubectl(node(), &["wait", "-n", &ns, handled, "--timeout=30s", "electiongroup/kestrel"]);
+    let group = ready(&ns, "kestrel", &[&first]);
+    let second = holder(&group);
+    assert_eq!(group["status"]["leaseTransitions"], 2);
+    assert!(logs(&ns, &second).contains("k8sensus is running sample task."));
+    // It stays a standby: the same container, the command not running.
+    let former = get(node(), &ns, &format!("pod/{first}")).unwrap();
+    assert_eq!(former["status"]["containerStatuses"][0]["restartCount"], 0);
+    let lines = || logs(&ns, &first).matches("k8sensus is running sample task.").count();
+    let before = lines();
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert_eq!(lines(), before, "the command still runs on {first}");
+}
