@@ -176,8 +176,6 @@ fn what_is_no_proof_frees_nothing() {
     }));
     led.stays_held("no incarnation");
     led.patch_lease(&json!({ "metadata": { "annotations": { "k8sensus.dev/incarnation": led.incarnation } } }));
-    // An annotation alone is no reason to look, the next word of the kubelet is.
-    led.report(&json!({ "message": "still here" }));
     led.is_released("the proof was good but for the Lease");
 }
 

@@ -80,8 +80,9 @@ fn made_anew(cluster: &Cluster, ns: &str) {
     let mut binding = get(cluster, ns, "rolebinding/kestrel").unwrap();
     binding["roleRef"]["name"] = json!("other");
     let mut deployment = get(cluster, ns, "deployment/kestrel").unwrap();
-    deployment["spec"]["selector"]["matchLabels"]["colour"] = json!("red");
-    deployment["spec"]["template"]["metadata"]["labels"]["colour"] = json!("red");
+    for labels in ["/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+        deployment.pointer_mut(labels).unwrap()["k8sensus.dev/group"] = json!("other");
+    }
     for object in [binding, deployment] {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), object.to_string()).unwrap();
@@ -92,7 +93,8 @@ fn made_anew(cluster: &Cluster, ns: &str) {
         (get(cluster, ns, "rolebinding/kestrel")?["roleRef"]["name"] == "kestrel").then_some(())
     });
     within(30, "the selector of the Deployment", || {
-        get(cluster, ns, "deployment/kestrel")?["spec"]["selector"]["matchLabels"]["colour"].is_null().then_some(())
+        let selector = get(cluster, ns, "deployment/kestrel")?["spec"]["selector"]["matchLabels"].clone();
+        (selector["k8sensus.dev/group"] == "kestrel").then_some(())
     });
 }
 

@@ -196,18 +196,17 @@ fn a_native_leader_is_evicted_when_its_disruption_budget_permits() {
     let container = json!({ "name": "app", "image": "registry.example/kestrel:1" });
     let mut manifest = group(
         "kestrel",
-        json!({ "candidate": { "mode": "Native" }, "template": { "spec": { "containers": [container] } } }),
+        json!({
+            "candidate": { "mode": "Native" },
+            "template": { "spec": { "containers": [container] } },
+            "podDisruptionBudget": { "maxUnavailable": 0 },
+        }),
     );
     for field in ["image", "command"] {
         manifest["spec"].as_object_mut().unwrap().remove(field);
     }
     let mut scene = Scene::of("native", &manifest);
     (0..2).for_each(|number| scene.set_ready(number));
-    let budget = json!({
-        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "kestrel" },
-        "spec": { "maxUnavailable": 0, "selector": { "matchLabels": { "k8sensus.dev/group": "kestrel" } } },
-    });
-    apply(scene.cluster, &scene.ns, &budget).unwrap();
     within(10, "the budget to be counted", || {
         (scene.get("pdb/kestrel")["status"]["currentHealthy"] == 2).then_some(())
     });
@@ -219,7 +218,8 @@ fn a_native_leader_is_evicted_when_its_disruption_budget_permits() {
     assert_eq!(scene.get(&leader)["metadata"]["deletionTimestamp"], Value::Null);
     assert_eq!(scene.handled(), Value::Null);
 
-    kubectl(scene.cluster, &["delete", "-n", &scene.ns, "pdb/kestrel"]);
+    let permitted = json!({ "spec": { "podDisruptionBudget": { "maxUnavailable": 1 } } }).to_string();
+    kubectl(scene.cluster, &["patch", "-n", &scene.ns, "elg/kestrel", "--type=merge", "-p", &permitted]);
     within(20, "the eviction", || get(scene.cluster, &scene.ns, &leader).is_none().then_some(()));
     // What the kubelet would do.
     let leader = &mut scene.programs[0];

@@ -1,5 +1,6 @@
 //! How the operator comes to know what is there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8sensus_local::Cluster;
@@ -27,8 +28,11 @@ fn lists_come_object_by_object_and_where_the_server_cannot_do_that_as_pages() {
         let text = std::fs::read_to_string(cluster.audit_log()).unwrap();
         let asked = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let asked = asked.filter(|event| event["userAgent"].as_str().is_none_or(|agent| !agent.starts_with("kube")));
-        let uris: Vec<String> = asked.map(|event| event["requestURI"].as_str().unwrap().to_owned()).collect();
-        let of_pods = uris.into_iter().filter(|uri| uri.starts_with("/api/v1/pods?"));
+        let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
+        // A request has an event for each of its stages.
+        let requests: BTreeMap<String, String> =
+            asked.map(|event| (text(&event, "auditID"), text(&event, "requestURI"))).collect();
+        let of_pods = requests.into_values().filter(|uri| uri.starts_with("/api/v1/pods?"));
         of_pods.partition::<Vec<String>, _>(|uri| uri.contains("sendInitialEvents=true"))
     };
     let cluster = control_plane();

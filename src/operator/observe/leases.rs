@@ -36,12 +36,12 @@ struct Seen {
 }
 
 /// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
-type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 3]);
+type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 4]);
 
 impl Seen {
     fn told(&self) -> Told<'_> {
-        let labels = [&self.controller, &self.group, &self.managed_by].map(Option::as_deref);
-        (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, labels)
+        let words = [&self.controller, &self.group, &self.managed_by, &self.incarnation].map(Option::as_deref);
+        (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, words)
     }
 
     /// `None` if `lease` is an older state than the one that is known.
