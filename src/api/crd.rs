@@ -11,7 +11,7 @@ use super::spec::ElectionGroup;
 const HEADER: &str = "# Generated from src/api by `cargo run --bin k8sensus-operator -- crd`; do not edit.\n";
 
 /// The most characters that a part of the schema may have to be put on one line; by this the file stays below 100 KB.
-const ONE_LINE: usize = 320;
+const ONE_LINE: usize = 1200;
 
 /// The CustomResourceDefinition of [`ElectionGroup`], ready for an API server of Kubernetes 1.33 or newer.
 ///

@@ -48,6 +48,15 @@ impl Rule {
     }
 }
 
+/// The variables by which the operator tells the candidate what the group says.
+macro_rules! settings {
+    () => {
+        "['K8SENSUS_CONTAINER', 'K8SENSUS_CREATE_LEASE', 'K8SENSUS_LEASE_NAME', 'K8SENSUS_LEASE_NAMESPACE', \
+         'K8SENSUS_LEASE_DURATION_SECONDS', 'K8SENSUS_RENEW_DEADLINE_SECONDS', 'K8SENSUS_RETRY_PERIOD_SECONDS', \
+         'K8SENSUS_RENEW_INTERVAL_SECONDS', 'K8SENSUS_STOP_GRACE_PERIOD_SECONDS']"
+    };
+}
+
 const TEMPLATE_METADATA: &str = "spec.template.metadata";
 const TEMPLATE_SPEC: &str = "spec.template.spec";
 
@@ -95,6 +104,34 @@ pub const RULES: &[Rule] = &[
          : has(self.template.spec.containers[0].command) && self.template.spec.containers[0].command.size() > 0)",
         "the container that leads (candidate.container, or else the first) needs a command in mode Exec, because the \
          entrypoint of its image cannot be known: set its command, or candidate.mode to Sidecar or Native",
+    ),
+    rule(
+        "spec",
+        ".command",
+        "!has(self.command) || self.command[0] != ''",
+        "command must begin with the program to run, not with an empty string",
+    ),
+    rule(
+        "spec",
+        ".template.spec.containers",
+        "!has(self.template) || self.candidate.mode != 'Exec' || self.template.spec.containers.size() == 0 || (has(self.candidate.container) \
+         ? self.template.spec.containers.all(c, c.name != self.candidate.container || !has(c.command) || c.command.size() == 0 || c.command[0] != '') \
+         : !has(self.template.spec.containers[0].command) || self.template.spec.containers[0].command.size() == 0 \
+         || self.template.spec.containers[0].command[0] != '')",
+        "the command of the container that leads must begin with the program to run, not with an empty string",
+    ),
+    rule(
+        "spec",
+        ".template.spec.containers",
+        concat!(
+            "!has(self.template) || self.template.spec.containers.size() == 0 || (has(self.candidate.container) \
+             ? self.template.spec.containers.all(c, c.name != self.candidate.container || !has(c.env) || c.env.all(e, !(e.name in ",
+            settings!(),
+            "))) : !has(self.template.spec.containers[0].env) || self.template.spec.containers[0].env.all(e, !(e.name in ",
+            settings!(),
+            ")))"
+        ),
+        "the operator sets the K8SENSUS_ variables of the election in the container that leads: set election and candidate instead",
     ),
     rule(
         "spec",
@@ -147,6 +184,12 @@ pub const RULES: &[Rule] = &[
          to confirm the program's end",
     ),
     rule(
+        "spec",
+        ".template.spec.os",
+        "!has(self.template) || self.candidate.mode != 'Exec' || !has(self.template.spec.os) || self.template.spec.os.name != 'windows'",
+        "os.name must not be windows in mode Exec: the candidate is a program for Linux",
+    ),
+    rule(
         "spec.election",
         ".leaseDurationSeconds",
         "self.leaseDurationSeconds > self.renewDeadlineSeconds",
@@ -196,6 +239,86 @@ pub const RULES: &[Rule] = &[
         ".restartPolicy",
         "!has(self.restartPolicy) || self.restartPolicy == 'Always'",
         "restartPolicy must be Always: a candidate that has ended must come back",
+    ),
+    rule(
+        TEMPLATE_SPEC,
+        ".automountServiceAccountToken",
+        "!has(self.automountServiceAccountToken) || self.automountServiceAccountToken",
+        "automountServiceAccountToken must not be false: the pods need the token to reach the Lease",
+    ),
+    rule(
+        TEMPLATE_SPEC,
+        ".activeDeadlineSeconds",
+        "!has(self.activeDeadlineSeconds)",
+        "activeDeadlineSeconds must not be set: the pods of a Deployment have no deadline",
+    ),
+    rule(
+        TEMPLATE_SPEC,
+        ".initContainers",
+        "!has(self.initContainers) || self.initContainers.all(i, !self.containers.exists(c, c.name == i.name))",
+        "initContainers must not have the name of one of containers",
+    ),
+    rule(
+        TEMPLATE_SPEC,
+        ".containers",
+        "self.containers.all(c, !c.name.startsWith('k8sensus-'))",
+        "names of containers that begin with k8sensus- are reserved for what the operator adds",
+    ),
+    rule(
+        TEMPLATE_SPEC,
+        ".initContainers",
+        "!has(self.initContainers) || self.initContainers.all(c, !c.name.startsWith('k8sensus-'))",
+        "names of initContainers that begin with k8sensus- are reserved for what the operator adds",
+    ),
+    rule(
+        TEMPLATE_SPEC,
+        ".volumes",
+        "!has(self.volumes) || self.volumes.all(v, v.name != 'k8sensus' && !v.name.startsWith('k8sensus-'))",
+        "the volume name k8sensus and those that begin with k8sensus- are reserved for what the operator adds",
+    ),
+    rule(
+        TEMPLATE_SPEC,
+        ".readinessGates",
+        "!has(self.readinessGates) || self.readinessGates.all(g, !g.conditionType.startsWith('k8sensus.dev/'))",
+        "readinessGates that begin with k8sensus.dev/ are reserved for the operator",
+    ),
+    rule(
+        "spec.template.spec.containers.items.volumeMounts.items",
+        ".mountPath",
+        "!self.mountPath.matches('(^|/)[.]k8sensus(/|$)')",
+        "/.k8sensus is where the candidate program is mounted: use another mountPath",
+    ),
+    rule(
+        "spec.template.spec.initContainers.items.volumeMounts.items",
+        ".mountPath",
+        "!self.mountPath.matches('(^|/)[.]k8sensus(/|$)')",
+        "/.k8sensus is where the candidate program is mounted: use another mountPath",
+    ),
+    rule(
+        "spec.strategy",
+        ".rollingUpdate",
+        "!has(self.rollingUpdate) || !has(self.type) || self.type == 'RollingUpdate'",
+        "rollingUpdate goes with type RollingUpdate alone",
+    ),
+    rule(
+        "spec.strategy.rollingUpdate",
+        ".maxSurge",
+        "!has(self.maxSurge) || (type(self.maxSurge) == int ? self.maxSurge >= 0 : self.maxSurge.matches('^(0|[1-9][0-9]*)%$'))",
+        "maxSurge must be a number from 0 or a percentage such as 25%",
+    ),
+    rule(
+        "spec.strategy.rollingUpdate",
+        ".maxUnavailable",
+        "!has(self.maxUnavailable) || (type(self.maxUnavailable) == int ? self.maxUnavailable >= 0 \
+         : self.maxUnavailable.matches('^([0-9]|[1-9][0-9]|100)%$'))",
+        "maxUnavailable must be a number from 0 or a percentage from 0% to 100%",
+    ),
+    rule(
+        "spec.strategy.rollingUpdate",
+        ".maxUnavailable",
+        "!has(self.maxSurge) || !has(self.maxUnavailable) || (type(self.maxSurge) == int ? self.maxSurge != 0 : self.maxSurge != '0%') \
+         || (type(self.maxUnavailable) == int ? self.maxUnavailable != 0 : self.maxUnavailable != '0%')",
+        "maxUnavailable must not be 0 where maxSurge is 0: no pod could ever be replaced",
     ),
     rule(
         "spec.serviceAccount",

@@ -24,7 +24,15 @@ const LIST_KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// What controller-gen puts at a quantity: without it, a typo would reach the Deployment before anybody objects.
-const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+pub(crate) const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+
+/// References to images are ASCII: a letter that only looks right, or a space that cannot be seen, would be found out by
+/// no more than a pod that never starts.
+pub(crate) const IMAGE: &str = "^[!-~]+$";
+/// As Kubernetes checks the values of labels.
+pub(crate) const LABEL_VALUE: &str = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+/// As Kubernetes checks names of containers and volumes.
+const LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 /// Finishes the schema of the whole resource in place.
 ///
@@ -137,19 +145,56 @@ fn finish_template(template: &mut Value) {
         let kept = ["annotations", "creationTimestamp", "finalizers", "generateName", "labels", "name", "namespace"];
         metadata.retain(|name, _| kept.contains(&name.as_str()));
     }
-    // CEL counts with the worst case: whatever rules walk through needs a maximum.
-    let containers = at(template, "spec.containers");
-    containers["minItems"] = 1.into();
-    containers["maxItems"] = 32.into();
-    at(template, "spec.initContainers")["maxItems"] = 32.into();
-    at(template, "spec.containers.items.name")["maxLength"] = 63.into();
+    bound_pod(template);
+}
+
+/// What rules walk through needs a maximum, since CEL counts with the worst case. The rest would be refused of the
+/// Deployment, later and less clearly.
+fn bound_pod(template: &mut Value) {
+    for list in ["containers", "initContainers"] {
+        let containers = at(template, &format!("spec.{list}"));
+        containers["maxItems"] = 32.into();
+        let container = &mut containers["items"];
+        push(container, "required", "image".into());
+        bound_name(at(container, "name"));
+        set(at(container, "image"), json!({ "minLength": 1, "maxLength": 1024, "pattern": IMAGE }));
+        set(at(container, "imagePullPolicy"), json!({ "enum": ["", "Always", "IfNotPresent", "Never"] }));
+        at(container, "env")["maxItems"] = 1000.into();
+        set(at(container, "env.items.name"), json!({ "minLength": 1, "maxLength": 256 }));
+        at(container, "volumeMounts")["maxItems"] = 128.into();
+        set(at(container, "volumeMounts.items.mountPath"), json!({ "minLength": 1, "maxLength": 512 }));
+        set(at(container, "ports.items.containerPort"), json!({ "minimum": 1, "maximum": 65535 }));
+        set(at(container, "ports.items.hostPort"), json!({ "minimum": 0, "maximum": 65535 }));
+        set(at(container, "ports.items.protocol"), json!({ "enum": ["TCP", "UDP", "SCTP"] }));
+    }
+    at(template, "spec.containers")["minItems"] = 1.into();
+    at(template, "spec.volumes")["maxItems"] = 256.into();
+    bound_name(at(template, "spec.volumes.items.name"));
+    at(template, "spec.readinessGates")["maxItems"] = 32.into();
+    at(template, "spec.readinessGates.items.conditionType")["maxLength"] = 316.into();
+    at(template, "spec.terminationGracePeriodSeconds")["minimum"] = 0.into();
     for map in ["labels", "annotations"] {
         at(template, &format!("metadata.{map}"))["maxProperties"] = 256.into();
+    }
+    let labels = &mut at(template, "metadata.labels")["additionalProperties"];
+    set(labels, json!({ "maxLength": 63, "pattern": LABEL_VALUE }));
+}
+
+fn bound_name(name: &mut Value) {
+    set(name, json!({ "minLength": 1, "maxLength": 63, "pattern": LABEL }));
+}
+
+fn set(node: &mut Value, more: Value) {
+    if let (Value::Object(node), Value::Object(more)) = (node, more) {
+        node.extend(more);
     }
 }
 
 fn finish_spec(root: &mut Value) {
     at(root, "spec.strategy.type")["enum"] = json!(["RollingUpdate", "Recreate"]);
+    for field in ["maxSurge", "maxUnavailable"] {
+        at(root, &format!("spec.strategy.rollingUpdate.{field}"))["maxLength"] = 5.into();
+    }
 }
 
 /// Nothing in status is required or has a default, since readers must take any version's.

@@ -102,7 +102,7 @@ pub struct ElectionGroupSpec {
 
     /// Container image of the program. The short form of template: a pod with one container, named app. Set exactly one of image and template. Example: registry.example/billing:1.4.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\S+$"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[!-~]+$"))]
     pub image: Option<String>,
 
     /// The program to run, with image only; it replaces the image's entrypoint. Needed in mode Exec, because the image's own entrypoint cannot be known there. Not run in a shell. Example: [/app/billing].
@@ -115,7 +115,7 @@ pub struct ElectionGroupSpec {
     #[schemars(length(max = 100), inner(length(max = 4096)))]
     pub args: Option<Vec<String>>,
 
-    /// Pod template, as in a Deployment (kubectl explain deployment.spec.template describes its fields). Set exactly one of image and template. Labels and annotations that begin with k8sensus.dev/ are reserved, the service account is set in spec.serviceAccount, and restartPolicy must be Always.
+    /// Pod template, as in a Deployment (kubectl explain deployment.spec.template describes its fields). Set exactly one of image and template. Labels and annotations that begin with k8sensus.dev/ are reserved, and so are names of containers and volumes that begin with k8sensus-, the volume k8sensus and the folder /.k8sensus. The service account is set in spec.serviceAccount, restartPolicy must be Always, and in mode Exec the container that leads can have no probes and no lifecycle yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PodTemplateSpec>")]
     pub template: Option<Box<RawValue>>,
@@ -132,15 +132,15 @@ pub struct ElectionGroupSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountSpec>,
 
-    /// If set, a Service named after the group with -leader appended is created, whose only endpoint is the leader: new connections to it reach the pod that leads.
+    /// Not supported yet: the operator refuses it. A Service named after the group with -leader appended, whose only endpoint is the leader: new connections to it reach the pod that leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_service: Option<LeaderServiceSpec>,
 
-    /// How a new revision replaces the old one, as in a Deployment. Default RollingUpdate. The leader moves once per rollout, and only to a pod of the new revision that has become Ready.
+    /// How a new revision replaces the old one, as in a Deployment (kubectl explain deployment.spec.strategy describes its fields). Default RollingUpdate. With Recreate nobody leads from the end of the old pods to the start of the new ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
 
-    /// How many pods may be evicted at a time, for example while a node is drained. A PodDisruptionBudget is made when replicas is 2 or more; pods that are not Ready can always be evicted.
+    /// How many pods may be evicted at a time, for example while a node is drained. A PodDisruptionBudget named after the group is made when replicas is 2 or more; pods that are not Ready can always be evicted.
     #[serde(default)]
     pub pod_disruption_budget: DisruptionBudgetSpec,
 
@@ -157,7 +157,7 @@ pub struct ElectionGroupSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CandidateSpec {
-    /// How the program learns that it leads. Exec, the default: the program runs only while its pod leads, and has ended before another may lead; it needs no code. Sidecar: the program always runs, and asks a sidecar at http://localhost:httpPort whether it leads. Native: the program elects by itself through the Lease, with any client-go compatible library; only environment and permissions are added.
+    /// How the program learns that it leads. Exec, the default: the program runs only while its pod leads, and has ended before another may lead; it needs no code. Sidecar, not supported yet: the program always runs, and asks a sidecar at http://localhost:httpPort whether it leads. Native: the program elects by itself through the Lease, with any client-go compatible library; only environment and permissions are added.
     pub mode: Mode,
 
     /// Name of the container that leads. Default: the first container of the template.
@@ -165,7 +165,7 @@ pub struct CandidateSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container: Option<String>,
 
-    /// Port on localhost, inside the pod, where the candidate says who leads: GET / for JSON, GET /leader for 200 or 503. 1024 to 65535, default 4040. Must not be a port of the program.
+    /// Not supported yet: the operator refuses any other value than the default. Port on localhost, inside the pod, where the candidate says who leads: GET / for JSON, GET /leader for 200 or 503. 1024 to 65535, default 4040.
     #[schemars(range(min = 1024, max = 65535))]
     pub http_port: i32,
 
@@ -174,7 +174,7 @@ pub struct CandidateSpec {
     #[schemars(range(min = 0, max = 3600))]
     pub stop_grace_period_seconds: Option<i32>,
 
-    /// Seconds after which a leader that is not Ready steps down for a standby that is. 0 to 86400, default 30; 0 means never.
+    /// Not supported yet: the operator refuses any value but 0 and the default, and no leader steps down by it. Seconds after which a leader that is not Ready steps down for a standby that is. 0 to 86400, default 30; 0 means never.
     #[schemars(range(min = 0, max = 86400))]
     pub unhealthy_timeout_seconds: i32,
 
@@ -299,7 +299,7 @@ pub struct LeaderServicePort {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DisruptionBudgetSpec {
-    /// Number or percentage of pods that may be evicted at a time. 0 to 100, or "0%" to "100%"; default 1. 0 forbids eviction, and with it the draining of nodes.
+    /// Number of pods that may be evicted at a time, 0 to 100, or a percentage of them, 0% to 100%; default 1. 0 forbids every eviction of a Ready pod, and with it the draining of nodes. Example: 50%.
     #[schemars(extend("maxLength" = 4))]
     pub max_unavailable: IntOrString,
 }

@@ -35,6 +35,14 @@ fn pod(more: Value) -> Value {
     json!({ "template": { "spec": spec } })
 }
 
+/// A group with a template of one good container, with more fields of that.
+fn container(more: Value) -> Value {
+    let mut spec = pod(json!({}));
+    let main = spec["template"]["spec"]["containers"][0].as_object_mut().expect("an object");
+    main.extend(more.as_object().expect("an object").clone());
+    spec
+}
+
 fn mode(mode: &str, mut spec: Value) -> Value {
     spec["candidate"]["mode"] = mode.into();
     spec
@@ -64,6 +72,10 @@ fn target(port: Value) -> Value {
 
 fn budget(max_unavailable: Value) -> Value {
     json!({ "podDisruptionBudget": { "maxUnavailable": max_unavailable } })
+}
+
+fn rolling(update: Value) -> Value {
+    with(json!({ "strategy": { "type": "RollingUpdate", "rollingUpdate": update } }))
 }
 
 /// Every case of a creation.
@@ -196,6 +208,27 @@ fn templates() -> Vec<Case> {
             pod(json!({ "shareProcessNamespace": true })),
         ),
         ok("shareProcessNamespace in Sidecar", mode("Sidecar", pod(json!({ "shareProcessNamespace": true })))),
+        ok("a variable that every pod has", container(json!({ "env": [{ "name": "POD_NAME", "value": "me" }] }))),
+        ok("a mount whose name only begins so", {
+            let mount = json!([{ "name": "k8sensus2", "mountPath": "/.k8sensus-data" }]);
+            let mut spec = container(json!({ "volumeMounts": mount }));
+            spec["template"]["spec"]["volumes"] = json!([{ "name": "k8sensus2", "emptyDir": {} }]);
+            spec
+        }),
+        refused(
+            "a container with a reserved name",
+            "names of containers that begin with k8sensus- are reserved",
+            container(json!({ "name": "k8sensus-run" })),
+        ),
+        refused(
+            "a template whose command begins with nothing",
+            "the command of the container that leads must begin with the program to run",
+            container(json!({ "command": ["", "/app/billing"] })),
+        ),
+        ok("a template whose command begins with nothing where it is not wrapped", {
+            mode("Native", container(json!({ "command": ["", "/app/billing"] })))
+        }),
+        ok("an account of no name, as generators leave it", pod(json!({ "serviceAccountName": "" }))),
         refused("a typo in the template", "unknown field \"spec.template.spec.volums\"", pod(json!({ "volums": [] }))),
         refused(
             "a quantity that is none",
@@ -316,6 +349,12 @@ fn bounds() -> Vec<Case> {
         refused("a budget of -1", a_budget, with(budget(json!(-1)))),
         refused("a budget of 101%", a_budget, with(budget(json!("101%")))),
         ok("strategy Recreate", with(json!({ "strategy": { "type": "Recreate" } }))),
+        ok("a rolling update", rolling(json!({ "maxSurge": "150%", "maxUnavailable": 0 }))),
+        refused(
+            "more than all pods unavailable",
+            "maxUnavailable must be a number from 0 or a percentage from 0% to 100%",
+            rolling(json!({ "maxUnavailable": "101%" })),
+        ),
         refused(
             "an unknown strategy",
             "spec.strategy.type: Unsupported value",
