@@ -3,6 +3,9 @@
 //! - [`valid`]: a spec becomes a [`Group`], or one [`Invalid`] that names the field.
 //! - [`desired`]: a group becomes its children, as the partial objects that are applied.
 //! - [`inject`]: what the pods get on top of the user's template.
+//! - `pod`: the user's pod template, checked.
+//! - `shape`: types, bounds and forms of single fields, by the schema of the CRD.
+//! - [`refusal`]: what an API server refuses of a child, in the words of the group.
 //! - [`drift`]: whether a live child still is as desired.
 //! - [`proof`]: whether the kubelet's report proves that the leader is dead.
 //! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
@@ -11,7 +14,10 @@
 pub mod desired;
 pub mod drift;
 pub mod inject;
+mod pod;
 pub mod proof;
+pub mod refusal;
+mod shape;
 pub mod status;
 pub mod step_down;
 pub mod valid;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX, SHORTCUT_CONTAINER};
+use super::{pod, shape};
+use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX};
 use crate::api::{CandidateSpec, ElectionGroup, ElectionGroupSpec, Mode};
 use crate::election::{InvalidTiming, Timing};
 
@@ -31,14 +32,17 @@ pub struct Group {
     pub container: String,
     /// The user's pod template as JSON, the shortcut written out.
     pub template: Value,
+    /// Whether the template was written out from `spec.image`.
+    pub from_image: bool,
     /// Whose rights the pods have.
     pub service_account: ServiceAccount,
     /// The Deployment's strategy, if one is asked for.
     pub strategy: Option<Value>,
-    /// `maxUnavailable` of the PodDisruptionBudget; `None` where there is no pod to spare.
-    pub disruption_budget: Option<Value>,
     /// Compute resources of what is injected, if asked for.
     pub resources: Option<Value>,
+    /// `maxUnavailable` of the pods' PodDisruptionBudget: a number or a percentage. `None` with fewer than two pods: a
+    /// budget would protect no standby, and keep the node of a single pod from being drained.
+    pub disruption_budget: Option<Value>,
     /// Whether the group is suspended.
     pub suspended: bool,
     /// Whether the children are to be left alone.
@@ -98,11 +102,25 @@ pub struct Invalid {
     pub rule: String,
 }
 
-fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Invalid {
+pub(super) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Invalid {
     Invalid { field: field.into(), rule: rule.into() }
 }
 
 impl Group {
+    /// Reads a spec that may be of any shape: JSON as an API server hands it out whose CRD lost its schema. A null is a
+    /// field that is not set.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the first field whose type, bounds or form are not those of the CRD. What holds between fields
+    /// is left to [`Group::check`].
+    pub fn parse(spec: &str) -> Result<ElectionGroupSpec, Invalid> {
+        let mut spec =
+            serde_json::from_str(spec).map_err(|error| invalid("spec", format!("must be JSON, found {error}")))?;
+        shape::drop_nulls(&mut spec);
+        shape::check_spec(&spec)?;
+        serde_json::from_value(spec).map_err(|error| invalid("spec", format!("cannot be read: {error}")))
+    }
+
     /// Checks `group`.
     ///
     /// # Errors
@@ -112,9 +130,11 @@ impl Group {
         let name = checked_name(group.metadata.name.as_deref().unwrap_or_default())?;
         check_built(spec)?;
         let mode = checked_mode(spec)?;
-        let template = pod_template(spec)?;
-        let container = leading_container(spec, &template)?;
-        check_template(&template, mode, &container, spec.template.is_some())?;
+        shape::check_spec(&serde_json::to_value(spec).map_err(|error| invalid("spec", error.to_string()))?)?;
+        let template = pod::template(spec)?;
+        let container = pod::leading_container(spec, &template)?;
+        pod::check(&template, mode, &container, spec.template.is_some())?;
+        let replicas = if spec.suspend { 0 } else { spec.replicas };
         let service_account = match &spec.service_account {
             None => ServiceAccount::Own(BTreeMap::new()),
             Some(account) => match &account.name {
@@ -125,17 +145,17 @@ impl Group {
         Ok(Self {
             namespace: group.metadata.namespace.clone().unwrap_or_default(),
             uid: group.metadata.uid.clone().unwrap_or_default(),
-            replicas: if spec.suspend { 0 } else { checked_replicas(spec.replicas)? },
+            replicas,
             lease_name: group.effective_lease_name().to_owned(),
             timing: checked_timing(spec, mode)?,
             mode,
             container,
             template,
+            from_image: spec.template.is_none(),
             service_account,
-            strategy: spec.strategy.as_ref().and_then(|strategy| serde_json::to_value(strategy).ok()),
-            disruption_budget: (spec.replicas >= 2 && !spec.suspend)
-                .then(|| json!(spec.pod_disruption_budget.max_unavailable)),
+            strategy: checked_strategy(spec)?,
             resources: spec.candidate.resources.as_ref().and_then(|resources| serde_json::to_value(resources).ok()),
+            disruption_budget: checked_budget(spec)?.filter(|_| replicas >= 2),
             suspended: spec.suspend,
             paused: spec.paused,
             name,
@@ -158,14 +178,6 @@ fn checked_name(name: &str) -> Result<String, Invalid> {
     Ok(name.to_owned())
 }
 
-fn checked_replicas(replicas: i32) -> Result<i32, Invalid> {
-    if (0..=100).contains(&replicas) {
-        Ok(replicas)
-    } else {
-        Err(invalid("spec.replicas", format!("must be from 0 to 100, found {replicas}")))
-    }
-}
-
 fn checked_annotations(annotations: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
     match annotations.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
         Some(key) => Err(reserved("spec.serviceAccount.annotations", key)),
@@ -173,7 +185,7 @@ fn checked_annotations(annotations: BTreeMap<String, String>) -> Result<BTreeMap
     }
 }
 
-fn reserved(field: impl Into<String>, key: &str) -> Invalid {
+pub(super) fn reserved(field: impl Into<String>, key: &str) -> Invalid {
     invalid(field, format!("keys that begin with {RESERVED_PREFIX} are reserved, found {key}"))
 }
 
@@ -193,6 +205,53 @@ fn check_built(spec: &ElectionGroupSpec) -> Result<(), Invalid> {
         Some((field, _)) => Err(invalid(field, "is not supported by this version of the operator; remove it")),
         None => Ok(()),
     }
+}
+
+fn checked_strategy(spec: &ElectionGroupSpec) -> Result<Option<Value>, Invalid> {
+    let Some(strategy) = spec.strategy.as_ref().and_then(|strategy| serde_json::to_value(strategy).ok()) else {
+        return Ok(None);
+    };
+    let rolling = &strategy["rollingUpdate"];
+    if strategy["type"] == "Recreate" && !rolling.is_null() {
+        return Err(invalid("spec.strategy.rollingUpdate", "goes with type RollingUpdate alone, found type Recreate"));
+    }
+    for (field, most_percent, percentage) in
+        [("maxSurge", i64::MAX, "such as 25%"), ("maxUnavailable", 100, "from 0% to 100%")]
+    {
+        if !rolling[field].is_null() && !is_count(&rolling[field], most_percent) {
+            let rule = format!("must be a number from 0 or a percentage {percentage}, found {}", rolling[field]);
+            return Err(invalid(format!("spec.strategy.rollingUpdate.{field}"), rule));
+        }
+    }
+    if is_zero(&rolling["maxSurge"]) && is_zero(&rolling["maxUnavailable"]) {
+        let rule = "must not be 0 where maxSurge is 0: no pod could ever be replaced";
+        return Err(invalid("spec.strategy.rollingUpdate.maxUnavailable", rule));
+    }
+    Ok(Some(strategy))
+}
+
+fn checked_budget(spec: &ElectionGroupSpec) -> Result<Option<Value>, Invalid> {
+    let most = json!(spec.pod_disruption_budget.max_unavailable);
+    if is_count(&most, 100) && most.as_i64().is_none_or(|number| number <= 100) {
+        return Ok(Some(most));
+    }
+    let rule = format!("must be a number from 0 to 100 or a percentage from 0% to 100%, found {most}");
+    Err(invalid("spec.podDisruptionBudget.maxUnavailable", rule))
+}
+
+/// Whether this is a number from 0, or a percentage in digits of at most `most_percent`.
+fn is_count(value: &Value, most_percent: i64) -> bool {
+    match value {
+        Value::String(text) => text.strip_suffix('%').is_some_and(|digits| {
+            let plain = digits == "0" || !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain && digits.parse().is_ok_and(|percent: i64| percent <= most_percent)
+        }),
+        number => number.as_i64().is_some_and(|number| number >= 0),
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    *value == 0 || *value == "0%"
 }
 
 fn checked_mode(spec: &ElectionGroupSpec) -> Result<GroupMode, Invalid> {
@@ -246,123 +305,22 @@ fn seconds(number: i32) -> Duration {
     Duration::from_secs(u64::try_from(number).unwrap_or(0))
 }
 
-/// What client-go's `NewLeaderElector` demands.
+/// What client-go's `NewLeaderElector` demands, and that a renewal comes before its deadline.
 fn check_native_timing(timing: &GroupTiming) -> Result<(), Invalid> {
-    let GroupTiming { lease_duration, renew_deadline, retry_period, .. } = *timing;
+    let GroupTiming { lease_duration, renew_deadline, retry_period, renew_interval, .. } = *timing;
     if lease_duration <= renew_deadline {
         let rule =
             format!("lease duration ({lease_duration} s) must be greater than renew deadline ({renew_deadline} s)");
         return Err(invalid("spec.election", rule));
     }
-    if retry_period < 1 || 10 * i64::from(renew_deadline) <= 12 * i64::from(retry_period) {
+    if 10 * i64::from(renew_deadline) <= 12 * i64::from(retry_period) {
         let rule =
             format!("renew deadline ({renew_deadline} s) must be greater than 1.2 x retry period ({retry_period} s)");
         return Err(invalid("spec.election", rule));
     }
-    Ok(())
-}
-
-fn pod_template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
-    match (&spec.image, &spec.template) {
-        (Some(_), Some(_)) | (None, None) => {
-            Err(invalid("spec.image, spec.template", "exactly one of the two must be set"))
-        }
-        (Some(image), None) => {
-            let mut container = json!({ "name": SHORTCUT_CONTAINER, "image": image });
-            if let Some(command) = &spec.command {
-                container["command"] = json!(command);
-            }
-            if let Some(args) = &spec.args {
-                container["args"] = json!(args);
-            }
-            Ok(json!({ "spec": { "containers": [container] } }))
-        }
-        (None, Some(template)) => {
-            if spec.command.is_some() || spec.args.is_some() {
-                return Err(invalid(
-                    "spec.command, spec.args",
-                    "need spec.image; with spec.template set the container's",
-                ));
-            }
-            serde_json::from_str(template.get())
-                .map_err(|error| invalid("spec.template", format!("is not a pod template: {error}")))
-        }
-    }
-}
-
-fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<String, Invalid> {
-    let containers = template["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut names = containers.iter().filter_map(|container| container["name"].as_str());
-    match &spec.candidate.container {
-        None => names
-            .next()
-            .map(str::to_owned)
-            .ok_or_else(|| invalid("spec.template.spec.containers", "must have at least one container")),
-        Some(name) if names.any(|found| found == name) => Ok(name.clone()),
-        Some(name) => {
-            Err(invalid("spec.candidate.container", format!("must name a container of the template, found {name:?}")))
-        }
-    }
-}
-
-fn check_template(template: &Value, mode: GroupMode, leading: &str, from_template: bool) -> Result<(), Invalid> {
-    for kind in ["labels", "annotations"] {
-        if let Some(map) = template["metadata"][kind].as_object()
-            && let Some(key) = map.keys().find(|key| key.starts_with(RESERVED_PREFIX))
-        {
-            return Err(reserved(format!("spec.template.metadata.{kind}"), key));
-        }
-    }
-    let spec = &template["spec"];
-    for field in ["serviceAccountName", "serviceAccount"] {
-        if !spec[field].is_null() {
-            return Err(invalid(
-                format!("spec.template.spec.{field}"),
-                "must not be set; set spec.serviceAccount.name",
-            ));
-        }
-    }
-    if spec["automountServiceAccountToken"] == false {
-        let rule = "must not be false: the candidate needs the token to reach the Lease";
-        return Err(invalid("spec.template.spec.automountServiceAccountToken", rule));
-    }
-    if spec["restartPolicy"].as_str().is_some_and(|policy| policy != "Always") {
-        return Err(invalid("spec.template.spec.restartPolicy", "must be Always, as in every Deployment"));
-    }
-    if mode == GroupMode::Exec {
-        check_exec(spec, leading, from_template)?;
-    }
-    Ok(())
-}
-
-fn check_exec(spec: &Value, leading: &str, from_template: bool) -> Result<(), Invalid> {
-    for field in ["hostPID", "shareProcessNamespace"] {
-        if spec[field] == true {
-            let rule = "must not be true in mode Exec: the candidate could not tell its own processes from others";
-            return Err(invalid(format!("spec.template.spec.{field}"), rule));
-        }
-    }
-    let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let Some(container) = containers.iter().find(|container| container["name"] == leading) else {
-        return Ok(());
-    };
-    if container["command"].as_array().is_none_or(Vec::is_empty) {
-        let field = if from_template {
-            format!("spec.template.spec.containers[{leading}].command")
-        } else {
-            "spec.command".to_owned()
-        };
-        return Err(invalid(
-            field,
-            "must be set in mode Exec, since the entrypoint of the image cannot be known; or use mode Native",
-        ));
-    }
-    for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
-        if !container[field].is_null() {
-            let rule = "is not supported in mode Exec by this version of the operator, since a standby does not run \
-                        the program that it asks; remove it";
-            return Err(invalid(format!("spec.template.spec.containers[{leading}].{field}"), rule));
-        }
+    if renew_interval >= renew_deadline {
+        let rule = format!("renew interval ({renew_interval} s) must be less than renew deadline ({renew_deadline} s)");
+        return Err(invalid("spec.election", rule));
     }
     Ok(())
 }

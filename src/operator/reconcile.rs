@@ -64,7 +64,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             let desired = Desired::of(group, recorded, &context.candidate_image);
             let applied = context.applier.apply(group, &resource, desired, &*context.clock).await;
-            let (outcome, applied) = outcome_of(applied)?;
+            let (outcome, applied) = outcome_of(group, applied)?;
             (outcome, applied.and_then(|applied| applied.injection))
         }
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), None),
@@ -124,7 +124,7 @@ fn remember<T>(resource: &ElectionGroup, context: &Context, change: impl FnOnce(
 }
 
 /// What a person must mend goes into the status; what time may mend is an error.
-fn outcome_of(applied: Result<Applied, ApplyError>) -> Result<(Outcome, Option<Applied>), Error> {
+fn outcome_of(group: &Group, applied: Result<Applied, ApplyError>) -> Result<(Outcome, Option<Applied>), Error> {
     match applied {
         Ok(applied) => Ok((Outcome::Applied, Some(applied))),
         Err(error @ ApplyError::Conflict { .. }) => Ok((Outcome::Conflict(error.to_string()), None)),
@@ -132,7 +132,7 @@ fn outcome_of(applied: Result<Applied, ApplyError>) -> Result<(Outcome, Option<A
             let message = error.to_string();
             match error.code() {
                 Some(403) => Ok((Outcome::Forbidden(message), None)),
-                Some(422) => Ok((Outcome::Invalid(message), None)),
+                Some(422) => Ok((Outcome::Invalid(error.explained(group)), None)),
                 _ => Err(error.into()),
             }
         }

@@ -7,6 +7,8 @@ mod desired;
 mod drift;
 mod inject;
 mod proof;
+mod refusal;
+mod shape;
 mod status;
 mod step_down;
 mod valid;

@@ -8,7 +8,7 @@ use tracing::info;
 
 use crate::api::names::FIELD_MANAGER;
 use crate::campaign::snapshot_of;
-use crate::group::{Group, drift};
+use crate::group::{Group, drift, refusal};
 use crate::operator::observe::controller_of;
 
 /// Why the children are not as desired.
@@ -34,6 +34,15 @@ impl ApplyError {
             },
             Self::Conflict { .. } => None,
         }
+    }
+
+    /// What the API server does not like of a child, by the fields of the group.
+    pub(in crate::operator) fn explained(&self, group: &Group) -> String {
+        let Self::Request { kind, source, .. } = self else { return self.to_string() };
+        let kube::Error::Api(status) = &**source else { return self.to_string() };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let causes: Vec<_> = causes.map(|cause| (cause.field.as_str(), cause.message.as_str())).collect();
+        refusal::explain(group, kind, &status.message, &causes)
     }
 
     /// Whether a field was to be changed that never can be, such as a RoleBinding's `roleRef` or a Deployment's selector.

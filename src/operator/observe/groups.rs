@@ -18,10 +18,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::table::{Change, Scope, Table};
+use crate::api::ElectionGroup;
 use crate::api::names::annotation;
-use crate::api::{ElectionGroup, ElectionGroupSpec};
-use crate::group::Invalid;
 use crate::group::proof::Freed;
+use crate::group::{Group, Invalid};
 
 /// An ElectionGroup as it came, but for what nobody here asks of its metadata.
 #[derive(Clone, Debug, Deserialize)]
@@ -85,12 +85,9 @@ impl RawGroup {
     /// The group in full, and whether its spec can be read; if not, an empty one stands in for it.
     pub(in crate::operator) fn read(&self) -> (ElectionGroup, Result<(), Invalid>) {
         let text = self.spec.as_ref().map_or("{}", |spec| spec.get());
-        let (spec, readable) = match serde_json::from_str::<ElectionGroupSpec>(text) {
+        let (spec, readable) = match Group::parse(text) {
             Ok(spec) => (Some(spec), Ok(())),
-            Err(error) => {
-                let rule = format!("cannot be read: {error}");
-                (serde_json::from_str("{}").ok(), Err(Invalid { field: "spec".to_owned(), rule }))
-            }
+            Err(invalid) => (serde_json::from_str("{}").ok(), Err(invalid)),
         };
         let spec = spec.expect("every field of a spec has a default or may be absent");
         // A status that is not ours to read is written anew.

@@ -1,0 +1,216 @@
+//! The user's pod template: what the election cannot live with, and what would collide with what is added to the pods.
+
+use serde_json::{Value, json};
+
+use super::valid::{GroupMode, Invalid, invalid, reserved};
+use crate::api::ElectionGroupSpec;
+use crate::api::names::{RESERVED_PREFIX, SHORTCUT_CONTAINER};
+
+/// What names of containers and volumes of the operator's own begin with, those of later versions too.
+const RESERVED_NAME: &str = "k8sensus-";
+/// The volume of the candidate program.
+const RESERVED_VOLUME: &str = "k8sensus";
+/// The folder below which the candidate program is mounted.
+const RESERVED_FOLDER: &str = ".k8sensus";
+/// The variables by which the operator tells the candidate what the group says.
+const SETTINGS: &[&str] = &[
+    "K8SENSUS_CONTAINER",
+    "K8SENSUS_LEASE_NAME",
+    "K8SENSUS_LEASE_NAMESPACE",
+    "K8SENSUS_CREATE_LEASE",
+    "K8SENSUS_LEASE_DURATION_SECONDS",
+    "K8SENSUS_RENEW_DEADLINE_SECONDS",
+    "K8SENSUS_RETRY_PERIOD_SECONDS",
+    "K8SENSUS_RENEW_INTERVAL_SECONDS",
+    "K8SENSUS_STOP_GRACE_PERIOD_SECONDS",
+];
+
+/// The template, the shortcut written out.
+pub(super) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
+    match (&spec.image, &spec.template) {
+        (Some(_), Some(_)) | (None, None) => {
+            Err(invalid("spec.image, spec.template", "exactly one of the two must be set"))
+        }
+        (Some(image), None) => {
+            let mut container = json!({ "name": SHORTCUT_CONTAINER, "image": image });
+            if let Some(command) = &spec.command {
+                container["command"] = json!(command);
+            }
+            if let Some(args) = &spec.args {
+                container["args"] = json!(args);
+            }
+            Ok(json!({ "spec": { "containers": [container] } }))
+        }
+        (None, Some(template)) => {
+            if spec.command.is_some() || spec.args.is_some() {
+                return Err(invalid(
+                    "spec.command, spec.args",
+                    "need spec.image; with spec.template set the container's",
+                ));
+            }
+            let mut template: Value = serde_json::from_str(template.get())
+                .map_err(|error| invalid("spec.template", format!("is not a pod template: {error}")))?;
+            if let Some(pod) = template["spec"].as_object_mut() {
+                // Generators leave these empty, and the account is set by us.
+                for field in ["serviceAccountName", "serviceAccount"] {
+                    if pod.get(field).is_some_and(|account| account == "") {
+                        pod.remove(field);
+                    }
+                }
+            }
+            Ok(template)
+        }
+    }
+}
+
+/// The name of the container that leads.
+pub(super) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<String, Invalid> {
+    let mut names = items(&template["spec"]["containers"]).iter().filter_map(|container| container["name"].as_str());
+    match &spec.candidate.container {
+        None => names
+            .next()
+            .map(str::to_owned)
+            .ok_or_else(|| invalid("spec.template.spec.containers", "must have at least one container")),
+        Some(name) if names.any(|found| found == name) => Ok(name.clone()),
+        Some(name) => {
+            Err(invalid("spec.candidate.container", format!("must name a container of the template, found {name:?}")))
+        }
+    }
+}
+
+/// Checks the template, whose container `leading` leads. `from_template`: whether it is the user's and no shortcut.
+pub(super) fn check(template: &Value, mode: GroupMode, leading: &str, from_template: bool) -> Result<(), Invalid> {
+    for kind in ["labels", "annotations"] {
+        if let Some(map) = template["metadata"][kind].as_object()
+            && let Some(key) = map.keys().find(|key| key.starts_with(RESERVED_PREFIX))
+        {
+            return Err(reserved(format!("spec.template.metadata.{kind}"), key));
+        }
+    }
+    let spec = &template["spec"];
+    for field in ["serviceAccountName", "serviceAccount"] {
+        if !spec[field].is_null() {
+            return Err(invalid(
+                format!("spec.template.spec.{field}"),
+                "must not be set; set spec.serviceAccount.name",
+            ));
+        }
+    }
+    if spec["automountServiceAccountToken"] == false {
+        let rule = "must not be false: the candidate needs the token to reach the Lease";
+        return Err(invalid("spec.template.spec.automountServiceAccountToken", rule));
+    }
+    if spec["restartPolicy"].as_str().is_some_and(|policy| policy != "Always") {
+        return Err(invalid("spec.template.spec.restartPolicy", "must be Always, as in every Deployment"));
+    }
+    if !spec["activeDeadlineSeconds"].is_null() {
+        let rule = "must not be set: the pods of a Deployment have no deadline";
+        return Err(invalid("spec.template.spec.activeDeadlineSeconds", rule));
+    }
+    check_collisions(spec)?;
+    check_environment(spec, leading)?;
+    if mode == GroupMode::Exec {
+        check_exec(spec, leading, from_template)?;
+    }
+    Ok(())
+}
+
+/// Names and places of the operator's own.
+fn check_collisions(spec: &Value) -> Result<(), Invalid> {
+    let at = |field: &str| format!("spec.template.spec.{field}");
+    for list in ["containers", "initContainers"] {
+        for container in items(&spec[list]) {
+            let name = text(&container["name"]);
+            if name.starts_with(RESERVED_NAME) {
+                let rule = format!(
+                    "names that begin with {RESERVED_NAME} are reserved for what the operator adds, found {name}"
+                );
+                return Err(invalid(at(list), rule));
+            }
+            let under = |mount: &&Value| text(&mount["mountPath"]).split('/').any(|part| part == RESERVED_FOLDER);
+            if let Some(mount) = items(&container["volumeMounts"]).iter().find(under) {
+                let rule =
+                    format!("{} is where the candidate program is mounted; use another path", mount["mountPath"]);
+                return Err(invalid(at(&format!("{list}[{name}].volumeMounts")), rule));
+            }
+        }
+    }
+    let named = |name: &str| items(&spec["containers"]).iter().any(|container| container["name"] == name);
+    if let Some(twice) = items(&spec["initContainers"]).iter().map(|init| text(&init["name"])).find(|name| named(name))
+    {
+        return Err(invalid(at("initContainers"), format!("must not have the name of a container, found {twice}")));
+    }
+    let is_ours = |name: &&str| *name == RESERVED_VOLUME || name.starts_with(RESERVED_NAME);
+    if let Some(name) = items(&spec["volumes"]).iter().map(|volume| text(&volume["name"])).find(is_ours) {
+        let rule = format!(
+            "the name {} and those that begin with {RESERVED_NAME} are reserved for what the operator adds, found {name}",
+            RESERVED_VOLUME
+        );
+        return Err(invalid(at("volumes"), rule));
+    }
+    let gate = |gate: &&Value| text(&gate["conditionType"]).starts_with(RESERVED_PREFIX);
+    match items(&spec["readinessGates"]).iter().find(gate) {
+        Some(gate) => Err(reserved(at("readinessGates"), text(&gate["conditionType"]))),
+        None => Ok(()),
+    }
+}
+
+/// A setting of the election that would be replaced in silence.
+fn check_environment(spec: &Value, leading: &str) -> Result<(), Invalid> {
+    let containers = items(&spec["containers"]).iter().filter(|container| container["name"] == leading);
+    let mut names = containers.flat_map(|container| items(&container["env"])).map(|variable| text(&variable["name"]));
+    match names.find(|name| SETTINGS.contains(name)) {
+        Some(name) => Err(invalid(
+            format!("spec.template.spec.containers[{leading}].env"),
+            format!("{name} is set by the operator; use spec.election and spec.candidate"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn check_exec(spec: &Value, leading: &str, from_template: bool) -> Result<(), Invalid> {
+    for field in ["hostPID", "shareProcessNamespace"] {
+        if spec[field] == true {
+            let rule = "must not be true in mode Exec: the candidate could not tell its own processes from others";
+            return Err(invalid(format!("spec.template.spec.{field}"), rule));
+        }
+    }
+    if spec["os"]["name"] == "windows" {
+        let rule = "must not be windows in mode Exec: the candidate is a program for Linux; use mode Native";
+        return Err(invalid("spec.template.spec.os.name", rule));
+    }
+    let Some(container) = items(&spec["containers"]).iter().find(|container| container["name"] == leading) else {
+        return Ok(());
+    };
+    let field = if from_template {
+        format!("spec.template.spec.containers[{leading}].command")
+    } else {
+        "spec.command".to_owned()
+    };
+    let command = items(&container["command"]);
+    if command.first().is_some_and(|program| program == "") {
+        return Err(invalid(field, "must begin with the program to run, found an empty string"));
+    }
+    if command.is_empty() {
+        return Err(invalid(
+            field,
+            "must be set in mode Exec, since the entrypoint of the image cannot be known; or use mode Native",
+        ));
+    }
+    for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
+        if !container[field].is_null() {
+            let rule = "is not supported in mode Exec by this version of the operator, since a standby does not run \
+                        the program that it asks; remove it";
+            return Err(invalid(format!("spec.template.spec.containers[{leading}].{field}"), rule));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! The shape of a spec: types, bounds and forms of single fields, by the very schema that the CRD publishes. An API
+//! server has checked all of it, unless its CRD is older than the operator, or edited.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::valid::{Invalid, invalid};
+use crate::api::crd;
+
+/// The most characters of a wrong value that an error repeats.
+const SHOWN: usize = 64;
+
+/// Checks the spec of a group, in which null means "not set".
+pub(super) fn check_spec(spec: &Value) -> Result<(), Invalid> {
+    static SPEC: LazyLock<Shape> = LazyLock::new(|| {
+        let crd = serde_json::to_value(crd()).unwrap_or_default();
+        let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
+        // A newer version's word for these is refused by its own message.
+        for (object, field) in [("candidate", "mode"), ("leaderService", "type")] {
+            schema["properties"][object]["properties"][field]["enum"] = Value::Null;
+        }
+        Shape::of(&schema)
+    });
+    SPEC.check(spec, "spec")
+}
+
+/// Takes away what is null, as an API server does before it looks at anything.
+pub(super) fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Object,
+    List,
+    Text,
+    Integer,
+    Number,
+    Boolean,
+    IntegerOrText,
+    Any,
+}
+
+/// What is left of a schema once it is read: a twentieth of its JSON, since the operator keeps it for ever.
+struct Shape {
+    kind: Kind,
+    /// By name, in order.
+    fields: Box<[(Box<str>, Shape)]>,
+    required: Box<[Box<str>]>,
+    /// Of every item of a list, or every value of a map.
+    inner: Option<Box<Shape>>,
+    /// Bounds of a number, or of the size of anything else.
+    least: Option<i64>,
+    most: Option<i64>,
+    words: Box<[Box<str>]>,
+    form: Option<&'static Form>,
+    /// The fields by which the items of a list are told apart.
+    keys: Box<[Box<str>]>,
+}
+
+/// A pattern of the schema without an engine for patterns.
+struct Form {
+    pattern: &'static str,
+    words: &'static str,
+    matches: fn(&str) -> bool,
+}
+
+impl Shape {
+    fn of(schema: &Value) -> Self {
+        let kind = match schema["type"].as_str() {
+            _ if schema["x-kubernetes-int-or-string"] == true => Kind::IntegerOrText,
+            Some("object") => Kind::Object,
+            Some("array") => Kind::List,
+            Some("string") => Kind::Text,
+            Some("integer") => Kind::Integer,
+            Some("number") => Kind::Number,
+            Some("boolean") => Kind::Boolean,
+            _ => Kind::Any,
+        };
+        let names = |list: &Value| -> Box<[Box<str>]> {
+            list.as_array().into_iter().flatten().filter_map(Value::as_str).map(Box::from).collect()
+        };
+        let bound = |names: [&str; 4]| names.iter().find_map(|name| schema[*name].as_f64()).map(|bound| bound as i64);
+        let is_short = kind == Kind::Integer && schema["format"] == "int32";
+        let inner = ["items", "additionalProperties"].into_iter().map(|inner| &schema[inner]);
+        Self {
+            kind,
+            fields: schema["properties"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, field)| (name.as_str().into(), Self::of(field)))
+                .collect(),
+            required: names(&schema["required"]),
+            inner: inner.into_iter().find(|inner| inner.is_object()).map(|inner| Box::new(Self::of(inner))),
+            least: bound(["minimum", "minLength", "minItems", "minProperties"])
+                .or(is_short.then_some(i64::from(i32::MIN))),
+            most: bound(["maximum", "maxLength", "maxItems", "maxProperties"])
+                .or(is_short.then_some(i64::from(i32::MAX))),
+            words: names(&schema["enum"]),
+            form: schema["pattern"]
+                .as_str()
+                .map(|pattern| FORMS.iter().find(|form| form.pattern == pattern).unwrap_or(&UNKNOWN)),
+            keys: names(&schema["x-kubernetes-list-map-keys"]),
+        }
+    }
+
+    fn check(&self, value: &Value, path: &str) -> Result<(), Invalid> {
+        match (self.kind, value) {
+            (Kind::Any, _) => Ok(()),
+            (Kind::Object, Value::Object(map)) => {
+                if let Some(missing) = self.required.iter().find(|name| map.get(&***name).is_none_or(Value::is_null)) {
+                    return Err(invalid(format!("{path}.{missing}"), "must be set"));
+                }
+                self.check_size(map.len(), "entries", path)?;
+                let set = map.iter().filter(|(_, value)| !value.is_null());
+                set.into_iter().try_for_each(|(name, value)| match self.shape_of(name) {
+                    Some(shape) => shape.check(value, &format!("{path}.{name}")),
+                    None => Ok(()),
+                })
+            }
+            (Kind::List, Value::Array(items)) => {
+                self.check_size(items.len(), "items", path)?;
+                let Some(inner) = &self.inner else { return Ok(()) };
+                for (index, item) in items.iter().enumerate() {
+                    inner.check(item, &format!("{path}[{index}]"))?;
+                }
+                self.check_keys(items, path)
+            }
+            (Kind::Text | Kind::IntegerOrText, Value::String(text)) => self.check_text(text, path),
+            (Kind::Integer | Kind::IntegerOrText, Value::Number(number)) if number.is_i64() || number.is_u64() => {
+                let within = number.as_i64().is_some_and(|number| {
+                    self.kind == Kind::IntegerOrText
+                        || self.least.is_none_or(|least| number >= least) && self.most.is_none_or(|most| number <= most)
+                });
+                if within { Ok(()) } else { Err(self.out_of_bounds("", &number.to_string(), path)) }
+            }
+            (Kind::Number, Value::Number(_)) | (Kind::Boolean, Value::Bool(_)) => Ok(()),
+            _ => Err(invalid(path, format!("must be {}, found {}", self.kind.words(), shown(value)))),
+        }
+    }
+
+    fn shape_of(&self, name: &str) -> Option<&Self> {
+        let field = self.fields.iter().find(|(field, _)| **field == *name).map(|(_, shape)| shape);
+        field.or(self.inner.as_deref())
+    }
+
+    fn check_text(&self, text: &str, path: &str) -> Result<(), Invalid> {
+        if !self.words.is_empty() && !self.words.iter().any(|word| **word == *text) {
+            let words: Vec<&str> = self.words.iter().map(|word| if word.is_empty() { "\"\"" } else { word }).collect();
+            return Err(invalid(path, format!("must be one of {}, found {}", words.join(", "), quoted(text))));
+        }
+        self.check_size(text.chars().count(), "characters", path)?;
+        match self.form {
+            Some(form) if !(form.matches)(text) => {
+                Err(invalid(path, format!("must be {}, found {}", form.words, quoted(text))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_size(&self, size: usize, unit: &str, path: &str) -> Result<(), Invalid> {
+        let found = i64::try_from(size).unwrap_or(i64::MAX);
+        if self.least.is_some_and(|least| found < least) || self.most.is_some_and(|most| found > most) {
+            return Err(self.out_of_bounds(unit, &size.to_string(), path));
+        }
+        Ok(())
+    }
+
+    fn out_of_bounds(&self, unit: &str, found: &str, path: &str) -> Invalid {
+        let (must, unit) = if unit.is_empty() { ("be", String::new()) } else { ("have", format!(" {unit}")) };
+        let bounds = match (self.least, self.most) {
+            (Some(least), Some(most)) => format!("from {least} to {most}"),
+            (Some(least), None) => format!("at least {least}"),
+            (None, Some(most)) => format!("at most {most}"),
+            // Beyond every integer of JSON that a Kubernetes object can have.
+            (None, None) => format!("at most {}", i64::MAX),
+        };
+        invalid(path, format!("must {must} {bounds}{unit}, found {found}"))
+    }
+
+    fn check_keys(&self, items: &[Value], path: &str) -> Result<(), Invalid> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let key = |item: &Value| -> Vec<Value> {
+            // The one key of any list that has a default.
+            let of = |key: &str| match &item[key] {
+                Value::Null if key == "protocol" => "TCP".into(),
+                value => value.clone(),
+            };
+            self.keys.iter().map(|name| of(name)).collect()
+        };
+        let mut seen = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let key = key(item);
+            if seen.contains(&key) {
+                let key: Vec<String> = key.iter().map(shown).collect();
+                let rule = format!(
+                    "must have another {} than the items before, found {}",
+                    self.keys.join(" and "),
+                    key.join(" and ")
+                );
+                return Err(invalid(format!("{path}[{index}]"), rule));
+            }
+            seen.push(key);
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::List => "a list",
+            Self::Text => "a string",
+            Self::Integer => "an integer",
+            Self::Number => "a number",
+            Self::Boolean => "true or false",
+            Self::IntegerOrText => "an integer or a string",
+            Self::Any => "anything",
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    shown(&text.into())
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// Every pattern of the schema.
+const FORMS: &[Form] = &[
+    Form {
+        pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        words: "of a to z, 0 to 9 and -, not beginning or ending with -",
+        matches: is_label,
+    },
+    Form {
+        pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        words: "of a to z, 0 to 9, - and ., each part not beginning or ending with -",
+        matches: |text| text.split('.').all(is_label),
+    },
+    Form {
+        pattern: crate::api::schema::IMAGE,
+        words: "an image reference, without spaces and of ASCII alone",
+        matches: |text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
+    },
+    Form {
+        pattern: crate::api::schema::LABEL_VALUE,
+        words: "empty or of letters, digits, -, _ and ., beginning and ending with a letter or digit",
+        matches: |text| {
+            let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+            let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            edge(text.chars().next()) && edge(text.chars().next_back()) && text.chars().all(inner)
+        },
+    },
+    Form { pattern: crate::api::schema::QUANTITY, words: "a quantity such as 500m, 64Mi or 1G", matches: is_quantity },
+];
+
+/// Of a pattern that nobody wrote a form for, which a test forbids: refusing what may be right would be worse.
+const UNKNOWN: Form = Form { pattern: "", words: "", matches: |_| true };
+
+fn is_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+fn is_quantity(text: &str) -> bool {
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let Some(number) = number_length(text) else { return false };
+    let unit = &text[number..];
+    let exponent = |text: &str| {
+        let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+        number_length(text) == Some(text.len())
+    };
+    match unit {
+        "" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => true,
+        "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => true,
+        _ => unit.strip_prefix(['e', 'E']).is_some_and(exponent),
+    }
+}
+
+/// How many bytes of `text` are a number without sign: digits with at most one point among, before or behind them.
+fn number_length(text: &str) -> Option<usize> {
+    let mut point = false;
+    let mut is_part = |c: char| c.is_ascii_digit() || c == '.' && !std::mem::replace(&mut point, true);
+    let length = text.find(|c: char| !is_part(c)).unwrap_or(text.len());
+    text[..length].bytes().any(|byte| byte.is_ascii_digit()).then_some(length)
+}

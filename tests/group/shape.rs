@@ -1,0 +1,142 @@
+//! Single fields by the schema: their types, bounds and forms.
+
+use std::collections::BTreeSet;
+
+use k8sensus::api::crd;
+use k8sensus::group::Group;
+use serde_json::{Value, json};
+
+fn said(spec: Value) -> String {
+    Group::parse(&spec.to_string()).expect_err("must be refused").to_string()
+}
+
+fn pod(spec: Value) -> Value {
+    json!({ "template": { "spec": spec } })
+}
+
+fn container(more: Value) -> Value {
+    let mut container = json!({ "name": "main", "image": "kestrel" });
+    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    pod(json!({ "containers": [container] }))
+}
+
+#[test]
+fn a_wrong_type_is_told_with_its_field_however_deep() {
+    assert_eq!(said(json!({ "replicas": "two" })), r#"spec.replicas: must be an integer, found "two""#);
+    assert_eq!(said(json!({ "replicas": {} })), "spec.replicas: must be an integer, found {}");
+    assert_eq!(said(json!({ "suspend": 1 })), "spec.suspend: must be true or false, found 1");
+    assert_eq!(said(json!({ "image": ["a"] })), r#"spec.image: must be a string, found ["a"]"#);
+    assert_eq!(said(json!({ "election": [] })), "spec.election: must be an object, found []");
+    assert_eq!(said(json!({ "podDisruptionBudget": { "maxUnavailable": true } })), {
+        "spec.podDisruptionBudget.maxUnavailable: must be an integer or a string, found true"
+    });
+    assert_eq!(said(container(json!({ "env": [{ "name": "A", "value": 1 }] }))), {
+        "spec.template.spec.containers[0].env[0].value: must be a string, found 1"
+    });
+    assert_eq!(said(json!([])), "spec: must be an object, found []");
+    assert!(Group::parse("{").unwrap_err().to_string().starts_with("spec: must be JSON, found EOF"));
+}
+
+#[test]
+fn a_long_value_is_not_repeated_as_a_whole() {
+    let said = said(json!({ "replicas": "ä".repeat(100_000) }));
+    assert!(said.ends_with("ää...") && said.chars().count() < 120, "{said}");
+}
+
+#[test]
+fn sizes_are_told_with_their_bounds() {
+    assert_eq!(said(json!({ "args": vec!["x"; 101] })), "spec.args: must have at most 100 items, found 101");
+    assert_eq!(
+        said(json!({ "command": ["ä".repeat(4097)] })),
+        "spec.command[0]: must have at most 4096 characters, found 4097"
+    );
+    assert!(Group::parse(&json!({ "command": ["ä".repeat(4096)] }).to_string()).is_ok(), "characters, not bytes");
+    let many: serde_json::Map<String, Value> = (0..65).map(|i| (format!("k{i}"), "v".into())).collect();
+    assert_eq!(said(json!({ "serviceAccount": { "annotations": many } })), {
+        "spec.serviceAccount.annotations: must have at most 64 entries, found 65"
+    });
+    assert_eq!(said(pod(json!({ "containers": [{ "name": "a", "image": "b" }], "priority": 2_147_483_648_i64 }))), {
+        "spec.template.spec.priority: must be from -2147483648 to 2147483647, found 2147483648"
+    });
+    assert_eq!(
+        said(json!({ "replicas": u64::MAX })),
+        "spec.replicas: must be from 0 to 100, found 18446744073709551615"
+    );
+}
+
+#[test]
+fn null_is_not_set() {
+    let spec =
+        Group::parse(r#"{ "image": null, "replicas": null, "election": { "leaseName": null }, "candidate": null }"#);
+    let spec = spec.expect("nothing is set");
+    assert_eq!((spec.replicas, spec.image, spec.election.lease_name), (2, None, None));
+    let said = said(pod(json!({ "containers": null })));
+    assert_eq!(said, "spec.template.spec.containers: must be set");
+}
+
+#[test]
+fn what_a_newer_version_adds_is_passed_over() {
+    let spec =
+        Group::parse(r#"{ "image": "b", "colour": { "red": 1 }, "candidate": { "mode": "Telepathy", "range": 3 } }"#);
+    assert_eq!(spec.expect("it is read").candidate.mode, k8sensus::api::Mode::Unknown);
+}
+
+#[test]
+fn each_form_takes_what_its_pattern_does() {
+    type Examples = (fn(&str) -> Value, &'static [&'static str], &'static [&'static str]);
+    let forms: [Examples; 5] = [
+        (
+            |text| json!({ "candidate": { "container": text } }),
+            &["a", "a-b", "4"],
+            &["-a", "a-", "A", "a.b", "ä", "a b"],
+        ),
+        (|text| json!({ "election": { "leaseName": text } }), &["a", "a.b-c.4"], &["a..b", ".a", "a.-b", "a/b"]),
+        (
+            |text| json!({ "image": text }),
+            &["a", "host:5000/a/b@sha256:00", "A_b"],
+            &["a b", "a\u{a0}", "аb", "a\n", "a\u{200b}"],
+        ),
+        (
+            |text| {
+                let mut spec = container(json!({}));
+                spec["template"]["metadata"] = json!({ "labels": { "team": text } });
+                spec
+            },
+            &["", "a", "A_b.c-4"],
+            &["-a", "a.", "a b", "a/b", "ä"],
+        ),
+        (
+            |text| container(json!({ "resources": { "limits": { "memory": text } } })),
+            &["1", "0.5", ".5", "5.", "-1", "+1Gi", "100m", "1e3", "1E-3", "1.5e+.5", "3k"],
+            &["", "1 GB", "1GB", "Gi", "1.2.3", "1e", "1K", "1mi", "0x10", "--1", "1e3Gi", "."],
+        ),
+    ];
+    for (spec, right, wrong) in forms {
+        for text in right {
+            let parsed = Group::parse(&spec(text).to_string());
+            assert!(parsed.is_ok(), "{text:?}: {}", parsed.unwrap_err());
+        }
+        for text in wrong {
+            assert!(Group::parse(&spec(text).to_string()).is_err(), "{text:?} in {}", spec(text));
+        }
+    }
+}
+
+/// A pattern without a form would be passed over.
+#[test]
+fn there_are_no_other_patterns() {
+    let mut found = BTreeSet::new();
+    patterns(&serde_json::to_value(crd()).unwrap(), &mut found);
+    assert_eq!(found.len(), 5, "each needs a form in src/group/shape.rs, and examples above: {found:#?}");
+}
+
+fn patterns(node: &Value, found: &mut BTreeSet<String>) {
+    if let Some(pattern) = node["pattern"].as_str() {
+        found.insert(pattern.to_owned());
+    }
+    match node {
+        Value::Object(map) => map.values().for_each(|inner| patterns(inner, found)),
+        Value::Array(items) => items.iter().for_each(|inner| patterns(inner, found)),
+        _ => {}
+    }
+}
