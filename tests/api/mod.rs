@@ -1,6 +1,8 @@
 //! The custom resource: what goes over the wire, and what an API server makes of it.
 
+mod bypassed;
 mod crd;
+pub mod hostile;
 mod names;
 mod rule_table;
 pub mod rules;
