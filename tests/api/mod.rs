@@ -2,7 +2,9 @@
 
 mod bypassed;
 mod crd;
+mod explain;
 pub mod hostile;
+mod kubectl;
 mod names;
 mod rule_table;
 pub mod rules;

@@ -1,0 +1,47 @@
+//! What `kubectl explain` prints of each object of ours. A change of a description shows here as its user reads it.
+
+use crate::support::{kubectl, shared, within};
+
+/// Every object of the resource that is not Kubernetes' own.
+const OBJECTS: &[&str] = &[
+    "electiongroup",
+    "electiongroup.spec",
+    "electiongroup.spec.candidate",
+    "electiongroup.spec.election",
+    "electiongroup.spec.serviceAccount",
+    "electiongroup.spec.leaderService",
+    "electiongroup.spec.leaderService.ports",
+    "electiongroup.spec.podDisruptionBudget",
+    "electiongroup.status",
+    "electiongroup.status.leader",
+    "electiongroup.status.history",
+    "electiongroup.status.injection",
+];
+
+#[test]
+fn explain_prints_this_of_each_object() {
+    // The API server publishes the schema of a new CRD a moment after it serves it.
+    within(30, "kubectl explain electiongroup", || {
+        shared().kubectl().args(["explain", "electiongroup"]).output().unwrap().status.success().then_some(())
+    });
+    let texts: Vec<String> = OBJECTS.iter().map(|object| kubectl(shared(), &["explain", object])).collect();
+    insta::assert_snapshot!("explain", texts.join("\n----\n\n"));
+}
+
+#[test]
+fn explain_lists_every_field_with_its_type() {
+    within(30, "kubectl explain electiongroup", || {
+        shared().kubectl().args(["explain", "electiongroup"]).output().unwrap().status.success().then_some(())
+    });
+    let text = kubectl(shared(), &["explain", "electiongroup", "--recursive"]);
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut template = None;
+    let ours = text.lines().filter(|line| {
+        if template.is_some_and(|outer| depth(line) > outer) {
+            return false;
+        }
+        template = line.trim_start().starts_with("template\t").then(|| depth(line));
+        true
+    });
+    insta::assert_snapshot!("fields", ours.collect::<Vec<_>>().join("\n"));
+}
