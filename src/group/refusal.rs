@@ -1,6 +1,8 @@
 //! What an API server refuses of a child, told by the fields of the group: nobody wrote the Deployment that it names.
 
+use super::inject::{REVISION, pod_template};
 use super::valid::{Group, GroupMode};
+use crate::api::InjectionStatus;
 
 /// The most complaints that are repeated; a status is no place for a hundred.
 const MOST: usize = 3;
@@ -91,7 +93,8 @@ fn of_container(group: &Group, index: usize, rest: &str) -> String {
 
 /// The index that the user gave the variable: the operator's own stand first, and replace the user's of the same name.
 fn written_env(container: &serde_json::Value, group: &Group, position: usize) -> Option<usize> {
-    let injected = super::inject::pod_template(group, "");
+    let injection = InjectionStatus { revision: REVISION, ..InjectionStatus::default() };
+    let injected = pod_template(group, (group.mode == GroupMode::Exec).then_some(&injection));
     let containers = injected["spec"]["containers"].as_array()?;
     let variable = &containers.iter().find(|found| found["name"] == container["name"])?["env"][position];
     container["env"].as_array()?.iter().position(|written| written == variable)
