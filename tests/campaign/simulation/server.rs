@@ -13,9 +13,10 @@ pub enum Write {
         free: bool,
     },
     Renewed,
-    /// `anothers`: somebody else held it.
+    /// `anothers`: somebody else held it. `asked`: the term was asked to end.
     Released {
         anothers: bool,
+        asked: bool,
     },
 }
 
@@ -118,7 +119,8 @@ impl Server {
             return (409, status(409, None), None);
         }
         let write = if holder(&body).is_empty() {
-            Write::Released { anothers: !holder(lease).is_empty() && self.author() != author }
+            let asked = self.asked.contains(&term_of(lease));
+            Write::Released { anothers: !holder(lease).is_empty() && self.author() != author, asked }
         } else if holder(&body) == holder(lease) && incarnation(&body) == incarnation(lease) {
             Write::Renewed
         } else {

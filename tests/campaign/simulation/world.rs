@@ -43,7 +43,7 @@ pub struct Member {
     /// It was frozen at this time with nothing under way.
     pub frozen_idle: Option<Duration>,
     pub signals: mpsc::UnboundedSender<Signal>,
-    /// It was told to give up leadership in this life.
+    /// In this life its owner told it to give up leadership, or it gave up by itself.
     pub told: bool,
 }
 
@@ -301,11 +301,14 @@ impl World {
             self.members.iter_mut().for_each(|member| member.saw_lease = false);
         }
         match write {
-            Write::Released { anothers: true } => {
+            Write::Released { anothers: true, .. } => {
                 self.blame(format!("rule 3: otter-{by} has released what another holds"));
             }
             Write::Released { .. } if self.members[by].life == life && self.members[by].acts() => {
                 self.blame(format!("S5: otter-{by} has released while it works"));
+            }
+            Write::Released { asked: false, .. } if self.members[by].life == life && !self.members[by].told => {
+                self.blame(format!("rule 3: otter-{by} has released a term that nobody asked to end"));
             }
             Write::Created | Write::Acquired { .. } => {
                 let others = self.members.iter().enumerate().filter(|(i, member)| *i != by && member.acts());
