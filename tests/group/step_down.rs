@@ -256,14 +256,15 @@ impl World {
         })
     }
 
-    /// The next write of the operator, `None` if it has none.
-    fn operated(&self) -> Option<World> {
-        let spec = if self.native { NATIVE } else { MINIMAL };
-        let mut group = asking(spec, "{}", (self.requested > 0).then(|| self.requested.to_string()).as_deref());
-        let status = group.status.as_mut().unwrap();
-        status.last_handled_step_down_at = (self.handled > 0).then(|| self.handled.to_string());
+    /// The next write of the operator, `None` if it has none. `base`: the group without a request.
+    fn operated(&self, base: &(ElectionGroup, Group)) -> Option<World> {
+        let (mut resource, group) = (base.0.clone(), &base.1);
+        resource.status.as_mut().unwrap().last_handled_step_down_at =
+            (self.handled > 0).then(|| self.handled.to_string());
+        resource.metadata.annotations = (self.requested > 0)
+            .then(|| [("k8sensus.dev/step-down-requested-at".to_owned(), self.requested.to_string())].into());
         let mut next = self.clone();
-        match decision(&group, &self.observed()) {
+        match decide(&Question::of(&resource, Some(group), &self.observed())) {
             Decision::Mark(asked) => next.asked = Some((asked.value.parse().unwrap(), asked.of)),
             Decision::Evict { pod, .. } => {
                 assert_eq!(pod, format!("billing-{}", self.holder));
@@ -331,6 +332,9 @@ fn whichever_write_the_operator_dies_after_each_request_brings_one_leader_down_a
             meant: [0; 3],
             crashes: 0,
         };
+        let resource = asking(if native { NATIVE } else { MINIMAL }, "{}", None);
+        let group = Group::check(&resource).unwrap();
+        let base = (resource, group);
         let mut seen = std::collections::HashSet::from([start.clone()]);
         let mut open = vec![start];
         while let Some(world) = open.pop() {
@@ -339,12 +343,12 @@ fn whichever_write_the_operator_dies_after_each_request_brings_one_leader_down_a
             let mut calm = world.clone();
             for step in 0.. {
                 assert!(step < 20, "no rest after {world:?}, now {calm:?}");
-                let Some(next) = calm.operated().or_else(|| calm.elected().pop()) else { break };
+                let Some(next) = calm.operated(&base).or_else(|| calm.elected().pop()) else { break };
                 calm = next;
             }
             assert_eq!(calm.handled, calm.requested, "{world:?} rests as {calm:?}");
             assert!(calm.holder > 0, "{calm:?}");
-            for next in world.operated().into_iter().chain(world.elected()).chain(world.disturbed()) {
+            for next in world.operated(&base).into_iter().chain(world.elected()).chain(world.disturbed()) {
                 if seen.insert(next.clone()) {
                     open.push(next);
                 }
