@@ -15,6 +15,9 @@ use crate::support::{
 
 const SOON: Duration = Duration::from_secs(10);
 
+/// What a forger makes of the Lease that it read.
+type Forge<'a> = &'a dyn Fn(&mut Value);
+
 /// A namespace with the group kestrel and the credentials of its pods.
 fn elected(name: &str) -> (&'static Cluster, String, NamedTempFile) {
     let (cluster, _) = installed();
@@ -83,7 +86,7 @@ fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
     otter.terminate(SOON);
     held(cluster, &ns, "");
     // As a pod of the group writes: a PUT of the whole object.
-    let put = |forge: &dyn Fn(&mut Value)| {
+    let put = |forge: Forge<'_>| {
         let mut lease = get(cluster, &ns, "lease/kestrel").unwrap();
         forge(&mut lease);
         let file = NamedTempFile::new().unwrap();
@@ -99,7 +102,7 @@ fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
     within(10, "the policy to be in force", || put(&lower).is_err().then_some(()));
 
     let lease = format!("Lease {ns}/kestrel: ");
-    let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+    let cases: [(Forge<'_>, &str); 7] = [
         (&lower, "leaseTransitions is the fencing token and must never fall, expected 1 or more, found 0"),
         (&spec("leaseTransitions", Value::Null), "leaseTransitions is the fencing token and must never fall"),
         (&spec("leaseDurationSeconds", json!(i32::MAX)), "leaseDurationSeconds must be 1 to 3600, found 2147483647"),

@@ -37,7 +37,7 @@ fn an_idle_operator_writes_nothing_but_its_own_renewals() {
         let group = |name: &str| get(&cluster, &ns, &format!("electiongroup/{name}"));
         let rests = |name: &&str| group(name).is_some_and(|group| group["status"]["readyReplicas"] == 2);
         let led = condition(&group("led")?, "Ready") == "True/LeaderElected";
-        (led && ["led", "unled", "native"].iter().all(|name| rests(&name))).then_some(())
+        (led && ["led", "unled", "native"].iter().all(rests)).then_some(())
     });
     sleep(Duration::from_secs(3));
 
