@@ -106,6 +106,10 @@ impl Running {
         counts.map(|count| Ok(count.parse::<f64>()? as usize)).sum()
     }
 
+    pub fn last_words(&self) -> String {
+        self.program.output().lines().last().unwrap_or_default().to_owned()
+    }
+
     /// The most memory that it ever held, in bytes.
     pub fn peak(&self) -> Result<u64, Error> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.program.pid()))?;

@@ -120,7 +120,7 @@ async fn reconcile(group: Arc<ElectionGroup>, context: Arc<Context>) -> Result<A
     let meta = json!({
         "name": name,
         "labels": { LABEL: name },
-        "ownerReferences": group.controller_owner_ref(&()),
+        "ownerReferences": [group.controller_owner_ref(&())],
     });
     children(client, &namespace, accounts).apply(json!({ "metadata": meta })).await?;
     let rules = json!([{

@@ -81,7 +81,8 @@ impl Trial {
         world.audit.since_last()?;
         let running = start()?;
         let pid = running.program.pid();
-        let last = world.all_observed(groups, limit, "converging").await?;
+        let last = world.all_observed(groups, limit, "converging").await;
+        let last = last.map_err(|error| format!("{error}; its last words: {}", running.last_words()))?;
         let converged = last.saturating_duration_since(running.started).as_secs_f64();
         world.check_children(groups).await?;
         let converging = world.until_quiet(limit).await?;

@@ -110,9 +110,9 @@ impl World {
             if start.elapsed() > limit {
                 return Err(format!("{what}: {observed} of {number} groups have a status after {limit:?}").into());
             }
-            if told.elapsed() > Duration::from_secs(5) {
+            if observed > 0 && told.elapsed() > Duration::from_secs(5) {
                 told = Instant::now();
-                let left = start.elapsed().as_secs_f64() * (number - observed) as f64 / observed.max(1) as f64;
+                let left = start.elapsed().as_secs_f64() * (number - observed) as f64 / observed as f64;
                 println!("  {what}: {observed} of {number} groups have a status, about {left:.0} s more");
             }
             tokio::time::sleep(POLL).await;
