@@ -161,6 +161,76 @@ impl Reason {
     }
 }
 
+/// Why leadership became free: the reasons of `status.history` and `status.leaderless`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangeReason {
+    /// Nobody led before: the first election of the group.
+    Elected,
+    /// The holder gave the Lease back.
+    LeaseReleased,
+    /// The holder gave the Lease back because it was asked to.
+    SteppedDown,
+    /// The operator gave the Lease back because the kubelet reported the end of the holder's container.
+    KubeletReported,
+    /// The holder did not renew the Lease for its duration.
+    LeaseExpired,
+    /// The Lease was deleted.
+    LeaseDeleted,
+    /// The same pod acquired the Lease again before its time had run out, as a restarted container does.
+    HolderRestarted,
+    /// How the term before ended was not seen.
+    NotObserved,
+}
+
+impl ChangeReason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Elected,
+        Self::LeaseReleased,
+        Self::SteppedDown,
+        Self::KubeletReported,
+        Self::LeaseExpired,
+        Self::LeaseDeleted,
+        Self::HolderRestarted,
+        Self::NotObserved,
+    ];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Elected => "Elected",
+            Self::LeaseReleased => "LeaseReleased",
+            Self::SteppedDown => "SteppedDown",
+            Self::KubeletReported => "KubeletReported",
+            Self::LeaseExpired => "LeaseExpired",
+            Self::LeaseDeleted => "LeaseDeleted",
+            Self::HolderRestarted => "HolderRestarted",
+            Self::NotObserved => "NotObserved",
+        }
+    }
+
+    /// The reason of that word, `None` if it is none of ours.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// The reasons of Events. Those of what stalls a group are the reasons of condition Stalled.
+pub mod event {
+    /// A pod acquired the Lease.
+    pub const LEADER_ELECTED: &str = "LeaderElected";
+    /// A holder that was taken for lost renews the Lease again.
+    pub const LEADER_RECOVERED: &str = "LeaderRecovered";
+    /// The leader is gone without having given the Lease back.
+    pub const LEADER_LOST: &str = "LeaderLost";
+    /// The leader gave the Lease back, and nobody has taken it yet.
+    pub const LEADER_RELEASED: &str = "LeaderReleased";
+    /// The leader gave the Lease back because it was asked to.
+    pub const STEPPED_DOWN: &str = "SteppedDown";
+    /// The operator made a missing Lease again.
+    pub const LEASE_RECREATED: &str = "LeaseRecreated";
+}
+
 impl fmt::Display for ConditionType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -42,15 +42,23 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acquire_time: Option<MicroTime>,
 
-    /// The Lease's leaseTransitions: how often leadership has changed hands. Never falls, not even when the Lease is deleted and made again.
+    /// How often leadership has changed hands: the Lease's leaseTransitions plus leaseTransitionsOffset. Never falls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_transitions: Option<i32>,
+
+    /// What leaseTransitions is above the Lease's own: somebody else than the operator made the Lease again, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_transitions_offset: Option<i32>,
 
     /// The pod that leads. Absent while nobody leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<LeaderStatus>,
 
-    /// The last 10 changes of leadership, newest first.
+    /// Why nobody leads, and since when. Absent while somebody leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaderless: Option<LeaderlessStatus>,
+
+    /// The last 10 changes of leadership, newest first, but for those that the operator did not see.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
@@ -88,24 +96,41 @@ pub struct LeaderStatus {
     pub revision: Option<String>,
 }
 
+/// Why nobody leads, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaderlessStatus {
+    /// When the last leader released the Lease, or last renewed it, by its own clock. Absent if unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<MicroTime>,
+
+    /// Why leadership became free, in the words of history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// One change of leadership.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HistoryEntry {
-    /// When the holder acquired the Lease.
+    /// When the holder acquired the Lease, by its own clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<MicroTime>,
 
     /// Who acquired it: the name of a pod.
     pub holder_identity: String,
 
-    /// In one word, why leadership had become free. Example: LeaseExpired, LeaseReleased.
+    /// In one word, why leadership had become free: Elected (nobody led before), LeaseReleased, SteppedDown, KubeletReported (its container had ended), LeaseExpired, LeaseDeleted, HolderRestarted or NotObserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 
-    /// How long nobody had led before, in seconds, with millisecond resolution. Absent where it cannot be known. Example: 0.012.
+    /// How long nobody had led, in seconds: since the former holder's release, or since its last renewal if the Lease expired. Compares two nodes' clocks. Absent if unknown. Example: 0.012.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaderless_seconds: Option<f64>,
+
+    /// status.leaseTransitions after this change; a gap shows changes that were not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_transitions: Option<i32>,
 }
 
 /// What the operator adds to the pods of this group.
