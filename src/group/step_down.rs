@@ -19,6 +19,13 @@ pub struct Asked {
     pub of: String,
 }
 
+impl Asked {
+    /// `leaseTransitions` of the term that is to end.
+    pub fn transitions(&self) -> Option<i32> {
+        self.of.split_once('/')?.0.parse().ok()
+    }
+}
+
 /// What became of a request. `value` is the group's annotation, `why` a sentence for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StepDown {

@@ -69,7 +69,8 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         }
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), None),
     };
-    let mut observed = status::observe(&resource, outcome, injection, &context.world);
+    let freed = released.as_ref().ok().copied().flatten();
+    let mut observed = status::observe(&resource, outcome, injection, freed, &context.world);
     let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed).await;
     let wait = tell(&resource, valid.as_ref().ok(), &observed, &context).await?;
     publish(&resource, &observed.outcome, &context.metrics);

@@ -9,11 +9,12 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::observe::{Parts, RawGroup, World};
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{ChangeReason, FIELD_MANAGER};
 use crate::api::{
     ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, KIND, LeaderStatus, VERSION,
 };
-use crate::group::status::{Outcome, status};
+use crate::group::proof::Freed;
+use crate::group::status::{EndedBy, Outcome, status};
 use crate::group::step_down::StepDown;
 use crate::group::{Group, Observed};
 use crate::runtime::clock::Clock;
@@ -29,12 +30,18 @@ pub(super) fn observe(
     group: &ElectionGroup,
     outcome: Outcome,
     injection: Option<InjectionStatus>,
+    freed: Option<Freed>,
     world: &World,
 ) -> Observed {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let uid = group.uid().unwrap_or_default();
     let Parts { deployment, lease, pods } = world.parts(&namespace, &name, group.effective_lease_name(), &uid);
-    Observed { outcome, deployment, lease, pods, injection, step_down: StepDown::None }
+    let ended_by = |transitions, reason| EndedBy::of_term(group.status.as_ref()?, transitions, reason);
+    let asked = lease.as_ref().and_then(|lease| lease.asked.as_ref()?.transitions());
+    let ended = freed
+        .and_then(|freed| ended_by(freed.transitions, ChangeReason::KubeletReported))
+        .or_else(|| ended_by(asked?, ChangeReason::SteppedDown));
+    Observed { outcome, deployment, lease, pods, injection, ended, step_down: StepDown::None }
 }
 
 /// The status of `group` as it should be now.

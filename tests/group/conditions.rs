@@ -4,6 +4,8 @@ use k8sensus::api::ConditionType;
 use k8sensus::group::Observed;
 use k8sensus::group::status::{DeploymentView, LeaseView, Outcome, PodView};
 
+use serde_json::Value;
+
 use super::status::{
     RECREATED, but, condition, conflicting, deployment_of, forbidden, healthy, lease, lease_of, pod, refused, status,
 };
@@ -176,7 +178,11 @@ fn reconciling() -> Vec<Case> {
         case("{}", deployment(3, 1, true), kind, rolling("1 of 2 pods are of the newest revision")),
         case("{}", deployment(2, 2, false), kind, rolling("2 of 2 pods are of the newest revision")),
         case("{}", deployment(2, 0, true), kind, rolling("0 of 2 pods are of the newest revision")),
-        case("{}", deployment(3, 2, true), kind, scaling("3 pods exist, 2 are asked for")),
+        // The new ones are there, and an old one that stays until they are Ready.
+        case("{}", deployment(3, 2, true), kind, rolling("1 pod of a former revision exists")),
+        case("replicas: 1", deployment(2, 1, true), kind, rolling("1 pod of a former revision exists")),
+        case("{}", deployment(3, 3, true), kind, scaling("3 pods exist, 2 are asked for")),
+        case("suspend: true", deployment(3, 2, true), kind, scaling("3 pods exist, 0 are asked for")),
         case("replicas: 5", healthy(), kind, scaling("2 pods exist, 5 are asked for")),
         case("{}", deployment(0, 0, true), kind, scaling("0 pods exist, 2 are asked for")),
         case("suspend: true", healthy(), kind, scaling("2 pods exist, 0 are asked for")),
@@ -206,6 +212,63 @@ fn stalled() -> Vec<Case> {
             ("True", "Conflict", "Role shop/billing exists"),
         ),
     ]
+}
+
+/// The status that kstatus, and with it Flux and `helm --wait`, computes of a custom resource, by its documented rules: a
+/// generation that was not observed is in progress; Reconciling and Stalled are abnormal when True; then Ready decides.
+pub fn kstatus(group: &Value) -> &'static str {
+    let status = &group["status"];
+    if !status["observedGeneration"].is_null() && status["observedGeneration"] != group["metadata"]["generation"] {
+        return "InProgress";
+    }
+    let is = |kind: &str, wanted: &str| {
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|condition| condition["type"] == kind && condition["status"] == wanted)
+    };
+    match () {
+        () if is("Reconciling", "True") => "InProgress",
+        () if is("Stalled", "True") => "Failed",
+        () if is("Ready", "True") => "Current",
+        () if is("Ready", "False") || is("Ready", "Unknown") => "InProgress",
+        () => "Current",
+    }
+}
+
+#[test]
+fn kstatus_reads_each_state_as_it_is_meant() {
+    let of = |more: &str, observed: &Observed| {
+        let mut group = with(MINIMAL, more);
+        group.status = Some(status(&group, observed));
+        kstatus(&serde_json::to_value(&group).expect("JSON"))
+    };
+    let stuck = but(|it| deployment_of(it).deadline_exceeded = Some("stuck".to_owned()));
+    assert_eq!(of("{}", &healthy()), "Current");
+    assert_eq!(of("replicas: 1", &healthy()), "InProgress", "a pod too many");
+    assert_eq!(of("{}", &but(|it| it.lease = None)), "InProgress");
+    assert_eq!(of("{}", &but(|it| deployment_of(it).updated = 1)), "InProgress");
+    assert_eq!(of("{}", &but(|it| deployment_of(it).ready = 1)), "InProgress");
+    for failed in [stuck, conflicting(), forbidden()] {
+        assert_eq!(of("{}", &failed), "Failed", "{failed:?}");
+        assert_eq!(of("replicas: 5", &failed), "Failed", "{failed:?}");
+    }
+    assert_eq!(of("replicas: 101", &refused()), "Failed");
+    let mut unseen = with(MINIMAL, "{}");
+    unseen.status = Some(status(&unseen, &healthy()));
+    unseen.metadata.generation = Some(8);
+    assert_eq!(kstatus(&serde_json::to_value(&unseen).expect("JSON")), "InProgress");
+}
+
+#[test]
+fn a_condition_that_is_abnormal_when_true_is_absent_or_true_and_never_both() {
+    for Case { more, observed, .. } in cases() {
+        let status = status(&with(MINIMAL, more), &observed);
+        let abnormal: Vec<_> = [ConditionType::Reconciling, ConditionType::Stalled]
+            .iter()
+            .filter_map(|kind| condition(&status, *kind))
+            .collect();
+        assert!(abnormal.len() <= 1, "{abnormal:?}");
+        assert!(abnormal.iter().all(|condition| condition.status == "True"), "{abnormal:?}");
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@ use std::collections::BTreeSet;
 
 use insta::assert_yaml_snapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use k8sensus::api::names::ChangeReason;
+use k8sensus::api::status::HISTORY_LIMIT;
 use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
-use k8sensus::group::status::{DeploymentView, LeaseView, Outcome, PodView};
+use k8sensus::group::status::{DeploymentView, Ended, EndedBy, LeaseView, Outcome, PodView};
 use k8sensus::group::step_down::StepDown;
 use k8sensus::group::{Group, Observed};
 use proptest::prelude::*;
@@ -30,6 +32,10 @@ fn since() -> MicroTime {
     serde_json::from_value(json!("2026-03-01T11:00:00.123456Z")).expect("a time")
 }
 
+fn earlier() -> MicroTime {
+    serde_json::from_value(json!("2026-03-01T10:59:58.000001Z")).expect("a time")
+}
+
 pub fn pod(number: u8) -> PodView {
     PodView {
         name: format!("billing-{number}"),
@@ -43,14 +49,7 @@ pub fn pod(number: u8) -> PodView {
 }
 
 pub fn lease(holder: &str) -> LeaseView {
-    LeaseView {
-        holder: holder.to_owned(),
-        acquire_time: Some(since()),
-        transitions: 4,
-        expired: false,
-        incarnation: None,
-        asked: None,
-    }
+    LeaseView { holder: holder.to_owned(), acquire_time: Some(since()), transitions: 4, ..LeaseView::default() }
 }
 
 /// Two ready pods on two nodes, of which the first leads.
@@ -60,8 +59,7 @@ pub fn healthy() -> Observed {
         deployment: Some(DeploymentView { replicas: 2, ready: 2, updated: 2, observed: true, deadline_exceeded: None }),
         lease: Some(lease("billing-1")),
         pods: vec![pod(1), pod(2)],
-        injection: None,
-        step_down: StepDown::None,
+        ..Observed::default()
     }
 }
 
@@ -224,8 +222,13 @@ fn a_lost_lease_is_still_named() {
 
 #[test]
 fn what_was_recorded_stays() {
+    let entry = json!({
+        "holderIdentity": "billing-1", "time": since(), "reason": "LeaseExpired",
+        "leaderlessSeconds": 15.012, "leaseTransitions": 4,
+    });
     let before = json!({
-        "history": [{ "holderIdentity": "billing-9", "reason": "LeaseExpired" }],
+        "history": [entry],
+        "leaseTransitions": 4,
         "lastHandledStepDownAt": "2026-01-01T00:00:00Z",
         "injection": { "image": "registry.example/k8sensus:0.0.9", "revision": 1, "templateHash": "ab" },
     });
@@ -278,16 +281,38 @@ fn observations() -> impl Strategy<Value = Observed> {
         },
     );
     let holder = prop_oneof![4 => "billing-[0-3]", 1 => Just(String::new()), 1 => Just(RECREATED.to_owned())];
-    let acquired = prop::option::of(Just(since()));
-    let lease = (holder, acquired, number(), any::<bool>()).prop_map(|(holder, acquire_time, transitions, expired)| {
-        LeaseView { holder, acquire_time, transitions, expired, incarnation: None, asked: None }
-    });
+    let time = || prop::option::of(prop_oneof![Just(since()), Just(earlier())]);
+    let reason = || prop::sample::select(ChangeReason::ALL.as_slice());
+    let former = prop::option::of((reason(), time()).prop_map(|(reason, since)| Ended { reason, since }));
+    let lease = (holder, time(), time(), number(), any::<bool>(), any::<bool>(), former).prop_map(
+        |(holder, acquire_time, renew_time, transitions, released, expired, former)| LeaseView {
+            holder,
+            acquire_time,
+            renew_time,
+            transitions,
+            released,
+            expired,
+            former,
+            incarnation: None,
+            asked: None,
+        },
+    );
+    let ended = prop::option::of(("billing-[0-3]", reason()).prop_map(|(holder, reason)| EndedBy { holder, reason }));
     let text = || prop::option::of("[a-c]");
     let pod = ("billing-[0-3]", text(), text(), text(), any::<bool>()).prop_map(|(name, node, ip, revision, ready)| {
         PodView { name, node, ip, revision, ready, uid: None, terminating: false }
     });
-    (outcome, prop::option::of(deployment), prop::option::of(lease), prop::collection::vec(pod, 0..4))
-        .prop_map(|(outcome, deployment, lease, pods)| Observed { outcome, deployment, lease, pods, ..healthy() })
+    (outcome, prop::option::of(deployment), prop::option::of(lease), prop::collection::vec(pod, 0..4), ended).prop_map(
+        |(outcome, deployment, lease, pods, ended)| Observed {
+            outcome,
+            deployment,
+            lease,
+            pods,
+            injection: None,
+            ended,
+            step_down: StepDown::None,
+        },
+    )
 }
 
 fn groups() -> impl Strategy<Value = ElectionGroup> {
@@ -308,6 +333,11 @@ fn check(before: &ElectionGroupStatus, now: &ElectionGroupStatus, at: &Time) {
     assert!(now.lease_transitions >= before.lease_transitions);
     assert_eq!(now.holder_identity.is_some(), now.leader.is_some());
     assert!(now.acquire_time.is_none() || now.leader.is_some());
+    assert!(now.leader.is_none() || now.leaderless.is_none());
+    assert!(now.history.len() <= HISTORY_LIMIT);
+    let kept = now.history.len().min(before.history.len());
+    assert!(now.history == before.history || now.history[1..] == before.history[..kept.min(HISTORY_LIMIT - 1)]);
+    assert!(now.history.iter().all(|entry| entry.leaderless_seconds.is_none_or(|seconds| seconds >= 0.0)));
     for condition in &now.conditions {
         let kind = ConditionType::ALL.into_iter().find(|kind| kind.as_str() == condition.type_).expect("a known type");
         let reasons: Vec<&str> = kind.reasons().iter().map(|reason| reason.as_str()).collect();

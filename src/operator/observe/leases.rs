@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -16,7 +15,7 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::{annotation, label};
 use crate::campaign::snapshot_of;
 use crate::election::{Record, WallTime};
-use crate::group::status::LeaseView;
+use crate::group::status::{Ended, LeaseView};
 use crate::group::step_down::Asked;
 
 /// A Lease.
@@ -30,6 +29,8 @@ struct Seen {
     record: Record,
     incarnation: Option<Box<str>>,
     asked: Option<Asked>,
+    /// How the term before ended.
+    former: Option<Ended>,
     /// First sight of this record, as time since boot.
     since: Duration,
     expired: bool,
@@ -44,16 +45,22 @@ impl Seen {
         (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, words)
     }
 
-    /// `None` if `lease` is an older state than the one that is known.
-    fn of(lease: &DynamicObject, before: Option<&Self>, now: Duration) -> Option<Self> {
+    /// `None` if `lease` is an older state than the one that is known. `unbroken` says that there was none in between.
+    fn of(lease: &DynamicObject, before: Option<&Self>, unbroken: bool, now: Duration) -> Option<Self> {
         let version = version_of(&lease.metadata);
         let uid: Box<str> = lease.uid().unwrap_or_default().into();
-        let before = before.filter(|before| before.uid == uid);
-        if before.is_some_and(|before| version > 0 && version < before.version) {
+        if before.is_some_and(|before| before.uid == uid && version > 0 && version < before.version) {
             return None;
         }
         let snapshot = snapshot_of(lease);
-        let same = before.filter(|before| before.record == snapshot.record);
+        let same = before.filter(|before| before.uid == uid && before.record == snapshot.record);
+        let former = match same {
+            Some(same) => same.former.clone(),
+            None => before.and_then(|old| {
+                let unchanged = unbroken.then(|| now.saturating_sub(old.since));
+                Ended::shown(&old.record, old.former.clone(), unchanged, &snapshot.record)
+            }),
+        };
         let label = |name: &str| lease.labels().get(name).map(|value| value.as_str().into());
         Some(Self {
             uid,
@@ -63,6 +70,7 @@ impl Seen {
             managed_by: label(label::MANAGED_BY),
             since: same.map_or(now, |before| before.since),
             expired: same.is_some_and(|before| before.expired),
+            former,
             record: snapshot.record,
             incarnation: snapshot.incarnation.map(Into::into),
             asked: asked_of(lease),
@@ -70,21 +78,17 @@ impl Seen {
     }
 
     fn view(&self) -> LeaseView {
-        let acquire_time = self.record.acquire_time.and_then(|time| jiff::Timestamp::from_microsecond(time.0).ok());
         LeaseView {
-            holder: self.record.holder.clone(),
-            acquire_time: acquire_time.map(MicroTime),
-            transitions: self.record.transitions,
-            expired: self.expired,
             incarnation: self.incarnation.as_deref().map(str::to_owned),
             asked: self.asked.clone(),
+            ..LeaseView::of(&self.record, self.expired, self.former.clone())
         }
     }
 }
 
 /// The Lease in short, as it is seen for the first time.
 pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
-    Seen::of(lease, None, Duration::ZERO).map(|seen| seen.view())
+    Seen::of(lease, None, false, Duration::ZERO).map(|seen| seen.view())
 }
 
 fn asked_of(lease: &DynamicObject) -> Option<Asked> {
@@ -130,10 +134,11 @@ impl Leases {
     /// Takes an event in and returns the groups that need a look, as namespace and name.
     pub(super) fn take(&mut self, scope: &Scope, event: Event<DynamicObject>, now: Duration) -> Vec<(String, String)> {
         let mut groups = Vec::new();
+        let unbroken = matches!(event, Event::Apply(_));
         self.table.take(
             scope,
             event,
-            |lease, before| Seen::of(&lease, before, now),
+            |lease, before| Seen::of(&lease, before, unbroken, now),
             |Change { namespace, before, after, .. }| {
                 if before.map(Seen::told) != after.map(Seen::told) {
                     let named = [before, after].into_iter().flatten().filter_map(|seen| seen.group.as_deref());

@@ -1,0 +1,202 @@
+//! What was observed becomes the status. The same observations always give the same status, so that writing it
+//! triggers nothing.
+//!
+//! The status remembers what the Lease does not: who led before, why leadership became free, and how often it changed
+//! hands over all Leases of the group. So it is made of the former status and of what is seen now, and of nothing else.
+
+mod conditions;
+mod history;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+
+use self::conditions::{conditions, verdicts};
+pub use self::history::Ended;
+use self::history::Past;
+use super::step_down::{Asked, StepDown};
+use super::valid::Group;
+use crate::api::names::{ChangeReason, RECREATED_HOLDER, label};
+use crate::api::{ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
+use crate::election::{Record, WallTime};
+
+/// What became of the children.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// They are as desired, or left alone because the group is paused.
+    #[default]
+    Applied,
+    /// The spec breaks a rule; nothing was touched.
+    Invalid(String),
+    /// An object of a name that is needed is not the group's.
+    Conflict(String),
+    /// The API server refuses a verb that the operator needs.
+    Forbidden(String),
+}
+
+/// The Lease as it is now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaseView {
+    /// `holderIdentity`, empty if none.
+    pub holder: String,
+    /// `acquireTime`.
+    pub acquire_time: Option<MicroTime>,
+    /// `renewTime`; it reaches the status only while nobody leads, so a renewal changes nothing there.
+    pub renew_time: Option<MicroTime>,
+    /// `leaseTransitions`.
+    pub transitions: i32,
+    /// Whether it has the form that a release writes, so that its `renewTime` is the moment of the release.
+    pub released: bool,
+    /// Whether, by this operator's own observation, it was not renewed for its duration.
+    pub expired: bool,
+    /// How the term before this one ended, if the watch of the Lease showed it: [`Ended::shown`].
+    pub former: Option<Ended>,
+    /// Which process acquired it, `<podUID>/<container>/<nonce>`, if a candidate of ours wrote that.
+    pub incarnation: Option<String>,
+    /// The step-down that it carries to its holder, or did to a former one.
+    pub asked: Option<Asked>,
+}
+
+impl LeaseView {
+    /// The view of `record`. `expired` and `former` are what the watch of the Lease tells besides.
+    pub fn of(record: &Record, expired: bool, former: Option<Ended>) -> Self {
+        Self {
+            holder: record.holder.clone(),
+            acquire_time: record.acquire_time.and_then(micro_time),
+            renew_time: record.renew_time.and_then(micro_time),
+            transitions: record.transitions,
+            released: record.is_released(),
+            expired,
+            former,
+            incarnation: None,
+            asked: None,
+        }
+    }
+
+    /// Whether a candidate holds it, be it valid or expired.
+    fn is_held(&self) -> bool {
+        is_candidate(&self.holder)
+    }
+}
+
+fn micro_time(time: WallTime) -> Option<MicroTime> {
+    Timestamp::from_microsecond(time.0).ok().map(MicroTime)
+}
+
+/// One pod of the group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// The node it runs on.
+    pub node: Option<String>,
+    /// Its address.
+    pub ip: Option<String>,
+    /// Its ReplicaSet's pod-template-hash.
+    pub revision: Option<String>,
+    /// Whether it is Ready and not being deleted.
+    pub ready: bool,
+    /// Its `metadata.uid`.
+    pub uid: Option<String>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// The Deployment's own status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeploymentView {
+    /// Pods that exist.
+    pub replicas: i32,
+    /// Pods that are Ready.
+    pub ready: i32,
+    /// Pods of the newest template.
+    pub updated: i32,
+    /// Whether its controller has seen the last change.
+    pub observed: bool,
+    /// The message of condition Progressing, if that is False for ProgressDeadlineExceeded.
+    pub deadline_exceeded: Option<String>,
+}
+
+/// Why `holder` gave its term up, where more is known than the Lease tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedBy {
+    /// The holder whose term it is.
+    pub holder: String,
+    /// Such as [`ChangeReason::SteppedDown`] or [`ChangeReason::KubeletReported`].
+    pub reason: ChangeReason,
+}
+
+impl EndedBy {
+    /// That the last term that `before` knows was ended for `reason`, if it is the one that a Lease counted as `transitions`.
+    pub fn of_term(before: &ElectionGroupStatus, transitions: i32, reason: ChangeReason) -> Option<Self> {
+        let last = before.history.first()?;
+        let counted = transitions.saturating_add(before.lease_transitions_offset.unwrap_or_default());
+        (last.lease_transitions == Some(counted)).then(|| Self { holder: last.holder_identity.clone(), reason })
+    }
+}
+
+/// Everything that the status is made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// What became of the children.
+    pub outcome: Outcome,
+    /// The Deployment, if there is one.
+    pub deployment: Option<DeploymentView>,
+    /// The Lease, if there is one.
+    pub lease: Option<LeaseView>,
+    /// The group's pods.
+    pub pods: Vec<PodView>,
+    /// What was injected, if something was.
+    pub injection: Option<InjectionStatus>,
+    /// Why the last holder gave up, if the operator knows who asked for it. Speaks only of the holder that it names.
+    pub ended: Option<EndedBy>,
+    /// What became of a step-down that was asked for.
+    pub step_down: StepDown,
+}
+
+/// The status of `group`, whose spec made `valid` unless it is invalid. `now` is used for conditions that change.
+pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed, now: &Time) -> ElectionGroupStatus {
+    let before = group.status.clone().unwrap_or_default();
+    let deployment = observed.deployment.clone().unwrap_or_default();
+    let lease = observed.lease.as_ref();
+    let leader = lease.filter(|lease| lease.is_held() && !lease.expired && !history::was_expired(&before, lease));
+    let past = Past::of(&before, observed, leader.is_some());
+    let verdicts = verdicts(group, valid, observed, &deployment, leader);
+    ElectionGroupStatus {
+        observed_generation: group.metadata.generation,
+        replicas: deployment.replicas,
+        ready_replicas: deployment.ready,
+        updated_replicas: deployment.updated,
+        selector: Some(format!("{}={}", label::GROUP, group.metadata.name.as_deref().unwrap_or_default())),
+        lease_name: match lease {
+            Some(_) => Some(group.effective_lease_name().to_owned()),
+            None => before.lease_name,
+        },
+        holder_identity: leader.map(|lease| lease.holder.clone()),
+        acquire_time: leader.and_then(|lease| lease.acquire_time.clone()),
+        lease_transitions: past.transitions,
+        lease_transitions_offset: past.offset,
+        leader: leader.map(|lease| leader_status(lease, &observed.pods)),
+        leaderless: past.leaderless,
+        history: past.history,
+        conditions: conditions(&before.conditions, verdicts, group.metadata.generation, now),
+        injection: observed.injection.clone().or(before.injection),
+        last_handled_step_down_at: match &observed.step_down {
+            StepDown::Done { value, .. } => Some(value.clone()),
+            _ => before.last_handled_step_down_at,
+        },
+    }
+}
+
+pub(super) fn is_candidate(holder: &str) -> bool {
+    !holder.is_empty() && holder != RECREATED_HOLDER
+}
+
+fn leader_status(lease: &LeaseView, pods: &[PodView]) -> LeaderStatus {
+    let pod = pods.iter().find(|pod| pod.name == lease.holder);
+    LeaderStatus {
+        pod_name: lease.holder.clone(),
+        node_name: pod.and_then(|pod| pod.node.clone()),
+        pod_ip: pod.and_then(|pod| pod.ip.clone()),
+        revision: pod.and_then(|pod| pod.revision.clone()),
+    }
+}
