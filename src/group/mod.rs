@@ -10,9 +10,11 @@
 //! - [`proof`]: whether the kubelet's report proves that the leader is dead.
 //! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
 //! - [`status`]: what was observed becomes the status.
+//! - [`events`]: two statuses become what is told of the way from one to the other.
 
 pub mod desired;
 pub mod drift;
+pub mod events;
 pub mod inject;
 mod pod;
 pub mod proof;

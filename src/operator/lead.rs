@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::apply::Applier;
+use super::events::Recorder;
 use super::gate::Gate;
 use super::observe::{self, RawGroup, Scope, WatchHealth, World};
 use super::publish::Metrics;
@@ -130,6 +131,8 @@ struct Reign {
     guard: LeaderGuard,
     gate: Gate,
     controller: JoinHandle<()>,
+    /// Writes Events.
+    events: JoinHandle<()>,
     /// Alive as long as some reconcile is.
     context: Weak<Context>,
 }
@@ -149,14 +152,16 @@ impl Reign {
         health.forget();
         let world = World::new(&options.scopes(), clock.clone(), &options.candidate_image);
         let triggers = observe::triggers(&watching, &world, &options.scopes(), health);
+        let (recorder, events) = Recorder::start(client.clone(), clock.clone(), options.campaign.holder_identity());
         let context = Arc::new(Context {
             applier: Applier::new(client.clone(), world.clone()),
-            step_downs: StepDowns::new(client.clone()),
+            step_downs: StepDowns::new(client.clone(), recorder.clone()),
             client,
             clock,
             world: world.clone(),
             candidate_image: options.candidate_image.clone(),
             metrics: metrics.clone(),
+            events: recorder,
         });
         let weak = Arc::downgrade(&context);
         // Everything that asks for a look comes by `triggers`.
@@ -171,14 +176,16 @@ impl Reign {
                     warn!("{error}");
                 }
             });
-        Ok(Self { guard, gate, controller: tokio::spawn(controller), context: weak })
+        Ok(Self { guard, gate, controller: tokio::spawn(controller), events, context: weak })
     }
 
     /// Cuts reconciles off, does not let them finish: a loser must not write on. Returns when none is left.
     async fn end(self) {
         self.gate.close();
         self.controller.abort();
+        self.events.abort();
         let _ = self.controller.await;
+        let _ = self.events.await;
         // The controller aborts its reconciles without waiting for the one that is just being polled elsewhere.
         while self.context.strong_count() > 0 {
             SystemClock.sleep_until(SystemClock.since_boot() + Duration::from_millis(1)).await;

@@ -4,6 +4,7 @@
 //! leadership is not valid at that moment.
 
 mod apply;
+mod events;
 mod gate;
 mod lead;
 mod observe;

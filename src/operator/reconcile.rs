@@ -9,6 +9,7 @@ use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
 use super::apply::{Applied, Applier, ApplyError};
+use super::events::Recorder;
 use super::observe::{Memory, RawGroup, World};
 use super::publish::{Metrics, ResultLabel};
 use super::release::{ReleaseError, release_of_dead};
@@ -34,6 +35,7 @@ pub(super) struct Context {
     pub(super) step_downs: StepDowns,
     pub(super) candidate_image: String,
     pub(super) metrics: Metrics,
+    pub(super) events: Recorder,
 }
 
 /// A request failed that the next try may bring through.
@@ -94,6 +96,8 @@ async fn tell(
 ) -> Result<Option<Duration>, Error> {
     let new = status::of(resource, valid, observed, &*context.clock);
     if resource.status.as_ref() == Some(&new) {
+        // What goes on is counted.
+        context.events.tell(resource, &new, observed);
         return Ok(None);
     }
     let now = context.clock.since_boot();
@@ -116,6 +120,7 @@ async fn tell(
         memory.written_at = Some(now);
     });
     written.map_err(Error::Status)?;
+    context.events.tell(resource, &new, observed);
     say_leader(resource, new.holder_identity.as_deref(), &context.metrics);
     Ok(None)
 }

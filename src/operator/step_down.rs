@@ -11,6 +11,7 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
+use super::events::Recorder;
 use super::observe::view_of;
 use crate::api::ElectionGroup;
 use crate::api::names::{FIELD_MANAGER, annotation};
@@ -27,12 +28,13 @@ const TRIES: usize = 5;
 /// Remembers what was said, so that nothing is said with every look.
 pub(super) struct StepDowns {
     client: Client,
+    events: Recorder,
     said: Mutex<HashMap<(String, String), StepDown>>,
 }
 
 impl StepDowns {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, said: Mutex::default() }
+    pub(super) fn new(client: Client, events: Recorder) -> Self {
+        Self { client, events, said: Mutex::default() }
     }
 
     /// Takes the next steps towards what `resource` asks for, and writes into `observed` what became of it. Returns how soon it
@@ -145,6 +147,7 @@ impl StepDowns {
             _ => said.insert(key, step_down.clone()),
         };
         let Some((reason, why)) = step_down.told().filter(|_| before.as_ref() != Some(step_down)) else { return };
+        self.events.tell_step_down(resource, step_down);
         match step_down {
             StepDown::Pending { .. } | StepDown::Refused { .. } => warn!(group, "{reason}: {why}"),
             _ => info!(group, "{reason}: {why}"),

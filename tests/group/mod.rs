@@ -2,9 +2,11 @@
 //!
 //! The fixture is called billing in namespace shop, unlike anything of the product, so that a swapped name shows.
 
-mod conditions;
+pub mod conditions;
 mod desired;
 mod drift;
+mod events;
+mod history;
 mod inject;
 mod proof;
 mod refusal;

@@ -1,0 +1,206 @@
+//! What is worth an Event: the difference between two statuses.
+//!
+//! An Event's words hold no numbers that change, so that the same happening to the same pod is one Event with a count;
+//! the numbers stand in the status. [`series`] does the merging.
+
+pub mod series;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+pub use self::series::{About, Series, Write};
+use super::status::Observed;
+use super::step_down::StepDown;
+use crate::api::names::{ChangeReason, RECREATED_HOLDER, event};
+use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
+
+/// The most bytes of a note that the API server takes.
+const LONGEST_NOTE: usize = 1024;
+
+/// Something that happened to a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What is said of it. Events that say the same are merged.
+    pub words: Words,
+    /// Which of several happenings with the same words it is: seen once more, it is not counted once more.
+    pub occurrence: String,
+    /// Whether it goes on since the former status, and did not begin now.
+    pub goes_on: bool,
+}
+
+/// What an Event says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Words {
+    /// Whether somebody should have a look.
+    pub warning: bool,
+    /// In one word, why.
+    pub reason: String,
+    /// What was being done.
+    pub action: &'static str,
+    /// A sentence for people, at most 1024 bytes.
+    pub note: String,
+    /// The pod that it concerns besides the group.
+    pub pod: Option<String>,
+}
+
+const ELECT: &str = "Elect";
+const RECONCILE: &str = "Reconcile";
+const STEP_DOWN: &str = "StepDown";
+
+/// What happened between two statuses of one group, `observed` being what the second was made of. In the order in which
+/// it happened.
+pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Vec<Event> {
+    let mut events = Vec::new();
+    let newest = after.history.first();
+    let elected = newest.filter(|newest| before.history.first() != Some(*newest));
+    let (was_led, is_led) = (before.holder_identity.is_some(), after.holder_identity.is_some());
+    if let (true, Some(last)) = (was_led, before.history.first()) {
+        match elected {
+            Some(next) => events.extend(replaced(last, next)),
+            None if !is_led => events.extend(ended(last, after.leaderless.as_ref())),
+            None => {}
+        }
+    }
+    if let Some(next) = elected {
+        let note = format!("{} leads: {}", next.holder_identity, why_free(reason_of(next.reason.as_deref())));
+        events.push(of_term(next, false, event::LEADER_ELECTED, note));
+        if !is_led {
+            events.extend(ended(next, after.leaderless.as_ref()));
+        }
+    } else if let (false, true, Some(last)) = (was_led, is_led, newest.filter(|_| before.leaderless.is_some())) {
+        let note =
+            format!("{} leads again: it has renewed the Lease before anybody else took it", last.holder_identity);
+        events.push(of_term(last, false, event::LEADER_RECOVERED, note));
+    }
+    events.extend(recreated(before, after, observed));
+    events.extend(stalled(before, after));
+    events
+}
+
+/// What became of a step-down that was asked for, if there is something to tell.
+pub fn of_step_down(step_down: &StepDown) -> Option<Event> {
+    let (reason, why) = step_down.told()?;
+    let value = match step_down {
+        StepDown::None => return None,
+        StepDown::Pending { value, .. }
+        | StepDown::Refused { value, .. }
+        | StepDown::Carried { value, .. }
+        | StepDown::Done { value, .. } => value,
+    };
+    Some(Event {
+        words: Words {
+            warning: matches!(step_down, StepDown::Pending { .. } | StepDown::Refused { .. }),
+            reason: reason.to_owned(),
+            action: STEP_DOWN,
+            note: shortened(why.to_owned()),
+            pod: None,
+        },
+        occurrence: value.clone(),
+        goes_on: false,
+    })
+}
+
+/// The end of a term whose successor leads already. A mere release is told by the successor's Event.
+fn replaced(last: &HistoryEntry, next: &HistoryEntry) -> Option<Event> {
+    let reason = reason_of(next.reason.as_deref());
+    let told = !matches!(reason, ChangeReason::LeaseReleased | ChangeReason::NotObserved | ChangeReason::Elected);
+    told.then(|| end(last, reason))
+}
+
+fn ended(last: &HistoryEntry, leaderless: Option<&LeaderlessStatus>) -> Option<Event> {
+    leaderless.map(|leaderless| end(last, reason_of(leaderless.reason.as_deref())))
+}
+
+fn end(last: &HistoryEntry, reason: ChangeReason) -> Event {
+    let holder = &last.holder_identity;
+    let (warning, word, why) = match reason {
+        ChangeReason::SteppedDown => {
+            return of_term(last, false, event::STEPPED_DOWN, format!("{holder} stepped down, as it was asked to"));
+        }
+        ChangeReason::LeaseReleased => (false, event::LEADER_RELEASED, "it released the Lease"),
+        ChangeReason::KubeletReported => (true, event::LEADER_LOST, "the kubelet reported the end of its container"),
+        ChangeReason::LeaseExpired => (true, event::LEADER_LOST, "it did not renew the Lease in time"),
+        ChangeReason::LeaseDeleted => (true, event::LEADER_LOST, "the Lease was deleted"),
+        ChangeReason::HolderRestarted => (true, event::LEADER_LOST, "its container has begun anew"),
+        ChangeReason::NotObserved | ChangeReason::Elected => (true, event::LEADER_LOST, "why was not seen"),
+    };
+    of_term(last, warning, word, format!("{holder} leads no more: {why}"))
+}
+
+fn why_free(reason: ChangeReason) -> &'static str {
+    match reason {
+        ChangeReason::Elected => "it is the first",
+        ChangeReason::LeaseReleased => "its predecessor released the Lease",
+        ChangeReason::SteppedDown => "its predecessor stepped down, as it was asked to",
+        ChangeReason::KubeletReported => "the kubelet reported the end of its predecessor's container",
+        ChangeReason::LeaseExpired => "its predecessor did not renew the Lease in time",
+        ChangeReason::LeaseDeleted => "the Lease had been deleted",
+        ChangeReason::HolderRestarted => "its container has begun anew",
+        ChangeReason::NotObserved => "how its predecessor ended was not seen",
+    }
+}
+
+fn reason_of(word: Option<&str>) -> ChangeReason {
+    word.and_then(ChangeReason::parse).unwrap_or(ChangeReason::NotObserved)
+}
+
+fn of_term(term: &HistoryEntry, warning: bool, reason: &str, note: String) -> Event {
+    Event {
+        words: Words {
+            warning,
+            reason: reason.to_owned(),
+            action: ELECT,
+            note: shortened(note),
+            pod: Some(term.holder_identity.clone()),
+        },
+        occurrence: format!("{:?} {:?}", term.lease_transitions, term.time),
+        goes_on: false,
+    }
+}
+
+/// A Lease that stands as the operator makes a missing one, and did not when the former status was written.
+fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Option<Event> {
+    let lease = observed.lease.as_ref().filter(|lease| lease.holder == RECREATED_HOLDER)?;
+    let said =
+        |status: &ElectionGroupStatus| condition(status, ConditionType::LeaderElected).map(|it| it.message.clone());
+    if said(before) == said(after) {
+        return None;
+    }
+    let name = after.lease_name.as_deref().unwrap_or_default();
+    let note =
+        format!("Lease {name} was missing and is made again; nobody leads until a former leader must have stopped");
+    Some(Event {
+        words: Words { warning: true, reason: event::LEASE_RECREATED.to_owned(), action: ELECT, note, pod: None },
+        occurrence: format!("{:?}", lease.renew_time),
+        goes_on: false,
+    })
+}
+
+fn stalled(before: &ElectionGroupStatus, after: &ElectionGroupStatus) -> Option<Event> {
+    let now = condition(after, ConditionType::Stalled)?;
+    let then = condition(before, ConditionType::Stalled).map(|then| (&then.reason, &then.message));
+    let goes_on = then == Some((&now.reason, &now.message));
+    Some(Event {
+        words: Words {
+            warning: true,
+            reason: now.reason.clone(),
+            action: RECONCILE,
+            note: shortened(now.message.clone()),
+            pod: None,
+        },
+        occurrence: format!("{} {then:?}", now.last_transition_time.0),
+        goes_on,
+    })
+}
+
+fn condition(status: &ElectionGroupStatus, kind: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind.as_str())
+}
+
+fn shortened(mut note: String) -> String {
+    const MARK: &str = " ...";
+    if note.len() > LONGEST_NOTE {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE - MARK.len()));
+        note.push_str(MARK);
+    }
+    note
+}
