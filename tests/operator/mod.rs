@@ -1,4 +1,7 @@
 mod children;
+mod conditions;
+mod events;
+mod history;
 mod installed;
 mod life;
 mod namespaces;

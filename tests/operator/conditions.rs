@@ -1,0 +1,246 @@
+//! Each condition with each of its reasons, on a real API server and with its own Deployment controller. There is no
+//! kubelet: the tests bind the pods to nodes that do not exist and report them Ready. Stalled with reason Forbidden is
+//! reached in `refusals`, by an operator of its own.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use k8sensus_local::Cluster;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::group::conditions::kstatus;
+use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, operated, within};
+
+/// The groups of one test.
+struct Stage {
+    cluster: &'static Cluster,
+    ns: String,
+}
+
+impl Stage {
+    fn new(name: &str) -> Self {
+        let cluster = operated();
+        Self { cluster, ns: namespace(cluster, name) }
+    }
+
+    fn apply(&self, more: Value) {
+        apply(self.cluster, &self.ns, &group("kestrel", more)).unwrap();
+    }
+
+    fn group(&self) -> Value {
+        get(self.cluster, &self.ns, "electiongroup/kestrel").unwrap()
+    }
+
+    /// Waits until each of these conditions is so, `status/reason`; empty where it is absent.
+    fn shows(&self, wanted: &[(&str, &str)]) -> Value {
+        let mut last = Value::Null;
+        let start = std::time::Instant::now();
+        loop {
+            let group = self.group();
+            let observed = group["status"]["observedGeneration"] == group["metadata"]["generation"];
+            if observed && wanted.iter().all(|(kind, says)| condition(&group, kind) == *says) {
+                return group;
+            }
+            assert!(start.elapsed() < Duration::from_secs(25), "{wanted:?} not within 25 s: {:#}", last["status"]);
+            last = group;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Names of the pods that are not being deleted, when there are `number` of them.
+    fn pods(&self, number: usize) -> Vec<String> {
+        within(20, &format!("{number} pods"), || {
+            let pods = get(self.cluster, &self.ns, "pods")?["items"].clone();
+            let live = pods.as_array()?.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+            let names: Vec<String> = live.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+            (names.len() == number).then_some(names)
+        })
+    }
+
+    /// The name of a node of this test's own.
+    fn node(&self, name: &str) -> String {
+        let name = format!("{}-{name}", self.ns);
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
+        apply(self.cluster, &self.ns, &node).unwrap();
+        name
+    }
+
+    fn bind(&self, pod: &str, node: &str) {
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding", "metadata": { "name": pod },
+            "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+        });
+        let path = format!("/api/v1/namespaces/{}/pods/{pod}/binding", self.ns);
+        let mut kubectl = self.cluster.kubectl();
+        let command = kubectl.args(["create", "--raw", &path, "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(binding.to_string().as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    fn report_ready(&self, pod: &str, ip: &str) {
+        let status = json!({ "status": {
+            "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }],
+            "conditions": [{ "type": "Ready", "status": "True" }, { "type": "ContainersReady", "status": "True" }],
+        } });
+        let patch = ["patch", "-n", &self.ns, "pod", pod, "--subresource=status", "-p", &status.to_string()];
+        kubectl(self.cluster, &patch);
+    }
+
+    fn wait_for(&self, what: &str) {
+        kubectl(self.cluster, &["wait", "-n", &self.ns, "--timeout=20s", what, "electiongroup/kestrel"]);
+    }
+}
+
+#[test]
+fn a_group_that_runs_is_followed_from_its_first_pod_to_its_last() {
+    let stage = Stage::new("followed");
+    stage.apply(json!({}));
+    let free = [
+        ("Ready", "False/NoLeader"),
+        ("LeaderElected", "False/LeaseReleased"),
+        ("FailoverReady", "False/NoReadyStandby"),
+        ("Reconciling", ""),
+    ];
+    assert_eq!(kstatus(&stage.shows(&free)), "InProgress");
+
+    let pods = stage.pods(2);
+    let leader = candidate(stage.cluster, &stage.ns, "kestrel", &pods[0], &["--create-lease=false"]);
+    let led = stage.shows(&[("Ready", "False/InsufficientReplicas"), ("LeaderElected", "True/LeaseHeld")]);
+    assert_eq!(kstatus(&led), "InProgress");
+    assert_eq!(led["status"]["leader"], json!({ "podName": pods[0], "revision": revision(&pods[0]) }));
+    stage.wait_for(&format!("--for=jsonpath={{.status.holderIdentity}}={}", pods[0]));
+
+    let one = stage.node("one");
+    for (pod, ip) in pods.iter().zip(["10.9.0.1", "10.9.0.2"]) {
+        stage.bind(pod, &one);
+        stage.report_ready(pod, ip);
+    }
+    stage.wait_for("--for=condition=Ready");
+    let ready = stage.shows(&[
+        ("Ready", "True/LeaderElected"),
+        ("FailoverReady", "False/StandbysOnSameNode"),
+        ("Reconciling", ""),
+        ("Stalled", ""),
+    ]);
+    assert_eq!(kstatus(&ready), "Current");
+    let status = &ready["status"];
+    let described = json!({ "podName": pods[0], "nodeName": one, "podIP": "10.9.0.1", "revision": revision(&pods[0]) });
+    assert_eq!(status["leader"], described);
+    assert_eq!(status["selector"], "k8sensus.dev/group=kestrel");
+    let counts = ["replicas", "readyReplicas", "updatedReplicas"].map(|field| status[field].as_i64().unwrap());
+    assert_eq!(counts, [2, 2, 2]);
+
+    kubectl(stage.cluster, &["scale", "-n", &stage.ns, "electiongroup/kestrel", "--replicas=3"]);
+    let third = stage.pods(3).into_iter().find(|pod| !pods.contains(pod)).unwrap();
+    stage.bind(&third, &stage.node("two"));
+    stage.report_ready(&third, "10.9.0.3");
+    let safe = stage.shows(&[("Ready", "True/LeaderElected"), ("FailoverReady", "True/StandbyReady")]);
+    assert_eq!(safe["status"]["readyReplicas"], 3);
+
+    leader.signal(Signal::KILL);
+    let lost = stage.shows(&[("Ready", "False/NoLeader"), ("LeaderElected", "False/LeaseExpired")]);
+    assert_eq!(lost["status"]["leaderless"]["reason"], "LeaseExpired");
+    stage.apply(json!({ "suspend": true }));
+    stage.shows(&[("Ready", "False/Suspended"), ("LeaderElected", "False/Suspended")]);
+    stage.apply(json!({ "replicas": 0 }));
+    stage.shows(&[("LeaderElected", "False/NoCandidates"), ("FailoverReady", "False/SingleReplica")]);
+}
+
+/// The pod-template-hash in a pod's name.
+fn revision(pod: &str) -> &str {
+    pod.rsplit('-').nth(1).unwrap()
+}
+
+#[test]
+fn a_rollout_is_told_and_one_that_gets_nowhere_too() {
+    let stage = Stage::new("rolled");
+    stage.apply(json!({ "replicas": 1 }));
+    let first = stage.pods(1).remove(0);
+    stage.bind(&first, &stage.node("one"));
+    stage.report_ready(&first, "10.9.1.1");
+    stage.shows(&[("Reconciling", "")]);
+
+    stage.apply(json!({ "replicas": 1, "image": "registry.example/kestrel:2" }));
+    // The new pod never becomes Ready, so the old one stays.
+    let second = stage.pods(2).into_iter().find(|pod| *pod != first).unwrap();
+    let rolling = within(20, "two pods in the status", || {
+        Some(stage.group()).filter(|group| group["status"]["replicas"] == 2 && group["status"]["updatedReplicas"] == 1)
+    });
+    assert_ne!(revision(&second), revision(&first));
+    assert_eq!(condition(&rolling, "Reconciling"), "True/RollingOut");
+    assert_eq!(kstatus(&rolling), "InProgress");
+
+    // The Deployment's own controller gives up; Kubernetes' default is ten minutes.
+    let patch = r#"{"spec":{"progressDeadlineSeconds":2}}"#;
+    kubectl(stage.cluster, &["patch", "-n", &stage.ns, "deployment/kestrel", "-p", patch]);
+    let stuck = stage.shows(&[("Stalled", "True/ProgressDeadlineExceeded"), ("Reconciling", "")]);
+    assert_eq!(kstatus(&stuck), "Failed");
+    stage.report_ready(&second, "10.9.1.2");
+    stage.shows(&[("Stalled", "")]);
+}
+
+#[test]
+fn pods_that_cannot_be_made_are_told() {
+    let stage = Stage::new("scaled");
+    kubectl(stage.cluster, &["create", "quota", "-n", &stage.ns, "one", "--hard=count/pods=1"]);
+    stage.apply(json!({}));
+    let scaling = stage.shows(&[("Reconciling", "True/Scaling")]);
+    assert_eq!(kstatus(&scaling), "InProgress");
+    // A change of the template while only one pod may be.
+    stage.pods(1);
+    stage.apply(json!({ "image": "registry.example/kestrel:2" }));
+    stage.shows(&[("Reconciling", "True/RollingOut")]);
+}
+
+#[test]
+fn a_refused_spec_is_told_of_its_own_generation() {
+    let stage = Stage::new("generation");
+    stage.apply(json!({}));
+    let good = stage.shows(&[("Stalled", "")]);
+    stage.apply(json!({ "candidate": { "mode": "Sidecar" } }));
+    let bad = stage.shows(&[("Ready", "False/Invalid"), ("Stalled", "True/Invalid"), ("Reconciling", "")]);
+    assert_eq!(kstatus(&bad), "Failed");
+    let [then, now] = [&good, &bad].map(|group| group["status"]["observedGeneration"].as_i64().unwrap());
+    assert_eq!(now, then + 1);
+    for condition in bad["status"]["conditions"].as_array().unwrap() {
+        assert_eq!(condition["observedGeneration"], now, "{condition}");
+    }
+    let failed = stage
+        .cluster
+        .kubectl()
+        .args(["wait", "-n", &stage.ns, "--timeout=1s", "--for=condition=Ready"])
+        .arg("electiongroup/kestrel")
+        .output();
+    assert!(!failed.unwrap().status.success(), "it is not ready");
+    stage.wait_for("--for=condition=Stalled");
+}
+
+#[test]
+fn a_foreign_object_is_told_as_a_conflict() {
+    let stage = Stage::new("foreign");
+    kubectl(stage.cluster, &["create", "-n", &stage.ns, "serviceaccount", "kestrel"]);
+    stage.apply(json!({}));
+    let conflict = stage.shows(&[("Ready", "False/Conflict"), ("Stalled", "True/Conflict"), ("Reconciling", "")]);
+    assert_eq!(kstatus(&conflict), "Failed");
+}
+
+#[test]
+fn an_operator_that_looks_again_does_not_make_conditions_flap() {
+    let stage = Stage::new("steady");
+    stage.apply(json!({}));
+    let leader = candidate(stage.cluster, &stage.ns, "kestrel", "otter", &["--create-lease=false"]);
+    stage.shows(&[("LeaderElected", "True/LeaseHeld"), ("Reconciling", "")]);
+    leader.signal(Signal::KILL);
+    let before = stage.shows(&[("LeaderElected", "False/LeaseExpired")]);
+    for colour in ["red", "blue", "green"] {
+        kubectl(
+            stage.cluster,
+            &["label", "-n", &stage.ns, "electiongroup/kestrel", "--overwrite", &format!("colour={colour}")],
+        );
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(stage.group()["status"], before["status"]);
+}
