@@ -273,6 +273,15 @@ fn the_same_pod_elected_again_and_again_is_one_event_with_a_count() {
 }
 
 #[test]
+fn what_begins_again_is_told_at_once_though_it_was_looked_at_meanwhile() {
+    let mut series = Series::default();
+    let begin = |occurrence| happening("Role exists", "-", occurrence);
+    assert_eq!(brief(series.see(&about("billing"), begin(1), now(0))), Some((true, 1)));
+    assert_eq!(series.see(&about("billing"), going_on("Role exists"), now(1)), None);
+    assert_eq!(brief(series.see(&about("billing"), begin(2), now(2))), Some((false, 3)));
+}
+
+#[test]
 fn the_last_count_is_written_though_nothing_more_happens() {
     let mut series = Series::default();
     for second in 0..5 {

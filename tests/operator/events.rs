@@ -57,13 +57,18 @@ fn elections_and_losses_are_told_and_merged_by_pod() {
     heron.signal(Signal::KILL);
     is_told(&ns, "Warning", "LeaderLost", "heron", 1);
     let mut otter = lead("otter");
-    within(10, "otter", || otter.says("I'm the new leader!").then_some(()));
+    let shown = || {
+        within(10, "otter in the status", || {
+            (get(cluster, &ns, "electiongroup/kestrel")?["status"]["holderIdentity"] == "otter").then_some(())
+        });
+    };
+    shown();
     otter.terminate(limit);
     is_told(&ns, "Normal", "LeaderReleased", "otter", 1);
     // otter has now led as the first, and after an expiry; what follows is told in the same words each time.
     for number in 1..=2 {
         let mut otter = lead("otter");
-        within(10, "otter", || otter.says("I'm the new leader!").then_some(()));
+        shown();
         is_told(&ns, "Normal", "LeaderElected", "otter", number);
         otter.terminate(limit);
     }
@@ -99,7 +104,7 @@ fn a_conflict_that_lasts_is_one_event_and_one_write() {
         event["objectRef"]["resource"] == "events"
             && event["objectRef"]["namespace"] == ns.as_str()
             && event["objectRef"]["apiGroup"] == "events.k8s.io"
-            && event["userAgent"].as_str().is_some_and(|agent| !agent.starts_with("kube"))
+            && !event["userAgent"].as_str().unwrap_or_default().starts_with("kube")
     });
     assert_eq!(writes.len(), 1, "{writes:?}");
 }
@@ -110,7 +115,10 @@ fn a_refusal_that_comes_again_is_counted() {
     let ns = namespace(cluster, "again");
     for count in 1..=2 {
         apply(cluster, &ns, &group("kestrel", json!({ "candidate": { "mode": "Sidecar" } }))).unwrap();
-        is_told(&ns, "Warning", "Invalid", "-", count);
+        // Looks at a refusal that goes on are counted, too, but not written for it.
+        within(10, "the Event", || {
+            told(&ns).into_iter().find(|(_, reason, _, told)| reason == "Invalid" && *told >= count)
+        });
         apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
         within(10, "the correction", || {
             get(cluster, &ns, "electiongroup/kestrel").filter(|group| condition(group, "Stalled").is_empty())

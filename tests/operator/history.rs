@@ -71,8 +71,8 @@ fn each_change_is_told_with_its_reason_and_its_gap() {
     assert_eq!(third["reason"], "LeaseExpired");
     let gap = third["leaderlessSeconds"].as_f64().unwrap();
     println!("takeover: {gap} s");
-    // The lease lasts 3 s, and who takes over sees a renewal only after it was made.
-    assert!((3.0..8.0).contains(&gap), "{third}");
+    // The lease lasts 3 s; a renewTime may be up to 1 s ahead, for client-go's sake.
+    assert!((2.0..8.0).contains(&gap), "{third}");
 
     kubectl(stage.cluster, &["delete", "-n", &stage.ns, "lease/kestrel"]);
     let fourth = stage.led_by("swan", 4);

@@ -119,7 +119,7 @@ impl Series {
                 entry.seen_at = now.since_boot;
                 entry.occurrence = event.occurrence;
                 entry.refresh = if event.goes_on { STANDING_REFRESH } else { REFRESH };
-                let second = entry.count == 2 && entry.written == 1 && !event.goes_on;
+                let second = entry.written == 1 && !event.goes_on;
                 return (second || entry.is_due(now.since_boot)).then(|| entry.write(&key, now.since_boot));
             }
         }

@@ -18,7 +18,8 @@ use crate::election::Record;
 pub struct Ended {
     /// Why leadership became free.
     pub reason: ChangeReason,
-    /// The last sign of the holder's life: its last renewal, or its release. `None` if that is not known.
+    /// The last sign of the holder's life: its last renewal, or its release. A renewal may be dated up to 1 s ahead, because
+    /// client-go tells renewals apart by their seconds. `None` if it is not known.
     pub since: Option<MicroTime>,
 }
 
