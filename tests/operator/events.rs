@@ -11,7 +11,8 @@ use crate::support::{
 
 /// The Events of the group kestrel, as (type, reason, related pod, count).
 fn told(ns: &str) -> Vec<(String, String, String, i64)> {
-    let list = get(operated(), ns, "events.events.k8s.io").unwrap();
+    // kubectl prints nothing of an empty list.
+    let Some(list) = get(operated(), ns, "events.events.k8s.io") else { return Vec::new() };
     let items = list["items"].as_array().unwrap().iter();
     let ours = items.filter(|event| event["regarding"]["kind"] == "ElectionGroup");
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
@@ -64,7 +65,10 @@ fn elections_and_losses_are_told_and_merged_by_pod() {
     };
     shown();
     otter.terminate(limit);
-    is_told(&ns, "Normal", "LeaderReleased", "otter", 1);
+    // Counted once or twice: the handover to heron may have shown the Lease free for a moment.
+    within(10, "the release", || {
+        told(&ns).into_iter().find(|(_, reason, pod, _)| reason == "LeaderReleased" && pod == "otter")
+    });
     // otter has now led as the first, and after an expiry; what follows is told in the same words each time.
     for number in 1..=2 {
         let mut otter = lead("otter");
