@@ -101,11 +101,17 @@ fn made_anew(cluster: &Cluster, ns: &str) {
 /// A leader of mode Native that is asked to step down.
 fn evicted(cluster: &Cluster, ns: &str) {
     apply(cluster, ns, &group("heron", json!({ "candidate": { "mode": "Native" } }))).unwrap();
-    let pod = within(30, "a pod", || {
+    let pods: Vec<String> = within(30, "two pods", || {
         let pods = kubectl(cluster, &["get", "pods", "-n", ns, "-l", "k8sensus.dev/group=heron", "-o", "name"]);
-        pods.lines().next().map(|pod| pod.trim_start_matches("pod/").to_owned())
+        let pods = pods.lines().map(|pod| pod.trim_start_matches("pod/").to_owned()).collect::<Vec<_>>();
+        (pods.len() == 2).then_some(pods)
     });
-    let _leader = candidate(cluster, ns, "heron", &pod, &["--create-lease=false"]);
+    for pod in &pods {
+        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } }).to_string();
+        kubectl(cluster, &["patch", "-n", ns, "pod", pod, "--subresource=status", "-p", &ready]);
+    }
+    let pod = &pods[0];
+    let _leader = candidate(cluster, ns, "heron", pod, &["--create-lease=false"]);
     within(20, "its leadership in the status", || {
         (get(cluster, ns, "electiongroup/heron")?["status"]["holderIdentity"] == pod.as_str()).then_some(())
     });
