@@ -135,15 +135,17 @@ pub enum NewLease {
     Recreated {
         /// `leaseTransitions` as the status knows them.
         transitions: i32,
+        /// For how long a leader of the lost Lease may still be at work.
+        seconds: i32,
     },
 }
 
 /// The Lease to create, `now` being the wall clock as RFC 3339 with microseconds.
-pub fn new_lease(group: &Group, lease: &Value, new: NewLease, now: &str) -> Value {
+pub fn new_lease(lease: &Value, new: NewLease, now: &str) -> Value {
     let mut lease = lease.clone();
     let (holder, seconds, transitions) = match new {
         NewLease::First => ("", 1, 0),
-        NewLease::Recreated { transitions } => (RECREATED_HOLDER, group.timing.lease_duration, transitions),
+        NewLease::Recreated { transitions, seconds } => (RECREATED_HOLDER, seconds, transitions),
     };
     lease["spec"] = json!({
         "holderIdentity": holder,

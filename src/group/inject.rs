@@ -9,8 +9,12 @@ use crate::api::names::label;
 /// The newest revision of these rules. Raise it with any change that would roll pods; keep what older revisions did.
 ///
 /// 1. The candidate's program, its environment, the pods' spread.
-/// 2. In mode Exec the candidate is told where the termination message is, so that it can leave its incarnation there.
+/// 2. In mode Exec the candidate is told where the termination message is, so that it can leave its incarnation there; and it
+///    heeds step-downs.
 pub const REVISION: i32 = 2;
+
+/// The first revision whose candidates heed a step-down.
+pub const STEP_DOWN: i32 = 2;
 
 /// The first revision whose candidates are told of the termination message.
 const TERMINATION_MESSAGE: i32 = 2;

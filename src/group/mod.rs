@@ -25,5 +25,6 @@ pub mod step_down;
 pub mod valid;
 
 pub use desired::Desired;
+pub use shape::prepare;
 pub use status::Observed;
 pub use valid::{Group, Invalid};

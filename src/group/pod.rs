@@ -23,6 +23,7 @@ const SETTINGS: &[&str] = &[
     "K8SENSUS_RETRY_PERIOD_SECONDS",
     "K8SENSUS_RENEW_INTERVAL_SECONDS",
     "K8SENSUS_STOP_GRACE_PERIOD_SECONDS",
+    "K8SENSUS_TERMINATION_MESSAGE_PATH",
 ];
 
 /// The template, the shortcut written out.

@@ -11,18 +11,24 @@ use crate::api::crd;
 /// The most characters of a wrong value that an error repeats.
 const SHOWN: usize = 64;
 
+static SPEC: LazyLock<Shape> = LazyLock::new(|| {
+    let crd = serde_json::to_value(crd()).unwrap_or_default();
+    let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
+    // A newer version's word for these is refused by its own message.
+    for (object, field) in [("candidate", "mode"), ("leaderService", "type")] {
+        schema["properties"][object]["properties"][field]["enum"] = Value::Null;
+    }
+    Shape::of(&schema)
+});
+
 /// Checks the spec of a group, in which null means "not set".
 pub(super) fn check_spec(spec: &Value) -> Result<(), Invalid> {
-    static SPEC: LazyLock<Shape> = LazyLock::new(|| {
-        let crd = serde_json::to_value(crd()).unwrap_or_default();
-        let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
-        // A newer version's word for these is refused by its own message.
-        for (object, field) in [("candidate", "mode"), ("leaderService", "type")] {
-            schema["properties"][object]["properties"][field]["enum"] = Value::Null;
-        }
-        Shape::of(&schema)
-    });
     SPEC.check(spec, "spec")
+}
+
+/// Reads the schema now, and not with the first group: for a moment that takes some megabytes.
+pub fn prepare() {
+    LazyLock::force(&SPEC);
 }
 
 /// Takes away what is null, as an API server does before it looks at anything.

@@ -4,6 +4,7 @@
 //! stays, and it is all that an operator has to know: whichever of its steps it dies after, the next one goes on from there, and
 //! no second leader steps down for one request.
 
+use super::inject;
 use super::status::{LeaseView, Observed, Outcome, PodView, is_candidate};
 use super::valid::{Group, GroupMode};
 use crate::api::ElectionGroup;
@@ -90,6 +91,8 @@ pub struct Question<'a> {
     pub lease: Option<&'a LeaseView>,
     /// The group's pods.
     pub pods: &'a [PodView],
+    /// The revision of what was added to the pods, if it is known.
+    pub revision: Option<i32>,
 }
 
 impl<'a> Question<'a> {
@@ -107,13 +110,14 @@ impl<'a> Question<'a> {
             outcome: &observed.outcome,
             lease: observed.lease.as_ref(),
             pods: &observed.pods,
+            revision: status.and_then(|status| status.injection.as_ref()).map(|injection| injection.revision),
         }
     }
 }
 
 /// What is to be done about the request, if there is one.
 pub fn decide(question: &Question<'_>) -> Decision {
-    let Question { requested, handled, is_new, group, outcome, lease, pods } = *question;
+    let Question { requested, handled, is_new, group, outcome, lease, pods, revision } = *question;
     let Some(value) = requested.filter(|value| !value.is_empty() && Some(*value) != handled) else {
         return Decision::Rest(StepDown::None);
     };
@@ -165,6 +169,11 @@ pub fn decide(question: &Question<'_>) -> Decision {
                 "{holder} holds {name}, but not as a candidate of this group (expected its annotation k8sensus.dev/incarnation, \
                  found {}): it cannot be asked, end it by hand",
                 lease.incarnation.as_deref().unwrap_or("none")
+            ));
+        }
+        (GroupMode::Exec, ..) if revision.is_some_and(|revision| revision < inject::STEP_DOWN) => {
+            return refused(format!(
+                "{holder} runs a candidate from before there were step-downs: change the pod template once, or delete the pod"
             ));
         }
         (GroupMode::Native, _, None) => {

@@ -20,7 +20,7 @@ use crate::group::step_down::StepDown;
 use crate::runtime::clock::Clock;
 
 /// Events that may wait for the API server; further ones are lost.
-const QUEUE: usize = 256;
+const QUEUE: usize = 4_096;
 /// How often it is looked whether a count is to be written.
 const TICK: Duration = Duration::from_secs(15);
 const CONTROLLER: &str = "k8sensus-operator";

@@ -22,6 +22,7 @@ use super::step_down::StepDowns;
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::memory;
 use crate::runtime::shutdown::Shutdown;
 
 /// What the operator is told at its start.
@@ -66,6 +67,8 @@ pub enum Error {
 /// # Errors
 /// [`Error`], before anything was reconciled.
 pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Result<(), Error> {
+    crate::group::prepare();
+    memory::give_back();
     let mut registry = Registry::default();
     let metrics = Metrics::default();
     metrics.register(&mut registry);

@@ -1,4 +1,4 @@
-//! Last step: what others may count.
+//! What others may count.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;

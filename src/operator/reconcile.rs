@@ -24,6 +24,8 @@ use crate::runtime::clock::Clock;
 const RESYNC: Duration = Duration::from_secs(300);
 /// How soon a conflict or a missing right is looked at again: nothing tells when somebody else's object goes away.
 const BLOCKED_RETRY: Duration = Duration::from_secs(10);
+/// How soon a child that the API server refused for what it says is tried again.
+const REFUSED_RETRY: Duration = Duration::from_secs(60);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -60,41 +62,62 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Ok(group) => release_of_dead(&context.client, group, &context.world, &*context.clock).await,
         Err(_) => Ok(None),
     };
+    let mut failed = None;
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, None),
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             let desired = Desired::of(group, recorded, &context.candidate_image);
             let applied = context.applier.apply(group, &resource, desired, &*context.clock).await;
-            let (outcome, applied) = outcome_of(group, applied)?;
-            (outcome, applied.and_then(|applied| applied.injection))
+            match outcome_of(group, applied) {
+                Ok((outcome, applied)) => (outcome, applied.and_then(|applied| applied.injection)),
+                Err(error) if resource.status.is_none() => return Err(error),
+                Err(error) => {
+                    // Who leads is told all the same; the spec stays unobserved.
+                    failed = Some(error);
+                    (Outcome::Applied, None)
+                }
+            }
         }
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), None),
     };
     let freed = released.as_ref().ok().copied().flatten();
     let mut observed = status::observe(&resource, outcome, injection, freed, &context.world);
     let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed).await;
-    let wait = tell(&resource, valid.as_ref().ok(), &observed, &context).await?;
+    let wait = tell(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     publish(&resource, &observed.outcome, &context.metrics);
     // The children and the status had their turn; the release has another try.
     released?;
-    remember(&resource, &context, |memory| memory.failures = 0);
     let next = match observed.outcome {
         Outcome::Applied => Some(RESYNC + jitter(&resource)),
+        // What was refused of a child may be by a policy that somebody mends.
+        Outcome::Invalid(_) if valid.is_ok() => Some(REFUSED_RETRY),
         Outcome::Invalid(_) => None,
         Outcome::Conflict(_) | Outcome::Forbidden(_) => Some(BLOCKED_RETRY),
     };
+    remember(&resource, &context, |memory| {
+        memory.failures = 0;
+        memory.blocked = observed.outcome != Outcome::Applied;
+    });
     Ok([wait, retry, next].into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Writes the status if it says something new. Returns how long it has to wait for that, if it has to.
+/// Writes the status if it says something new. `whole` says whether all that the spec asks for was done. Returns how long it
+/// has to wait for that, if it has to.
 async fn tell(
     resource: &ElectionGroup,
     valid: Option<&Group>,
     observed: &Observed,
+    whole: bool,
     context: &Context,
 ) -> Result<Option<Duration>, Error> {
-    let new = status::of(resource, valid, observed, &*context.clock);
+    let mut new = status::of(resource, valid, observed, &*context.clock);
+    if !whole {
+        status::keep_generation(resource.status.as_ref(), &mut new);
+    }
     if resource.status.as_ref() == Some(&new) {
         // What goes on is counted.
         context.events.tell(resource, &new, observed);
@@ -112,17 +135,22 @@ async fn tell(
     }
     remember(resource, context, |memory| memory.writing = true);
     let written = status::write(&context.client, resource, &new).await;
-    if let Ok(Some(group)) = &written {
-        context.world.took_group(group.clone());
-    }
+    let changed = match &written {
+        Ok(Some(group)) => context.world.took_group(group.clone()),
+        _ => false,
+    };
     remember(resource, context, |memory| {
         memory.writing = false;
         memory.written_at = Some(now);
     });
-    written.map_err(Error::Status)?;
+    if written.map_err(Error::Status)?.is_none() {
+        // Deleted, or deleted and made again: if it is still there after all, it is looked at once more.
+        return Ok(Some(FIRST_BACKOFF));
+    }
     context.events.tell(resource, &new, observed);
     say_leader(resource, new.holder_identity.as_deref(), &context.metrics);
-    Ok(None)
+    // The answer may be the first to show another spec; its event then says nothing new.
+    Ok(changed.then_some(Duration::ZERO))
 }
 
 fn remember<T>(resource: &ElectionGroup, context: &Context, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
@@ -181,7 +209,8 @@ pub(super) fn on_error(raw: Arc<RawGroup>, error: &Error, context: Arc<Context>)
     let doublings = failures.unwrap_or(1).saturating_sub(1).min(16);
     let wait = (FIRST_BACKOFF * 2_u32.saturating_pow(doublings)).min(LONGEST_BACKOFF);
     warn!(group = told_name(&*raw), "{error}; next try in {:.1} s", wait.as_secs_f64());
-    Action::requeue(wait)
+    // Not all at once that failed at once.
+    Action::requeue(wait + jitter(&*raw) * wait.as_millis().try_into().unwrap_or(0) / 60_000)
 }
 
 fn told_name(resource: &impl ResourceExt) -> String {
@@ -189,7 +218,7 @@ fn told_name(resource: &impl ResourceExt) -> String {
 }
 
 /// Up to a fifth of the resync, by the group's uid, so that groups made together are not looked at together.
-fn jitter(resource: &ElectionGroup) -> Duration {
+fn jitter(resource: &impl ResourceExt) -> Duration {
     let uid = resource.uid().unwrap_or_default();
     let sum = uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     RESYNC / 5 * (sum % 1000) / 1000

@@ -1,4 +1,4 @@
-//! Fifth step: the status, written only if it says something new.
+//! The status, written only if it says something new.
 
 use std::time::Duration;
 
@@ -57,8 +57,17 @@ pub(super) fn of(
     status(group, valid, observed, &now)
 }
 
+/// Lets `new` speak of the generation that `before` spoke of: what the present one asks for is not done.
+pub(super) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut ElectionGroupStatus) {
+    let Some(before) = before else { return };
+    new.observed_generation = before.observed_generation;
+    for condition in &mut new.conditions {
+        condition.observed_generation = before.observed_generation;
+    }
+}
+
 /// How long `new` may wait to be written, when `before` was written at `written_at`: pods that come and go one after the
-/// other are told together. Who leads, and what a person waits for, is told at once.
+/// other are told together. Who leads, and what became of a changed spec, is told at once.
 pub(super) fn wait(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
@@ -107,7 +116,6 @@ pub(super) async fn write(
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&group.name_any(), &params, &Patch::Apply(&patch)).await {
-        // Deleted, or deleted and made again: the next event has the truth.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         result => result.map(Some),
     }

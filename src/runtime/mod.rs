@@ -7,5 +7,6 @@ pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod kubeconfig;
+pub mod memory;
 pub mod shutdown;
 pub mod telemetry;

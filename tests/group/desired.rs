@@ -225,7 +225,7 @@ fn the_order_in_which_a_template_is_written_is_no_change() {
 fn a_first_lease_is_free_at_once() {
     let group = valid(&group(MINIMAL));
     let lease = Desired::of(&group, None, CANDIDATE_IMAGE).lease;
-    let new = new_lease(&group, &lease, NewLease::First, "2026-03-01T12:00:00.000000Z");
+    let new = new_lease(&lease, NewLease::First, "2026-03-01T12:00:00.000000Z");
     assert_yaml_snapshot!("first_lease", new);
 }
 
@@ -233,7 +233,7 @@ fn a_first_lease_is_free_at_once() {
 fn a_lease_that_was_made_again_keeps_everybody_waiting_for_its_whole_duration() {
     let group = valid(&with(NATIVE, "election: { leaseName: billing-leader, leaseDurationSeconds: 30 }"));
     let lease = Desired::of(&group, None, CANDIDATE_IMAGE).lease;
-    let new = new_lease(&group, &lease, NewLease::Recreated { transitions: 41 }, "2026-03-01T12:00:00.000000Z");
+    let new = new_lease(&lease, NewLease::Recreated { transitions: 41, seconds: 30 }, "2026-03-01T12:00:00.000000Z");
     assert_yaml_snapshot!("recreated_lease", new);
 }
 

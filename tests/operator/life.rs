@@ -84,7 +84,7 @@ fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(writes_since(&cluster, steady, by_the_operator), Vec::<String>::new());
     // A look with a cause, but without a change.
-    kubectl(&cluster, &["label", "-n", &ns, "electiongroup/kestrel", "colour=red"]);
+    kubectl(&cluster, &["label", "-n", &ns, "deployment/kestrel", "colour=red"]);
     let labelled = audit_position(&cluster);
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(writes_since(&cluster, labelled, by_the_operator), Vec::<String>::new());

@@ -9,7 +9,7 @@ use tracing::info;
 use crate::api::names::FIELD_MANAGER;
 use crate::campaign::snapshot_of;
 use crate::group::{Group, drift, refusal};
-use crate::operator::observe::controller_of;
+use crate::operator::observe::{controller_of, value_of};
 
 /// Why the children are not as desired.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +45,18 @@ impl ApplyError {
         refusal::explain(group, kind, &status.message, &causes)
     }
 
-    /// Whether a field was to be changed that never can be, such as a RoleBinding's `roleRef` or a Deployment's selector.
+    /// Whether a field was to be changed that never can be: a RoleBinding's role, a Deployment's selector. By the API server's
+    /// own word for the field: what a webhook or a policy says may sound alike.
     pub(super) fn is_immutable(&self) -> bool {
-        let Self::Request { source, .. } = self else { return false };
+        let Self::Request { kind, source, .. } = self else { return false };
         let kube::Error::Api(status) = &**source else { return false };
-        status.code == 422
-            && (status.message.contains("field is immutable") || status.message.contains("cannot change roleRef"))
+        let field = match kind.as_str() {
+            "Deployment" => "spec.selector",
+            "RoleBinding" => "roleRef",
+            _ => return false,
+        };
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        status.code == 422 && causes.any(|cause| cause.field == field)
     }
 }
 
@@ -158,7 +164,11 @@ impl<'a> Child<'a> {
     }
 
     /// A PUT at the version that was read: a candidate that renews meanwhile is not overwritten.
-    pub(super) async fn adopt_lease(&self, mut live: DynamicObject, desired: &Value) -> Result<(), ApplyError> {
+    pub(super) async fn adopt_lease(
+        &self,
+        mut live: DynamicObject,
+        desired: &Value,
+    ) -> Result<DynamicObject, ApplyError> {
         let desired: DynamicObject = serde_json::from_value(desired.clone())
             .map_err(|source| self.failed("adopt", kube::Error::SerdeError(source)))?;
         live.labels_mut().extend(desired.labels().clone());
@@ -167,9 +177,10 @@ impl<'a> Child<'a> {
         }
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let holder = snapshot_of(&live).record.holder;
-        self.api.replace(self.name, &params, &live).await.map_err(|source| self.failed("adopt", source))?;
+        let adopted = self.api.replace(self.name, &params, &live).await;
+        let adopted = adopted.map_err(|source| self.failed("adopt", source))?;
         info!("adopted Lease {}/{}, held by {holder:?}", self.group.namespace, self.name);
-        Ok(())
+        Ok(adopted)
     }
 }
 
@@ -179,8 +190,4 @@ fn is_owned(object: &DynamicObject, group: &Group) -> bool {
 
 pub(super) fn is_as_desired(desired: &Value, live: &DynamicObject) -> bool {
     drift::is_as_desired(desired, &value_of(live))
-}
-
-pub(super) fn value_of(object: &DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Fourth step: the children become as desired.
+//! The children become as desired.
 //!
 //! Children are created by POST, so that an object of that name is never taken over by accident; what exists is changed
 //! only if its controller is this very group, by server-side apply with its uid. What is as desired costs no request.
@@ -7,20 +7,20 @@ mod child;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, ApiResource, ListParams};
-use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tracing::info;
 
 pub(super) use child::ApplyError;
 
-use super::observe::{Detail, Kind, World};
+use super::observe::{Detail, Kind, World, controller_of, value_of};
 use crate::api::names::label;
 use crate::api::{ElectionGroup, InjectionStatus};
 use crate::group::desired::{NewLease, new_lease};
 use crate::group::{Desired, Group, drift};
 use crate::runtime::clock::Clock;
-use child::{Child, is_as_desired, value_of};
+use child::{Child, is_as_desired};
 
 /// That the children are as desired. Only [`Applier::apply`] makes one.
 pub(super) struct Applied {
@@ -71,6 +71,8 @@ impl Applier {
         match self.world.child(kind, &group.namespace, child.name) {
             Some(known) if known.is_controlled_by(&group.uid) && known.is_as(desired) => return Ok(()),
             Some(_) => {}
+            // What was in the way at the last look is looked at first.
+            None if self.world.remember(&group.namespace, &group.name, |memory| memory.blocked) == Some(true) => {}
             None => {
                 if let Some(created) = child.create(desired).await? {
                     self.world.took_child(kind, &created, desired);
@@ -135,12 +137,16 @@ impl Applier {
         let child = Child::new(&self.client, &kind, group, Some(&group.lease_name));
         match child.get().await? {
             None => self.create_lease(group, resource, desired, &child, clock).await,
-            Some(live) if drift::contains(&value_of(&live), desired) => Ok(()),
+            Some(live) if drift::contains(&value_of(&live), desired) => {
+                self.world.took_lease(&live);
+                Ok(())
+            }
             Some(live) => {
-                if live.owner_references().iter().any(|owner| owner.controller == Some(true)) {
+                if controller_of(&live).is_some() {
                     child.check_owner(&live)?;
                 }
-                child.adopt_lease(live, desired).await
+                self.world.took_lease(&child.adopt_lease(live, desired).await?);
+                Ok(())
             }
         }
     }
@@ -159,10 +165,16 @@ impl Applier {
             NewLease::First
         } else {
             info!("lease {}/{} is missing: making it again, with its wait", group.namespace, group.lease_name);
-            NewLease::Recreated { transitions }
+            // A leader of the lost Lease may have had longer than the spec says now.
+            let seconds = self.world.lost_lease_seconds(group).max(group.timing.lease_duration);
+            NewLease::Recreated { transitions, seconds }
         };
         let micros = clock.wall_micros();
-        child.create(&new_lease(group, desired, new, &crate::campaign::micro_time(micros))).await.map(drop)
+        let created = child.create(&new_lease(desired, new, &crate::campaign::micro_time(micros))).await?;
+        if let Some(created) = created {
+            self.world.took_lease(&created);
+        }
+        Ok(())
     }
 
     /// Asks the API server itself: a pod that the cache does not show yet could lead.
@@ -170,7 +182,8 @@ impl Applier {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &group.namespace);
         let ours = ListParams::default().labels(&format!("{}={}", label::GROUP, group.name)).limit(1);
         match pods.list_metadata(&ours).await {
-            Ok(pods) => Ok(pods.items.is_empty()),
+            // A page may be empty and not the last.
+            Ok(pods) => Ok(pods.items.is_empty() && pods.metadata.continue_.unwrap_or_default().is_empty()),
             Err(source) => Err(ApplyError::Request {
                 verb: "list",
                 kind: "Pod".to_owned(),
@@ -181,14 +194,15 @@ impl Applier {
         }
     }
 
-    /// Whether every pod is of the template that is desired, so that nobody needs the rights of a former one.
+    /// Whether every pod, those included that are about to end, is of the template that is desired, so that nobody needs the rights of a former one.
     fn is_rolled_out(&self, group: &Group, desired: &Value) -> bool {
         self.world.child(Kind::Deployment, &group.namespace, &group.name).is_some_and(|known| {
             let view = match &known.detail {
                 Detail::Deployment(view) => view,
                 _ => return false,
             };
-            known.is_as(desired) && view.observed && view.updated == view.replicas
+            let ending = self.world.has_ending_pods(&group.namespace, &group.name);
+            known.is_as(desired) && view.observed && view.updated == view.replicas && !ending
         })
     }
 

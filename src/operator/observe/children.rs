@@ -134,6 +134,12 @@ impl ChildView {
         version > 0 && version < self.version && *self.uid == *object.uid().unwrap_or_default()
     }
 
+    /// Whether this is known to be from after `object`, be it of the same child or of one that came after it.
+    pub(super) fn is_of_later(&self, object: &DynamicObject) -> bool {
+        let version = version_of(&object.metadata);
+        version > 0 && version < self.version
+    }
+
     /// Whether the two are alike but for their version.
     pub(super) fn tells_the_same_as(&self, other: &Self) -> bool {
         *self == Self { version: self.version, ..other.clone() }
@@ -164,7 +170,7 @@ fn content_of(object: &DynamicObject) -> u64 {
     hash_of(&json!([data, metadata.labels, annotations, metadata.owner_references, metadata.deletion_timestamp]))
 }
 
-fn value_of(object: &DynamicObject) -> Value {
+pub(in crate::operator) fn value_of(object: &DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 

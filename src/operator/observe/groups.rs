@@ -18,8 +18,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::table::{Change, Scope, Table};
-use crate::api::ElectionGroup;
 use crate::api::names::annotation;
+use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::group::proof::Freed;
 use crate::group::{Group, Invalid};
 
@@ -89,9 +89,14 @@ impl RawGroup {
             Ok(spec) => (Some(spec), Ok(())),
             Err(invalid) => (serde_json::from_str("{}").ok(), Err(invalid)),
         };
-        let spec = spec.expect("every field of a spec has a default or may be absent");
+        let mut spec = spec.expect("every field of a spec has a default or may be absent");
         // A status that is not ours to read is written anew.
-        let status = self.status.as_ref().and_then(|status| serde_json::from_str(status.get()).ok());
+        let status: Option<ElectionGroupStatus> =
+            self.status.as_ref().and_then(|status| serde_json::from_str(status.get()).ok());
+        if readable.is_err() {
+            // The Lease goes on, whatever the spec says of it.
+            spec.election.lease_name = status.as_ref().and_then(|status| status.lease_name.clone());
+        }
         (ElectionGroup { metadata: self.metadata.clone(), spec, status }, readable)
     }
 
@@ -122,6 +127,8 @@ pub(in crate::operator) struct Memory {
     pub(in crate::operator) failures: u32,
     /// When the status was written last, since boot.
     pub(in crate::operator) written_at: Option<Duration>,
+    /// The last look found something in the way that others must clear.
+    pub(in crate::operator) blocked: bool,
     /// The last release of the Lease after its leader was proved dead.
     pub(in crate::operator) freed: Option<Freed>,
     /// A write of the status is under way: what comes of it is known already.
@@ -204,10 +211,15 @@ impl Groups {
         (asked || told && !own_write).then_some(key)
     }
 
-    /// What the API server answered to a write of this operator.
-    pub(super) fn took(&mut self, mut group: RawGroup) {
+    /// What the API server answered to a write of this operator; nothing if the group is gone by now, or another one. Returns
+    /// whether it asks for something else than what was known.
+    pub(super) fn took(&mut self, mut group: RawGroup) -> bool {
         group.slim();
+        let known = self.get(&group.namespace().unwrap_or_default(), &group.name_any());
+        let Some(known) = known.filter(|known| known.metadata.uid == group.metadata.uid) else { return false };
+        let changed = known.asked() != group.asked() && known.version() < group.version();
         let _ = self.arrive(group);
+        changed
     }
 
     fn forget(&mut self, key: &ObjectRef<RawGroup>) {

@@ -3,6 +3,7 @@
 //! A renewal changes nothing that a group's status says, so it triggers nothing. What does: another holder, another
 //! term, and the running out of the time that the last renewal bought, by this operator's own clock.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -18,6 +19,9 @@ use crate::election::{Record, WallTime};
 use crate::group::status::{Ended, LeaseView};
 use crate::group::step_down::Asked;
 
+/// Leases of groups that are gone are forgotten when the operator's leader changes; until then there may be so many.
+const LOST: usize = 10_000;
+
 /// A Lease.
 #[derive(Clone)]
 struct Seen {
@@ -31,18 +35,20 @@ struct Seen {
     asked: Option<Asked>,
     /// How the term before ended.
     former: Option<Ended>,
+    /// Whether it was seen to change, and not only to stand there: its holder may have been dead all along.
+    changed: bool,
     /// First sight of this record, as time since boot.
     since: Duration,
     expired: bool,
 }
 
 /// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
-type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 4]);
+type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 4], bool);
 
 impl Seen {
     fn told(&self) -> Told<'_> {
         let words = [&self.controller, &self.group, &self.managed_by, &self.incarnation].map(Option::as_deref);
-        (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, words)
+        (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, words, self.changed)
     }
 
     /// `None` if `lease` is an older state than the one that is known. `unbroken` says that there was none in between.
@@ -54,6 +60,7 @@ impl Seen {
         }
         let snapshot = snapshot_of(lease);
         let same = before.filter(|before| before.uid == uid && before.record == snapshot.record);
+        let changed = before.is_some_and(|before| before.changed || same.is_none());
         let former = match same {
             Some(same) => same.former.clone(),
             None => before.and_then(|old| {
@@ -71,6 +78,7 @@ impl Seen {
             since: same.map_or(now, |before| before.since),
             expired: same.is_some_and(|before| before.expired),
             former,
+            changed,
             record: snapshot.record,
             incarnation: snapshot.incarnation.map(Into::into),
             asked: asked_of(lease),
@@ -101,6 +109,8 @@ fn asked_of(lease: &DynamicObject) -> Option<Asked> {
 #[derive(Default)]
 pub(super) struct Leases {
     table: Table<Seen>,
+    /// `leaseDurationSeconds` of those that are gone, by namespace and name.
+    lost: HashMap<(String, String), i32>,
 }
 
 impl Leases {
@@ -131,15 +141,39 @@ impl Leases {
         })
     }
 
+    /// The API server has shown this Lease.
+    pub(super) fn took(&mut self, lease: &DynamicObject, now: Duration) {
+        let (namespace, name) = (lease.namespace().unwrap_or_default(), lease.name_any());
+        if let Some(seen) = Seen::of(lease, self.table.get(&namespace, &name), false, now) {
+            self.table.insert(&namespace, &name, seen);
+        }
+    }
+
+    /// `leaseDurationSeconds` of a Lease that is gone, as it was last; 0 if it is there or never was.
+    pub(super) fn lost_seconds(&self, namespace: &str, name: &str) -> i32 {
+        self.lost.get(&(namespace.to_owned(), name.to_owned())).copied().unwrap_or_default()
+    }
+
     /// Takes an event in and returns the groups that need a look, as namespace and name.
     pub(super) fn take(&mut self, scope: &Scope, event: Event<DynamicObject>, now: Duration) -> Vec<(String, String)> {
         let mut groups = Vec::new();
         let unbroken = matches!(event, Event::Apply(_));
-        self.table.take(
+        let Self { table, lost } = self;
+        table.take(
             scope,
             event,
             |lease, before| Seen::of(&lease, before, unbroken, now),
-            |Change { namespace, before, after, .. }| {
+            |Change { namespace, name, before, after }| {
+                let key = || (namespace.to_owned(), name.to_owned());
+                match (before, after) {
+                    (Some(before), None) if lost.len() < LOST => {
+                        lost.insert(key(), before.record.duration_seconds);
+                    }
+                    (_, Some(_)) if !lost.is_empty() => {
+                        lost.remove(&key());
+                    }
+                    _ => {}
+                }
                 if before.map(Seen::told) != after.map(Seen::told) {
                     let named = [before, after].into_iter().flatten().filter_map(|seen| seen.group.as_deref());
                     groups.extend(named.map(|group| (namespace.to_owned(), group.to_owned())));

@@ -1,4 +1,4 @@
-//! First step: what is there. Watches everything that belongs to groups and names the group that needs a look.
+//! What is there. Watches everything that belongs to groups and names the group that needs a look.
 //!
 //! No object is kept as it came: each becomes the few words that reconciling asks of it, as soon as it arrives.
 
@@ -10,7 +10,7 @@ mod pods;
 mod streams;
 mod table;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 
-pub(super) use children::{ChildView, Detail, Kind, controller_of};
+pub(super) use children::{ChildView, Detail, Kind, controller_of, value_of};
 pub(super) use groups::{Memory, RawGroup};
 pub(super) use health::WatchHealth;
 pub(super) use leases::view_of;
@@ -29,10 +29,14 @@ pub(super) use table::Scope;
 use crate::group::status::{DeploymentView, LeaseView, PodView};
 use crate::group::{Desired, Group};
 use crate::runtime::clock::Clock;
+use crate::runtime::memory;
 use groups::Groups;
 use leases::Leases;
 use pods::Pods;
 use table::Table;
+
+/// More than can be under way: requests are answered or given up within seconds.
+const DELETED: usize = 1_024;
 
 /// A group that needs a look.
 pub(super) type GroupRef = ObjectRef<RawGroup>;
@@ -59,6 +63,8 @@ struct Known {
     children: [Table<ChildView>; Kind::ALL.len()],
     pods: Pods,
     leases: Leases,
+    /// The uids of the children that were deleted last: an answer that is late brings none of them back.
+    deleted: VecDeque<Box<str>>,
     /// What has not been listed yet. Until it is empty, what is not known may be there all the same.
     unlisted: HashSet<(What, Scope)>,
 }
@@ -88,6 +94,7 @@ impl World {
             children: Default::default(),
             pods: Pods::default(),
             leases: Leases::default(),
+            deleted: VecDeque::new(),
             unlisted,
         };
         Self { known: Arc::new(Mutex::new(known)), clock, candidate_image: candidate_image.into() }
@@ -145,22 +152,38 @@ impl World {
         self.lock().groups.memory(namespace, name).map(change)
     }
 
-    /// The API server has answered to a write of the group's status.
-    pub(super) fn took_group(&self, group: RawGroup) {
-        self.lock().groups.took(group);
+    /// The API server has answered to a write of the group's status. Returns whether the group asks for something else by now.
+    pub(super) fn took_group(&self, group: RawGroup) -> bool {
+        self.lock().groups.took(group)
     }
 
     /// The API server has shown a child, which is as `wanted`.
     pub(super) fn took_child(&self, kind: Kind, object: &DynamicObject, wanted: &serde_json::Value) {
-        let mut known = self.lock();
+        let known = &mut *self.lock();
         let table = &mut known.children[kind as usize];
         let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
         let before = table.get(namespace, name);
-        if before.is_some_and(|before| before.is_newer_than(object)) {
+        let gone = known.deleted.iter().any(|uid| Some(&**uid) == object.metadata.uid.as_deref());
+        if gone || before.is_some_and(|before| before.is_of_later(object)) {
             return;
         }
         let view = ChildView::of(kind, object, before, || None).fitting(wanted);
         table.insert(namespace, name, view);
+    }
+
+    /// The API server has shown a Lease of a group.
+    pub(super) fn took_lease(&self, lease: &DynamicObject) {
+        self.lock().leases.took(lease, self.clock.since_boot());
+    }
+
+    /// For how long the holder of the group's Lease could rely on it when it was last seen; 0 if it was not lost.
+    pub(super) fn lost_lease_seconds(&self, group: &Group) -> i32 {
+        self.lock().leases.lost_seconds(&group.namespace, &group.lease_name)
+    }
+
+    /// Whether a pod of the group is being deleted and still there.
+    pub(super) fn has_ending_pods(&self, namespace: &str, group: &str) -> bool {
+        self.lock().pods.of(namespace, group).iter().any(|pod| pod.terminating)
     }
 
     /// Takes an event of the groups' watch in.
@@ -205,7 +228,10 @@ impl Known {
     /// The groups that need a look after an event: none before everything is listed, all of them then.
     fn after(&mut self, what: What, scope: &Scope, listed: bool, touched: Vec<GroupRef>) -> Vec<GroupRef> {
         if listed && self.unlisted.remove(&(what, scope.clone())) && self.unlisted.is_empty() {
-            return self.groups.open();
+            let groups = self.groups.open();
+            // Lists come as whole objects.
+            memory::give_back();
+            return groups;
         }
         if self.unlisted.is_empty() { self.known_only(touched) } else { Vec::new() }
     }
@@ -226,7 +252,7 @@ impl Known {
         event: Event<DynamicObject>,
         candidate_image: &str,
     ) -> Vec<(String, String)> {
-        let Self { children, groups, .. } = self;
+        let Self { children, groups, deleted, .. } = self;
         let mut touched = Vec::new();
         children[kind as usize].take(
             scope,
@@ -245,6 +271,12 @@ impl Known {
                 Some(ChildView::of(kind, &object, before, wanted))
             },
             |change| {
+                if let (Some(before), None) = (change.before, change.after) {
+                    deleted.push_back(before.uid.clone());
+                    if deleted.len() > DELETED {
+                        deleted.pop_front();
+                    }
+                }
                 let same = match (change.before, change.after) {
                     (Some(before), Some(after)) => before.tells_the_same_as(after),
                     _ => false,

@@ -58,7 +58,11 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
         for (what, resource) in children.into_iter().chain([(What::Pods, pods), (What::Leases, leases)]) {
             let (own, its_world) = (scope.clone(), world.clone());
             let ours = watcher::Config::default().labels(label::GROUP);
-            let events = streamed(api(client, &resource, scope), ours);
+            // Nor may one of these: who led before would be taken for who leads.
+            let events = match what {
+                What::Leases => watcher(api(client, &resource, scope), ours).boxed(),
+                _ => streamed(api(client, &resource, scope), ours),
+            };
             let events = heard(events, told(&resource.plural, scope), health)
                 .map(move |event| its_world.take(what, &own, complete(event, &resource)));
             let mut waiting = waiting.clone();
