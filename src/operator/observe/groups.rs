@@ -174,7 +174,15 @@ impl Groups {
             _ => None,
         };
         if let Some(group) = arrived {
+            let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
+            if self.memory(&namespace, &name).is_none() {
+                // Also while the list that it came with is not whole: it is looked at from now on.
+                self.known.insert(&namespace, &name, Memory::default());
+            }
             groups.extend(self.arrive(group));
+        }
+        if matches!(event, Event::InitDone) {
+            self.known.refresh_listing(scope);
         }
         let entry = |_, before: Option<&Memory>| Some(before.copied().unwrap_or_default());
         let mut gone = Vec::new();
@@ -243,5 +251,60 @@ impl Groups {
         }
         self.writer.apply_watcher_event(&Event::InitDone);
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn group(uid: &str, version: &str) -> RawGroup {
+        let metadata = json!({ "name": "billing", "namespace": "shop", "uid": uid, "resourceVersion": version });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).unwrap()
+    }
+
+    fn feed(groups: &mut Groups, events: Vec<Event<RawGroup>>) -> usize {
+        events.into_iter().map(|event| groups.take(&Scope(None), event).len()).sum()
+    }
+
+    fn opened() -> Groups {
+        let mut groups = Groups::new();
+        feed(&mut groups, vec![Event::Init, Event::InitDone]);
+        groups.open();
+        groups
+    }
+
+    #[test]
+    fn a_group_that_comes_with_a_later_list_is_known_when_it_is_named() {
+        let mut groups = opened();
+        assert_eq!(feed(&mut groups, vec![Event::Init, Event::InitApply(group("a", "7"))]), 1);
+        assert!(groups.memory("shop", "billing").is_some());
+        assert_eq!(feed(&mut groups, vec![Event::InitDone, Event::Init, Event::InitDone]), 0);
+        assert!(groups.memory("shop", "billing").is_none() && groups.get("shop", "billing").is_none());
+    }
+
+    #[test]
+    fn what_is_remembered_during_a_list_is_not_forgotten_with_its_end() {
+        let mut groups = opened();
+        feed(&mut groups, vec![Event::Apply(group("a", "7")), Event::Init, Event::InitApply(group("a", "7"))]);
+        groups.memory("shop", "billing").unwrap().failures = 3;
+        feed(&mut groups, vec![Event::InitDone]);
+        assert_eq!(groups.memory("shop", "billing").unwrap().failures, 3);
+    }
+
+    #[test]
+    fn the_answer_to_a_write_brings_no_former_group_back() {
+        let mut groups = opened();
+        let known = |groups: &Groups| groups.get("shop", "billing").map(|group| group.metadata.clone());
+        feed(&mut groups, vec![Event::Apply(group("a", "7")), Event::Delete(group("a", "8"))]);
+        groups.took(group("a", "9"));
+        assert_eq!(known(&groups), None);
+        feed(&mut groups, vec![Event::Apply(group("b", "10"))]);
+        groups.took(group("a", "9"));
+        assert_eq!(known(&groups).unwrap().uid.as_deref(), Some("b"));
+        groups.took(group("b", "11"));
+        assert_eq!(known(&groups).unwrap().resource_version.as_deref(), Some("11"));
     }
 }

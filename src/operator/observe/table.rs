@@ -10,7 +10,7 @@ use kube::runtime::watcher::Event;
 pub(in crate::operator) struct Scope(pub(in crate::operator) Option<String>);
 
 impl Scope {
-    fn holds(&self, namespace: &str) -> bool {
+    pub(super) fn holds(&self, namespace: &str) -> bool {
         self.0.as_deref().is_none_or(|own| own == namespace)
     }
 }
@@ -92,6 +92,21 @@ impl<V> Table<V> {
                 let (namespace, name) = names_of(&object);
                 if let Some(before) = self.remove(&namespace, &name) {
                     told(Change { namespace: &namespace, name: &name, before: Some(&before), after: None });
+                }
+            }
+        }
+    }
+
+    /// The list of `scope` that is under way goes on with the entries as they are now.
+    pub(super) fn refresh_listing(&mut self, scope: &Scope)
+    where
+        V: Clone,
+    {
+        let Self { entries, listings } = self;
+        for (namespace, inner) in listings.get_mut(scope).into_iter().flatten() {
+            for (name, entry) in inner {
+                if let Some(now) = entries.get(namespace).and_then(|inner| inner.get(name)) {
+                    entry.clone_from(now);
                 }
             }
         }
