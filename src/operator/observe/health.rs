@@ -28,6 +28,12 @@ struct Watch {
     listed: bool,
 }
 
+impl Watch {
+    fn trouble(&self, now: Duration) -> Option<&Trouble> {
+        self.failing.as_ref().filter(|trouble| trouble.over_at.is_none_or(|at| now < at))
+    }
+}
+
 struct Trouble {
     why: String,
     /// When silence means that it is over, since boot. `None` if only a list can tell.
@@ -44,12 +50,17 @@ impl WatchHealth {
         let (now, watches) = (self.clock.since_boot(), self.lock());
         let mut texts: Vec<String> = watches
             .iter()
-            .filter_map(|(what, watch)| Some((what, watch.failing.as_ref()?)))
-            .filter(|(_, trouble)| trouble.over_at.is_none_or(|at| now < at))
+            .filter_map(|(what, watch)| Some((what, watch.trouble(now)?)))
             .map(|(what, trouble)| format!("cannot watch {what}: {}", trouble.why))
             .collect();
         texts.sort();
         (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    /// Whether the watch of `what` fails at the moment, so that what it does not show may be there.
+    pub(super) fn is_failing(&self, what: &str) -> bool {
+        let now = self.clock.since_boot();
+        self.lock().get(what).is_some_and(|watch| watch.trouble(now).is_some())
     }
 
     /// The watches have been stopped: what they brought says nothing any more.

@@ -184,10 +184,12 @@ impl Leases {
         groups
     }
 
-    /// Marks the Leases whose time has run out and returns their groups. To be called about every second.
-    pub(super) fn expire(&mut self, now: Duration) -> Vec<(String, String)> {
+    /// Marks the Leases whose time has run out and returns their groups, but of those in `unseen`: a renewal that is not
+    /// shown is no missing one. To be called about every second.
+    pub(super) fn expire(&mut self, now: Duration, unseen: &[&Scope]) -> Vec<(String, String)> {
         let mut groups = Vec::new();
-        for (namespace, seen) in self.table.iter_mut() {
+        let is_seen = |namespace: &str| !unseen.iter().any(|scope| scope.holds(namespace));
+        for (namespace, seen) in self.table.iter_mut().filter(|(namespace, _)| is_seen(namespace)) {
             let protected = seen.record.duration().unwrap_or_default();
             if !seen.expired && !seen.record.holder.is_empty() && now.saturating_sub(seen.since) > protected {
                 seen.expired = true;
@@ -241,7 +243,7 @@ mod tests {
     /// Whether the Lease is expired at that second after boot, and whether its group was named for that.
     fn at(Hand(leases, now): &mut Hand, second: u64) -> (bool, bool) {
         *now = second;
-        let named = !leases.expire(Duration::from_secs(second)).is_empty();
+        let named = !leases.expire(Duration::from_secs(second), &[]).is_empty();
         (leases.table.get("shop", "billing").unwrap().expired, named)
     }
 
@@ -282,6 +284,16 @@ mod tests {
         annotated.metadata.annotations = Some([("example.com/note".to_owned(), "x".to_owned())].into());
         leases.take(Event::Apply(annotated));
         assert_eq!(at(&mut leases, 1_016), (true, true));
+    }
+
+    #[test]
+    fn nothing_expires_where_renewals_are_not_shown() {
+        let mut leases = started();
+        list(&mut leases, lease("billing-1", NOON));
+        let (now, own, other) = (Duration::from_secs(1_016), Scope(Some("shop".into())), Scope(Some("river".into())));
+        assert!(leases.0.expire(now, &[&other, &own]).is_empty());
+        assert!(leases.0.expire(now, &[&Scope(None)]).is_empty());
+        assert_eq!(leases.0.expire(now, &[&other]), [("shop".to_owned(), "billing".to_owned())]);
     }
 
     #[test]

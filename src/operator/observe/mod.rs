@@ -215,10 +215,10 @@ impl World {
         !self.lock().unlisted.iter().any(|(what, _)| *what == What::Groups)
     }
 
-    /// Looks for Leases whose time has run out.
-    fn expire(&self) -> Vec<GroupRef> {
+    /// Looks for Leases whose time has run out, but not in `unseen`.
+    fn expire(&self, unseen: &[&Scope]) -> Vec<GroupRef> {
         let mut known = self.lock();
-        let expired = known.leases.expire(self.clock.since_boot());
+        let expired = known.leases.expire(self.clock.since_boot(), unseen);
         let groups = expired.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
         known.known_only(groups)
     }

@@ -70,7 +70,9 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
             streams.push(stream::once(begin).map(|_| Vec::new()).chain(events).boxed());
         }
     }
-    streams.push(expiries(world).boxed());
+    let leases = ApiResource::erase::<Lease>(&()).plural;
+    let leases = scopes.iter().map(|scope| (told(&leases, scope), scope.clone())).collect();
+    streams.push(expiries(world, health, leases).boxed());
     stream::select_all(streams).flat_map(stream::iter).boxed()
 }
 
@@ -137,10 +139,17 @@ fn complete(mut event: watcher::Event<DynamicObject>, resource: &ApiResource) ->
     event
 }
 
-fn expiries(world: &World) -> impl Stream<Item = Vec<GroupRef>> + Send + use<> {
-    stream::unfold(world.clone(), async |world| {
+/// `leases` are the watches of Leases, as `health` names them.
+fn expiries(
+    world: &World,
+    health: &WatchHealth,
+    leases: Vec<(String, Scope)>,
+) -> impl Stream<Item = Vec<GroupRef>> + Send + use<> {
+    stream::unfold((world.clone(), health.clone(), leases), async |(world, health, leases)| {
         world.clock.sleep_until(world.clock.since_boot() + EXPIRY_TICK).await;
-        let groups = world.expire();
-        Some((groups, world))
+        let failing = leases.iter().filter(|(watch, _)| health.is_failing(watch));
+        let unseen: Vec<&Scope> = failing.map(|(_, scope)| scope).collect();
+        let groups = world.expire(&unseen);
+        Some((groups, (world, health, leases)))
     })
 }
