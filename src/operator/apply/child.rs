@@ -173,7 +173,10 @@ impl<'a> Child<'a> {
             .map_err(|source| self.failed("adopt", kube::Error::SerdeError(source)))?;
         live.labels_mut().extend(desired.labels().clone());
         if !is_owned(&live, self.group) {
-            live.owner_references_mut().extend(desired.owner_references().to_vec());
+            let owners = live.owner_references_mut();
+            // It may be an owner already, without being the controller.
+            owners.retain(|owner| owner.uid != self.group.uid);
+            owners.extend(desired.owner_references().to_vec());
         }
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let holder = snapshot_of(&live).record.holder;
