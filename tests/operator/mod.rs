@@ -1,5 +1,6 @@
 mod children;
 mod conditions;
+mod crashes;
 mod events;
 mod history;
 mod installed;

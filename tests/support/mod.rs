@@ -1,6 +1,7 @@
 //! What the tests share: real API servers, programs that end with their test, and a way to look at objects.
 
 pub mod fixtures;
+pub mod http_proxy;
 pub mod overlap;
 pub mod proxy;
 

@@ -1,0 +1,338 @@
+//! A way to the API server in plain HTTP that counts what is written, loses what the test says, and refuses to show what
+//! the test says.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures::stream::{self, StreamExt};
+use k8sensus_local::Cluster;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::{OPERATOR, Program};
+
+/// Where an operator is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// Its write never arrives.
+    Before,
+    /// Its write is done, but it never hears of that.
+    After,
+}
+
+/// What ends a watch whose beginning the API server has forgotten.
+const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version","reason":"Expired","code":410}}"#;
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().thread_name("http").build().unwrap()
+    })
+}
+
+fn client(cluster: &Cluster) -> Client {
+    runtime().block_on(async {
+        let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).unwrap();
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        config.default_retry = false;
+        Client::try_from(config).unwrap()
+    })
+}
+
+/// An HTTP proxy for one operator, whose own Lease is in namespace `default`. It ends when this is dropped.
+pub struct HttpProxy {
+    kubeconfig: NamedTempFile,
+    way: Arc<Way>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+struct Way {
+    client: Client,
+    ledger: Mutex<Ledger>,
+    /// By plural: the code that answers every list and watch.
+    refused: watch::Sender<HashMap<String, u16>>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    /// As "POST roles" or "PATCH electiongroups/kestrel/status".
+    writes: Vec<String>,
+    /// At which write from now on, counted from 1, which process is killed.
+    cut: Option<(usize, Cut, i32)>,
+    /// The write at which it was.
+    cut_at: Option<String>,
+}
+
+impl HttpProxy {
+    pub fn to(cluster: &Cluster) -> Self {
+        let way = Arc::new(Way {
+            client: client(cluster),
+            ledger: Mutex::default(),
+            refused: watch::Sender::new(HashMap::new()),
+        });
+        let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(way.clone());
+        let serving = runtime().spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let kubeconfig = NamedTempFile::new().unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "proxy",
+            "clusters": [{ "name": "proxy", "cluster": { "server": format!("http://{address}") } }],
+            "contexts": [{ "name": "proxy", "context": { "cluster": "proxy", "user": "proxy" } }],
+            "users": [{ "name": "proxy", "user": {} }],
+        });
+        std::fs::write(kubeconfig.path(), config.to_string()).unwrap();
+        Self { kubeconfig, way, serving }
+    }
+
+    pub fn kubeconfig(&self) -> &Path {
+        self.kubeconfig.path()
+    }
+
+    /// What was written until now, the operator's own Lease apart.
+    pub fn writes(&self) -> Vec<String> {
+        self.way.ledger.lock().unwrap().writes.clone()
+    }
+
+    /// Kills `operator` at its `write`-th write from now on, counted from 1.
+    pub fn kill_at(&self, write: usize, cut: Cut, operator: &Program) {
+        let mut ledger = self.way.ledger.lock().unwrap();
+        ledger.writes.clear();
+        ledger.cut = Some((write, cut, operator.pid()));
+    }
+
+    /// The write at which the operator was killed.
+    pub fn killed_at(&self) -> Option<String> {
+        self.way.ledger.lock().unwrap().cut_at.clone()
+    }
+
+    /// From now on every list and watch of `plural` is answered with `code`; running watches end with 410.
+    pub fn refuse(&self, plural: &str, code: u16) {
+        self.way.refused.send_modify(|refused| {
+            refused.insert(plural.to_owned(), code);
+        });
+    }
+
+    pub fn refuse_no_more(&self) {
+        self.way.refused.send_modify(HashMap::clear);
+    }
+}
+
+impl Drop for HttpProxy {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// An operator for one namespace alone, with its Lease `name` in namespace `default`. That one is as long as in production:
+/// many operators share the machine, and none is to lose it.
+pub fn operator_for(namespace: &str, name: &str, kubeconfig: &Path, listen: SocketAddr) -> Program {
+    let mut command = Command::new(OPERATOR);
+    command
+        .args(["run", "--candidate-image=localhost/k8sensus:dev", &format!("--listen={listen}")])
+        .args([format!("--namespaces={namespace}"), format!("--lease-name={name}")])
+        .env("POD_NAME", name)
+        .env("POD_NAMESPACE", "default")
+        .env("KUBECONFIG", kubeconfig);
+    Program::start(name, &mut command)
+}
+
+/// What a request is about.
+struct Call {
+    namespace: String,
+    plural: String,
+    /// The plural and what follows it.
+    text: String,
+}
+
+impl Call {
+    fn of(path: &str) -> Self {
+        let (namespace, text) =
+            path.split_once("/namespaces/").and_then(|(_, rest)| rest.split_once('/')).unwrap_or_default();
+        let plural = text.split('/').next().unwrap_or_default();
+        Self { namespace: namespace.to_owned(), plural: plural.to_owned(), text: text.to_owned() }
+    }
+}
+
+async fn answer(State(way): State<Arc<Way>>, request: Request) -> Response {
+    let call = Call::of(request.uri().path());
+    let watching = request.uri().query().unwrap_or_default().contains("watch=true");
+    if request.method() == http::Method::GET {
+        let refused = way.refused.borrow().get(&call.plural).copied();
+        return match refused {
+            // A single object is still shown.
+            Some(code) if call.text == call.plural => refusal(code),
+            _ if watching => streamed(&way, request, call.plural).await,
+            _ => forwarded(&way, request).await,
+        };
+    }
+    if call.namespace == "default" {
+        return forwarded(&way, request).await;
+    }
+    let (cut, pid) = {
+        let mut ledger = way.ledger.lock().unwrap();
+        let write = format!("{} {}", request.method(), call.text);
+        if ledger.cut_at.is_some() {
+            // It was killed, but this was under way.
+            return refusal(503);
+        }
+        ledger.writes.push(write.clone());
+        match ledger.cut {
+            Some((number, cut, pid)) if number == ledger.writes.len() => {
+                ledger.cut_at = Some(write);
+                (Some(cut), pid)
+            }
+            _ => (None, 0),
+        }
+    };
+    let kill = || kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    match cut {
+        None => forwarded(&way, request).await,
+        Some(Cut::Before) => {
+            kill();
+            refusal(503)
+        }
+        Some(Cut::After) => {
+            let done = forwarded(&way, request).await;
+            kill();
+            done
+        }
+    }
+}
+
+fn refusal(code: u16) -> Response {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "refused by the test", "reason": "InternalError", "code": code,
+    });
+    Response::builder()
+        .status(code)
+        .header("content-type", "application/json")
+        .body(Body::from(status.to_string()))
+        .unwrap()
+}
+
+/// Hands a request on.
+async fn passed_on(way: &Way, request: Request) -> Result<http::Response<kube::client::Body>, String> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.map_err(|error| error.to_string())?;
+    let mut onward = http::Request::new(kube::client::Body::from(body.to_vec()));
+    *onward.method_mut() = parts.method;
+    *onward.uri_mut() = parts.uri;
+    *onward.headers_mut() = parts.headers;
+    for own in ["host", "connection", "content-length", "transfer-encoding"] {
+        onward.headers_mut().remove(own);
+    }
+    way.client.send(onward).await.map_err(|error| error.to_string())
+}
+
+fn answered(status: http::StatusCode, headers: &http::HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    if let Some(kind) = headers.get("content-type") {
+        response.headers_mut().insert("content-type", kind.clone());
+    }
+    response
+}
+
+async fn forwarded(way: &Way, request: Request) -> Response {
+    let response = match passed_on(way, request).await {
+        Ok(response) => response,
+        Err(_) => return refusal(502),
+    };
+    let (parts, body) = response.into_parts();
+    match body.collect_bytes().await {
+        Ok(bytes) => answered(parts.status, &parts.headers, Body::from(bytes)),
+        Err(_) => refusal(502),
+    }
+}
+
+async fn streamed(way: &Way, request: Request, plural: String) -> Response {
+    let response = match passed_on(way, request).await {
+        Ok(response) => response,
+        Err(_) => return refusal(502),
+    };
+    let (parts, body) = response.into_parts();
+    let mut refused = way.refused.subscribe();
+    let end = Box::pin(async move { refused.wait_for(|refused| refused.contains_key(&plural)).await.is_ok() });
+    let data = Body::new(body).into_data_stream();
+    let events = stream::unfold(Some((data, end)), |state| async move {
+        let (mut data, mut end) = state?;
+        tokio::select! {
+            biased;
+            _ = &mut end => Some((Ok(Bytes::from(format!("{GONE}\n"))), None)),
+            next = data.next() => Some((next?, Some((data, end)))),
+        }
+    });
+    answered(parts.status, &parts.headers, Body::from_stream(events))
+}
+
+/// Asks the API server without a kubectl for each request.
+pub struct Direct(Client);
+
+impl Direct {
+    pub fn to(cluster: &Cluster) -> Self {
+        Self(client(cluster))
+    }
+
+    fn ask(&self, method: &str, path: &str, kind: &str, body: &Value) -> Result<Value, kube::Error> {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
+        runtime().block_on(self.0.request(request.body(body).unwrap()))
+    }
+
+    /// An object, or a list where `name` is empty; `None` if there is none.
+    pub fn get(&self, ns: &str, plural: &str, name: &str) -> Option<Value> {
+        match self.ask("GET", &path(ns, plural, name), "application/json", &Value::Null) {
+            Ok(found) => Some(found),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("{plural} {ns}/{name}: {error}"),
+        }
+    }
+
+    pub fn create(&self, ns: &str, plural: &str, object: &Value) -> Value {
+        let made = self.ask("POST", &path(ns, plural, ""), "application/json", object);
+        made.unwrap_or_else(|error| panic!("{plural} in {ns}: {error}"))
+    }
+
+    pub fn delete(&self, ns: &str, plural: &str, name: &str) {
+        let gone = self.ask("DELETE", &path(ns, plural, name), "application/json", &Value::Null);
+        gone.unwrap_or_else(|error| panic!("{plural} {ns}/{name}: {error}"));
+    }
+
+    pub fn merge(&self, ns: &str, plural: &str, name: &str, patch: &Value) -> Value {
+        let patched = self.ask("PATCH", &path(ns, plural, name), "application/merge-patch+json", patch);
+        patched.unwrap_or_else(|error| panic!("{plural} {ns}/{name}: {error}"))
+    }
+
+    /// A patch of operations, which may be refused.
+    pub fn patch(&self, ns: &str, plural: &str, name: &str, operations: &Value) -> Result<Value, kube::Error> {
+        self.ask("PATCH", &path(ns, plural, name), "application/json-patch+json", operations)
+    }
+}
+
+fn path(ns: &str, plural: &str, name: &str) -> String {
+    let api = match plural {
+        "deployments" => "/apis/apps/v1",
+        "roles" | "rolebindings" => "/apis/rbac.authorization.k8s.io/v1",
+        "leases" => "/apis/coordination.k8s.io/v1",
+        "poddisruptionbudgets" => "/apis/policy/v1",
+        "electiongroups" => "/apis/k8sensus.dev/v1alpha1",
+        _ => "/api/v1",
+    };
+    let slash = if name.is_empty() { "" } else { "/" };
+    format!("{api}/namespaces/{ns}/{plural}{slash}{name}")
+}
