@@ -1,3 +1,4 @@
+mod blind;
 mod children;
 mod conditions;
 mod crashes;
