@@ -7,6 +7,7 @@ mod history;
 mod installed;
 mod life;
 mod namespaces;
+mod ownership;
 mod policy;
 mod quiet;
 mod refusals;
