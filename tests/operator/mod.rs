@@ -3,6 +3,7 @@ mod children;
 mod conditions;
 mod crashes;
 mod events;
+mod fields;
 mod history;
 mod installed;
 mod life;
