@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::rules::RULES;
+use super::status::NOT_OBSERVED;
 
 /// Lists whose items have a key, so that server-side apply merges them by item; else it replaces them whole.
 const LIST_KEYS: &[(&str, &[&str])] = &[
@@ -206,6 +207,7 @@ fn finish_status(status: &mut Value) {
             node.remove("required");
         }
     });
+    status["default"] = json!({ "observedGeneration": NOT_OBSERVED });
 }
 
 fn push(node: &mut Value, list: &str, item: Value) {

@@ -9,11 +9,17 @@ use serde::{Deserialize, Serialize};
 /// The most entries that `status.history` keeps.
 pub const HISTORY_LIMIT: usize = 10;
 
+/// The `observedGeneration` of a group that no operator has looked at yet; the schema's default.
+///
+/// Without it such a group has no status, and what knows objects by their conditions alone (kstatus, so `helm --wait`) takes
+/// one without any for finished.
+pub const NOT_OBSERVED: i64 = -1;
+
 /// What the operator last saw of the group: who leads, how many pods there are, and whether a failover would succeed now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ElectionGroupStatus {
-    /// The metadata.generation that this status speaks of. While it is smaller than metadata.generation, the last change of the spec has not been looked at.
+    /// The metadata.generation that this status speaks of. While it is smaller than metadata.generation, the last change of the spec has not been looked at; -1 before the first look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 

@@ -92,3 +92,12 @@ fn client_side_apply_takes_the_crd_and_explain_has_a_text_for_each_field() {
         assert!(text.contains("DESCRIPTION:") && !text.contains("<no description>"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_group_that_no_operator_has_seen_says_so_and_is_no_finished_one_to_kstatus() {
+    let ns = namespace(shared(), "unseen");
+    let manifest = crate::support::group("kestrel", json!({}));
+    let created = create(&client().await, &ns, &manifest, false).await.unwrap();
+    assert_eq!(created["status"], json!({ "observedGeneration": -1 }));
+    assert_ne!(created["status"]["observedGeneration"], created["metadata"]["generation"]);
+}

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 
 use super::table::{Change, Scope, Table};
 use crate::api::names::annotation;
+use crate::api::status::NOT_OBSERVED;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::group::proof::Freed;
 use crate::group::{Group, Invalid};
@@ -90,9 +91,9 @@ impl RawGroup {
             Err(invalid) => (serde_json::from_str("{}").ok(), Err(invalid)),
         };
         let mut spec = spec.expect("every field of a spec has a default or may be absent");
-        // A status that is not ours to read is written anew.
-        let status: Option<ElectionGroupStatus> =
-            self.status.as_ref().and_then(|status| serde_json::from_str(status.get()).ok());
+        // A status that is not ours to read is written anew, and the schema's default is none.
+        let status = self.status.as_ref().and_then(|status| serde_json::from_str(status.get()).ok());
+        let status = status.filter(|status: &ElectionGroupStatus| status.observed_generation != Some(NOT_OBSERVED));
         if readable.is_err() {
             // The Lease goes on, whatever the spec says of it.
             spec.election.lease_name = status.as_ref().and_then(|status| status.lease_name.clone());
