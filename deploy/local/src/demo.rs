@@ -33,7 +33,7 @@ pub(crate) fn run(name: &str) -> Result<(), Error> {
     let successor = timed(&cluster, &leader, || kubectl(&cluster, &["delete", "pod", "--wait=false", &leader.holder]))?;
     kubectl(&cluster, &["wait", "--for=condition=Ready", "--timeout=120s", "electiongroup/hello"])?;
 
-    tell("The next leader is killed: it can tell nobody, so the others wait until its lease has run out.");
+    tell("The next leader is killed: the kubelet reports its end, and the operator releases the Lease on that word.");
     timed(&cluster, &successor, || kill(&cluster, &successor.holder))?;
     kubectl(&cluster, &["wait", "--for=condition=Ready", "--timeout=120s", "electiongroup/hello"])?;
     show(&cluster)?;
