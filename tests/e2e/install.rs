@@ -1,7 +1,20 @@
-use serde_json::json;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
 
-use super::{SYSTEM, node, ready, sample};
-use crate::support::{apply, get, kubectl, namespace, within};
+use k8sensus_local::{IMAGE, Image, ImageFile, product_program};
+use serde_json::{Value, json};
+
+use super::{SYSTEM, holder, node, ready, sample};
+use crate::support::{apply, get, kubectl, namespace, root, within};
+
+const OPERATOR: &str = "deployment/k8sensus-operator";
+const GROUPS: [&str; 3] = ["heron", "kestrel", "merlin"];
+
+/// There is one operator: one test at a time rolls it.
+fn alone() -> MutexGuard<'static, ()> {
+    static ROLLS: Mutex<()> = Mutex::new(());
+    ROLLS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 fn operator_leader() -> String {
     within(30, "an operator to lead", || {
@@ -10,27 +23,120 @@ fn operator_leader() -> String {
     })
 }
 
+/// What none of the operator's doings may change: who leads each group by which term, its pods, its ReplicaSets.
+fn workloads(ns: &str) -> Vec<Value> {
+    let every = |kind: &str, what: &dyn Fn(&Value) -> Value| -> Vec<Value> {
+        let list = get(node(), ns, kind).unwrap();
+        list["items"].as_array().unwrap().iter().map(|item| json!([item["metadata"]["name"], what(item)])).collect()
+    };
+    let leases = every("leases", &|lease| {
+        let spec = &lease["spec"];
+        json!([spec["holderIdentity"], spec["acquireTime"], spec["leaseTransitions"]])
+    });
+    let pods =
+        every("pods", &|pod| json!([pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]]));
+    let replica_sets = every("replicasets", &|set| set["metadata"]["uid"].clone());
+    let statuses = every("electiongroups", &|group| {
+        let status = &group["status"];
+        json!([status["holderIdentity"], status["leaseTransitions"], status["injection"]])
+    });
+    [leases, pods, replica_sets, statuses].concat()
+}
+
+fn three_groups(ns: &str) -> Vec<Value> {
+    for name in GROUPS {
+        apply(node(), ns, &sample(name, json!({}))).unwrap();
+    }
+    for name in GROUPS {
+        ready(ns, name, &[]);
+    }
+    let workloads = workloads(ns);
+    assert_eq!(workloads.len(), 3 + 6 + 3 + 3, "{workloads:?}");
+    workloads
+}
+
+/// Loads an image of that name with the candidate program in it.
+fn load_candidate(name: &str) {
+    let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("candidate-{}.tar", std::process::id()));
+    let source = product_program("k8sensus").unwrap();
+    let files = vec![ImageFile { source, path: "k8sensus".to_owned(), mode: 0o755 }];
+    Image { name: name.to_owned(), entrypoint: vec!["/k8sensus".to_owned()], files }.write(&archive).unwrap();
+    node().load_image(&archive).unwrap();
+    let _ = std::fs::remove_file(&archive);
+}
+
+/// The operator that leads now still does what an operator does.
+fn goes_on(ns: &str, name: &str) {
+    let former = holder(&get(node(), ns, &format!("electiongroup/{name}")).unwrap());
+    kubectl(node(), &["delete", "-n", ns, "pod", &former, "--wait=false"]);
+    ready(ns, name, &[&former]);
+    kubectl(node(), &["delete", "-n", ns, &format!("role/{name}")]);
+    within(30, "the operator to restore the role", || get(node(), ns, &format!("role/{name}")));
+}
+
 #[test]
 fn the_chart_runs_two_replicas_of_which_one_reconciles_and_a_rollout_moves_no_groups_leader() {
-    let ns = namespace(node(), "upgraded");
-    apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
-    let before = ready(&ns, "kestrel", &[]);
-    let deployment = get(node(), SYSTEM, "deployment/k8sensus-operator").unwrap();
+    let _alone = alone();
+    let ns = namespace(node(), "restarted");
+    let before = three_groups(&ns);
+    let deployment = get(node(), SYSTEM, OPERATOR).unwrap();
     assert_eq!(deployment["status"]["readyReplicas"], 2);
 
     let first = operator_leader();
-    kubectl(node(), &["rollout", "restart", "-n", SYSTEM, "deployment/k8sensus-operator"]);
-    kubectl(node(), &["rollout", "status", "-n", SYSTEM, "deployment/k8sensus-operator", "--timeout=60s"]);
+    kubectl(node(), &["rollout", "restart", "-n", SYSTEM, OPERATOR]);
+    kubectl(node(), &["rollout", "status", "-n", SYSTEM, OPERATOR, "--timeout=60s"]);
     within(30, "another operator to lead", || (operator_leader() != first).then_some(()));
-    let after = ready(&ns, "kestrel", &[]);
-    assert_eq!(after["status"]["acquireTime"], before["status"]["acquireTime"], "the group's leader has moved");
+    assert_eq!(workloads(&ns), before);
+    goes_on(&ns, "kestrel");
+}
 
-    kubectl(node(), &["delete", "-n", &ns, "role/kestrel"]);
-    within(30, "the new operator to restore the role", || get(node(), &ns, "role/kestrel"));
+#[test]
+fn an_upgrade_to_another_candidate_image_waits_for_the_operator_and_changes_no_group_before_its_template_does() {
+    let _alone = alone();
+    let ns = namespace(node(), "upgraded");
+    let next = format!("{IMAGE}-next");
+    load_candidate(&next);
+    let pods = get(node(), SYSTEM, "pods").unwrap();
+    let operators: Vec<String> =
+        pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().into()).collect();
+    let before = three_groups(&ns);
+    let mut helm = node().helm().unwrap();
+    helm.args(["upgrade", "k8sensus", "charts/k8sensus", "--namespace", SYSTEM, "--reuse-values"])
+        .args(["--set", &format!("candidateImage={next}"), "--wait", "--timeout=120s"])
+        .current_dir(root());
+    let output = helm.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Helm has waited: every replica is the new one.
+    let deployment = get(node(), SYSTEM, OPERATOR).unwrap();
+    for count in ["replicas", "updatedReplicas", "readyReplicas"] {
+        assert_eq!(deployment["status"][count], 2, "{count}");
+    }
+    within(30, "a new operator to lead", || (!operators.contains(&operator_leader())).then_some(()));
+    assert_eq!(workloads(&ns), before);
+    goes_on(&ns, "kestrel");
+
+    // Another number of pods is no other template.
+    kubectl(node(), &["scale", "-n", &ns, "electiongroup/heron", "--replicas=3"]);
+    within(60, "the third pod", || {
+        (get(node(), &ns, "electiongroup/heron")?["status"]["readyReplicas"] == 3).then_some(())
+    });
+    let image = |name: &str| {
+        let deployment = get(node(), &ns, &format!("deployment/{name}")).unwrap();
+        deployment["spec"]["template"]["spec"]["initContainers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(image("heron"), IMAGE);
+    let former = holder(&get(node(), &ns, "electiongroup/merlin").unwrap());
+    let other = r#"{"spec":{"command":["/k8sensus"],"args":["sample"]}}"#;
+    kubectl(node(), &["patch", "-n", &ns, "electiongroup/merlin", "--type=merge", "-p", other]);
+    within(30, "the changed template to take the new image", || (image("merlin") == next).then_some(()));
+    ready(&ns, "merlin", &[&former]);
+    assert_eq!(image("kestrel"), IMAGE);
 }
 
 #[test]
 fn no_right_is_missing() {
+    // A roll would take the log away.
+    let _alone = alone();
     let ns = namespace(node(), "granted");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     ready(&ns, "kestrel", &[]);

@@ -1,7 +1,9 @@
 //! The whole on a real node: operator installed by Helm, pods in containers.
 
 mod groups;
+mod helm;
 mod install;
+mod maintenance;
 mod original;
 mod proof;
 mod step_down;

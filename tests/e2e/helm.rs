@@ -1,0 +1,90 @@
+//! A user's own chart that has a group in it: `helm --wait` waits for the group.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{node, sample};
+use crate::support::{condition, get, namespace};
+
+/// A chart whose only object is `group`.
+fn chart(group: &Value) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("templates")).unwrap();
+    write(folder.path(), group);
+    folder
+}
+
+fn write(folder: &Path, group: &Value) {
+    let about = json!({ "apiVersion": "v2", "name": "birds", "version": "0.1.0" });
+    std::fs::write(folder.join("Chart.yaml"), about.to_string()).unwrap();
+    std::fs::write(folder.join("templates/group.yaml"), group.to_string()).unwrap();
+}
+
+fn helm(ns: &str, verb: &str, chart: &Path, timeout: &str) -> Output {
+    let mut helm: Command = node().helm().unwrap();
+    helm.args([verb, "birds"]).arg(chart).args(["--namespace", ns, "--wait", "--timeout", timeout]).output().unwrap()
+}
+
+fn succeeds(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn group(ns: &str) -> Value {
+    get(node(), ns, "electiongroup/kestrel").unwrap()
+}
+
+#[test]
+fn helm_waits_until_a_group_has_its_leader_and_all_its_pods_and_again_after_each_change() {
+    let ns = namespace(node(), "helm");
+    let mut wanted = sample("kestrel", json!({}));
+    let chart = chart(&wanted);
+    succeeds(&helm(&ns, "install", chart.path(), "90s"));
+    let installed = group(&ns);
+    assert_eq!(condition(&installed, "Ready"), "True/LeaderElected");
+    assert_eq!(installed["status"]["readyReplicas"], 2);
+
+    wanted["spec"]["replicas"] = json!(3);
+    write(chart.path(), &wanted);
+    succeeds(&helm(&ns, "upgrade", chart.path(), "90s"));
+    assert_eq!(group(&ns)["status"]["readyReplicas"], 3);
+
+    // Another template: the wait goes on until the last pod of the former one is gone.
+    wanted["spec"]["candidate"] = json!({ "resources": { "requests": { "cpu": "1m" } } });
+    write(chart.path(), &wanted);
+    let former = group(&ns)["status"]["leader"]["revision"].clone();
+    succeeds(&helm(&ns, "upgrade", chart.path(), "120s"));
+    let upgraded = group(&ns);
+    assert_eq!(condition(&upgraded, "Ready"), "True/LeaderElected");
+    let pods = get(node(), &ns, "pods").unwrap();
+    let pods = pods["items"].as_array().unwrap();
+    let current = pods.iter().filter(|pod| {
+        pod["metadata"]["deletionTimestamp"].is_null() && pod["metadata"]["labels"]["pod-template-hash"] != former
+    });
+    assert_eq!(current.count(), 3, "not all of the newest revision: {pods:?}");
+}
+
+#[test]
+fn helm_does_not_take_a_group_for_ready_whose_pods_never_are() {
+    let ns = namespace(node(), "helm-never");
+    let chart = chart(&sample("kestrel", json!({ "image": "localhost/no-such-image:1" })));
+    let output = helm(&ns, "install", chart.path(), "8s");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "helm calls it installed: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(error.contains("kestrel") && error.contains("InProgress"), "{error}");
+}
+
+#[test]
+fn helm_fails_at_once_on_a_group_that_is_stalled_and_prints_why() {
+    let ns = namespace(node(), "helm-stalled");
+    let service = json!({ "leaderService": { "ports": [{ "port": 80 }] } });
+    let chart = chart(&sample("kestrel", service));
+    let start = Instant::now();
+    let output = helm(&ns, "install", chart.path(), "120s");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "helm calls it installed: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(error.contains("Failed") && error.contains("leaderService"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(30), "after {:?}: {error}", start.elapsed());
+}

@@ -1,0 +1,118 @@
+//! What people do to a group that runs: evict its pods, suspend it, pause the operator, give it another account.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use super::{holder, logs, node, ready, sample};
+use crate::support::{apply, condition, get, kubectl, namespace, within};
+
+const GROUP: &str = "electiongroup/kestrel";
+
+fn patch(ns: &str, spec: Value) {
+    let patch = json!({ "spec": spec }).to_string();
+    kubectl(node(), &["patch", "-n", ns, GROUP, "--type=merge", "-p", &patch]);
+}
+
+fn names(ns: &str) -> Vec<String> {
+    let pods = get(node(), ns, "pods").unwrap();
+    let alive = pods["items"].as_array().unwrap().iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    alive.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Evicts a pod as `kubectl drain` does; the API server's word if it refuses.
+fn evict(ns: &str, pod: &str) -> Result<(), String> {
+    let eviction =
+        json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod, "namespace": ns } });
+    let path = format!("/api/v1/namespaces/{ns}/pods/{pod}/eviction");
+    let mut command = node().kubectl();
+    command.args(["create", "--raw", &path, "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(eviction.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+#[test]
+fn evictions_take_one_pod_at_a_time_and_an_evicted_leader_hands_over() {
+    let ns = namespace(node(), "evicted");
+    apply(node(), &ns, &sample("kestrel", json!({ "replicas": 3 }))).unwrap();
+    let leader = holder(&ready(&ns, "kestrel", &[]));
+    let spare = || {
+        within(60, "the budget to allow an eviction", || {
+            (get(node(), &ns, "pdb/kestrel")?["status"]["disruptionsAllowed"] == 1).then_some(())
+        });
+    };
+    spare();
+    let standbys: Vec<String> = names(&ns).into_iter().filter(|pod| *pod != leader).collect();
+    evict(&ns, &leader).unwrap();
+    let refused = evict(&ns, &standbys[0]).expect_err("the budget of one was spent on the leader");
+    assert!(refused.contains("disruption budget"), "{refused}");
+    let second = holder(&ready(&ns, "kestrel", &[&leader]));
+    assert!(standbys.contains(&second), "{second} was started after the eviction");
+    spare();
+    let standby = names(&ns).into_iter().find(|pod| *pod != second).unwrap();
+    evict(&ns, &standby).unwrap();
+    spare();
+    let group = ready(&ns, "kestrel", &[]);
+    assert_eq!(holder(&group), second, "a standby's eviction moved the leader");
+    assert_eq!(group["status"]["leaseTransitions"], 2);
+}
+
+#[test]
+fn a_suspended_group_has_no_pod_and_no_leader_and_one_that_is_resumed_leads_by_a_higher_token() {
+    let ns = namespace(node(), "suspended");
+    apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
+    ready(&ns, "kestrel", &[]);
+    patch(&ns, json!({ "suspend": true }));
+    within(60, "the pods to end", || names(&ns).is_empty().then_some(()));
+    within(30, "the status to say so", || {
+        let group = get(node(), &ns, GROUP)?;
+        let told = ["Ready", "LeaderElected"].iter().all(|kind| condition(&group, kind) == "False/Suspended");
+        (told && group["status"]["replicas"] == 0 && group["status"]["holderIdentity"].is_null()).then_some(())
+    });
+    let lease = within(30, "the Lease to be released", || {
+        get(node(), &ns, "lease/kestrel").filter(|lease| lease["spec"]["holderIdentity"] == "")
+    });
+    assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    patch(&ns, json!({ "suspend": false }));
+    let group = ready(&ns, "kestrel", &[]);
+    assert_eq!(group["status"]["leaseTransitions"], 2);
+    assert_eq!(group["status"]["readyReplicas"], 2);
+}
+
+#[test]
+fn a_paused_group_keeps_its_pods_as_they_are_and_its_status_goes_on() {
+    let ns = namespace(node(), "paused");
+    apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
+    let first = holder(&ready(&ns, "kestrel", &[]));
+    patch(&ns, json!({ "paused": true, "replicas": 3 }));
+    within(30, "the change to be seen", || {
+        let group = get(node(), &ns, GROUP)?;
+        (group["status"]["observedGeneration"] == group["metadata"]["generation"]).then_some(())
+    });
+    kubectl(node(), &["delete", "-n", &ns, "pod", &first, "--wait=false"]);
+    within(60, "the status to name the successor", || {
+        let status = get(node(), &ns, GROUP)?["status"].clone();
+        (status["leaseTransitions"] == 2 && status["holderIdentity"] != first && status["readyReplicas"] == 2)
+            .then_some(())
+    });
+    assert_eq!(get(node(), &ns, "deployment/kestrel").unwrap()["spec"]["replicas"], 2);
+    patch(&ns, json!({ "paused": false }));
+    within(60, "the third pod", || (get(node(), &ns, GROUP)?["status"]["readyReplicas"] == 3).then_some(()));
+}
+
+#[test]
+fn recreate_ends_the_old_pods_before_the_new_ones_begin() {
+    let ns = namespace(node(), "recreated");
+    apply(node(), &ns, &sample("kestrel", json!({ "strategy": { "type": "Recreate" } }))).unwrap();
+    let first = holder(&ready(&ns, "kestrel", &[]));
+    let former = names(&ns);
+    patch(&ns, json!({ "candidate": { "resources": { "requests": { "cpu": "1m" } } } }));
+    let group = ready(&ns, "kestrel", &[&first]);
+    assert!(!former.contains(&holder(&group)));
+    assert!(names(&ns).iter().all(|pod| !former.contains(pod)), "{:?}", names(&ns));
+    assert_eq!(group["status"]["leaseTransitions"], 2);
+    assert!(logs(&ns, &holder(&group)).contains("k8sensus is running sample task."));
+}
