@@ -110,9 +110,14 @@ fn recreate_ends_the_old_pods_before_the_new_ones_begin() {
     let first = holder(&ready(&ns, "kestrel", &[]));
     let former = names(&ns);
     patch(&ns, json!({ "candidate": { "resources": { "requests": { "cpu": "1m" } } } }));
+    within(60, "the new pods", || {
+        let now = names(&ns);
+        let old = now.iter().filter(|pod| former.contains(pod)).count();
+        assert!(old == 0 || old == now.len(), "old and new beside each other: {now:?}");
+        (old == 0 && now.len() == 2).then_some(())
+    });
     let group = ready(&ns, "kestrel", &[&first]);
     assert!(!former.contains(&holder(&group)));
-    assert!(names(&ns).iter().all(|pod| !former.contains(pod)), "{:?}", names(&ns));
     assert_eq!(group["status"]["leaseTransitions"], 2);
     assert!(logs(&ns, &holder(&group)).contains("k8sensus is running sample task."));
 }
