@@ -39,8 +39,17 @@ fn a_group_elects_hands_over_and_fails_over() {
     // The kubelet's report frees the Lease for all, also for the container that was started again in the same pod; that
     // one is another process with another name. That without a proof it has to wait is held by `proof`.
     assert_ne!(incarnation(), former);
-    ready(&ns, "kestrel", &[]);
+    let group = ready(&ns, "kestrel", &[]);
     assert!(lines(&holder(&group)) > 0);
+    let history = group["status"]["history"].as_array().unwrap();
+    let reasons: Vec<&str> = history.iter().map(|change| change["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["KubeletReported", "LeaseReleased", "Elected"]);
+    let third = format!("{} leads", holder(&group));
+    within(30, "kubectl describe to tell of the last election", || {
+        let told = kubectl(node(), &["describe", "-n", &ns, "electiongroup/kestrel"]);
+        let events = told.split("\nEvents:").nth(1)?.to_owned();
+        (events.contains("LeaderElected") && events.contains(&third)).then_some(())
+    });
 }
 
 #[test]
