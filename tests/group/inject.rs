@@ -156,12 +156,10 @@ fn the_candidate_is_told_where_the_kubelet_looks_for_the_termination_message() {
         "        command: [/app/billing]",
         "        command: [/app/billing]\n        terminationMessagePath: /run/last-words",
     );
-    let theirs = TEMPLATE.replace("name: QUEUE, value: orders", &format!("name: {PATH}, value: /etc/passwd"));
     for (spec, name, expected) in [
         (MINIMAL, "app", "/dev/termination-log"),
         (TEMPLATE, "main", "/dev/termination-log"),
         (&own, "main", "/run/last-words"),
-        (&theirs, "main", "/dev/termination-log"),
     ] {
         let pod = pod(&group(spec));
         let leading = container(&pod, name);

@@ -13,6 +13,9 @@ use crate::api::names::label;
 use crate::group::proof::dead_incarnations;
 use crate::group::status::PodView;
 
+/// By group: the names of its pods.
+type Members = HashMap<Box<str>, Vec<Box<str>>>;
+
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     group: Box<str>,
@@ -25,8 +28,8 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Pods {
     table: Table<Entry>,
-    /// By namespace and group: the names of its pods.
-    members: HashMap<Box<str>, HashMap<Box<str>, Vec<Box<str>>>>,
+    /// By namespace.
+    members: HashMap<Box<str>, Members>,
 }
 
 impl Pods {
