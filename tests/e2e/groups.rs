@@ -33,8 +33,8 @@ fn a_group_elects_hands_over_and_fails_over() {
     let former = incarnation();
     let killed = node().signal_pod(&uid(&ns, &second), Signal::KILL.as_raw()).unwrap();
     assert_eq!(killed, 2, "the candidate and its command");
-    let group = within(30, "another term", || {
-        get(node(), &ns, "electiongroup/kestrel").filter(|group| group["status"]["leaseTransitions"] == 3)
+    within(30, "another term", || {
+        (get(node(), &ns, "electiongroup/kestrel")?["status"]["leaseTransitions"] == 3).then_some(())
     });
     // The kubelet's report frees the Lease for all, also for the container that was started again in the same pod; that
     // one is another process with another name. That without a proof it has to wait is held by `proof`.

@@ -156,7 +156,8 @@ fn desired(direct: &Direct, ns: &str) -> Desired {
 #[test]
 fn whatever_is_changed_of_what_the_operator_sets_comes_back() {
     let (cluster, direct) = (operated(), Direct::to(operated()));
-    let walks: [(&str, fn(Desired) -> Value); 5] = [
+    type Child = fn(Desired) -> Value;
+    let walks: [(&str, Child); 5] = [
         ("deployments", |desired| desired.deployment),
         ("serviceaccounts", |desired| desired.service_account.unwrap()),
         ("roles", |desired| desired.role),
