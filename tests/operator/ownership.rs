@@ -162,8 +162,8 @@ fn children_that_a_former_group_left_are_no_children_of_its_successor() {
     assert_ne!(made["metadata"]["uid"], former["metadata"]["uid"]);
     for ((plural, kind), before) in in_turn.iter().zip(&before) {
         in_conflict(&direct, &ns, &[&format!("{kind} {ns}/kestrel exists"), "controlled by nobody"]);
-        if *plural != "deployments" {
-            // The Deployment's controller goes on to write its status.
+        if !["deployments", "poddisruptionbudgets"].contains(plural) {
+            // The controllers of those two go on to write their status.
             assert_eq!(version(&direct, &ns, plural), *before, "{plural} of the former group");
         }
         direct.delete(&ns, plural, "kestrel");

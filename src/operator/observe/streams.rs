@@ -15,9 +15,13 @@ use tokio::sync::watch;
 use super::{GroupRef, RawGroup, Scope, WatchHealth, What, World, api};
 use crate::api::names::label;
 use crate::runtime::backoff::WatchBackoff;
+use crate::runtime::memory;
 
 /// How often expired Leases are looked for.
 const EXPIRY_TICK: Duration = Duration::from_secs(1);
+
+/// After how many of these ticks the memory that a burst of work took is given back.
+const GIVING_BACK: u32 = 10;
 
 /// The longest wait between tries of a watch that fails.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -145,11 +149,14 @@ fn expiries(
     health: &WatchHealth,
     leases: Vec<(String, Scope)>,
 ) -> impl Stream<Item = Vec<GroupRef>> + Send + use<> {
-    stream::unfold((world.clone(), health.clone(), leases), async |(world, health, leases)| {
+    stream::unfold((world.clone(), health.clone(), leases, 0_u32), async |(world, health, leases, ticks)| {
         world.clock.sleep_until(world.clock.since_boot() + EXPIRY_TICK).await;
+        if ticks % GIVING_BACK == GIVING_BACK - 1 {
+            memory::give_back();
+        }
         let failing = leases.iter().filter(|(watch, _)| health.is_failing(watch));
         let unseen: Vec<&Scope> = failing.map(|(_, scope)| scope).collect();
         let groups = world.expire(&unseen);
-        Some((groups, (world, health, leases)))
+        Some((groups, (world, health, leases, ticks.wrapping_add(1))))
     })
 }
