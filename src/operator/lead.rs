@@ -153,8 +153,9 @@ impl Reign {
         let watching = kube::Client::try_from(for_watches(config))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         health.forget();
-        let world = World::new(&options.scopes(), clock.clone(), &options.candidate_image);
-        let triggers = observe::triggers(&watching, &world, &options.scopes(), health);
+        let scopes = options.scopes();
+        let world = World::new(&scopes, clock.clone(), &options.candidate_image);
+        let triggers = observe::triggers(&watching, &world, &scopes, health);
         let (recorder, events) = Recorder::start(client.clone(), clock.clone(), options.campaign.holder_identity());
         let context = Arc::new(Context {
             applier: Applier::new(client.clone(), world.clone()),

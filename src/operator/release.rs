@@ -10,7 +10,7 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use tracing::info;
 
-use super::observe::{Held, World};
+use super::observe::{Held, World, controller_of};
 use crate::api::names::FIELD_MANAGER;
 use crate::campaign::{apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
@@ -103,8 +103,7 @@ fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseErro
 
 /// Whether this very Lease is the group's, at a known version, and held by the dead.
 fn is_of_dead(lease: &DynamicObject, group: &Group, pod: &str, dead: &[String]) -> bool {
-    let mut owners = lease.owner_references().iter();
-    let is_ours = owners.any(|owner| owner.controller == Some(true) && owner.uid == group.uid);
+    let is_ours = controller_of(lease) == Some(&group.uid);
     let Snapshot { record, incarnation, .. } = snapshot_of(lease);
     let has_version = lease.resource_version().is_some_and(|version| !version.is_empty());
     is_ours && has_version && is_dead(&record.holder, incarnation.as_deref(), pod, dead)

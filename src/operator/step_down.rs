@@ -12,7 +12,7 @@ use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
 use super::events::Recorder;
-use super::observe::view_of;
+use super::observe::{controller_of, view_of};
 use crate::api::ElectionGroup;
 use crate::api::names::{FIELD_MANAGER, annotation};
 use crate::campaign::told;
@@ -99,10 +99,7 @@ impl StepDowns {
     async fn read(&self, group: &Group) -> Result<Option<DynamicObject>, String> {
         let read = self.leases(group).get_opt(&group.lease_name).await;
         let lease = read.map_err(|error| format!("cannot get {}: {}", lease_of(group), told(&error)))?;
-        let is_ours = |lease: &DynamicObject| {
-            lease.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == group.uid)
-        };
-        Ok(lease.filter(is_ours))
+        Ok(lease.filter(|lease| controller_of(lease) == Some(&group.uid)))
     }
 
     /// A PUT at the version that was read: the mark is for the term that was seen, or not written. Returns the Lease as it is

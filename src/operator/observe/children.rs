@@ -130,8 +130,7 @@ impl ChildView {
 
     /// Whether `object` is an older state of the same child.
     pub(super) fn is_newer_than(&self, object: &DynamicObject) -> bool {
-        let version = version_of(&object.metadata);
-        version > 0 && version < self.version && *self.uid == *object.uid().unwrap_or_default()
+        self.is_of_later(object) && *self.uid == *object.uid().unwrap_or_default()
     }
 
     /// Whether this is known to be from after `object`, be it of the same child or of one that came after it.

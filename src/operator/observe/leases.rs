@@ -115,29 +115,31 @@ pub(super) struct Leases {
 
 impl Leases {
     /// The Lease, if the group of that uid controls it.
+    fn owned(&self, namespace: &str, name: &str, uid: &str) -> Option<&Seen> {
+        self.table.get(namespace, name).filter(|seen| seen.controller.as_deref() == Some(uid))
+    }
+
+    /// The Lease in short, if the group of that uid controls it.
     pub(super) fn of(&self, namespace: &str, name: &str, uid: &str) -> Option<LeaseView> {
-        let seen = self.table.get(namespace, name)?;
-        (seen.controller.as_deref() == Some(uid)).then(|| seen.view())
+        self.owned(namespace, name, uid).map(Seen::view)
     }
 
     /// The holder of the Lease, its incarnation and `leaseTransitions`, if the group of that uid controls it.
     pub(super) fn holder_of(&self, namespace: &str, name: &str, uid: &str) -> Option<(String, Option<String>, i32)> {
-        let seen = self.table.get(namespace, name).filter(|seen| seen.controller.as_deref() == Some(uid))?;
+        let seen = self.owned(namespace, name, uid)?;
         Some((seen.record.holder.clone(), seen.incarnation.as_deref().map(str::to_owned), seen.record.transitions))
     }
 
     /// Since when, since boot, the Lease stands released, if it does and the group of that uid controls it.
     pub(super) fn released_at(&self, namespace: &str, name: &str, uid: &str) -> Option<Duration> {
-        let seen = self.table.get(namespace, name).filter(|seen| seen.controller.as_deref() == Some(uid))?;
+        let seen = self.owned(namespace, name, uid)?;
         seen.record.is_released().then_some(seen.since)
     }
 
     /// Whether the Lease is known, controlled by the group of that uid, and carries its labels.
     pub(super) fn is_marked(&self, namespace: &str, name: &str, uid: &str, group: &str) -> bool {
-        self.table.get(namespace, name).is_some_and(|seen| {
-            seen.controller.as_deref() == Some(uid)
-                && seen.group.as_deref() == Some(group)
-                && seen.managed_by.as_deref() == Some(label::MANAGED_BY_VALUE)
+        self.owned(namespace, name, uid).is_some_and(|seen| {
+            seen.group.as_deref() == Some(group) && seen.managed_by.as_deref() == Some(label::MANAGED_BY_VALUE)
         })
     }
 
