@@ -23,4 +23,4 @@ pub use spec::{
     CandidateSpec, DisruptionBudgetSpec, ElectionGroup, ElectionGroupSpec, ElectionSpec, LeaderServicePort,
     LeaderServiceSpec, Mode, ServiceAccountSpec, ServiceType,
 };
-pub use status::{ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderStatus, LeaderlessStatus};
+pub use status::{ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderStatus, LeaderlessStatus, RolloutStatus};

@@ -33,6 +33,8 @@ pub mod label {
     pub const ROLE_LEADER: &str = "leader";
     /// The role of every other pod of the group.
     pub const ROLE_STANDBY: &str = "standby";
+    /// On pods: which pod template they were made of, as a hash.
+    pub const REVISION: &str = "k8sensus.dev/revision";
     /// The label recommended by Kubernetes that says which tool manages an object.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// The value of [`MANAGED_BY`] on every child.
@@ -46,6 +48,14 @@ pub mod annotation {
     /// On the Lease: the one term that the request beside it is meant for, `<leaseTransitions>/<incarnation>`; in mode Native
     /// `<leaseTransitions>/<holderIdentity>`.
     pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
+    /// On the Lease: the pod that is to follow the term that steps down; the others let it have the first second.
+    pub const STEP_DOWN_TO: &str = "k8sensus.dev/step-down-to";
+    /// On the Lease: the revision that has proved to lead well; pods of another let its pods have the first second.
+    pub const PROVEN_REVISION: &str = "k8sensus.dev/proven-revision";
+    /// On the Lease, by the candidate: the term whose program is ready, `<leaseTransitions>/<incarnation>`.
+    pub const READY_OF: &str = "k8sensus.dev/ready-of";
+    /// On the leader's pod: what a ReplicaSet that is scaled down removes last.
+    pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
     /// On children: the hash of what was last applied, so that an unchanged child is not applied again.
     pub const APPLIED_HASH: &str = "k8sensus.dev/applied-hash";
 }
@@ -87,9 +97,9 @@ impl ConditionType {
         match self {
             Self::Ready => &[LeaderElected, NoLeader, InsufficientReplicas, Suspended, Invalid, Conflict],
             Self::LeaderElected => &[LeaseHeld, LeaseExpired, LeaseReleased, NoCandidates, Suspended],
-            Self::FailoverReady => &[StandbyReady, SingleReplica, NoReadyStandby, StandbysOnSameNode],
+            Self::FailoverReady => &[StandbyReady, SingleReplica, NoReadyStandby, StandbysOnSameNode, LeaderFlapping],
             Self::Reconciling => &[RollingOut, Scaling],
-            Self::Stalled => &[Invalid, Conflict, ProgressDeadlineExceeded, Forbidden],
+            Self::Stalled => &[Invalid, Conflict, ProgressDeadlineExceeded, Forbidden, RevisionFailed],
         }
     }
 }
@@ -125,6 +135,8 @@ pub enum Reason {
     NoReadyStandby,
     /// Every ready standby is on the leader's node and would fail with it.
     StandbysOnSameNode,
+    /// Leadership went from pod to pod in short time, since none of their programs worked for long.
+    LeaderFlapping,
     /// A new revision is being brought in.
     RollingOut,
     /// Pods are being added or removed.
@@ -133,6 +145,8 @@ pub enum Reason {
     ProgressDeadlineExceeded,
     /// The API server refuses the operator a verb that it needs.
     Forbidden,
+    /// A new revision was given leadership and did not work; the former one leads again.
+    RevisionFailed,
 }
 
 impl Reason {
@@ -157,6 +171,8 @@ impl Reason {
             Self::Scaling => "Scaling",
             Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
             Self::Forbidden => "Forbidden",
+            Self::LeaderFlapping => "LeaderFlapping",
+            Self::RevisionFailed => "RevisionFailed",
         }
     }
 }
@@ -170,6 +186,12 @@ pub enum ChangeReason {
     LeaseReleased,
     /// The holder gave the Lease back because it was asked to.
     SteppedDown,
+    /// The holder gave the Lease back to a pod of the newest revision, or back to one of the former revision.
+    Rollout,
+    /// The holder gave the Lease back because its program had not been ready for too long.
+    Unhealthy,
+    /// The holder gave the Lease back because its pod was being deleted.
+    Draining,
     /// The operator gave the Lease back because the kubelet reported the end of the holder's container.
     KubeletReported,
     /// The holder did not renew the Lease for its duration.
@@ -184,10 +206,13 @@ pub enum ChangeReason {
 
 impl ChangeReason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Elected,
         Self::LeaseReleased,
         Self::SteppedDown,
+        Self::Rollout,
+        Self::Unhealthy,
+        Self::Draining,
         Self::KubeletReported,
         Self::LeaseExpired,
         Self::LeaseDeleted,
@@ -201,6 +226,9 @@ impl ChangeReason {
             Self::Elected => "Elected",
             Self::LeaseReleased => "LeaseReleased",
             Self::SteppedDown => "SteppedDown",
+            Self::Rollout => "Rollout",
+            Self::Unhealthy => "Unhealthy",
+            Self::Draining => "Draining",
             Self::KubeletReported => "KubeletReported",
             Self::LeaseExpired => "LeaseExpired",
             Self::LeaseDeleted => "LeaseDeleted",
@@ -227,6 +255,14 @@ pub mod event {
     pub const LEADER_RELEASED: &str = "LeaderReleased";
     /// The leader gave the Lease back because it was asked to.
     pub const STEPPED_DOWN: &str = "SteppedDown";
+    /// A revision of the pod template has led well: the rest of the pods follow.
+    pub const REVISION_PROVEN: &str = "RevisionProven";
+    /// A revision of the pod template did not lead well: the former one leads again.
+    pub const REVISION_FAILED: &str = "RevisionFailed";
+    /// The leader's program was not ready for too long: it was asked to step down.
+    pub const LEADER_UNHEALTHY: &str = "LeaderUnhealthy";
+    /// Leadership goes from pod to pod in short time.
+    pub const LEADER_FLAPPING: &str = "LeaderFlapping";
     /// The operator made a missing Lease again.
     pub const LEASE_RECREATED: &str = "LeaseRecreated";
 }

@@ -115,7 +115,7 @@ pub struct ElectionGroupSpec {
     #[schemars(length(max = 100), inner(length(max = 4096)))]
     pub args: Option<Vec<String>>,
 
-    /// Pod template, as in a Deployment (kubectl explain deployment.spec.template describes its fields). Set exactly one of image and template. Labels and annotations that begin with k8sensus.dev/ are reserved, and so are names of containers and volumes that begin with k8sensus-, the volume k8sensus and the folder /.k8sensus. The service account is set in spec.serviceAccount, restartPolicy must be Always, and in mode Exec the container that leads can have no probes and no lifecycle yet.
+    /// Pod template, as in a Deployment (kubectl explain deployment.spec.template describes its fields). Set exactly one of image and template. Labels and annotations that begin with k8sensus.dev/ are reserved, and so are names of containers and volumes that begin with k8sensus-, the volume k8sensus and the folder /.k8sensus. The service account is set in spec.serviceAccount, and restartPolicy must be Always. In mode Exec probes and lifecycle hooks of the container that leads are carried out by the candidate while the program runs; a standby passes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PodTemplateSpec>")]
     pub template: Option<Box<RawValue>>,
@@ -132,13 +132,18 @@ pub struct ElectionGroupSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountSpec>,
 
-    /// Not supported yet: the operator refuses it. A Service named after the group with -leader appended, whose only endpoint is the leader: new connections to it reach the pod that leads.
+    /// A Service named after the group with -leader appended, whose only endpoint is the leader: new connections to it reach the pod that leads, and nobody while nobody leads or the leader is not ready. Connections that exist already are not cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_service: Option<LeaderServiceSpec>,
 
     /// How a new revision replaces the old one, as in a Deployment (kubectl explain deployment.spec.strategy describes its fields). Default RollingUpdate. With Recreate nobody leads from the end of the old pods to the start of the new ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
+
+    /// Modes Exec and Sidecar: seconds for which the program of a new revision must have been ready while its first pod leads, before its pods replace those of the former revision. If it does not get there, the former revision leads again and the group is Stalled. 0 to 3600, default 10.
+    #[serde(default = "default_min_ready_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub min_ready_seconds: i32,
 
     /// How many pods may be evicted at a time, for example while a node is drained. A PodDisruptionBudget named after the group is made when replicas is 2 or more; pods that are not Ready can always be evicted.
     #[serde(default)]
@@ -157,7 +162,7 @@ pub struct ElectionGroupSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CandidateSpec {
-    /// How the program learns that it leads. Exec, the default: the program runs only while its pod leads, and has ended before another may lead; it needs no code. Sidecar, not supported yet: the program always runs, and asks a sidecar at http://localhost:httpPort whether it leads. Native: the program elects by itself through the Lease, with any client-go compatible library; only environment and permissions are added.
+    /// How the program learns that it leads. Exec, the default: the program runs only while its pod leads, and has ended before another may lead; it needs no code. Sidecar: the program always runs, and asks a sidecar at http://localhost:httpPort whether it leads. Native: the program elects by itself through the Lease, with any client-go compatible library; only environment and permissions are added.
     pub mode: Mode,
 
     /// Name of the container that leads. Default: the first container of the template.
@@ -165,7 +170,7 @@ pub struct CandidateSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container: Option<String>,
 
-    /// Not supported yet: the operator refuses any other value than the default. Port on localhost, inside the pod, where the candidate says who leads: GET / for JSON, GET /leader for 200 or 503. 1024 to 65535, default 4040.
+    /// Modes Exec and Sidecar: port on localhost, inside the pod, where the candidate says who leads: GET / for JSON, GET /leader for 200 or 503. The kubelet's probes come to it, too; no container of the pod may use it. 1024 to 65535, default 4040.
     #[schemars(range(min = 1024, max = 65535))]
     pub http_port: i32,
 
@@ -174,7 +179,7 @@ pub struct CandidateSpec {
     #[schemars(range(min = 0, max = 3600))]
     pub stop_grace_period_seconds: Option<i32>,
 
-    /// Not supported yet: the operator refuses any value but 0 and the default, and no leader steps down by it. Seconds after which a leader that is not Ready steps down for a standby that is. 0 to 86400, default 30; 0 means never.
+    /// Seconds after which a leader that is not Ready steps down for a standby that is. It doubles each time that this happens in a row. 0 to 86400, default 30; 0 means never.
     #[schemars(range(min = 0, max = 86400))]
     pub unhealthy_timeout_seconds: i32,
 
@@ -306,6 +311,10 @@ pub struct DisruptionBudgetSpec {
 
 fn default_replicas() -> i32 {
     2
+}
+
+fn default_min_ready_seconds() -> i32 {
+    10
 }
 
 impl Default for CandidateSpec {

@@ -77,6 +77,10 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub injection: Option<InjectionStatus>,
 
+    /// How far the newest revision of the pod template has got. In modes Exec and Sidecar a revision must have led well before its pods replace those of the former one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+
     /// The value of the annotation k8sensus.dev/step-down-requested-at that was last carried out. A step-down is pending while the annotation has another value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_step_down_at: Option<String>,
@@ -126,7 +130,7 @@ pub struct HistoryEntry {
     /// Who acquired it: the name of a pod.
     pub holder_identity: String,
 
-    /// In one word, why leadership had become free: Elected (nobody led before), LeaseReleased, SteppedDown, KubeletReported (its container had ended), LeaseExpired, LeaseDeleted, HolderRestarted or NotObserved.
+    /// In one word, why leadership had become free: Elected (nobody led before), LeaseReleased, SteppedDown, Rollout, Unhealthy, Draining, KubeletReported (its container had ended), LeaseExpired, LeaseDeleted, HolderRestarted or NotObserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 
@@ -137,6 +141,23 @@ pub struct HistoryEntry {
     /// status.leaseTransitions after this change; a gap shows changes that were not seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_transitions: Option<i32>,
+}
+
+/// How far the newest revision of the pod template has got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutStatus {
+    /// The newest revision of the pod template that has led well; the value of its pods' label k8sensus.dev/revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proven_revision: Option<String>,
+
+    /// The revision that was given leadership and did not lead well. It gets no second try: change the pod template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_revision: Option<String>,
+
+    /// What went wrong with failedRevision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// What the operator adds to the pods of this group.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::inject;
-use super::valid::{Group, GroupMode, ServiceAccount};
+use super::valid::{Group, ServiceAccount};
 use crate::api::names::{RECREATED_HOLDER, annotation, label};
 use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
 
@@ -31,7 +31,7 @@ impl Desired {
     /// The children of `group`. `recorded` is the injection that the status has; it is kept until the user changes the
     /// template, so that an upgrade of the operator rolls no group. One that is not [known](inject::is_known) is replaced.
     pub fn of(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> Self {
-        let injection = (group.mode == GroupMode::Exec).then(|| injection(group, recorded, candidate_image));
+        let injection = group.mode.has_candidate().then(|| injection(group, recorded, candidate_image));
         Self {
             service_account: match &group.service_account {
                 ServiceAccount::Own(annotations) => Some(with_hash({
@@ -56,7 +56,7 @@ impl Desired {
 fn injection(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> InjectionStatus {
     let template_hash = Some(hash(&group.template));
     match recorded {
-        Some(recorded) if recorded.template_hash == template_hash && inject::is_known(recorded) => recorded.clone(),
+        Some(recorded) if recorded.template_hash == template_hash && inject::fits(group, recorded) => recorded.clone(),
         _ => InjectionStatus { image: candidate_image.to_owned(), revision: inject::REVISION, template_hash },
     }
 }
@@ -164,6 +164,6 @@ fn with_hash(mut object: Value) -> Value {
 }
 
 /// The first 16 hexadecimal digits of the SHA-256 of `value`'s JSON, whose keys serde_json sorts.
-fn hash(value: &Value) -> String {
+pub(super) fn hash(value: &Value) -> String {
     Sha256::digest(value.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,16 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::valid::Group;
+use super::probe;
+use super::valid::{Group, GroupMode};
 use crate::api::InjectionStatus;
-use crate::api::names::label;
+use crate::api::names::{PROVEN_GATE, label};
 
 /// The newest revision of these rules. Raise it with any change that would roll pods; keep what older revisions did.
 ///
 /// 1. The candidate's program, its environment, the pods' spread.
 /// 2. In mode Exec the candidate is told where the termination message is, so that it can leave its incarnation there; and it
 ///    heeds step-downs.
-pub const REVISION: i32 = 2;
+/// 3. Mode Sidecar. The candidate answers on a port of its own, carries probes and hooks out, knows its revision and proves a
+///    restart in place; the pods have the readiness gate.
+pub const REVISION: i32 = 3;
 
 /// The first revision whose candidates heed a step-down.
 pub const STEP_DOWN: i32 = 2;
@@ -19,11 +22,19 @@ pub const STEP_DOWN: i32 = 2;
 /// The first revision whose candidates are told of the termination message.
 const TERMINATION_MESSAGE: i32 = 2;
 
+/// The first revision whose candidates serve HTTP, and whose pods are proved; the first with mode Sidecar.
+pub const SERVING: i32 = 3;
+
 /// Volume, init container and mount of the candidate program in mode Exec.
 const VOLUME: &str = "k8sensus";
 const INSTALLER: &str = "k8sensus-install";
 const MOUNT: &str = "/.k8sensus";
 const PROGRAM: &str = "/.k8sensus/k8sensus";
+/// The file whose lock tells that no process of a former start of the container is left; made beside the program.
+const LOCK: &str = "/.k8sensus/lock";
+
+/// The container of mode Sidecar.
+const SIDECAR: &str = "k8sensus-sidecar";
 
 /// What kubectl logs and exec take where no container is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -37,7 +48,12 @@ pub fn is_known(injection: &InjectionStatus) -> bool {
     (1..=REVISION).contains(&injection.revision) && !injection.image.is_empty()
 }
 
-/// The pod template as it goes into the Deployment. `injection` is what mode Exec adds; mode Native needs none.
+/// Whether `injection` fits `group`: what its mode needs was there already at that revision.
+pub fn fits(group: &Group, injection: &InjectionStatus) -> bool {
+    is_known(injection) && (group.mode != GroupMode::Sidecar || injection.revision >= SERVING)
+}
+
+/// The pod template as it goes into the Deployment. `injection` is what modes Exec and Sidecar add; mode Native needs none.
 pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     let mut template = group.template.clone();
     object(&mut template, "metadata");
@@ -57,42 +73,124 @@ pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value
             "labelSelector": { "matchLabels": { label::GROUP: group.name } },
         }]);
     }
-    if let Some(injection) = injection {
-        list(spec, "initContainers").insert(0, installer(group, &injection.image));
-        list(spec, "volumes").push(json!({ "name": VOLUME, "emptyDir": { "sizeLimit": "64Mi" } }));
+    let serving = injection.is_some_and(|injection| injection.revision >= SERVING);
+    if serving {
+        list(spec, "readinessGates").push(json!({ "conditionType": PROVEN_GATE }));
     }
+    match (group.mode, injection) {
+        (GroupMode::Exec, Some(injection)) => {
+            list(spec, "initContainers").insert(0, installer(group, &injection.image));
+            list(spec, "volumes").push(json!({ "name": VOLUME, "emptyDir": { "sizeLimit": "64Mi" } }));
+        }
+        (GroupMode::Sidecar, Some(injection)) => {
+            list(spec, "initContainers").insert(0, sidecar(group, &injection.image));
+        }
+        _ => {}
+    }
+    let grace = spec["terminationGracePeriodSeconds"].clone();
     for container in list(spec, "containers").iter_mut() {
         if container["name"] == group.container.as_str() {
-            let revision = injection.map(|injection| injection.revision);
-            set_environment(container, group, revision >= Some(TERMINATION_MESSAGE));
-            if injection.is_some() {
-                wrap_command(container);
-            }
+            wrap(container, group, injection, &grace);
         }
+    }
+    if serving {
+        set_revision(&mut template, group);
     }
     template
 }
 
+/// The container that leads.
+fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus>, grace: &Value) {
+    let mut environment = match group.mode {
+        // The sidecar has all the rest.
+        GroupMode::Sidecar => told_to_the_app(group),
+        GroupMode::Exec | GroupMode::Native => settings(group),
+    };
+    if let (GroupMode::Exec, Some(injection)) = (group.mode, injection) {
+        if injection.revision >= TERMINATION_MESSAGE {
+            let path = container["terminationMessagePath"].as_str().filter(|path| !path.is_empty());
+            let path = path.unwrap_or(TERMINATION_LOG).to_owned();
+            environment.push(value("K8SENSUS_TERMINATION_MESSAGE_PATH", path));
+        }
+        if injection.revision >= SERVING {
+            environment.extend(served(group));
+            environment.push(value("K8SENSUS_LOCK_PATH", LOCK.to_owned()));
+            let mut app = probe::hand_over(container, group.http_port);
+            if !grace.is_null() {
+                app["terminationGracePeriodSeconds"] = grace.clone();
+            }
+            if app.as_object().is_some_and(|app| !app.is_empty()) {
+                environment.push(value("K8SENSUS_APP", escaped(&app.to_string())));
+            }
+        }
+        wrap_command(container);
+    }
+    set_environment(container, environment);
+}
+
+/// The kubelet puts variables in place of `$(NAME)`; `$$` is a `$`.
+fn escaped(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+/// Which template the pods are made of, to themselves and to the operator: the hash of all the rest.
+fn set_revision(template: &mut Value, group: &Group) {
+    let revision = super::desired::hash(template);
+    template["metadata"]["labels"][label::REVISION] = json!(revision);
+    let (kind, name) = match group.mode {
+        GroupMode::Sidecar => ("initContainers", SIDECAR),
+        GroupMode::Exec | GroupMode::Native => ("containers", group.container.as_str()),
+    };
+    for container in list(&mut template["spec"], kind).iter_mut().filter(|container| container["name"] == name) {
+        list(container, "env").insert(0, value("K8SENSUS_REVISION", revision.clone()));
+    }
+}
+
 /// Copies the candidate into the pod. Meets the Pod Security Standard `restricted`, whatever the pod's own context says.
 fn installer(group: &Group, image: &str) -> Value {
-    let resources = group
-        .resources
-        .clone()
-        .unwrap_or_else(|| json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } }));
     json!({
         "name": INSTALLER,
         "image": image,
         "command": ["/k8sensus", "install", PROGRAM],
-        "resources": resources,
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "capabilities": { "drop": ["ALL"] },
-            "readOnlyRootFilesystem": true,
-            "runAsNonRoot": true,
-            "runAsUser": 65532,
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
+        "resources": resources(group),
+        "securityContext": restricted(),
         "volumeMounts": [{ "name": VOLUME, "mountPath": MOUNT }],
+    })
+}
+
+/// The candidate beside the program: an init container that stays, so that it is there before the program and goes after it.
+fn sidecar(group: &Group, image: &str) -> Value {
+    let mut environment = settings(group);
+    environment.extend(served(group));
+    let asked = |path: &str| json!({ "path": path, "port": group.http_port, "scheme": "HTTP" });
+    json!({
+        "name": SIDECAR,
+        "image": image,
+        "command": ["/k8sensus", "run"],
+        "restartPolicy": "Always",
+        "env": environment,
+        // The program starts when its question would be answered.
+        "startupProbe": { "httpGet": asked("/livez"), "periodSeconds": 1, "failureThreshold": 60 },
+        "livenessProbe": { "httpGet": asked("/livez"), "periodSeconds": 10, "timeoutSeconds": 5 },
+        "readinessProbe": { "httpGet": asked("/readyz"), "periodSeconds": 2, "timeoutSeconds": 5 },
+        "resources": resources(group),
+        "securityContext": restricted(),
+    })
+}
+
+fn resources(group: &Group) -> Value {
+    let usual = || json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } });
+    group.resources.clone().unwrap_or_else(usual)
+}
+
+fn restricted() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": { "drop": ["ALL"] },
+        "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true,
+        "runAsUser": 65532,
+        "seccompProfile": { "type": "RuntimeDefault" },
     })
 }
 
@@ -105,10 +203,16 @@ fn wrap_command(container: &mut Value) {
     list(container, "volumeMounts").push(json!({ "name": VOLUME, "mountPath": MOUNT, "readOnly": true }));
 }
 
-/// Ours come first, so that the user's own variables may refer to them, and replace the user's of the same name.
-fn set_environment(container: &mut Value, group: &Group, with_termination_message: bool) {
-    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
-    let value = |name: &str, value: String| json!({ "name": name, "value": value });
+fn field(name: &str, path: &str) -> Value {
+    json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } })
+}
+
+fn value(name: &str, value: String) -> Value {
+    json!({ "name": name, "value": value })
+}
+
+/// What the candidate, or a program that elects by itself, is told of its election.
+fn settings(group: &Group) -> Vec<Value> {
     let seconds = |name: &str, number: i32| value(name, number.to_string());
     let timing = &group.timing;
     let mut environment = vec![
@@ -128,11 +232,26 @@ fn set_environment(container: &mut Value, group: &Group, with_termination_messag
     if let Some(grace) = timing.stop_grace {
         environment.push(value("K8SENSUS_STOP_GRACE_PERIOD_SECONDS", grace.as_secs_f64().to_string()));
     }
-    if with_termination_message {
-        let path = container["terminationMessagePath"].as_str().filter(|path| !path.is_empty());
-        let path = path.unwrap_or(TERMINATION_LOG).to_owned();
-        environment.push(value("K8SENSUS_TERMINATION_MESSAGE_PATH", path));
-    }
+    environment
+}
+
+/// What a candidate that serves needs besides.
+fn served(group: &Group) -> [Value; 2] {
+    [field("POD_IP", "status.podIP"), value("K8SENSUS_HTTP_PORT", group.http_port.to_string())]
+}
+
+/// What the program beside a sidecar is told: who it is and where to ask.
+fn told_to_the_app(group: &Group) -> Vec<Value> {
+    vec![
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+        value("K8SENSUS_LEASE_NAME", group.lease_name.clone()),
+        value("K8SENSUS_HTTP_PORT", group.http_port.to_string()),
+    ]
+}
+
+/// Ours come first, so that the user's own variables may refer to them, and replace the user's of the same name.
+fn set_environment(container: &mut Value, mut environment: Vec<Value>) {
     let theirs = std::mem::take(list(container, "env"));
     let ours: Vec<Value> = environment.iter().map(|variable| variable["name"].clone()).collect();
     environment.extend(theirs.into_iter().filter(|variable| !ours.contains(&variable["name"])));

@@ -4,6 +4,7 @@
 //! - [`desired`]: a group becomes its children, as the partial objects that are applied.
 //! - [`inject`]: what the pods get on top of the user's template.
 //! - `pod`: the user's pod template, checked.
+//! - `probe`: probes and hooks of a program that runs only on the leader.
 //! - `shape`: types, bounds and forms of single fields, by the schema of the CRD.
 //! - [`refusal`]: what an API server refuses of a child, in the words of the group.
 //! - [`drift`]: whether a live child still is as desired.
@@ -17,6 +18,7 @@ pub mod drift;
 pub mod events;
 pub mod inject;
 mod pod;
+mod probe;
 pub mod proof;
 pub mod refusal;
 mod shape;

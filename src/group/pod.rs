@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::probe;
 use super::valid::{GroupMode, Invalid, invalid, reserved};
 use crate::api::ElectionGroupSpec;
 use crate::api::names::{RESERVED_PREFIX, SHORTCUT_CONTAINER};
@@ -24,6 +25,10 @@ const SETTINGS: &[&str] = &[
     "K8SENSUS_RENEW_INTERVAL_SECONDS",
     "K8SENSUS_STOP_GRACE_PERIOD_SECONDS",
     "K8SENSUS_TERMINATION_MESSAGE_PATH",
+    "K8SENSUS_HTTP_PORT",
+    "K8SENSUS_REVISION",
+    "K8SENSUS_LOCK_PATH",
+    "K8SENSUS_APP",
 ];
 
 /// The template, the shortcut written out.
@@ -128,6 +133,11 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
                 );
                 return Err(invalid(at(list), rule));
             }
+            let ours = |mount: &&Value| is_our_volume(text(&mount["name"]));
+            if let Some(mount) = items(&container["volumeMounts"]).iter().find(ours) {
+                let rule = format!("the volume {} is the candidate's; no other container may have it", mount["name"]);
+                return Err(invalid(at(&format!("{list}[{name}].volumeMounts")), rule));
+            }
             let under = |mount: &&Value| text(&mount["mountPath"]).split('/').any(|part| part == RESERVED_FOLDER);
             if let Some(mount) = items(&container["volumeMounts"]).iter().find(under) {
                 let rule =
@@ -141,8 +151,9 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
     {
         return Err(invalid(at("initContainers"), format!("must not have the name of a container, found {twice}")));
     }
-    let is_ours = |name: &&str| *name == RESERVED_VOLUME || name.starts_with(RESERVED_NAME);
-    if let Some(name) = items(&spec["volumes"]).iter().map(|volume| text(&volume["name"])).find(is_ours) {
+    if let Some(name) =
+        items(&spec["volumes"]).iter().map(|volume| text(&volume["name"])).find(|name| is_our_volume(name))
+    {
         let rule = format!(
             "the name {} and those that begin with {RESERVED_NAME} are reserved for what the operator adds, found {name}",
             RESERVED_VOLUME
@@ -152,6 +163,24 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
     let gate = |gate: &&Value| text(&gate["conditionType"]).starts_with(RESERVED_PREFIX);
     match items(&spec["readinessGates"]).iter().find(gate) {
         Some(gate) => Err(reserved(at("readinessGates"), text(&gate["conditionType"]))),
+        None => Ok(()),
+    }
+}
+
+/// Checks that no container asks for the candidate's port: all containers of a pod share its ports.
+pub(super) fn check_port(template: &Value, mode: GroupMode, http_port: i32) -> Result<(), Invalid> {
+    let spec = &template["spec"];
+    let containers = ["containers", "initContainers"].into_iter().flat_map(|kind| items(&spec[kind]));
+    let taken = |port: &Value| port["containerPort"] == http_port && port["protocol"] != "UDP";
+    let mut takers = containers.filter(|container| items(&container["ports"]).iter().any(taken));
+    match takers.next().filter(|_| mode.has_candidate()) {
+        Some(container) => Err(invalid(
+            "spec.candidate.httpPort",
+            format!(
+                "must not be a port of the pod's own, found {http_port} in container {}; set another one",
+                text(&container["name"])
+            ),
+        )),
         None => Ok(()),
     }
 }
@@ -167,6 +196,10 @@ fn check_environment(spec: &Value, leading: &str) -> Result<(), Invalid> {
         )),
         None => Ok(()),
     }
+}
+
+fn is_our_volume(name: &str) -> bool {
+    name == RESERVED_VOLUME || name.starts_with(RESERVED_NAME)
 }
 
 fn items(value: &Value) -> &[Value] {
@@ -206,12 +239,6 @@ fn check_exec(spec: &Value, leading: &str, from_template: bool) -> Result<(), In
             "must be set in mode Exec, since the entrypoint of the image cannot be known; or use mode Native",
         ));
     }
-    for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
-        if !container[field].is_null() {
-            let rule = "is not supported in mode Exec by this version of the operator, since a standby does not run \
-                        the program that it asks; remove it";
-            return Err(invalid(format!("spec.template.spec.containers[{leading}].{field}"), rule));
-        }
-    }
-    Ok(())
+    let at = format!("spec.template.spec.containers[{leading}]");
+    probe::check(container, &at)
 }

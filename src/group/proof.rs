@@ -67,6 +67,11 @@ pub fn is_dead(holder: &str, incarnation: Option<&str>, pod_name: &str, dead: &[
     !holder.is_empty() && holder == pod_name && incarnation.is_some_and(|one| dead.iter().any(|other| other == one))
 }
 
+/// Whether `line` is what a candidate leaves as its container's termination message.
+pub fn is_incarnation(line: &str) -> bool {
+    matches!(line.split('/').collect::<Vec<_>>()[..], [uid, name, _] if is_of(line, uid, name))
+}
+
 /// Whether `line` is an incarnation of that pod's container.
 fn is_of(line: &str, pod_uid: &str, container: &str) -> bool {
     let parts: Vec<&str> = line.split('/').collect();

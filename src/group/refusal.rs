@@ -67,8 +67,10 @@ fn of_deployment(group: &Group, field: &str) -> Option<String> {
     };
     match (group.mode, index) {
         // The first is the operator's own; what is wrong there is said of its settings.
-        (GroupMode::Exec, 0) => rest.strip_prefix(".resources").map(|rest| format!("spec.candidate.resources{rest}")),
-        (GroupMode::Exec, index) => Some(format!("{before}[{}]{rest}", index - 1)),
+        (GroupMode::Exec | GroupMode::Sidecar, 0) => {
+            rest.strip_prefix(".resources").map(|rest| format!("spec.candidate.resources{rest}"))
+        }
+        (GroupMode::Exec | GroupMode::Sidecar, index) => Some(format!("{before}[{}]{rest}", index - 1)),
         (GroupMode::Native, index) => Some(format!("{before}[{index}]{rest}")),
     }
 }
@@ -94,7 +96,7 @@ fn of_container(group: &Group, index: usize, rest: &str) -> String {
 /// The index that the user gave the variable: the operator's own stand first, and replace the user's of the same name.
 fn written_env(container: &serde_json::Value, group: &Group, position: usize) -> Option<usize> {
     let injection = InjectionStatus { revision: REVISION, ..InjectionStatus::default() };
-    let injected = pod_template(group, (group.mode == GroupMode::Exec).then_some(&injection));
+    let injected = pod_template(group, group.mode.has_candidate().then_some(&injection));
     let containers = injected["spec"]["containers"].as_array()?;
     let variable = &containers.iter().find(|found| found["name"] == container["name"])?["env"][position];
     container["env"].as_array()?.iter().position(|written| written == variable)

@@ -144,7 +144,9 @@ pub fn decide(question: &Question<'_>) -> Decision {
     let pod = pod_of(holder, pods);
     let name = format!("lease {}/{}", group.namespace, group.lease_name);
     let term = match group.mode {
-        GroupMode::Exec => incarnation_of(lease, pod).map(|incarnation| term_name(lease.transitions, incarnation)),
+        GroupMode::Exec | GroupMode::Sidecar => {
+            incarnation_of(lease, pod).map(|incarnation| term_name(lease.transitions, incarnation))
+        }
         GroupMode::Native => Some(term_name(lease.transitions, holder)),
     };
     if let Some(asked) = asked
@@ -153,7 +155,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
         let why = format!("the leader that was asked leads no more: {holder} does");
         return Decision::Rest(StepDown::Done { value, why });
     }
-    if asked.is_some() && (group.mode == GroupMode::Exec || pod.is_none_or(|pod| pod.terminating)) {
+    if asked.is_some() && (group.mode.has_candidate() || pod.is_none_or(|pod| pod.terminating)) {
         let why = format!("{holder} was told to stop its work and to release {name}");
         return Decision::Rest(StepDown::Carried { value, why });
     }
@@ -164,14 +166,14 @@ pub fn decide(question: &Question<'_>) -> Decision {
     }
     let refused = |why| Decision::Rest(StepDown::Refused { value: value.clone(), why });
     match (group.mode, &term, pod) {
-        (GroupMode::Exec, None, _) => {
+        (GroupMode::Exec | GroupMode::Sidecar, None, _) => {
             return refused(format!(
                 "{holder} holds {name}, but not as a candidate of this group (expected its annotation k8sensus.dev/incarnation, \
                  found {}): it cannot be asked, end it by hand",
                 lease.incarnation.as_deref().unwrap_or("none")
             ));
         }
-        (GroupMode::Exec, ..) if revision.is_some_and(|revision| revision < inject::STEP_DOWN) => {
+        (GroupMode::Exec | GroupMode::Sidecar, ..) if revision.is_some_and(|revision| revision < inject::STEP_DOWN) => {
             return refused(format!(
                 "{holder} runs a candidate from before there were step-downs: change the pod template once, or delete the pod"
             ));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{pod, shape};
 use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX};
-use crate::api::{CandidateSpec, ElectionGroup, ElectionGroupSpec, Mode};
+use crate::api::{ElectionGroup, ElectionGroupSpec, LeaderServiceSpec, Mode};
 use crate::election::{InvalidTiming, Timing};
 
 /// A group whose spec obeys every rule.
@@ -38,6 +38,14 @@ pub struct Group {
     pub service_account: ServiceAccount,
     /// The Deployment's strategy, if one is asked for.
     pub strategy: Option<Value>,
+    /// The candidate's port, in modes Exec and Sidecar.
+    pub http_port: i32,
+    /// How long a leader may be not Ready before it steps down; `None` means for ever.
+    pub unhealthy_timeout: Option<Duration>,
+    /// How long a new revision must have led well before it replaces the former one.
+    pub min_ready: Duration,
+    /// The Service that follows the leader, if asked for.
+    pub leader_service: Option<LeaderServiceSpec>,
     /// Compute resources of what is injected, if asked for.
     pub resources: Option<Value>,
     /// `maxUnavailable` of the pods' PodDisruptionBudget: a number or a percentage. `None` with fewer than two pods: a
@@ -60,17 +68,26 @@ pub struct GroupTiming {
     pub retry_period: i32,
     /// Whole seconds.
     pub renew_interval: i32,
-    /// In mode Exec; may be a fraction where the lease leaves less than a second.
+    /// In modes Exec and Sidecar; may be a fraction where the lease leaves less than a second.
     pub stop_grace: Option<Duration>,
 }
 
-/// The modes that are built.
+/// How the leading container learns that it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupMode {
     /// The candidate starts and stops the container's command.
     Exec,
+    /// A sidecar tells whoever asks in the pod.
+    Sidecar,
     /// The container elects by itself.
     Native,
+}
+
+impl GroupMode {
+    /// Whether the candidate is ours, so that it heeds what the Lease says to it.
+    pub fn has_candidate(self) -> bool {
+        self != Self::Native
+    }
 }
 
 /// The pods' ServiceAccount.
@@ -124,16 +141,17 @@ impl Group {
     /// Checks `group`.
     ///
     /// # Errors
-    /// [`Invalid`] names the first field that breaks a rule, or that is not built yet.
+    /// [`Invalid`] names the first field that breaks a rule.
     pub fn check(group: &ElectionGroup) -> Result<Self, Invalid> {
         let spec = &group.spec;
         let name = checked_name(group.metadata.name.as_deref().unwrap_or_default())?;
-        check_built(spec)?;
         let mode = checked_mode(spec)?;
         shape::check_spec(&serde_json::to_value(spec).map_err(|error| invalid("spec", error.to_string()))?)?;
         let template = pod::template(spec)?;
         let container = pod::leading_container(spec, &template)?;
         pod::check(&template, mode, &container, spec.template.is_some())?;
+        let http_port = spec.candidate.http_port;
+        pod::check_port(&template, mode, http_port)?;
         let replicas = if spec.suspend { 0 } else { spec.replicas };
         let service_account = match &spec.service_account {
             None => ServiceAccount::Own(BTreeMap::new()),
@@ -154,6 +172,10 @@ impl Group {
             from_image: spec.template.is_none(),
             service_account,
             strategy: checked_strategy(spec)?,
+            http_port,
+            unhealthy_timeout: Some(seconds(spec.candidate.unhealthy_timeout_seconds)).filter(|time| !time.is_zero()),
+            min_ready: seconds(spec.min_ready_seconds),
+            leader_service: spec.leader_service.clone(),
             resources: spec.candidate.resources.as_ref().and_then(|resources| serde_json::to_value(resources).ok()),
             disruption_budget: checked_budget(spec)?.filter(|_| replicas >= 2),
             suspended: spec.suspend,
@@ -187,24 +209,6 @@ fn checked_annotations(annotations: BTreeMap<String, String>) -> Result<BTreeMap
 
 pub(super) fn reserved(field: impl Into<String>, key: &str) -> Invalid {
     invalid(field, format!("keys that begin with {RESERVED_PREFIX} are reserved, found {key}"))
-}
-
-/// Fields of the resource that this version does nothing with must say nothing but their defaults.
-fn check_built(spec: &ElectionGroupSpec) -> Result<(), Invalid> {
-    let usual = CandidateSpec::default();
-    let unbuilt = [
-        ("spec.leaderService", spec.leader_service.is_some()),
-        ("spec.candidate.httpPort", spec.candidate.http_port != usual.http_port),
-        (
-            "spec.candidate.unhealthyTimeoutSeconds",
-            spec.candidate.unhealthy_timeout_seconds != usual.unhealthy_timeout_seconds
-                && spec.candidate.unhealthy_timeout_seconds != 0,
-        ),
-    ];
-    match unbuilt.into_iter().find(|(_, set)| *set) {
-        Some((field, _)) => Err(invalid(field, "is not supported by this version of the operator; remove it")),
-        None => Ok(()),
-    }
 }
 
 fn checked_strategy(spec: &ElectionGroupSpec) -> Result<Option<Value>, Invalid> {
@@ -258,18 +262,15 @@ fn checked_mode(spec: &ElectionGroupSpec) -> Result<GroupMode, Invalid> {
     match spec.candidate.mode {
         Mode::Exec => Ok(GroupMode::Exec),
         Mode::Native => Ok(GroupMode::Native),
-        Mode::Sidecar => Err(invalid(
-            "spec.candidate.mode",
-            "Sidecar is not supported by this version of the operator; use Exec or Native",
-        )),
+        Mode::Sidecar => Ok(GroupMode::Sidecar),
         Mode::Unknown => Err(invalid(
             "spec.candidate.mode",
-            "is not known to this version of the operator; use Exec or Native, or upgrade the operator",
+            "is not known to this version of the operator; use Exec, Sidecar or Native, or upgrade the operator",
         )),
     }
 }
 
-/// In mode Native the pods bring their own election, so client-go's rules alone hold; in mode Exec all of ours do.
+/// In mode Native the pods bring their own election, so client-go's rules alone hold; in the others all of ours do.
 fn checked_timing(spec: &ElectionGroupSpec, mode: GroupMode) -> Result<GroupTiming, Invalid> {
     let election = &spec.election;
     let mut checked = GroupTiming {
@@ -281,7 +282,7 @@ fn checked_timing(spec: &ElectionGroupSpec, mode: GroupMode) -> Result<GroupTimi
     };
     match mode {
         GroupMode::Native => check_native_timing(&checked)?,
-        GroupMode::Exec => {
+        GroupMode::Exec | GroupMode::Sidecar => {
             let broken = |rule: InvalidTiming| invalid("spec.election", rule.to_string());
             let timing = Timing::new(
                 seconds(checked.lease_duration),

@@ -300,7 +300,7 @@ fn observations() -> impl Strategy<Value = Observed> {
     let ended = prop::option::of(("billing-[0-3]", reason()).prop_map(|(holder, reason)| EndedBy { holder, reason }));
     let text = || prop::option::of("[a-c]");
     let pod = ("billing-[0-3]", text(), text(), text(), any::<bool>()).prop_map(|(name, node, ip, revision, ready)| {
-        PodView { name, node, ip, revision, ready, uid: None, terminating: false }
+        PodView { name, node, ip, revision, ready, ..PodView::default() }
     });
     (outcome, prop::option::of(deployment), prop::option::of(lease), prop::collection::vec(pod, 0..4), ended).prop_map(
         |(outcome, deployment, lease, pods, ended)| Observed {

@@ -116,6 +116,9 @@ fn end(last: &HistoryEntry, reason: ChangeReason) -> Event {
         ChangeReason::SteppedDown => {
             return of_term(last, false, event::STEPPED_DOWN, format!("{holder} stepped down, as it was asked to"));
         }
+        ChangeReason::Rollout => (false, event::STEPPED_DOWN, "it gave way to a pod of another revision"),
+        ChangeReason::Unhealthy => (true, event::STEPPED_DOWN, "its program was not ready for too long"),
+        ChangeReason::Draining => (false, event::STEPPED_DOWN, "its pod is being deleted"),
         ChangeReason::LeaseReleased => (false, event::LEADER_RELEASED, "it released the Lease"),
         ChangeReason::KubeletReported => (true, event::LEADER_LOST, "the kubelet reported the end of its container"),
         ChangeReason::LeaseExpired => (true, event::LEADER_LOST, "it did not renew the Lease in time"),
@@ -131,6 +134,9 @@ fn why_free(reason: ChangeReason) -> &'static str {
         ChangeReason::Elected => "it is the first",
         ChangeReason::LeaseReleased => "its predecessor released the Lease",
         ChangeReason::SteppedDown => "its predecessor stepped down, as it was asked to",
+        ChangeReason::Rollout => "its predecessor gave way to another revision",
+        ChangeReason::Unhealthy => "its predecessor's program was not ready for too long",
+        ChangeReason::Draining => "its predecessor's pod is being deleted",
         ChangeReason::KubeletReported => "the kubelet reported the end of its predecessor's container",
         ChangeReason::LeaseExpired => "its predecessor did not renew the Lease in time",
         ChangeReason::LeaseDeleted => "the Lease had been deleted",

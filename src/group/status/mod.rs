@@ -54,6 +54,10 @@ pub struct LeaseView {
     pub incarnation: Option<String>,
     /// The step-down that it carries to its holder, or did to a former one.
     pub asked: Option<Asked>,
+    /// Whether its candidate says that the program of this very term is ready. Mode Exec only: elsewhere the kubelet tells.
+    pub ready: bool,
+    /// The revision whose pods take it first.
+    pub proven_revision: Option<String>,
 }
 
 impl LeaseView {
@@ -69,6 +73,8 @@ impl LeaseView {
             former,
             incarnation: None,
             asked: None,
+            ready: false,
+            proven_revision: None,
         }
     }
 
@@ -99,6 +105,22 @@ pub struct PodView {
     pub uid: Option<String>,
     /// Whether it is being deleted.
     pub terminating: bool,
+    /// Whether all its containers are ready, whatever its readiness gates say.
+    pub containers_ready: bool,
+    /// Its label `k8sensus.dev/revision`.
+    pub template: Option<String>,
+    /// Its readiness gate `k8sensus.dev/proven`; `None` if it has none.
+    pub proven: Option<bool>,
+    /// Its label `k8sensus.dev/role`.
+    pub role: Option<String>,
+    /// Whether it is marked as the last to be removed when the group is scaled down.
+    pub kept: bool,
+    /// What keeps its containers from running, in the kubelet's words.
+    pub trouble: Option<String>,
+    /// How often its containers were restarted.
+    pub restarts: i32,
+    /// The named ports of its containers.
+    pub ports: Vec<(String, i32)>,
 }
 
 /// The Deployment's own status.
@@ -180,6 +202,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
         history: past.history,
         conditions: conditions(&before.conditions, verdicts, group.metadata.generation, now),
         injection: observed.injection.clone().or(before.injection),
+        rollout: before.rollout,
         last_handled_step_down_at: match &observed.step_down {
             StepDown::Done { value, .. } => Some(value.clone()),
             _ => before.last_handled_step_down_at,

@@ -15,7 +15,7 @@ use super::groups::version_of;
 use super::table::{Change, Scope, Table};
 use crate::api::names::{annotation, label};
 use crate::campaign::snapshot_of;
-use crate::election::{Record, WallTime};
+use crate::election::{Record, WallTime, term_name};
 use crate::group::status::{Ended, LeaseView};
 use crate::group::step_down::Asked;
 
@@ -33,6 +33,8 @@ struct Seen {
     record: Record,
     incarnation: Option<Box<str>>,
     asked: Option<Asked>,
+    ready_of: Option<Box<str>>,
+    proven_revision: Option<Box<str>>,
     /// How the term before ended.
     former: Option<Ended>,
     /// Whether it was seen to change, and not only to stand there: its holder may have been dead all along.
@@ -43,11 +45,12 @@ struct Seen {
 }
 
 /// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
-type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 4], bool);
+type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 6], bool);
 
 impl Seen {
     fn told(&self) -> Told<'_> {
-        let words = [&self.controller, &self.group, &self.managed_by, &self.incarnation].map(Option::as_deref);
+        let Self { controller, group, managed_by, incarnation, ready_of, proven_revision, .. } = self;
+        let words = [controller, group, managed_by, incarnation, ready_of, proven_revision].map(Option::as_deref);
         (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, words, self.changed)
     }
 
@@ -82,11 +85,16 @@ impl Seen {
             record: snapshot.record,
             incarnation: snapshot.incarnation.map(Into::into),
             asked: asked_of(lease),
+            ready_of: annotated(lease, annotation::READY_OF).map(Into::into),
+            proven_revision: annotated(lease, annotation::PROVEN_REVISION).map(Into::into),
         })
     }
 
     fn view(&self) -> LeaseView {
+        let term = self.incarnation.as_deref().map(|incarnation| term_name(self.record.transitions, incarnation));
         LeaseView {
+            ready: term.is_some() && self.ready_of.as_deref() == term.as_deref(),
+            proven_revision: self.proven_revision.as_deref().map(str::to_owned),
             incarnation: self.incarnation.as_deref().map(str::to_owned),
             asked: self.asked.clone(),
             ..LeaseView::of(&self.record, self.expired, self.former.clone())
@@ -100,9 +108,13 @@ pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
 }
 
 fn asked_of(lease: &DynamicObject) -> Option<Asked> {
-    let annotated = |name: &str| lease.metadata.annotations.as_ref()?.get(name).cloned();
+    let annotated = |name: &str| annotated(lease, name).map(str::to_owned);
     let (value, of) = annotated(annotation::STEP_DOWN_REQUESTED_AT).zip(annotated(annotation::STEP_DOWN_OF))?;
     Some(Asked { value, of })
+}
+
+fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
+    lease.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 /// All Leases that carry the name of a group.

@@ -9,9 +9,12 @@ use serde_json::Value;
 
 use super::children::condition;
 use super::table::{Change, Scope, Table};
-use crate::api::names::label;
-use crate::group::proof::dead_incarnations;
+use crate::api::names::{PROVEN_GATE, annotation, label};
+use crate::group::proof::{dead_incarnations, is_incarnation};
 use crate::group::status::PodView;
+
+/// Why a container waits that is on its way.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// By group: the names of its pods.
 type Members = HashMap<Box<str>, Vec<Box<str>>>;
@@ -87,14 +90,62 @@ fn entry_of(pod: &DynamicObject) -> Entry {
 fn pod_view(pod: &DynamicObject) -> PodView {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let status = &pod.data["status"];
+    let is_true = |kind: &str| condition(&status["conditions"], kind).is_some_and(|one| one["status"] == "True");
+    let gated = items(&pod.data["spec"]["readinessGates"]).iter().any(|gate| gate["conditionType"] == PROVEN_GATE);
+    let statuses = || ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|kind| items(&status[kind]));
     PodView {
         name: pod.name_any(),
         node: text(&pod.data["spec"]["nodeName"]),
         ip: text(&status["podIP"]),
         revision: pod.labels().get("pod-template-hash").cloned(),
-        ready: pod.metadata.deletion_timestamp.is_none()
-            && condition(&status["conditions"], "Ready").is_some_and(|condition| condition["status"] == "True"),
+        ready: pod.metadata.deletion_timestamp.is_none() && is_true("Ready"),
         uid: pod.uid(),
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        containers_ready: pod.metadata.deletion_timestamp.is_none() && is_true("ContainersReady"),
+        template: pod.labels().get(label::REVISION).cloned(),
+        proven: gated.then(|| is_true(PROVEN_GATE)),
+        role: pod.labels().get(label::ROLE).cloned(),
+        kept: pod.annotations().contains_key(annotation::POD_DELETION_COST),
+        trouble: statuses().find_map(trouble),
+        restarts: statuses().filter_map(|one| one["restartCount"].as_i64()).sum::<i64>().try_into().unwrap_or(i32::MAX),
+        ports: named_ports(&pod.data["spec"]),
     }
+}
+
+/// Why a container does not run, of one that was to.
+fn trouble(container: &Value) -> Option<String> {
+    let text = |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let name = text(&container["name"])?;
+    // What the candidate or the program said last, but not the candidate's own mark.
+    let said = |terminated: &Value| text(&terminated["message"]).filter(|said| !said.lines().any(is_incarnation));
+    let waiting = &container["state"]["waiting"];
+    if let Some(reason) = text(&waiting["reason"]).filter(|reason| !STARTING.contains(&reason.as_str())) {
+        let former = &container["lastState"]["terminated"];
+        let why =
+            said(former).or_else(|| former["exitCode"].as_i64().map(|code| format!("it exited with code {code}")));
+        let why = why.or_else(|| text(&waiting["message"]));
+        return Some(why.map_or_else(
+            || format!("container {name}: {reason}"),
+            |why| format!("container {name}: {reason}: {why}"),
+        ));
+    }
+    let terminated = &container["state"]["terminated"];
+    let code = terminated["exitCode"].as_i64().filter(|code| *code != 0)?;
+    Some(said(terminated).map_or_else(
+        || format!("container {name} exited with code {code}"),
+        |said| format!("container {name} exited with code {code}: {said}"),
+    ))
+}
+
+fn named_ports(spec: &Value) -> Vec<(String, i32)> {
+    let containers = ["initContainers", "containers"].into_iter().flat_map(|kind| items(&spec[kind]));
+    let ports = containers.flat_map(|container| items(&container["ports"]));
+    let named = ports.filter_map(|port| {
+        Some((port["name"].as_str()?.to_owned(), i32::try_from(port["containerPort"].as_i64()?).ok()?))
+    });
+    named.collect()
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }

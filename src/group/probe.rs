@@ -1,0 +1,153 @@
+//! Probes and hooks of the container that leads, in mode Exec.
+//!
+//! The kubelet would ask a standby whose program does not run. So it asks the candidate instead, which passes the question on
+//! to the program while that runs; startup probe and hooks are the candidate's alone, since a standby has nothing to start.
+
+use serde_json::{Map, Value, json};
+
+use super::valid::{Invalid, invalid};
+
+/// What a probe or a hook can do; exactly one of them.
+const PROBES: [&str; 4] = ["exec", "grpc", "httpGet", "tcpSocket"];
+const HOOKS: [&str; 4] = ["exec", "httpGet", "sleep", "tcpSocket"];
+
+/// Where the candidate answers for the program.
+const LIVENESS: &str = "/app-health/liveness";
+const READINESS: &str = "/app-health/readiness";
+
+/// Checks what the API server would check, but never sees: the Deployment has other probes. `at` is the container's path.
+pub(super) fn check(container: &Value, at: &str) -> Result<(), Invalid> {
+    for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let probe = &container[kind];
+        if probe.is_null() {
+            continue;
+        }
+        check_handler(container, probe, &PROBES, &format!("{at}.{kind}"))?;
+        for (field, least) in [
+            ("initialDelaySeconds", 0),
+            ("timeoutSeconds", 0),
+            ("periodSeconds", 0),
+            ("successThreshold", 0),
+            ("failureThreshold", 0),
+            ("terminationGracePeriodSeconds", 1),
+        ] {
+            if probe[field].as_i64().is_some_and(|number| number < least) {
+                let rule = format!("must be at least {least}, found {}", probe[field]);
+                return Err(invalid(format!("{at}.{kind}.{field}"), rule));
+            }
+        }
+        if kind != "readinessProbe" && probe["successThreshold"].as_i64().is_some_and(|number| number > 1) {
+            let rule = format!("must be 1, found {}", probe["successThreshold"]);
+            return Err(invalid(format!("{at}.{kind}.successThreshold"), rule));
+        }
+        if kind == "readinessProbe" && !probe["terminationGracePeriodSeconds"].is_null() {
+            let rule = "must not be set: a program that is not ready is not ended";
+            return Err(invalid(format!("{at}.{kind}.terminationGracePeriodSeconds"), rule));
+        }
+    }
+    for hook in ["postStart", "preStop"] {
+        let handler = &container["lifecycle"][hook];
+        if !handler.is_null() {
+            check_handler(container, handler, &HOOKS, &format!("{at}.lifecycle.{hook}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_handler(container: &Value, of: &Value, kinds: &[&str], at: &str) -> Result<(), Invalid> {
+    let found: Vec<&str> = kinds.iter().copied().filter(|kind| !of[*kind].is_null()).collect();
+    let [kind] = found[..] else {
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(" and ") };
+        return Err(invalid(at, format!("must have exactly one of {}, found {found}", kinds.join(", "))));
+    };
+    let handler = &of[kind];
+    match kind {
+        "exec" if handler["command"].as_array().is_none_or(Vec::is_empty) => {
+            Err(invalid(format!("{at}.exec.command"), "must name the program to run"))
+        }
+        "httpGet" | "tcpSocket" | "grpc" if port_number(container, &handler["port"]).is_none() => {
+            let rule = format!(
+                "must be a number from 1 to 65535 or the name of a port of this container, found {}",
+                handler["port"]
+            );
+            Err(invalid(format!("{at}.{kind}.port"), rule))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The number of a port that may be named.
+fn port_number(container: &Value, port: &Value) -> Option<i64> {
+    let number = match port {
+        Value::String(name) => {
+            let ports = container["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+            ports.iter().find(|port| port["name"] == name.as_str())?["containerPort"].as_i64()
+        }
+        port => port.as_i64(),
+    };
+    number.filter(|number| (1..=65535).contains(number))
+}
+
+/// Takes the probes and hooks out of `container` and puts the candidate's in their place. Returns what the candidate has to
+/// know of the program, as JSON in Kubernetes' words.
+pub(super) fn hand_over(container: &mut Value, http_port: i32) -> Value {
+    let original = container.clone();
+    let mut app = Map::new();
+    let Some(container) = container.as_object_mut() else { return Value::Object(app) };
+    for kind in ["startupProbe", "livenessProbe", "readinessProbe", "lifecycle"] {
+        let Some(mut taken) = container.remove(kind).filter(|taken| !taken.is_null()) else { continue };
+        let asked = match kind {
+            "livenessProbe" => Some(passed_on(&taken, LIVENESS, http_port)),
+            "readinessProbe" => {
+                // The candidate counts the program's failures; what it says then holds.
+                let mut probe = passed_on(&taken, READINESS, http_port);
+                probe["failureThreshold"] = json!(1);
+                probe["successThreshold"] = json!(1);
+                Some(probe)
+            }
+            _ => None,
+        };
+        if let Some(asked) = asked {
+            container.insert(kind.to_owned(), asked);
+        }
+        match kind {
+            "lifecycle" => {
+                for hook in ["postStart", "preStop"] {
+                    resolve(&original, &mut taken[hook]);
+                }
+                if let Some(hooks) = taken.as_object_mut() {
+                    hooks.retain(|_, hook| !hook.is_null());
+                }
+            }
+            _ => resolve(&original, &mut taken),
+        }
+        app.insert(kind.to_owned(), taken);
+    }
+    Value::Object(app)
+}
+
+/// The kubelet's question, to the candidate. It answers for the program, so it may take a little longer than that.
+fn passed_on(probe: &Value, path: &str, http_port: i32) -> Value {
+    let mut asked = json!({ "httpGet": { "path": path, "port": http_port, "scheme": "HTTP" } });
+    for field in ["periodSeconds", "successThreshold", "failureThreshold", "terminationGracePeriodSeconds"] {
+        if !probe[field].is_null() {
+            asked[field] = probe[field].clone();
+        }
+    }
+    asked["timeoutSeconds"] = json!(probe["timeoutSeconds"].as_i64().unwrap_or(1).max(1) + 1);
+    asked
+}
+
+/// Numbers for names.
+fn resolve(container: &Value, of: &mut Value) {
+    for kind in ["httpGet", "tcpSocket", "grpc"] {
+        if of[kind].is_object()
+            && let Some(number) = port_number(container, &of[kind]["port"])
+        {
+            of[kind]["port"] = json!(number);
+        }
+    }
+    if let Some(handlers) = of.as_object_mut() {
+        handlers.retain(|_, handler| !handler.is_null());
+    }
+}
