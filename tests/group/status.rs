@@ -44,7 +44,8 @@ pub fn pod(number: u8) -> PodView {
         revision: Some("6c9f7d5b8".to_owned()),
         ready: true,
         uid: Some(format!("uid-{number}")),
-        terminating: false,
+        containers_ready: true,
+        ..PodView::default()
     }
 }
 
@@ -293,8 +294,7 @@ fn observations() -> impl Strategy<Value = Observed> {
             released,
             expired,
             former,
-            incarnation: None,
-            asked: None,
+            ..LeaseView::default()
         },
     );
     let ended = prop::option::of(("billing-[0-3]", reason()).prop_map(|(holder, reason)| EndedBy { holder, reason }));
