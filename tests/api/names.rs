@@ -23,9 +23,12 @@ fn a_condition_has_the_reasons_of_the_design() {
         |condition: ConditionType| condition.reasons().iter().map(Reason::to_string).collect::<Vec<_>>().join(" ");
     assert_eq!(words(ConditionType::Ready), "LeaderElected NoLeader InsufficientReplicas Suspended Invalid Conflict");
     assert_eq!(words(ConditionType::LeaderElected), "LeaseHeld LeaseExpired LeaseReleased NoCandidates Suspended");
-    assert_eq!(words(ConditionType::FailoverReady), "StandbyReady SingleReplica NoReadyStandby StandbysOnSameNode");
+    assert_eq!(
+        words(ConditionType::FailoverReady),
+        "StandbyReady SingleReplica NoReadyStandby StandbysOnSameNode LeaderFlapping"
+    );
     assert_eq!(words(ConditionType::Reconciling), "RollingOut Scaling");
-    assert_eq!(words(ConditionType::Stalled), "Invalid Conflict ProgressDeadlineExceeded Forbidden");
+    assert_eq!(words(ConditionType::Stalled), "Invalid Conflict ProgressDeadlineExceeded Forbidden RevisionFailed");
 }
 
 #[test]
@@ -36,7 +39,17 @@ fn condition_types_are_distinct() {
 
 #[test]
 fn our_own_labels_and_annotations_are_reserved() {
-    let ours = [label::GROUP, label::ROLE, annotation::STEP_DOWN_REQUESTED_AT, annotation::APPLIED_HASH];
+    let ours = [
+        label::GROUP,
+        label::ROLE,
+        label::REVISION,
+        annotation::STEP_DOWN_REQUESTED_AT,
+        annotation::STEP_DOWN_OF,
+        annotation::STEP_DOWN_TO,
+        annotation::PROVEN_REVISION,
+        annotation::READY_OF,
+        annotation::APPLIED_HASH,
+    ];
     for name in ours {
         assert!(name.starts_with(RESERVED_PREFIX), "{name}");
     }

@@ -4,7 +4,7 @@ use k8sensus::group::Desired;
 use k8sensus::group::desired::{NewLease, new_lease};
 use serde_json::{Value, json};
 
-use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SPECS, TEMPLATE, UID, by_kind, children, group, valid, with};
+use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SIDECAR, SPECS, TEMPLATE, UID, by_kind, children, group, valid, with};
 
 const NEWER_IMAGE: &str = "registry.example/k8sensus:0.2.0";
 
@@ -29,7 +29,9 @@ fn of_revision(spec: &str, revision: i32) -> Desired {
 }
 
 #[test]
-fn pods_of_revision_1_stay_byte_for_byte_what_they_were() {
+fn pods_of_older_revisions_stay_byte_for_byte_what_they_were() {
+    assert_yaml_snapshot!("exec_shortcut_of_revision_2", by_kind(of_revision(MINIMAL, 2)));
+    assert_yaml_snapshot!("exec_template_of_revision_2", by_kind(of_revision(TEMPLATE, 2)));
     assert_yaml_snapshot!("exec_shortcut_of_revision_1", by_kind(of_revision(MINIMAL, 1)));
     assert_yaml_snapshot!("exec_template_of_revision_1", by_kind(of_revision(TEMPLATE, 1)));
 }
@@ -38,7 +40,7 @@ fn pods_of_revision_1_stay_byte_for_byte_what_they_were() {
 fn pods_of_revision_1_get_the_rules_of_today_with_the_next_change_of_their_template() {
     let before = of_revision(MINIMAL, 1).injection;
     let after = upgraded(&MINIMAL.replace("1.4", "1.5"), before.as_ref());
-    assert_eq!(after.injection.expect("an injection").revision, 2);
+    assert_eq!(after.injection.expect("an injection").revision, 3);
     assert!(after.deployment.to_string().contains("K8SENSUS_TERMINATION_MESSAGE_PATH"));
 }
 
@@ -47,7 +49,7 @@ fn an_injection_that_this_operator_cannot_carry_out_is_replaced_by_its_own() {
     let recorded = children(&group(MINIMAL)).injection.expect("an injection");
     let today = upgraded(MINIMAL, None);
     for unknown in [
-        InjectionStatus { revision: 3, ..recorded.clone() },
+        InjectionStatus { revision: 4, ..recorded.clone() },
         InjectionStatus { revision: i32::MAX, ..recorded.clone() },
         InjectionStatus { revision: 0, ..recorded.clone() },
         InjectionStatus { revision: -1, ..recorded.clone() },
@@ -61,6 +63,19 @@ fn an_injection_that_this_operator_cannot_carry_out_is_replaced_by_its_own() {
 #[test]
 fn a_template_keeps_all_that_the_user_wrote() {
     assert_yaml_snapshot!("exec_template", by_kind(children(&group(TEMPLATE))));
+}
+
+#[test]
+fn a_sidecar_is_added_and_the_program_is_left_as_it_is() {
+    assert_yaml_snapshot!("sidecar_template", by_kind(children(&group(SIDECAR))));
+}
+
+#[test]
+fn a_group_that_becomes_a_sidecar_leaves_a_revision_without_sidecars() {
+    let of_exec = of_revision(TEMPLATE, 2).injection.expect("an injection");
+    let sidecar = with(TEMPLATE, "candidate: { mode: Sidecar, container: main }");
+    let desired = Desired::of(&valid(&sidecar), Some(&of_exec), NEWER_IMAGE);
+    assert_eq!(desired.injection.expect("an injection").revision, 3);
 }
 
 #[test]

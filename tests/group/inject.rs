@@ -1,7 +1,7 @@
 use k8sensus::api::ElectionGroup;
 use serde_json::{Value, json};
 
-use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SPECS, TEMPLATE, children, group, with};
+use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SIDECAR, SPECS, TEMPLATE, children, group, with};
 
 fn template(group: &ElectionGroup) -> Value {
     children(group).deployment["spec"]["template"].clone()
@@ -58,6 +58,61 @@ fn what_is_injected_meets_the_standard_restricted() {
         let volume = pod["volumes"].as_array().expect("volumes").iter().find(|v| v["name"] == "k8sensus");
         assert_eq!(volume.expect("our volume"), &json!({ "name": "k8sensus", "emptyDir": { "sizeLimit": "64Mi" } }));
     }
+}
+
+#[test]
+fn the_sidecar_stays_beside_the_program_and_meets_the_standard_restricted() {
+    let pod = pod(&group(SIDECAR));
+    assert_eq!(names(&pod["initContainers"]), ["k8sensus-sidecar", "migrate"]);
+    let sidecar = &pod["initContainers"][0];
+    assert_eq!(complaints(sidecar), [""; 0]);
+    assert_eq!((&sidecar["restartPolicy"], &sidecar["command"]), (&json!("Always"), &json!(["/k8sensus", "run"])));
+    assert_eq!(value(sidecar, "K8SENSUS_HTTP_PORT"), "4141");
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(sidecar[probe]["httpGet"]["port"], 4141, "{probe}");
+    }
+    let main = container(&pod, "main");
+    let written = super::yaml(SIDECAR)["template"]["spec"]["containers"][0].clone();
+    assert_eq!(main["readinessProbe"], written["readinessProbe"], "the kubelet asks the program itself");
+    assert_eq!(main.get("command"), None);
+    let told = names(&main["env"]);
+    assert_eq!(told, ["POD_NAME", "POD_NAMESPACE", "K8SENSUS_LEASE_NAME", "K8SENSUS_HTTP_PORT", "QUEUE"]);
+}
+
+/// The label, which the candidate is told as well.
+fn revision(spec: &ElectionGroup) -> String {
+    let template = template(spec);
+    let label = template["metadata"]["labels"]["k8sensus.dev/revision"].clone();
+    assert_eq!(template.to_string().matches(label.as_str().expect("a label")).count(), 2, "{label}");
+    label.as_str().expect("a label").to_owned()
+}
+
+#[test]
+fn a_revision_is_another_for_every_other_template_and_for_nothing_else() {
+    let same = revision(&group(TEMPLATE));
+    for more in ["replicas: 7", "suspend: true", "minReadySeconds: 1", "podDisruptionBudget: { maxUnavailable: 2 }"] {
+        assert_eq!(revision(&with(TEMPLATE, more)), same, "{more}");
+    }
+    let other = TEMPLATE.replace("billing:1.4", "billing:1.5");
+    assert_ne!(revision(&group(&other)), same);
+    assert_ne!(revision(&with(TEMPLATE, "election: { retryPeriodSeconds: 1 }")), same, "the candidate is told");
+}
+
+#[test]
+fn pods_with_a_candidate_wait_for_the_proof_of_their_revision() {
+    for (spec, gates) in [
+        (MINIMAL, json!([{ "conditionType": "k8sensus.dev/proven" }])),
+        (SIDECAR, json!([{ "conditionType": "k8sensus.dev/proven" }])),
+        (NATIVE, Value::Null),
+    ] {
+        assert_eq!(pod(&group(spec))["readinessGates"], gates);
+    }
+    let own = TEMPLATE.replace(
+        "    initContainers:",
+        "    readinessGates: [{ conditionType: own.example/gate }]\n    initContainers:",
+    );
+    let gates = pod(&group(&own))["readinessGates"].clone();
+    assert_eq!(gates, json!([{ "conditionType": "own.example/gate" }, { "conditionType": "k8sensus.dev/proven" }]));
 }
 
 #[test]
@@ -189,7 +244,11 @@ fn pods_are_spread_over_nodes_unless_the_user_says_otherwise() {
 #[test]
 fn labels_and_annotations_of_the_user_stay() {
     let metadata = template(&group(TEMPLATE))["metadata"].clone();
-    assert_eq!(metadata["labels"], json!({ "team": "money", "k8sensus.dev/group": "billing" }));
+    let revision = &metadata["labels"]["k8sensus.dev/revision"];
+    assert_eq!(
+        metadata["labels"],
+        json!({ "team": "money", "k8sensus.dev/group": "billing", "k8sensus.dev/revision": revision })
+    );
     assert_eq!(metadata["annotations"]["example.com/scrape"], "true");
 }
 

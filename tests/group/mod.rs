@@ -8,6 +8,7 @@ mod drift;
 mod events;
 mod history;
 mod inject;
+mod probe;
 mod proof;
 mod refusal;
 mod shape;
@@ -68,8 +69,20 @@ template:
         livenessProbe: { httpGet: { path: /live, port: 8080 } }
 ";
 
+const SIDECAR: &str = "
+candidate: { mode: Sidecar, httpPort: 4141 }
+template:
+  spec:
+    initContainers: [{ name: migrate, image: registry.example/migrate:2 }]
+    containers:
+      - name: main
+        image: registry.example/billing:1.4
+        env: [{ name: QUEUE, value: orders }]
+        readinessProbe: { httpGet: { path: /ready, port: 8080 } }
+";
+
 /// A spec of each kind, for facts that hold for all of them.
-const SPECS: [&str; 3] = [MINIMAL, TEMPLATE, NATIVE];
+const SPECS: [&str; 4] = [MINIMAL, TEMPLATE, SIDECAR, NATIVE];
 
 fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).expect("the fixture is YAML")

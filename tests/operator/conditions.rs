@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::group::conditions::kstatus;
-use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, operated, within};
+use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, operated, unusable, within};
 
 /// The groups of one test.
 struct Stage {
@@ -200,7 +200,7 @@ fn a_refused_spec_is_told_of_its_own_generation() {
     let stage = Stage::new("generation");
     stage.apply(json!({}));
     let good = stage.shows(&[("Stalled", "")]);
-    stage.apply(json!({ "candidate": { "mode": "Sidecar" } }));
+    stage.apply(unusable());
     let bad = stage.shows(&[("Ready", "False/Invalid"), ("Stalled", "True/Invalid"), ("Reconciling", "")]);
     assert_eq!(kstatus(&bad), "Failed");
     let [then, now] = [&good, &bad].map(|group| group["status"]["observedGeneration"].as_i64().unwrap());

@@ -6,7 +6,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    apply, audit_position, candidate, condition, get, group, kubectl, namespace, operated, within, writes_since,
+    apply, audit_position, candidate, condition, get, group, kubectl, namespace, operated, unusable, within,
+    writes_since,
 };
 
 /// The Events of the group kestrel, as (type, reason, related pod, count).
@@ -118,7 +119,7 @@ fn a_refusal_that_comes_again_is_counted() {
     let cluster = operated();
     let ns = namespace(cluster, "again");
     for count in 1..=2 {
-        apply(cluster, &ns, &group("kestrel", json!({ "candidate": { "mode": "Sidecar" } }))).unwrap();
+        apply(cluster, &ns, &group("kestrel", unusable())).unwrap();
         // Looks at a refusal that goes on are counted, too, but not written for it.
         within(10, "the Event", || {
             told(&ns).into_iter().find(|(_, reason, _, told)| reason == "Invalid" && *told >= count)

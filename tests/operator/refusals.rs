@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{apply, condition, get, group, kubectl, namespace, operated, operator, within};
+use crate::support::{apply, condition, get, group, kubectl, namespace, operated, operator, unusable, within};
 
 #[test]
-fn a_field_that_is_not_built_yet_is_named_and_nothing_is_made() {
+fn a_field_that_cannot_work_is_named_and_nothing_is_made() {
     let cluster = operated();
-    let ns = namespace(cluster, "unbuilt");
+    let ns = namespace(cluster, "unusable");
     let cases = [
-        (json!({ "candidate": { "mode": "Sidecar" } }), "spec.candidate.mode: Sidecar is not supported"),
-        (json!({ "leaderService": { "ports": [{ "port": 80 }] } }), "spec.leaderService: is not supported"),
+        (unusable(), "spec.leaderService.ports[0].targetPort: "),
+        (
+            json!({ "image": null, "command": null, "template": { "spec": { "containers": [
+                { "name": "app", "image": "kestrel", "command": ["/kestrel"], "ports": [{ "containerPort": 4040 }] },
+            ] } } }),
+            "spec.candidate.httpPort: must not be a port of the pod's own, found 4040 in container app",
+        ),
     ];
     for (number, (more, message)) in cases.into_iter().enumerate() {
         let name = format!("kestrel-{number}");
@@ -33,7 +38,7 @@ fn a_field_that_is_not_built_yet_is_named_and_nothing_is_made() {
 fn a_corrected_spec_is_run() {
     let cluster = operated();
     let ns = namespace(cluster, "corrected");
-    apply(cluster, &ns, &group("kestrel", json!({ "candidate": { "mode": "Sidecar" } }))).unwrap();
+    apply(cluster, &ns, &group("kestrel", unusable())).unwrap();
     within(10, "the refusal", || {
         get(cluster, &ns, "electiongroup/kestrel").filter(|group| condition(group, "Stalled") == "True/Invalid")
     });

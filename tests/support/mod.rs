@@ -158,6 +158,11 @@ pub fn group(name: &str, more: Value) -> Value {
     json!({ "apiVersion": "k8sensus.dev/v1alpha1", "kind": "ElectionGroup", "metadata": { "name": name }, "spec": spec })
 }
 
+/// What the API server takes and the operator refuses: the Service would lead to a port that no container has.
+pub fn unusable() -> Value {
+    json!({ "leaderService": { "ports": [{ "port": 80, "targetPort": "nowhere" }] } })
+}
+
 /// The condition of that type as `status/reason`.
 pub fn condition(object: &Value, kind: &str) -> String {
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();

@@ -1,0 +1,114 @@
+use serde_json::{Value, json};
+
+use super::{children, group_of, valid, yaml};
+
+/// The leading container as it goes into the Deployment, of one with these fields besides, and what the candidate is told.
+fn handed_over(more: &str) -> (Value, Value) {
+    let container = written(more);
+    let spec = json!({ "spec": { "terminationGracePeriodSeconds": 45, "containers": [container] } });
+    let deployment = children(&group_of(json!({ "template": spec }))).deployment;
+    let container = deployment["spec"]["template"]["spec"]["containers"][0].clone();
+    let told = container["env"].as_array().expect("env").iter().find(|one| one["name"] == "K8SENSUS_APP").cloned();
+    let told = told.expect("the candidate is told")["value"].as_str().expect("text").replace("$$", "$");
+    (container, serde_json::from_str(&told).expect("JSON"))
+}
+
+fn written(more: &str) -> Value {
+    let mut container = yaml("{ name: main, image: b, command: [/b], ports: [{ name: web, containerPort: 8080 }] }");
+    let Value::Object(more) = yaml(more) else { panic!("a mapping") };
+    container.as_object_mut().expect("a mapping").extend(more);
+    container
+}
+
+#[test]
+fn a_program_without_probes_gets_none() {
+    let (container, told) = handed_over("{}");
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe", "lifecycle"] {
+        assert_eq!(container.get(probe), None);
+    }
+    assert_eq!(told, json!({ "terminationGracePeriodSeconds": 45 }));
+}
+
+#[test]
+fn the_kubelet_asks_the_candidate_and_the_candidate_knows_the_question() {
+    let liveness = "livenessProbe: { httpGet: { path: /live, port: web }, periodSeconds: 7, failureThreshold: 4, \
+                    initialDelaySeconds: 20, timeoutSeconds: 3, terminationGracePeriodSeconds: 9 }";
+    let (container, told) = handed_over(liveness);
+    let asked = yaml(
+        "{ httpGet: { path: /app-health/liveness, port: 4040, scheme: HTTP }, periodSeconds: 7, failureThreshold: 4, \
+           timeoutSeconds: 4, terminationGracePeriodSeconds: 9 }",
+    );
+    assert_eq!(container["livenessProbe"], asked, "a standby has nothing to wait for");
+    let mut original = yaml(liveness)["livenessProbe"].clone();
+    original["httpGet"]["port"] = json!(8080);
+    assert_eq!(told["livenessProbe"], original);
+
+    let readiness = "readinessProbe: { tcpSocket: { port: web }, failureThreshold: 5, successThreshold: 2 }";
+    let (container, told) = handed_over(readiness);
+    let asked = yaml(
+        "{ httpGet: { path: /app-health/readiness, port: 4040, scheme: HTTP }, failureThreshold: 1, successThreshold: 1, \
+           timeoutSeconds: 2 }",
+    );
+    assert_eq!(container["readinessProbe"], asked);
+    assert_eq!(
+        told["readinessProbe"],
+        json!({ "tcpSocket": { "port": 8080 }, "failureThreshold": 5, "successThreshold": 2 })
+    );
+}
+
+#[test]
+fn what_happens_at_the_programs_start_and_end_is_the_candidates_alone() {
+    let (container, told) = handed_over(
+        "{ startupProbe: { exec: { command: [/ready, $HOME] } }, \
+           lifecycle: { postStart: { exec: { command: [/warm] } }, preStop: { httpGet: { port: web } }, stopSignal: SIGQUIT } }",
+    );
+    assert_eq!((container.get("startupProbe"), container.get("lifecycle")), (None, None));
+    assert_eq!(told["startupProbe"], json!({ "exec": { "command": ["/ready", "$HOME"] } }));
+    let hooks = json!({ "postStart": { "exec": { "command": ["/warm"] } }, "preStop": { "httpGet": { "port": 8080 } }, "stopSignal": "SIGQUIT" });
+    assert_eq!(told["lifecycle"], hooks);
+}
+
+#[test]
+fn what_the_kubelet_would_put_in_place_of_a_variable_stays() {
+    let (container, _) = handed_over("livenessProbe: { exec: { command: [echo, $(POD_NAME)] } }");
+    assert!(container["env"].to_string().contains("$$(POD_NAME)"));
+}
+
+#[test]
+fn probes_that_the_api_server_would_have_refused_are_refused() {
+    for (more, expected) in [
+        ("livenessProbe: {}", "livenessProbe: must have exactly one of exec, grpc, httpGet, tcpSocket, found none"),
+        (
+            "readinessProbe: { exec: { command: [/a] }, grpc: { port: 1 } }",
+            "readinessProbe: must have exactly one of exec, grpc, httpGet, tcpSocket, found exec and grpc",
+        ),
+        ("startupProbe: { exec: { command: [] } }", "startupProbe.exec.command: must name the program to run"),
+        (
+            "livenessProbe: { httpGet: { port: admin } }",
+            "livenessProbe.httpGet.port: must be a number from 1 to 65535 or the name of a port of this container, found \"admin\"",
+        ),
+        (
+            "livenessProbe: { grpc: { port: 65536 } }",
+            "livenessProbe.grpc.port: must be a number from 1 to 65535 or the name of a port of this container, found 65536",
+        ),
+        (
+            "livenessProbe: { tcpSocket: { port: 1 }, successThreshold: 2 }",
+            "livenessProbe.successThreshold: must be 1, found 2",
+        ),
+        (
+            "readinessProbe: { tcpSocket: { port: 1 }, periodSeconds: -1 }",
+            "readinessProbe.periodSeconds: must be at least 0, found -1",
+        ),
+        (
+            "lifecycle: { preStop: { exec: { command: [/a] }, sleep: { seconds: 1 } } }",
+            "lifecycle.preStop: must have exactly one of exec, httpGet, sleep, tcpSocket, found exec and sleep",
+        ),
+    ] {
+        let group = group_of(json!({ "template": { "spec": { "containers": [written(more)] } } }));
+        let refused = k8sensus::group::Group::check(&group).expect_err(more);
+        assert_eq!(refused.to_string(), format!("spec.template.spec.containers[main].{expected}"));
+        let mut native = group;
+        native.spec.candidate.mode = k8sensus::api::Mode::Native;
+        valid(&native);
+    }
+}
