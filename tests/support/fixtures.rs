@@ -22,20 +22,31 @@ pub fn client_go() -> &'static Path {
 /// If it cannot be built; the compiler's messages are on standard error.
 pub fn stamper() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // `cargo test --test all` builds no examples, and a stale one would be worse than none.
-        let output = k8sensus_local::cargo()
-            .args(["build", "--quiet", "--locked", "--example", "stamper"])
-            .args(["--message-format", "json-render-diagnostics"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap_or_else(|error| panic!("cargo: {error}"));
-        assert!(output.status.success(), "cargo build --example stamper: {}", output.status);
-        let messages = String::from_utf8_lossy(&output.stdout);
-        let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let mut programs = messages.filter(|message| message["target"]["name"] == "stamper");
-        let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-        program.expect("cargo says where it put the example")
-    })
+    PROGRAM.get_or_init(|| example("stamper"))
+}
+
+/// A client of a Service: `traffic ADDRESS:PORT`.
+///
+/// # Panics
+/// If it cannot be built; the compiler's messages are on standard error.
+pub fn traffic() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| example("traffic"))
+}
+
+fn example(name: &str) -> PathBuf {
+    // `cargo test --test all` builds no examples, and a stale one would be worse than none.
+    let output = k8sensus_local::cargo()
+        .args(["build", "--quiet", "--locked", "--example", name])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap_or_else(|error| panic!("cargo: {error}"));
+    assert!(output.status.success(), "cargo build --example {name}: {}", output.status);
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut programs = messages.filter(|message| message["target"]["name"] == name);
+    let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.expect("cargo says where it put the example")
 }

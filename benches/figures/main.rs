@@ -3,25 +3,23 @@
 
 #![allow(clippy::disallowed_methods, reason = "wall-clock time is what is measured")]
 
-#[path = "rivals/process.rs"]
+mod modes;
+#[path = "../rivals/process.rs"]
 mod process;
-#[path = "rivals/sample.rs"]
+#[path = "../rivals/sample.rs"]
 mod sample;
+mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use k8sensus_local::{Cluster, IMAGE, product_image, product_program, workspace_root};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Client, Config};
 use sample::Sample;
-use serde_json::{Value, json};
+use serde_json::Value;
+use world::{World, group_resource};
 
 const N: usize = 10;
 const SYSTEM: &str = "k8sensus-system";
@@ -71,7 +69,8 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
         node,
         groups: Api::default_namespaced_with(client.clone(), &group_resource()),
         leases: Api::default_namespaced(client.clone()),
-        pods: Api::default_namespaced(client),
+        pods: Api::default_namespaced(client.clone()),
+        deployments: Api::default_namespaced(client),
     };
     println!("operator, resident memory");
     println!("  {:<46} {}", "no groups", world.operators_memory()?);
@@ -126,6 +125,7 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
         killed.push(watch.await?.1.duration_since(start));
     }
     report("SIGKILL of the leader's processes to successor", killed);
+    modes::command_killed(&world, n).await?;
 
     let mut memory = Vec::new();
     for pod in world.pods.list(&ListParams::default().labels("k8sensus.dev/group=failover")).await? {
@@ -138,6 +138,9 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
     println!("candidates, resident memory: {}", memory.join(", "));
     world.groups.delete("failover", &DeleteParams::default()).await?;
 
+    modes::rollouts(&world, n).await?;
+    modes::start_up(&world, n).await?;
+
     for i in 0..100 {
         world.create(&format!("many-{i}"), 0).await?;
     }
@@ -147,106 +150,6 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
     println!("operator, resident memory");
     println!("  {:<46} {}", "100 groups without pods", world.operators_memory()?);
     Ok(())
-}
-
-struct World<'a> {
-    node: &'a Cluster,
-    groups: Api<DynamicObject>,
-    leases: Api<Lease>,
-    pods: Api<Pod>,
-}
-
-impl World<'_> {
-    async fn create(&self, name: &str, replicas: i32) -> Result<(), Error> {
-        let spec = json!({ "image": IMAGE, "command": ["/k8sensus", "sample"], "replicas": replicas });
-        let group = DynamicObject::new(name, &group_resource()).data(json!({ "spec": spec }));
-        self.groups.create(&PostParams::default(), &group).await?;
-        Ok(())
-    }
-
-    /// Waits for a holder of the Lease that is not `former`.
-    async fn holder_other_than(&self, name: &str, former: &str) -> Result<String, Error> {
-        let mut leases = self.lease_events(name);
-        loop {
-            let lease = leases.try_next().await?.ok_or("the watch ended")?;
-            let holder = holder(&lease);
-            if !holder.is_empty() && holder != former {
-                return Ok(holder);
-            }
-        }
-    }
-
-    /// Waits until another holds the Lease; from its release, if there was one, and the moment.
-    async fn watch_handover(&self, name: &str, former: &str) -> Result<(Option<Duration>, Instant), Error> {
-        let mut leases = self.lease_events(name);
-        let mut released = None;
-        loop {
-            let lease = leases.try_next().await?.ok_or("the watch ended")?;
-            let seen = Instant::now();
-            let holder = holder(&lease);
-            let spec = lease.spec.unwrap_or_default();
-            if holder.is_empty() {
-                released = spec.renew_time;
-            } else if holder != former {
-                // All candidates are on this machine: their wall clocks are one.
-                let gap =
-                    released.zip(spec.acquire_time).map(|(released, acquired)| acquired.0.duration_since(released.0));
-                return Ok((gap.and_then(|gap| gap.try_into().ok()), seen));
-            }
-        }
-    }
-
-    fn lease_events(&self, name: &str) -> futures::stream::BoxStream<'static, watcher::Result<Lease>> {
-        let selector = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        watcher(self.leases.clone(), selector).applied_objects().boxed()
-    }
-
-    async fn all_ready(&self, name: &str, pods: i64) -> Result<(), Error> {
-        self.until(name, |status| {
-            status["readyReplicas"] == pods && status["replicas"] == pods && status["holderIdentity"].is_string()
-        })
-        .await
-    }
-
-    async fn observed(&self, name: &str) -> Result<(), Error> {
-        self.until(name, |status| status["observedGeneration"] == 1).await
-    }
-
-    async fn until(&self, name: &str, done: impl Fn(&Value) -> bool) -> Result<(), Error> {
-        for _ in 0..1200 {
-            if done(&self.groups.get(name).await?.data["status"]) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Err(format!("group {name} did not come to rest within 2 minutes").into())
-    }
-
-    fn operators_memory(&self) -> Result<String, Error> {
-        let pods = self
-            .node
-            .kubectl()
-            .args(["get", "pods", "-n", SYSTEM, "-o", "jsonpath={.items[*].metadata.uid}"])
-            .output()?;
-        let mut found = Vec::new();
-        for uid in String::from_utf8(pods.stdout)?.split_whitespace() {
-            for process in self.node.processes_in_pod(uid) {
-                found.push(resident(process.pid)?);
-            }
-        }
-        Ok(found.join(", "))
-    }
-}
-
-fn group_resource() -> ApiResource {
-    ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk("k8sensus.dev", "v1alpha1", "ElectionGroup"),
-        "electiongroups",
-    )
-}
-
-fn holder(lease: &Lease) -> String {
-    lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default()
 }
 
 fn install(node: &Cluster) -> Result<(), Error> {
