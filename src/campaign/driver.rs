@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::answer::{failure_of, lease_in, told, verb};
 use super::client::{Clients, leases};
-use super::lease::{asks_to_step_down, lease_at};
+use super::lease::{apply_readiness, asks_to_step_down, lease_at};
 use super::lookout::{LeaseWatch, News};
 use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of};
 use crate::election::{
@@ -47,6 +47,10 @@ pub(super) struct Driver {
     wake: Option<Moment>,
     /// The term that the elector is in, until its work has ended.
     term: Option<Term>,
+    /// Whether its work says that it is ready.
+    ready: bool,
+    /// No renewal has carried that yet.
+    ready_unsaid: bool,
     /// Nobody is left who could say anything.
     unattended: bool,
     finished: bool,
@@ -78,6 +82,8 @@ impl Driver {
             request: None,
             wake: None,
             term: None,
+            ready: false,
+            ready_unsaid: false,
             unattended: false,
             finished: false,
         }
@@ -113,9 +119,17 @@ impl Driver {
     fn obey(&mut self, command: Command) {
         match command {
             Command::WorkEnded { term } => self.work_ended(term),
+            Command::ShowReady { term, ready } => self.show_ready(term, ready),
             Command::StepDown => self.step(Event::StepDown, None),
             Command::Leave => self.step(Event::Shutdown, None),
             Command::Abandon => {}
+        }
+    }
+
+    fn show_ready(&mut self, number: u64, ready: bool) {
+        if self.ready != ready && self.term.as_ref().is_some_and(|term| term.number() == number) {
+            (self.ready, self.ready_unsaid) = (ready, true);
+            self.step(Event::Renew, None);
         }
     }
 
@@ -158,6 +172,9 @@ impl Driver {
                     Some((Snapshot { version, .. }, lease)) => {
                         self.watch.server_answers(false);
                         self.step(Event::Written { request: number, result: Ok(version) }, Some(lease));
+                        if self.ready_unsaid {
+                            self.step(Event::Renew, None); // it changed while that write was under way
+                        }
                     }
                     None => self.take_failure(number, purpose, Failure::Unknown, "the answer is not what was written"),
                 }
@@ -269,6 +286,9 @@ impl Driver {
             Action::Write { request, purpose, expected, record, incarnation, timeout } => {
                 let mut lease = lease_at(expected.as_ref(), self.lease.as_ref(), &self.lease_name);
                 apply_record(&mut lease, &record, incarnation.as_deref());
+                // A claim that is no renewal is for another term, of which nobody has said anything.
+                apply_readiness(&mut lease, self.ready && purpose == Purpose::Renew);
+                self.ready_unsaid = false;
                 let leases = self.leases.clone();
                 let answer = async move {
                     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -289,6 +309,7 @@ impl Driver {
                 let renewed = self.elector.renewed().unwrap_or(valid_until);
                 let term = Term::new(term, token, transitions, valid_until, renewed, self.clock.clone());
                 self.term = Some(term.clone());
+                (self.ready, self.ready_unsaid) = (false, false);
                 self.leadership.send_modify(|leadership| leadership.term = Some(term));
             }
             Action::Valid { valid_until } => {

@@ -31,6 +31,15 @@ impl LeaderGuard {
         &self.term
     }
 
+    /// Says on the Lease, for everybody to see, whether the work is ready: the annotation
+    /// [`READY_OF`](super::READY_OF) names this term as long as it is. Returns at once; a change is written with a renewal of
+    /// its own, and again until one succeeds. At a term's begin nothing is ready; its end and its release take the word back,
+    /// and whoever acquires the Lease without one leaves a word that names no present term.
+    pub fn show_ready(&self, ready: bool) {
+        // A campaign that is over writes nothing any more.
+        let _ = self.commands.send(Command::ShowReady { term: self.term.number(), ready });
+    }
+
     /// The work has ended and nothing of it is left: the Lease may be released.
     ///
     /// Said while leadership is not lost, it gives leadership up: this candidate abstains for a lease duration, then

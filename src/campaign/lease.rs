@@ -17,6 +17,10 @@ pub const INCARNATION: &str = "k8sensus.dev/incarnation";
 /// `<leaseTransitions>/<incarnation>`. It stays where it is: neither a successor nor a later term of the same process heeds it.
 pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
 
+/// The annotation that names the term whose work is ready, `<leaseTransitions>/<incarnation>`. Absent, or of another term than
+/// the one that the Lease shows: not ready.
+pub const READY_OF: &str = "k8sensus.dev/ready-of";
+
 /// What the election needs to know of a Lease. Absent, null or absurd fields are read as empty.
 pub fn snapshot_of(lease: &DynamicObject) -> Snapshot {
     let spec = &lease.data["spec"];
@@ -51,14 +55,24 @@ pub fn apply_record(lease: &mut DynamicObject, record: &Record, incarnation: Opt
     spec["acquireTime"] = json!(record.acquire_time.map(print_time));
     spec["renewTime"] = json!(record.renew_time.map(print_time));
     spec["leaseTransitions"] = json!(record.transitions);
-    match incarnation {
-        Some(incarnation) => {
-            let annotations = lease.metadata.annotations.get_or_insert_default();
-            annotations.insert(INCARNATION.to_owned(), incarnation.to_owned());
+    annotate(lease, INCARNATION, incarnation.map(str::to_owned));
+}
+
+/// Says in `lease` that the work of the term that it shows is ready, or takes back what was said of any term.
+pub(super) fn apply_readiness(lease: &mut DynamicObject, is_ready: bool) {
+    let Snapshot { record, incarnation, .. } = snapshot_of(lease);
+    let term = incarnation.filter(|_| is_ready).map(|incarnation| term_name(record.transitions, &incarnation));
+    annotate(lease, READY_OF, term);
+}
+
+fn annotate(lease: &mut DynamicObject, name: &str, value: Option<String>) {
+    match value {
+        Some(value) => {
+            lease.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value);
         }
         None => {
             if let Some(annotations) = &mut lease.metadata.annotations {
-                annotations.remove(INCARNATION);
+                annotations.remove(name);
             }
         }
     }

@@ -78,7 +78,7 @@ pub(crate) use client::{LONGEST_WATCH, leases};
 pub use flags::TimingFlags;
 pub use guard::LeaderGuard;
 pub use health::{Health, Unhealthy};
-pub use lease::{INCARNATION, STEP_DOWN_OF, apply_record, micro_time, snapshot_of};
+pub use lease::{INCARNATION, READY_OF, STEP_DOWN_OF, apply_record, micro_time, snapshot_of};
 pub use metrics::Metrics;
 pub use term::{Stop, Term};
 
@@ -119,6 +119,10 @@ impl Leadership {
 enum Command {
     WorkEnded {
         term: u64,
+    },
+    ShowReady {
+        term: u64,
+        ready: bool,
     },
     /// Work may still run, but nobody will say when it has ended.
     Abandon,

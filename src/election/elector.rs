@@ -132,6 +132,7 @@ impl Elector {
             Event::Read { request, result } => self.read(now.moment, request, result),
             Event::Written { request, result } => self.written(now.moment, request, result, &mut actions),
             Event::Tick => {}
+            Event::Renew => self.renew_now = true,
             Event::StepDown if self.takes_part() => self.leave = self.leave.max(Leave::StepDown),
             Event::StepDown => {}
             Event::Shutdown => self.leave = Leave::Shutdown,

@@ -38,6 +38,8 @@ pub enum Event {
     Written { request: u64, result: Result<Version, Failure> },
     /// A timer fired. Harmless at any time.
     Tick,
+    /// What a renewal carries besides the record has changed: renew at once, if there is something to renew.
+    Renew,
     /// Give leadership up and abstain for a lease duration.
     StepDown,
     /// Give leadership up and take part no more.

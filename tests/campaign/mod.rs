@@ -4,4 +4,5 @@ mod callbacks;
 mod driver;
 mod guard;
 mod lease;
+mod readiness;
 mod server;

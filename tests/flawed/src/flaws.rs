@@ -312,8 +312,8 @@ pub const FLAWS: &[Flaw] = &[
         name: "the process is not named in the Lease",
         rule: 4,
         file: "campaign/lease.rs",
-        original: "annotations.insert(INCARNATION.to_owned(), incarnation.to_owned());",
-        flawed: "let _ = (annotations, incarnation);",
+        original: "annotate(lease, INCARNATION, incarnation.map(str::to_owned));",
+        flawed: "let _ = incarnation;",
         found_by: FoundBy::Simulation,
     },
     Flaw {

@@ -1,0 +1,114 @@
+//! What a leader says of its readiness on the Lease.
+
+#![allow(clippy::disallowed_methods, reason = "these tests wait for real connections in real time")]
+
+use std::time::{Duration, Instant};
+
+use k8sensus::campaign::{READY_OF, Timing};
+use serde_json::{Value, json};
+
+use super::server::{Fate, Shared, builder, candidate, lead, serve};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn said(lease: &Value) -> Value {
+    lease["metadata"]["annotations"][READY_OF].clone()
+}
+
+fn shown(server: &Shared) -> Value {
+    said(&server.lock().unwrap().lease)
+}
+
+fn puts(server: &Shared) -> usize {
+    server.lock().unwrap().puts.len()
+}
+
+async fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Its own renewals are 4 s apart, so that what comes sooner comes because of a change.
+fn slow() -> Timing {
+    let seconds = Duration::from_secs;
+    Timing::new(seconds(15), seconds(10), seconds(2)).unwrap().with_renew_interval(seconds(4)).unwrap()
+}
+
+#[tokio::test]
+async fn a_change_is_written_at_once_by_one_renewal_and_kept_over_the_next() {
+    let (server, config) = serve(|_| Fate::Written);
+    let mut campaign = builder().timing(slow()).start(&config).unwrap();
+    let guard = lead(&mut campaign).await;
+    assert_eq!((shown(&server), puts(&server)), (Value::Null, 1), "nothing is ready at first");
+    guard.show_ready(true);
+    within(Duration::from_secs(1), "the word", || shown(&server) == "4/uid/app/1").await;
+    assert_eq!(puts(&server), 2);
+    guard.show_ready(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(puts(&server), 2, "it says nothing new");
+    within(LIMIT, "the next renewal", || puts(&server) == 3).await;
+    assert_eq!(shown(&server), "4/uid/app/1");
+    guard.show_ready(false);
+    within(Duration::from_secs(1), "the word taken back", || shown(&server).is_null()).await;
+    assert_eq!(puts(&server), 4);
+    assert!(guard.is_valid() && guard.stops().borrow().is_none());
+    guard.end();
+}
+
+#[tokio::test]
+async fn a_change_that_comes_while_a_renewal_is_under_way_follows_it() {
+    let (server, config) = serve(|_| Fate::Written);
+    let mut campaign = builder().timing(slow()).start(&config).unwrap();
+    let guard = lead(&mut campaign).await;
+    // The second finds the first one's renewal on its way, or both are told at once: the last word counts.
+    for ready in [true, false, true] {
+        guard.show_ready(ready);
+        tokio::task::yield_now().await;
+    }
+    within(Duration::from_secs(1), "the last word", || shown(&server) == "4/uid/app/1").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(shown(&server), "4/uid/app/1");
+    assert!(puts(&server) <= 4, "{} writes", puts(&server));
+    guard.end();
+}
+
+#[tokio::test]
+async fn a_word_whose_write_fails_is_said_again() {
+    let (server, config) = serve(|n| if n == 1 { Fate::Status(500) } else { Fate::Written });
+    let mut campaign = builder().timing(slow()).start(&config).unwrap();
+    let guard = lead(&mut campaign).await;
+    guard.show_ready(true);
+    within(Duration::from_secs(2), "the second try", || shown(&server) == "4/uid/app/1").await;
+    assert_eq!(puts(&server), 3);
+    guard.end();
+}
+
+#[tokio::test]
+async fn a_release_takes_the_word_back_and_the_next_term_has_none_of_its_own_yet() {
+    let (server, config) = serve(|_| Fate::Written);
+    let mut campaign = candidate(&config);
+    let guard = lead(&mut campaign).await;
+    guard.show_ready(true);
+    within(LIMIT, "the word", || shown(&server) == "4/uid/app/1").await;
+    guard.end();
+    within(LIMIT, "the release", || server.lock().unwrap().lease["spec"]["holderIdentity"] == "").await;
+    assert_eq!(shown(&server), Value::Null);
+    // Somebody else's word, of a term that is over.
+    let next = {
+        let lease = &mut server.lock().unwrap().lease;
+        let version: u64 = lease["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        lease["metadata"]["annotations"][READY_OF] = json!("4/uid/app/0");
+        lease["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+        lead(&mut campaign)
+    };
+    let guard = next.await;
+    assert_eq!((guard.transitions(), shown(&server)), (5, Value::Null));
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let server = server.lock().unwrap();
+    assert_eq!(said(server.bodies.last().unwrap()), Value::Null, "a renewal of a term that has said nothing");
+    drop(server);
+    guard.end();
+}
