@@ -17,6 +17,8 @@ pub struct Builder {
     lease: LeaseName,
     identity: String,
     incarnation: Option<String>,
+    revision: Option<String>,
+    dead_predecessors: Option<String>,
     timing: Timing,
     create_lease: bool,
     clock: Arc<dyn Clock>,
@@ -46,6 +48,8 @@ impl Builder {
             lease,
             identity: own_name(),
             incarnation: None,
+            revision: None,
+            dead_predecessors: None,
             timing: Timing::default(),
             create_lease: true,
             clock: Arc::new(SystemClock),
@@ -63,6 +67,23 @@ impl Builder {
     /// `$POD_UID/-/<nonce>`, with a nonce of its own for each campaign.
     pub fn incarnation(mut self, incarnation: impl Into<String>) -> Self {
         self.incarnation = Some(incarnation.into());
+        self
+    }
+
+    /// The revision of the program that is to lead. While the Lease names another one as proved
+    /// ([`PROVEN_REVISION`](super::PROVEN_REVISION)), this candidate holds back for 1 s before it takes a Lease that is free.
+    pub fn revision(mut self, revision: impl Into<String>) -> Self {
+        self.revision = Some(revision.into());
+        self
+    }
+
+    /// Every process of this identity whose incarnation begins with `prefix`, but for this one, is dead with all of its work, and
+    /// will be while this campaign lasts: its Lease is taken at once.
+    ///
+    /// A prefix that is true of a living process makes two leaders. What proves it in a container is a lock that the work holds,
+    /// too, and that whoever campaigns under the prefix has to have; see [`lock`](crate::candidate::lock).
+    pub fn dead_predecessors(mut self, prefix: impl Into<String>) -> Self {
+        self.dead_predecessors = Some(prefix.into());
         self
     }
 
@@ -135,7 +156,13 @@ impl Builder {
         }
         let incarnation = self.incarnation.unwrap_or_else(own_incarnation);
         let seed = seed_of(&incarnation);
-        let candidate = Candidate::new(self.identity.clone(), incarnation)?;
+        let mut candidate = Candidate::new(self.identity.clone(), incarnation)?;
+        if let Some(revision) = self.revision {
+            candidate = candidate.with_revision(revision);
+        }
+        if let Some(prefix) = self.dead_predecessors {
+            candidate = candidate.with_dead_predecessors(prefix);
+        }
         let (commands, inbox) = mpsc::unbounded_channel();
         let (leadership, shown) = watch::channel(Leadership::default());
         let campaign = Campaign {

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::answer::{failure_of, lease_in, told, verb};
 use super::client::{Clients, leases};
-use super::lease::{apply_readiness, asks_to_step_down, lease_at};
+use super::lease::{apply_term, asks_to_step_down, lease_at};
 use super::lookout::{LeaseWatch, News};
 use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of};
 use crate::election::{
@@ -287,7 +287,7 @@ impl Driver {
                 let mut lease = lease_at(expected.as_ref(), self.lease.as_ref(), &self.lease_name);
                 apply_record(&mut lease, &record, incarnation.as_deref());
                 // A claim that is no renewal is for another term, of which nobody has said anything.
-                apply_readiness(&mut lease, self.ready && purpose == Purpose::Renew);
+                apply_term(&mut lease, self.ready && purpose == Purpose::Renew);
                 self.ready_unsaid = false;
                 let leases = self.leases.clone();
                 let answer = async move {

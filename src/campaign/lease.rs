@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 
 use super::LeaseName;
-use crate::election::{Record, Snapshot, Version, WallTime, term_name};
+use crate::election::{Preference, Record, Snapshot, Version, WallTime, term_name};
 
 /// The annotation that tells which process of the holder's name acquired the Lease: `<podUID>/<container>/<nonce>`.
 pub const INCARNATION: &str = "k8sensus.dev/incarnation";
@@ -16,6 +16,15 @@ pub const INCARNATION: &str = "k8sensus.dev/incarnation";
 /// The annotation that asks a leader to step down: the name of the one term that it is meant for,
 /// `<leaseTransitions>/<incarnation>`. It stays where it is: neither a successor nor a later term of the same process heeds it.
 pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
+
+/// The annotation that names who is to lead after the term that [`STEP_DOWN_OF`] names: a pod's name, its identity in the
+/// election. The others hold back for 1 s. Both are to be written in one; a successor of another term is nobody's, and taken away
+/// with the next write.
+pub const STEP_DOWN_TO: &str = "k8sensus.dev/step-down-to";
+
+/// The annotation that names the revision of the program that has proved itself. Candidates of another revision hold back for
+/// 1 s before they take a Lease that is free or has run out, unless [`STEP_DOWN_TO`] names them.
+pub const PROVEN_REVISION: &str = "k8sensus.dev/proven-revision";
 
 /// The annotation that names the term whose work is ready, `<leaseTransitions>/<incarnation>`. Absent, or of another term than
 /// the one that the Lease shows: not ready.
@@ -26,17 +35,31 @@ pub fn snapshot_of(lease: &DynamicObject) -> Snapshot {
     let spec = &lease.data["spec"];
     let number = |name: &str| spec[name].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default();
     let time = |name: &str| spec[name].as_str().and_then(parse_time);
-    Snapshot {
-        version: Version::new(lease.metadata.resource_version.clone().unwrap_or_default()),
-        record: Record {
-            holder: spec["holderIdentity"].as_str().unwrap_or_default().to_owned(),
-            duration_seconds: number("leaseDurationSeconds"),
-            acquire_time: time("acquireTime"),
-            renew_time: time("renewTime"),
-            transitions: number("leaseTransitions"),
-        },
-        incarnation: lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(INCARNATION)).cloned(),
-    }
+    let annotation = |name: &str| annotation(lease, name).map(str::to_owned);
+    let record = Record {
+        holder: spec["holderIdentity"].as_str().unwrap_or_default().to_owned(),
+        duration_seconds: number("leaseDurationSeconds"),
+        acquire_time: time("acquireTime"),
+        renew_time: time("renewTime"),
+        transitions: number("leaseTransitions"),
+    };
+    let preference = Preference {
+        successor: annotation(STEP_DOWN_TO).filter(|_| names_step_down(lease, record.transitions)),
+        revision: annotation(PROVEN_REVISION),
+    };
+    let version = Version::new(lease.metadata.resource_version.clone().unwrap_or_default());
+    Snapshot { version, record, incarnation: annotation(INCARNATION), preference }
+}
+
+fn annotation<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
+    lease.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Whether the step-down that was asked for last is of a term with that many transitions, whoever led it: of a term that has
+/// ended, the Lease says no more.
+fn names_step_down(lease: &DynamicObject, transitions: i32) -> bool {
+    let of = annotation(lease, STEP_DOWN_OF).and_then(|of| of.split_once('/'));
+    of.is_some_and(|(number, _)| number.parse() == Ok(transitions))
 }
 
 /// Writes the five fields and the incarnation into `lease` and leaves everything else as it is.
@@ -58,11 +81,13 @@ pub fn apply_record(lease: &mut DynamicObject, record: &Record, incarnation: Opt
     annotate(lease, INCARNATION, incarnation.map(str::to_owned));
 }
 
-/// Says in `lease` that the work of the term that it shows is ready, or takes back what was said of any term.
-pub(super) fn apply_readiness(lease: &mut DynamicObject, is_ready: bool) {
-    let Snapshot { record, incarnation, .. } = snapshot_of(lease);
+/// Says in `lease` that the work of the term that it shows is ready, or takes back what was said of any term; and takes away what
+/// concerned another term only.
+pub(super) fn apply_term(lease: &mut DynamicObject, is_ready: bool) {
+    let Snapshot { record, incarnation, preference, .. } = snapshot_of(lease);
     let term = incarnation.filter(|_| is_ready).map(|incarnation| term_name(record.transitions, &incarnation));
     annotate(lease, READY_OF, term);
+    annotate(lease, STEP_DOWN_TO, preference.successor);
 }
 
 fn annotate(lease: &mut DynamicObject, name: &str, value: Option<String>) {
@@ -78,12 +103,13 @@ fn annotate(lease: &mut DynamicObject, name: &str, value: Option<String>) {
     }
 }
 
-/// Whether `lease` asks the term that it shows to end.
+/// Whether `lease` asks the term that it shows to end. Not if its holder is to follow itself: nothing would be gained.
 pub(super) fn asks_to_step_down(lease: &DynamicObject) -> bool {
-    let Snapshot { record, incarnation, .. } = snapshot_of(lease);
-    let asked = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(STEP_DOWN_OF));
+    let Snapshot { record, incarnation, preference, .. } = snapshot_of(lease);
+    let asked = annotation(lease, STEP_DOWN_OF).map(str::to_owned);
     let shown = incarnation.map(|incarnation| term_name(record.transitions, &incarnation));
-    asked.is_some() && asked == shown.as_ref()
+    let is_asked = asked.is_some() && asked == shown;
+    is_asked && preference.successor.is_none_or(|successor| successor != record.holder)
 }
 
 fn parse_time(text: &str) -> Option<WallTime> {

@@ -27,6 +27,9 @@ pub struct CandidateFlags {
     /// The container's name, likewise
     #[arg(long, env = "K8SENSUS_CONTAINER", default_value = "-", hide = true)]
     container: String,
+    /// The pod's revision: while the Lease names another as proved, this candidate lets others go first
+    #[arg(long, env = "K8SENSUS_REVISION", hide = true)]
+    revision: Option<String>,
     /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
@@ -66,7 +69,11 @@ impl CandidateFlags {
         if self.identity.is_empty() {
             return Err(FlagError::Identity);
         }
-        Ok(Campaign::builder(namespace, name)
+        let mut builder = Campaign::builder(namespace, name);
+        if let Some(revision) = self.revision.as_deref().filter(|revision| !revision.is_empty()) {
+            builder = builder.revision(revision);
+        }
+        Ok(builder
             .identity(&self.identity)
             .incarnation(incarnation(&self.pod_uid, &self.container))
             .timing(self.timing.timing()?)

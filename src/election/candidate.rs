@@ -1,11 +1,15 @@
 use std::error::Error;
 use std::fmt;
 
+use super::record::{Preference, Snapshot};
+
 /// Who takes part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     identity: String,
     incarnation: String,
+    revision: Option<String>,
+    dead_predecessors: Option<String>,
 }
 
 impl Candidate {
@@ -14,7 +18,8 @@ impl Candidate {
     /// # Errors
     /// [`InvalidCandidate`] if either is empty.
     pub fn new(identity: impl Into<String>, incarnation: impl Into<String>) -> Result<Self, InvalidCandidate> {
-        let candidate = Self { identity: identity.into(), incarnation: incarnation.into() };
+        let (identity, incarnation) = (identity.into(), incarnation.into());
+        let candidate = Self { identity, incarnation, revision: None, dead_predecessors: None };
         if candidate.identity.is_empty() {
             return Err(InvalidCandidate::Identity);
         }
@@ -22,6 +27,19 @@ impl Candidate {
             return Err(InvalidCandidate::Incarnation);
         }
         Ok(candidate)
+    }
+
+    /// The revision of the program that this candidate would lead with. A candidate without one is of no revision that could
+    /// be passed over.
+    pub fn with_revision(self, revision: impl Into<String>) -> Self {
+        Self { revision: Some(revision.into()), ..self }
+    }
+
+    /// Every other process of this identity whose incarnation begins with `prefix` is dead, and so is its work: a Lease that such a
+    /// one holds is taken at once. Whoever says so must know it for as long as this candidate lives, of those that are yet to come,
+    /// too.
+    pub fn with_dead_predecessors(self, prefix: impl Into<String>) -> Self {
+        Self { dead_predecessors: Some(prefix.into()), ..self }
     }
 
     /// The `holderIdentity`.
@@ -32,6 +50,24 @@ impl Candidate {
     /// The value of the annotation `k8sensus.dev/incarnation`.
     pub fn incarnation(&self) -> &str {
         &self.incarnation
+    }
+
+    /// Whether nobody else is to go first.
+    pub(super) fn is_preferred(&self, preference: &Preference) -> bool {
+        match (&preference.successor, &preference.revision, &self.revision) {
+            (Some(successor), ..) => *successor == self.identity,
+            (None, Some(proven), Some(own)) => proven == own,
+            (None, ..) => true,
+        }
+    }
+
+    /// Whether the Lease is held by a process of which this one knows that it is dead. A holder of another name is none, whatever
+    /// the annotation says: who knows no incarnations keeps it.
+    pub(super) fn has_outlived(&self, holder: &Snapshot) -> bool {
+        let prefix = self.dead_predecessors.as_deref();
+        let Some((prefix, other)) = prefix.zip(holder.incarnation.as_deref()) else { return false };
+        let is_namesake = holder.record.holder == self.identity;
+        is_namesake && other != self.incarnation && other.starts_with(prefix)
     }
 }
 

@@ -16,6 +16,8 @@ const FIRST_TRY: Duration = Duration::from_secs(2);
 const RELEASE_BUDGET: Duration = Duration::from_millis(1500);
 /// Standbys take a free Lease in random order within this time, so that they do not all write at once.
 const TAKEOVER_SPREAD: Duration = Duration::from_millis(4);
+/// How much longer a standby waits where the Lease would rather have another: that one may be dead.
+const HOLD_BACK: Duration = Duration::from_secs(1);
 /// A timer that fires this late tells of a suspended or starved process.
 const LATE_TICK: Duration = Duration::from_secs(1);
 
@@ -194,6 +196,9 @@ impl Elector {
         };
         let version = Some(snapshot.version.clone());
         self.known = Known::Lease { snapshot, since: now, takeable_at: now + wait };
+        if !self.holds() && self.lease().is_some_and(|lease| !lease.record.holder.is_empty()) {
+            self.abstain_until = None; // it was for another to lead, and one does
+        }
         if !self.holds() && self.pending.as_ref().is_some_and(|(expected, _)| *expected != version) {
             self.pending = None; // it would meet a conflict
         }
@@ -234,7 +239,8 @@ impl Elector {
         self.shown = record.renew_time;
         self.pending = None;
         if !self.lease().is_some_and(|known| known.version != version && version.is_at_most(&known.version)) {
-            self.see_lease(flight.sent, Snapshot { version: version.clone(), record, incarnation });
+            let preference = self.lease().map(|known| known.preference.clone()).unwrap_or_default();
+            self.see_lease(flight.sent, Snapshot { version: version.clone(), record, incarnation, preference });
         }
         if purpose == Purpose::Release {
             self.release_due = false;
@@ -447,7 +453,11 @@ impl Elector {
             Known::Absent { .. } => None,
             // This process's own work has ended, and nobody has taken the Lease since.
             Known::Lease { snapshot, since, .. } if self.is_mine(snapshot) => Some(*since),
-            Known::Lease { takeable_at, .. } => Some(*takeable_at),
+            Known::Lease { snapshot, since, .. } if self.candidate.has_outlived(snapshot) => Some(*since),
+            Known::Lease { snapshot, takeable_at, .. } => {
+                let is_preferred = self.candidate.is_preferred(&snapshot.preference);
+                Some(*takeable_at + if is_preferred { Duration::ZERO } else { HOLD_BACK })
+            }
         }
     }
 

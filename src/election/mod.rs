@@ -48,5 +48,5 @@ pub use candidate::{Candidate, InvalidCandidate};
 pub use elector::Elector;
 pub use event::{Action, Event, Failure, Loss, Purpose, Sight};
 pub use moment::{Moment, Reading, WallTime};
-pub use record::{Record, Snapshot, Version, term_name};
+pub use record::{Preference, Record, Snapshot, Version, term_name};
 pub use timing::{InvalidTiming, Timing};

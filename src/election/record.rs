@@ -77,6 +77,16 @@ pub fn term_name(transitions: i32, incarnation: &str) -> String {
     format!("{transitions}/{incarnation}")
 }
 
+/// Whom a Lease would rather have as its next holder. A wish, never a matter of safety: whoever it passes over waits a little
+/// longer than it would have to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Preference {
+    /// The identity that is to follow the term which the record shows, or which it shows to have ended.
+    pub successor: Option<String>,
+    /// The revision of the program that has proved itself; counts where no successor is named.
+    pub revision: Option<String>,
+}
+
 /// A Lease at one `resourceVersion`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Snapshot {
@@ -86,4 +96,6 @@ pub struct Snapshot {
     pub record: Record,
     /// Its annotation `k8sensus.dev/incarnation`: which process of that name acquired it.
     pub incarnation: Option<String>,
+    /// Its annotations `k8sensus.dev/step-down-to` and `k8sensus.dev/proven-revision`, as far as they concern this record.
+    pub preference: Preference,
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8sensus::campaign::{INCARNATION, Loss, Metrics, STEP_DOWN_OF};
+use k8sensus::campaign::{INCARNATION, Loss, Metrics, PROVEN_REVISION, STEP_DOWN_OF, STEP_DOWN_TO};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -151,5 +151,46 @@ async fn a_request_that_is_meant_for_another_term_or_process_is_left_alone() {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         assert_eq!(*guard.stops().borrow(), None, "{of:?}");
         assert!(guard.is_valid(), "{of:?}: an edit must not cost the term");
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_is_to_follow_itself_leads_on_and_one_that_another_is_to_follow_steps_down() {
+    let (server, config) = serve(|_| Fate::Written);
+    let mut campaign = candidate(&config);
+    let guard = lead(&mut campaign).await;
+    annotate(&server, STEP_DOWN_TO, "otter");
+    annotate(&server, STEP_DOWN_OF, "4/uid/app/1");
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(guard.is_valid());
+    assert_eq!(*guard.stops().borrow(), None);
+    annotate(&server, STEP_DOWN_TO, "heron");
+    let stop = tokio::time::timeout(Duration::from_secs(2), guard.lost()).await.expect("no order to stop");
+    assert_eq!((stop.loss, stop.kill_at), (Loss::Requested, None));
+    guard.end();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let annotations = || server.lock().unwrap().lease["metadata"]["annotations"].clone();
+    assert_eq!(
+        annotations(),
+        json!({ STEP_DOWN_OF: "4/uid/app/1", STEP_DOWN_TO: "heron" }),
+        "heron has yet to read it"
+    );
+    // It never comes. The next term is another, whose successor nobody has named.
+    let guard = lead(&mut campaign).await;
+    assert_eq!(annotations(), json!({ STEP_DOWN_OF: "4/uid/app/1", INCARNATION: "uid/app/1" }));
+    guard.end();
+}
+
+#[tokio::test]
+async fn a_candidate_of_another_revision_than_the_proved_one_lets_others_go_first() {
+    for (revision, first) in [("b", true), ("a", false)] {
+        let (server, config) = serve(|_| Fate::Written);
+        annotate(&server, PROVEN_REVISION, "b");
+        let start = Instant::now();
+        let mut campaign = builder().revision(revision).start(&config).unwrap();
+        let guard = lead(&mut campaign).await;
+        assert_eq!(start.elapsed() < Duration::from_secs(1), first, "revision {revision} after {:?}", start.elapsed());
+        assert_eq!(server.lock().unwrap().lease["metadata"]["annotations"][PROVEN_REVISION], "b");
+        guard.end();
     }
 }

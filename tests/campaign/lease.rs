@@ -1,6 +1,8 @@
 //! The election's record and the Lease on the wire.
 
-use k8sensus::campaign::{INCARNATION, apply_record, micro_time, snapshot_of};
+use k8sensus::campaign::{
+    INCARNATION, PROVEN_REVISION, STEP_DOWN_OF, STEP_DOWN_TO, apply_record, micro_time, snapshot_of,
+};
 use k8sensus::election::{Record, Version, WallTime};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
@@ -226,4 +228,26 @@ fn a_micro_time_always_has_six_digits() {
     // A clock that is out of all bounds is no reason to panic.
     assert_eq!(micro_time(i64::MAX), micro_time(0));
     assert_eq!(micro_time(i64::MIN), micro_time(0));
+}
+
+#[test]
+fn a_successor_counts_only_after_the_term_whose_step_down_was_asked_for() {
+    let successor = |of: Option<&str>| {
+        let mut lease = with_spec(json!({ "leaseTransitions": 4 }));
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(STEP_DOWN_TO.to_owned(), "heron".to_owned());
+        annotations.insert(PROVEN_REVISION.to_owned(), "7c9".to_owned());
+        if let Some(of) = of {
+            annotations.insert(STEP_DOWN_OF.to_owned(), of.to_owned());
+        }
+        let preference = snapshot_of(&lease).preference;
+        assert_eq!(preference.revision.as_deref(), Some("7c9"));
+        preference.successor
+    };
+    assert_eq!(successor(Some("4/uid/app/1")).as_deref(), Some("heron"));
+    for of in
+        [None, Some("3/uid/app/1"), Some("5/uid/app/1"), Some("4"), Some(""), Some("uid/app/1"), Some("44/uid/app/1")]
+    {
+        assert_eq!(successor(of), None, "{of:?}");
+    }
 }

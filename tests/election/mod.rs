@@ -1,3 +1,4 @@
 mod scenarios;
 mod simulation;
+mod takeover;
 mod timing;

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use k8sensus::election::{
-    Action, Candidate, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Record, Sight, Snapshot, Timing,
-    Version, WallTime,
+    Action, Candidate, Elector, Event, Failure, Loss, Moment, Preference, Purpose, Reading, Record, Sight, Snapshot,
+    Timing, Version, WallTime,
 };
 
-const ME: &str = "otter";
-const OTHER: &str = "heron";
+pub(super) const ME: &str = "otter";
+pub(super) const OTHER: &str = "heron";
 
 /// An elector with a clock that only the test moves.
-struct Table {
-    elector: Elector,
+pub(super) struct Table {
+    pub(super) elector: Elector,
     now: Duration,
 }
 
@@ -21,34 +21,37 @@ impl Table {
         Self::with(Timing::default(), may_create)
     }
 
-    fn with(timing: Timing, may_create: bool) -> Self {
-        let candidate = Candidate::new(ME, "uid/app/1").unwrap();
+    pub(super) fn with(timing: Timing, may_create: bool) -> Self {
+        Self::of(Candidate::new(ME, "uid/app/1").unwrap(), timing, may_create)
+    }
+
+    pub(super) fn of(candidate: Candidate, timing: Timing, may_create: bool) -> Self {
         Self { elector: Elector::new(candidate, timing, may_create, 7), now: Duration::from_secs(1000) }
     }
 
-    fn after(&mut self, seconds: f64) -> &mut Self {
+    pub(super) fn after(&mut self, seconds: f64) -> &mut Self {
         self.now += Duration::from_secs_f64(seconds);
         self
     }
 
-    fn moment(&self) -> Moment {
+    pub(super) fn moment(&self) -> Moment {
         Moment::since_boot(self.now)
     }
 
-    fn tell(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn tell(&mut self, event: Event) -> Vec<Action> {
         let wall = WallTime(1_700_000_000_000_000 + i64::try_from(self.now.as_micros()).unwrap());
         self.elector.step(Reading { moment: self.moment(), wall }, event)
     }
 
     /// Starts, answers the first read with `sight`.
-    fn first_sight(&mut self, sight: Sight) -> Vec<Action> {
+    pub(super) fn first_sight(&mut self, sight: Sight) -> Vec<Action> {
         let actions = self.tell(Event::Tick);
         let request = only_read(&actions);
         self.tell(Event::Read { request, result: Ok(sight) })
     }
 
     /// Takes a released Lease at version 5 with a write that gets version 6.
-    fn lead(&mut self) {
+    pub(super) fn lead(&mut self) {
         self.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
         self.after(0.01);
         let actions = self.tell(Event::Tick);
@@ -68,11 +71,12 @@ impl Table {
     }
 }
 
-fn lease(version: u32, record: Record, incarnation: Option<&str>) -> Snapshot {
-    Snapshot { version: Version::new(version.to_string()), record, incarnation: incarnation.map(str::to_owned) }
+pub(super) fn lease(version: u32, record: Record, incarnation: Option<&str>) -> Snapshot {
+    let incarnation = incarnation.map(str::to_owned);
+    Snapshot { version: Version::new(version.to_string()), record, incarnation, preference: Preference::default() }
 }
 
-fn held_by(holder: &str, transitions: i32, renewed: i64) -> Record {
+pub(super) fn held_by(holder: &str, transitions: i32, renewed: i64) -> Record {
     Record {
         holder: holder.to_owned(),
         duration_seconds: 15,
@@ -89,21 +93,21 @@ fn only_read(actions: &[Action]) -> u64 {
     }
 }
 
-fn only_write(actions: &[Action]) -> (u64, Purpose, Record) {
+pub(super) fn only_write(actions: &[Action]) -> (u64, Purpose, Record) {
     match actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })) {
         Some(Action::Write { request, purpose, record, .. }) => (*request, *purpose, record.clone()),
         other => panic!("expected a write, found {other:?} in {actions:?}"),
     }
 }
 
-fn stop_of(actions: &[Action]) -> Option<(Loss, Option<Moment>)> {
+pub(super) fn stop_of(actions: &[Action]) -> Option<(Loss, Option<Moment>)> {
     actions.iter().find_map(|action| match action {
         Action::Stop { loss, kill_at } => Some((*loss, *kill_at)),
         _ => None,
     })
 }
 
-fn writes(actions: &[Action]) -> bool {
+pub(super) fn writes(actions: &[Action]) -> bool {
     actions.iter().any(|action| matches!(action, Action::Write { .. }))
 }
 

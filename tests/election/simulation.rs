@@ -7,8 +7,8 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use k8sensus::election::{
-    Action, Candidate, Elector, Event, Failure, Moment, Purpose, Reading, Record, Sight, Snapshot, Timing, Version,
-    WallTime,
+    Action, Candidate, Elector, Event, Failure, Moment, Preference, Purpose, Reading, Record, Sight, Snapshot, Timing,
+    Version, WallTime,
 };
 
 const SEEDS: u64 = 5_000;
@@ -118,7 +118,12 @@ impl World {
             queue: BinaryHeap::new(),
             happenings: Vec::new(),
             members,
-            lease: Some(Snapshot { version: Version::new("1"), record: released, incarnation: None }),
+            lease: Some(Snapshot {
+                version: Version::new("1"),
+                record: released,
+                incarnation: None,
+                preference: Preference::default(),
+            }),
             version: 1,
             last_token: 0,
             freezing: random.chance(30),
@@ -361,7 +366,12 @@ impl World {
                     self.sums.expiries += u64::from(expired && purpose == Purpose::Acquire);
                     self.version += 1;
                     let version = Version::new(self.version.to_string());
-                    self.lease = Some(Snapshot { version: version.clone(), record, incarnation });
+                    self.lease = Some(Snapshot {
+                        version: version.clone(),
+                        record,
+                        incarnation,
+                        preference: Preference::default(),
+                    });
                     self.broadcast();
                     Ok(version)
                 };

@@ -39,6 +39,10 @@ pub enum Fault {
     Mimic,
     /// An annotation of the Lease is changed.
     Annotate,
+    /// The leader is asked to step down for a candidate.
+    Succeed,
+    /// A candidate's revision is named as proved.
+    Prove,
 }
 
 /// One finite world.
@@ -49,6 +53,9 @@ pub struct Family {
     pub rates: &'static [u64],
     /// Whether all candidates have one identity.
     pub twins: bool,
+    /// Whether all candidates run in one container, where the first one has the lock, and with it the proof that who had it before
+    /// is dead.
+    pub in_place: bool,
     /// Whether candidates create the Lease; otherwise an operator recreates it.
     pub may_create: bool,
     pub faults: &'static [Fault],
@@ -83,6 +90,7 @@ impl Family {
             name: "",
             rates: APART,
             twins: false,
+            in_place: false,
             may_create: false,
             faults: &[],
             budget: 2,
@@ -110,9 +118,18 @@ impl Family {
             Family { name: "twins", twins: true, faults: &[Lose, Late, Crash], faults_until: 2, ..two.clone() },
             Family { name: "step-down, shutdown", faults: &[StepDown, Shutdown, Quit, Lose, Late], ..two.clone() },
             Family {
+                name: "restart in place",
+                twins: true,
+                in_place: true,
+                faults: &[Crash, Lose, Late, Foreign],
+                faults_until: 4,
+                ..two.clone()
+            },
+            Family { name: "preferences", faults: &[Succeed, Prove, Shutdown, StepDown, MissWatch], ..two.clone() },
+            Family {
                 name: "three candidates",
                 rates: &[950, 1000, 1050],
-                faults: &[Lose, MissWatch, Crash, StepDown],
+                faults: &[Lose, MissWatch, Crash, StepDown, Succeed, Prove],
                 budget: 1,
                 ..two
             },

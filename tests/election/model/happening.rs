@@ -29,6 +29,10 @@ pub enum Happening {
 
 use Happening::*;
 
+/// The faults that concern a candidate.
+const BEFALLING: [Fault; 7] =
+    [Fault::Pause, Fault::Crash, Fault::StepDown, Fault::Shutdown, Fault::Quit, Fault::Succeed, Fault::Prove];
+
 impl World {
     /// What happens before time goes on.
     pub fn urgent(&self) -> Vec<Happening> {
@@ -92,7 +96,7 @@ impl World {
         if !family.may_create && self.lease.is_none() {
             may.push(Recreate);
         }
-        if !family.may_create && self.holder_is_dead() {
+        if !family.may_create && self.holder_is_dead(family) {
             may.push(ReleaseDead);
         }
         may
@@ -112,8 +116,10 @@ impl World {
         let urgent: Vec<usize> = self.urgent().into_iter().filter_map(|happening| self.concerns(happening)).collect();
         for (i, member) in self.members.iter().enumerate().filter(|(_, member)| member.life == Life::Up) {
             let leads = member.work.as_ref().is_some_and(|work| work.end == End::NotAsked);
-            for fault in [Fault::Pause, Fault::Crash, Fault::StepDown, Fault::Shutdown, Fault::Quit] {
+            for fault in BEFALLING {
                 let possible = match fault {
+                    Fault::Succeed => self.leader().is_some_and(|leader| leader != i),
+                    Fault::Prove => self.lease.is_some(),
                     Fault::Quit => leads,
                     Fault::Crash => leads || member.request.is_some(),
                     // Standing still shows when there is something to do.
@@ -253,21 +259,48 @@ impl World {
             Fault::StepDown => self.tell(i, Event::StepDown, None),
             Fault::Shutdown => self.tell(i, Event::Shutdown, None),
             Fault::Quit => self.end_work(i),
+            Fault::Succeed => self.hand_over_to(i),
+            Fault::Prove => {
+                self.hinder_renewals();
+                self.prove_revision(&name(i));
+            }
             _ => unreachable!("{fault:?} befalls no candidate"),
         }
     }
 
-    fn edit_by_hand(&mut self, fault: Fault) {
+    /// The candidate whose living process holds the Lease.
+    fn leader(&self) -> Option<usize> {
+        let owner = self.lease.as_ref()?.owner?;
+        self.is_there(owner).then_some(owner.0)
+    }
+
+    fn hand_over_to(&mut self, i: usize) {
+        let Some(leader) = self.leader() else { return };
+        self.hinder_renewals();
+        self.name_successor(&name(i));
+        self.tell(leader, Event::StepDown, None);
+    }
+
+    /// The next renewal meets a conflict.
+    fn hinder_renewals(&mut self) {
         for member in &mut self.members {
-            member.hindered += 1; // its next renewal meets a conflict
+            member.hindered += 1;
         }
+    }
+
+    fn edit_by_hand(&mut self, fault: Fault) {
+        self.hinder_renewals();
         match fault {
             Fault::Delete => self.delete(),
             Fault::Empty => self.edit(None, |record, _| record.holder.clear()),
-            Fault::Foreign => self.edit(None, |record, now| {
-                "somebody".clone_into(&mut record.holder);
-                record.renew_time = Some(now);
-            }),
+            Fault::Foreign => {
+                let term = Family::timing().renew_deadline().as_micros();
+                self.stranger_until = self.now + u64::try_from(term).expect("it is short");
+                self.edit(None, |record, now| {
+                    "somebody".clone_into(&mut record.holder);
+                    record.renew_time = Some(now);
+                });
+            }
             // At no moment that a candidate's own clock has shown.
             Fault::Mimic => self.edit(None, |record, now| record.renew_time = Some(WallTime(now.0 + 1))),
             Fault::Annotate => self.annotate(),

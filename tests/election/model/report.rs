@@ -55,6 +55,7 @@ impl Model for Election {
             keeps("rule 2: in doubt after standing still", |_, w| w.broken != Some(Law::DoubtAfterAPause)),
             keeps("rule 3: only one's own Lease is released", |_, w| w.broken != Some(Law::OnlyOnesOwn)),
             keeps("rule 4: no grace for the deposed", |_, w| w.broken != Some(Law::NoGraceForTheDeposed)),
+            keeps("rule 5: a stranger's term is waited for", |_, w| w.broken != Some(Law::StrangersToo)),
             keeps("rule 8: no request outlasts the leadership", |_, w| w.broken != Some(Law::WithinTheBudget)),
             keeps("rule 8: one failure costs no leadership", |_, w| w.broken != Some(Law::OneFailureIsSurvived)),
             keeps(LIVE, |model, w| !model.is_over(w) || w.broken.is_some() || w.recovers(&model.0, |_, _| {})),

@@ -3,7 +3,7 @@
 use super::family::Family;
 use super::laws::Law;
 use super::world::{Ask, Body, Held, Life, Message, Process, World, incarnation};
-use crate::subject::election::{Event, Failure, Purpose, Record, Sight, Snapshot, Version, WallTime};
+use crate::subject::election::{Event, Failure, Preference, Purpose, Record, Sight, Snapshot, Version, WallTime};
 
 /// What the operator writes as the holder of a Lease that it made again: nobody's name.
 const RECREATED: &str = "k8sensus.dev/recreated";
@@ -50,8 +50,12 @@ impl World {
     fn commit(&mut self, record: Record, incarnation: Option<String>, owner: Option<Process>) -> Version {
         self.version += 1;
         let version = Version::new(self.version.to_string());
-        let snapshot = Snapshot { version: version.clone(), record, incarnation };
-        self.lease = Some(Held { snapshot: snapshot.clone(), owner });
+        let held = self.lease.take();
+        let revision = held.as_ref().and_then(|held| held.snapshot.preference.revision.clone());
+        let successor = held.and_then(|held| held.successor).filter(|(term, _)| *term == record.transitions);
+        let preference = Preference { successor: successor.as_ref().map(|(_, name)| name.clone()), revision };
+        let snapshot = Snapshot { version: version.clone(), record, incarnation, preference };
+        self.lease = Some(Held { snapshot: snapshot.clone(), owner, successor });
         self.show(&Sight::Lease(snapshot), owner);
         version
     }
@@ -86,6 +90,21 @@ impl World {
         self.edit(owner, |_, _| {});
     }
 
+    /// `successor` is to lead after the term that the Lease shows.
+    pub fn name_successor(&mut self, successor: &str) {
+        if let Some(held) = &mut self.lease {
+            held.successor = Some((held.snapshot.record.transitions, successor.to_owned()));
+            self.annotate();
+        }
+    }
+
+    pub fn prove_revision(&mut self, revision: &str) {
+        if let Some(held) = &mut self.lease {
+            held.snapshot.preference.revision = Some(revision.to_owned());
+            self.annotate();
+        }
+    }
+
     /// The operator finds no Lease where one was: nobody may take it before an old leader has stopped.
     pub fn recreate(&mut self) {
         let now = Some(self.wall());
@@ -101,15 +120,17 @@ impl World {
     }
 
     /// Whether the Lease's incarnation is known to be dead, as the kubelet's report proves it to the operator.
-    pub fn holder_is_dead(&self) -> bool {
+    /// Of a process that names no container it reports nothing.
+    pub fn holder_is_dead(&self, family: &Family) -> bool {
         let Some(Held { snapshot, .. }) = &self.lease else { return false };
-        let Some(holder) = snapshot.incarnation.as_deref().filter(|_| !snapshot.record.holder.is_empty()) else {
+        let Some(holder) = snapshot.incarnation.as_deref().filter(|holder| !holder.contains("/-/")) else {
             return false;
         };
         (0..self.members.len()).any(|i| {
             let member = &self.members[i];
             let dead = member.incarnation + u8::from(member.life == Life::Down);
-            (0..dead).any(|life| incarnation((i, life)) == holder)
+            let is_named = snapshot.record.holder == member.elector.candidate().identity();
+            is_named && (0..dead).any(|life| incarnation(family, (i, life)) == holder)
         })
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::family::Family;
+use super::family::{Family, Fault};
 use super::laws::Law;
 use crate::subject::election::{
-    Candidate, Elector, Event, Moment, Purpose, Reading, Record, Sight, Snapshot, Version, WallTime,
+    Candidate, Elector, Event, Moment, Preference, Purpose, Reading, Record, Sight, Snapshot, Version, WallTime,
 };
 
 /// Microseconds since the model's beginning, on no candidate's clock.
@@ -32,6 +32,8 @@ pub struct World {
     /// The token of the last term.
     pub token: u64,
     pub resource: Resource,
+    /// Until when a client that took the Lease by another hand may believe that it leads.
+    pub stranger_until: Micros,
     pub broken: Option<Law>,
 }
 
@@ -40,6 +42,8 @@ pub struct World {
 pub struct Held {
     pub snapshot: Snapshot,
     pub owner: Option<Process>,
+    /// Who is to follow the term with so many transitions.
+    pub successor: Option<(i32, String)>,
 }
 
 /// What the work writes to: it remembers the highest token and refuses lower ones.
@@ -131,13 +135,24 @@ pub fn number(version: &Version) -> u64 {
     version.as_str().parse().expect("the model's versions are numbers")
 }
 
-pub fn incarnation((i, life): Process) -> String {
-    format!("uid-{i}/app/{life}")
+pub fn incarnation(family: &Family, (i, life): Process) -> String {
+    match i {
+        0 => format!("uid-0/app/{life}"),
+        // Without the lock it must not campaign in the container's name.
+        _ if family.in_place => format!("uid-0/-/{i}{life}"),
+        _ => format!("uid-{i}/app/{life}"),
+    }
 }
 
 fn elector(family: &Family, (i, life): Process) -> Elector {
-    let name = if family.twins { "otter".to_owned() } else { name(i) };
-    let candidate = Candidate::new(name, incarnation((i, life))).expect("neither is empty");
+    let identity = if family.twins { "otter".to_owned() } else { name(i) };
+    let mut candidate = Candidate::new(identity, incarnation(family, (i, life))).expect("neither is empty");
+    if family.in_place && i == 0 {
+        candidate = candidate.with_dead_predecessors("uid-0/app/");
+    }
+    if family.allows(Fault::Prove) {
+        candidate = candidate.with_revision(name(i));
+    }
     Elector::new(candidate, Family::timing(), family.may_create, i as u64 * 2 + u64::from(life))
 }
 
@@ -179,10 +194,15 @@ impl Member {
 impl World {
     pub fn new(family: &Family) -> Self {
         let released = Record::released(0, WallTime(0));
-        let snapshot = Snapshot { version: Version::new("1"), record: released, incarnation: None };
+        let snapshot = Snapshot {
+            version: Version::new("1"),
+            record: released,
+            incarnation: None,
+            preference: Preference::default(),
+        };
         Self {
             now: 0,
-            lease: (!family.may_create).then_some(Held { snapshot, owner: None }),
+            lease: (!family.may_create).then_some(Held { snapshot, owner: None, successor: None }),
             version: 1,
             members: (0..family.rates.len()).map(|i| Member::new(family, i, 0)).collect(),
             messages: Vec::new(),
@@ -191,6 +211,7 @@ impl World {
             terms: 0,
             token: 0,
             resource: Resource::default(),
+            stranger_until: 0,
             broken: None,
         }
     }

@@ -23,6 +23,24 @@ pub enum FoundBy {
     Simulation,
 }
 
+const LOSS: &str = r#"match self.role {
+            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
+                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
+            }
+            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            _ => None,
+        }"#;
+
+const IS_MINE: &str = r#"snapshot.record.holder == self.candidate.identity()
+            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
+            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            && snapshot.record.renew_time.is_some_and(|time| {
+                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+            })"#;
+
+const TAKEABLE_AT: &str = "Some(*takeable_at + if is_preferred { Duration::ZERO } else { HOLD_BACK })";
+
 pub const FLAWS: &[Flaw] = &[
     Flaw {
         name: "the term counts from the answer",
@@ -56,14 +74,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "the grace counts from the waking",
         rule: 2,
         file: "election/elector.rs",
-        original: r#"match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
-            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
-                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
-            }
-            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
-            _ => None,
-        }"#,
+        original: LOSS,
         flawed: r#"match self.role {
             Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
@@ -104,14 +115,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "another holder is no concern before the deadline",
         rule: 4,
         file: "election/elector.rs",
-        original: r#"match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
-            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
-                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
-            }
-            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
-            _ => None,
-        }"#,
+        original: LOSS,
         flawed: r#"match self.role {
             Role::Leading { .. } | Role::Leaving { .. } if false => Some((Loss::Deposed, now)),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
@@ -126,14 +130,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "who is deposed has the grace of who was late",
         rule: 4,
         file: "election/elector.rs",
-        original: r#"match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
-            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
-                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
-            }
-            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
-            _ => None,
-        }"#,
+        original: LOSS,
         flawed: r#"match self.role {
             Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now + self.timing.stop_grace())),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
@@ -148,12 +145,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "a name is taken for the process",
         rule: 4,
         file: "election/elector.rs",
-        original: r#"snapshot.record.holder == self.candidate.identity()
-            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
-            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
-            && snapshot.record.renew_time.is_some_and(|time| {
-                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
-            })"#,
+        original: IS_MINE,
         flawed: "snapshot.record.holder == self.candidate.identity()",
         found_by: FoundBy::Model("twins"),
     },
@@ -161,12 +153,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "a kept annotation is taken for the process",
         rule: 4,
         file: "election/elector.rs",
-        original: r#"snapshot.record.holder == self.candidate.identity()
-            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
-            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
-            && snapshot.record.renew_time.is_some_and(|time| {
-                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
-            })"#,
+        original: IS_MINE,
         flawed: r#"snapshot.record.holder == self.candidate.identity()
             && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())"#,
         found_by: FoundBy::Model("edits by hand"),
@@ -175,12 +162,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "an emptied holder goes unnoticed",
         rule: 4,
         file: "election/elector.rs",
-        original: r#"snapshot.record.holder == self.candidate.identity()
-            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
-            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
-            && snapshot.record.renew_time.is_some_and(|time| {
-                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
-            })"#,
+        original: IS_MINE,
         flawed: r#"(snapshot.record.holder.is_empty() || snapshot.record.holder == self.candidate.identity())
             && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
             // A client that knows no incarnations keeps the annotation; but these times are none of ours.
@@ -285,12 +267,55 @@ pub const FLAWS: &[Flaw] = &[
         name: "one's own name is proof of one's own death",
         rule: 9,
         file: "election/elector.rs",
-        original: "Some(*takeable_at)",
+        original: TAKEABLE_AT,
         flawed: r#"{
                 let named = self.lease().is_some_and(|lease| lease.record.holder == self.candidate.identity());
                 Some(if named { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
             }"#,
         found_by: FoundBy::Model("twins"),
+    },
+    Flaw {
+        name: "a predecessor is believed dead without the lock",
+        rule: 9,
+        file: "election/candidate.rs",
+        original: "self.dead_predecessors.as_deref()",
+        flawed: "self.dead_predecessors.as_deref().or(self.incarnation.split('/').next())",
+        found_by: FoundBy::Model("restart in place"),
+    },
+    Flaw {
+        name: "whoever is of the same pod is a dead predecessor",
+        rule: 9,
+        file: "election/candidate.rs",
+        original: "other.starts_with(prefix)",
+        flawed: "other.split('/').next() == prefix.split('/').next()",
+        found_by: FoundBy::Model("restart in place"),
+    },
+    Flaw {
+        name: "a predecessor is known by an annotation that a stranger keeps",
+        rule: 9,
+        file: "election/candidate.rs",
+        original: "holder.record.holder == self.identity",
+        flawed: "!holder.record.holder.is_empty()",
+        found_by: FoundBy::Model("restart in place"),
+    },
+    Flaw {
+        name: "the others wait for the successor for ever",
+        rule: 5,
+        file: "election/elector.rs",
+        original: TAKEABLE_AT,
+        flawed: "is_preferred.then_some(*takeable_at)",
+        found_by: FoundBy::Model("preferences"),
+    },
+    Flaw {
+        name: "the successor does not wait for the end of the term",
+        rule: 5,
+        file: "election/elector.rs",
+        original: TAKEABLE_AT,
+        flawed: r#"{
+                let is_named = is_preferred && snapshot.preference.successor.is_some();
+                Some(if is_named { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
+            }"#,
+        found_by: FoundBy::Model("preferences"),
     },
     Flaw {
         name: "any Lease is taken for the one that was written",
@@ -340,7 +365,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "a request to step down is not heeded",
         rule: 3,
         file: "campaign/lease.rs",
-        original: "asked.is_some() && asked == shown.as_ref()",
+        original: "asked.is_some() && asked == shown",
         flawed: "{ let _ = (asked, shown); false }",
         found_by: FoundBy::Simulation,
     },
@@ -348,7 +373,7 @@ pub const FLAWS: &[Flaw] = &[
         name: "a request that is meant for another is heeded",
         rule: 3,
         file: "campaign/lease.rs",
-        original: "asked.is_some() && asked == shown.as_ref()",
+        original: "asked.is_some() && asked == shown",
         flawed: "{ let _ = shown; asked.is_some() }",
         found_by: FoundBy::Simulation,
     },
@@ -356,10 +381,10 @@ pub const FLAWS: &[Flaw] = &[
         name: "a request is heeded in each later term of the same process",
         rule: 3,
         file: "campaign/lease.rs",
-        original: "asked.is_some() && asked == shown.as_ref()",
+        original: "asked.is_some() && asked == shown",
         flawed: r#"{
         let process = |term: &String| term.split_once('/').map(|(_, process)| process.to_owned());
-        asked.is_some() && asked.and_then(process) == shown.as_ref().and_then(process)
+        asked.is_some() && asked.as_ref().and_then(process) == shown.as_ref().and_then(process)
     }"#,
         found_by: FoundBy::Simulation,
     },
