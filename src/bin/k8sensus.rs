@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use k8sensus::candidate::{CandidateFlags, exec, install, observe, run, sample};
+use k8sensus::candidate::{CandidateFlags, exec, install, lock, observe, run, sample};
 use k8sensus::runtime::clock::SystemClock;
 use k8sensus::runtime::{cli, telemetry};
 
@@ -31,6 +31,9 @@ enum Command {
         /// The file that the kubelet reads when the container has ended; the operator names it in its pods
         #[arg(long, env = "K8SENSUS_TERMINATION_MESSAGE_PATH", hide = true)]
         termination_message_path: Option<PathBuf>,
+        /// A file of the pod's own to lock, so that a container that starts again need not wait for its lease
+        #[arg(long, env = "K8SENSUS_LOCK_PATH", hide = true)]
+        lock_path: Option<PathBuf>,
         /// The command and its arguments, after --
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -55,14 +58,14 @@ fn main() -> ExitCode {
         },
         Some(Command::Observe(flags)) => observe(&flags),
         Some(Command::Sample) => sample::forever(),
-        Some(Command::Exec { flags, termination_message_path, command }) => {
-            campaign(&flags, Some((command, termination_message_path)))
+        Some(Command::Exec { flags, termination_message_path, lock_path, command }) => {
+            campaign(&flags, Some((command, termination_message_path, lock_path)))
         }
         None => campaign(&arguments.flags, None),
     }
 }
 
-fn campaign(flags: &CandidateFlags, command: Option<(Vec<OsString>, Option<PathBuf>)>) -> ExitCode {
+fn campaign(flags: &CandidateFlags, command: Option<(Vec<OsString>, Option<PathBuf>, Option<PathBuf>)>) -> ExitCode {
     let campaign = match flags.campaign() {
         Ok(campaign) => campaign,
         Err(error) => return cli::misuse(error),
@@ -73,7 +76,8 @@ fn campaign(flags: &CandidateFlags, command: Option<(Vec<OsString>, Option<PathB
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match command {
-        Some((command, message)) => {
+        Some((command, message, lock_path)) => {
+            let campaign = lock::campaign(campaign, lock_path.as_deref());
             exec::exec(&config, campaign, command, message.as_deref(), shutdown).await.unwrap_or_else(cli::failure)
         }
         None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),

@@ -2,12 +2,13 @@
 //!
 //! [`run`] leads with the sample task, as the original Go program of this name does. [`exec`] runs any command only while
 //! its process leads. [`observe`] prints who leads and takes no part. [`install`] puts this very program where a container
-//! without it can start it.
+//! without it can start it. [`lock`] proves that what ran before in a container is dead.
 
 mod children;
 pub mod exec;
 mod flags;
 pub mod install;
+pub mod lock;
 mod message;
 pub mod observe;
 pub mod run;

@@ -4,4 +4,5 @@ mod exec;
 mod help;
 mod observe;
 mod observe_live;
+mod restart;
 mod run;
