@@ -42,8 +42,8 @@ impl LeaderGuard {
 
     /// The work has ended and nothing of it is left: the Lease may be released.
     ///
-    /// Said while leadership is not lost, it gives leadership up: this candidate abstains for a lease duration, then
-    /// campaigns again.
+    /// Said while leadership is not lost, it gives leadership up: this candidate abstains until another leads, for a lease
+    /// duration at most, then campaigns again.
     pub fn end(mut self) {
         self.ended = true;
         self.term.end();

@@ -197,7 +197,8 @@ impl Campaign {
         Health { lease: self.lease.clone(), lease_duration: self.lease_duration, leadership: self.leadership.clone() }
     }
 
-    /// Gives leadership up, once the work has ended, and abstains for a lease duration. Of no effect on a standby.
+    /// Gives leadership up, once the work has ended, and abstains until another leads, for a lease duration at most. Of no effect on a
+    /// standby.
     pub fn step_down(&self) {
         self.command(Command::StepDown);
     }

@@ -40,7 +40,7 @@ pub enum Event {
     Tick,
     /// What a renewal carries besides the record has changed: renew at once, if there is something to renew.
     Renew,
-    /// Give leadership up and abstain for a lease duration.
+    /// Give leadership up, and abstain until another leads, for a lease duration at most.
     StepDown,
     /// Give leadership up and take part no more.
     Shutdown,

@@ -12,12 +12,18 @@
 //! - **Every write is a compare-and-swap** on the `resourceVersion` that was seen last.
 //! - **Each term has a fencing token** that rises from term to term: the `resourceVersion` of the acquiring write.
 //! - An identity is one *incarnation*: a second process with the same name is a foreign holder.
+//! - A Lease that its holder did not release is taken before its time only from a process that is known to be dead
+//!   ([`Candidate::with_dead_predecessors`]).
+//! - A [`Preference`] of the Lease for a successor or a revision makes the others wait 1 s longer, and never makes anybody
+//!   wait less. So a successor that does not come costs a second.
+//! - Who stepped down abstains until it has seen another lead, for a lease duration at most.
 //!
 //! # Assumptions
 //! - All members of a group use the same lease duration, and their clocks' *rates* differ by less than a tenth.
 //!   The clocks' readings may differ by any amount.
 //! - [`Moment`]s come from a clock that goes on while the machine is suspended (`CLOCK_BOOTTIME`).
 //! - [`Action::Stop`] is obeyed: the work is dead at `kill_at`.
+//! - What is said of dead predecessors is true: of every other process under that name and prefix, those to come included.
 //!
 //! # Caveats
 //! A process that is frozen between its check and its write, a paused virtual machine, a force-deleted pod can act

@@ -16,9 +16,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::subject::campaign::Term;
+use crate::subject::campaign::{PROVEN_REVISION, Term};
 use plan::{CALM_FROM, END, Fault};
-use process::{Freezable, Signal, live};
+use process::{Freezable, Signal, live, name_of};
 use server::holder;
 use world::{Counts, Member, Reach, Shared};
 
@@ -234,6 +234,7 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
         }
         Fault::Impose if held => {
             guard.server.edit(|lease| lease["spec"]["holderIdentity"] = json!("somebody"));
+            guard.server.stranger_until = world.elapsed() + guard.plan.timing.renew_deadline();
             "holders imposed"
         }
         Fault::Usurp if held => {
@@ -250,8 +251,20 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             guard.server.edit(|lease| lease["metadata"]["annotations"]["colour"] = json!(mark));
             "annotations"
         }
-        Fault::Ask if guard.server.ask() => "requests to step down",
-        Fault::Ask => "edits of nothing",
+        Fault::Ask { to } => {
+            let to = to.map(|to| name_of(&guard.plan, to));
+            match guard.server.ask(to.as_deref()) {
+                true if to.is_some() => "requests to step down for another",
+                true => "requests to step down",
+                false => "edits of nothing",
+            }
+        }
+        Fault::Prove { revision } => {
+            guard
+                .server
+                .edit(|lease| lease["metadata"]["annotations"][PROVEN_REVISION] = json!(format!("r{revision}")));
+            "revisions proved"
+        }
     };
     guard.counts.count(true, name);
     drop(guard);

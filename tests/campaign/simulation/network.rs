@@ -286,6 +286,12 @@ impl Network {
         let (code, answer, write) =
             if *method == Method::POST { world.server.post(body, author) } else { world.server.put(body, author) };
         if let Some(write) = write {
+            if matches!(write, Write::Acquired { .. }) && self.world.elapsed() < world.server.stranger_until {
+                world.blame(format!(
+                    "rule 5: otter-{} has not waited for who holds the Lease by another hand",
+                    self.member
+                ));
+            }
             world.judge_write(self.member, self.life, &write, &answer);
             drop(world);
             self.world.changed();

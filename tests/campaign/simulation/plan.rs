@@ -78,8 +78,14 @@ pub enum Fault {
     Usurp,
     /// Somebody adds an annotation.
     Annotate,
-    /// An operator asks the term that the Lease shows to end.
-    Ask,
+    /// An operator asks the term that the Lease shows to end, perhaps for a candidate that it names.
+    Ask {
+        to: Option<usize>,
+    },
+    /// An operator names a revision as proved.
+    Prove {
+        revision: usize,
+    },
 }
 
 /// Percentages of what happens to a single request.
@@ -100,6 +106,9 @@ pub struct Plan {
     pub members: usize,
     /// The first two candidates have one identity.
     pub twins: bool,
+    /// Each candidate that starts again knows that its predecessor is dead; but a twin stands in the same container, without
+    /// the lock that proves it.
+    pub in_place: bool,
     /// Candidates create the Lease; otherwise an operator does.
     pub create: bool,
     pub timing: Timing,
@@ -132,6 +141,7 @@ impl Plan {
         let mut plan = Self {
             members,
             twins: !gentle && random.chance(15),
+            in_place: false,
             create,
             timing,
             rates,
@@ -201,7 +211,20 @@ impl Plan {
         // From a stream of its own: runs without requests are what they would be if there were none.
         let mut asking = Random::new(random.0);
         let asks = if asking.chance(30) { asking.between(1, 3) } else { 0 };
-        self.faults.extend((0..asks).map(|_| (asking.between(1_000, CALM_FROM - 1_000), Fault::Ask)));
+        let asks: Vec<u64> = (0..asks).map(|_| asking.between(1_000, CALM_FROM - 1_000)).collect();
+        let mut naming = Random::new(asking.0);
+        let members = self.members as u64;
+        for at in asks {
+            // One past the last is nobody: a pod that is gone.
+            let to = naming.chance(60).then(|| naming.below(members + 1) as usize);
+            self.faults.push((at, Fault::Ask { to }));
+        }
+        if naming.chance(30) {
+            let at = naming.between(1_000, CALM_FROM - 1_000);
+            self.faults.push((at, Fault::Prove { revision: naming.below(2) as usize }));
+        }
+        // Documented: a namesake that knows no incarnations, and keeps a dead one's, is taken for it.
+        self.in_place = naming.chance(50) && !self.faults.iter().any(|(_, fault)| *fault == Fault::Usurp);
         // Whoever deletes the Lease just when a candidate that may create it starts gives up the guarantee (documented).
         let starts = |fault: &Fault| matches!(fault, Fault::Crash { .. } | Fault::Shutdown { .. });
         if self.create && self.faults.iter().any(|(_, fault)| starts(fault)) {

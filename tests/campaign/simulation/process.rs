@@ -10,6 +10,7 @@ use kube::Client;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::network::Network;
+use super::plan::Plan;
 use super::world::Shared;
 use crate::subject::campaign::{Campaign, Clients, LeaderGuard, Stop};
 use crate::subject::election::{Loss, Moment};
@@ -86,22 +87,31 @@ impl<F: Future> Future for Freezable<F> {
     }
 }
 
+/// As whom a candidate campaigns.
+pub fn name_of(plan: &Plan, member: usize) -> String {
+    format!("otter-{}", if plan.twins && member == 1 { 0 } else { member })
+}
+
 /// One life of a candidate, from its start to its exit.
 pub async fn live(world: Shared, member: usize, life: u64, signals: UnboundedReceiver<Signal>) {
     let clock: Arc<dyn Clock> = Arc::new(LocalClock::new(&world, member));
     let client = || Client::new(Network { world: world.clone(), member, life }, "river");
     let clients = Clients { requests: client(), watch: client() };
-    let (identity, timing, create) = {
-        let world = world.lock();
-        let name = if world.plan.twins && member == 1 { 0 } else { member };
-        (format!("otter-{name}"), world.plan.timing, world.plan.create)
+    let (identity, timing, create, in_place, has_lock) = {
+        let plan = &world.lock().plan;
+        let has_lock = !(plan.in_place && plan.twins && member == 1);
+        (name_of(plan, member), plan.timing, plan.create, plan.in_place, has_lock)
     };
-    let builder = Campaign::builder("river", "weir")
+    let mut builder = Campaign::builder("river", "weir")
         .identity(identity)
-        .incarnation(format!("uid-{member}/app/{life}"))
+        .incarnation(if has_lock { format!("uid-{member}/app/{life}") } else { format!("uid-0/-/{life}") })
+        .revision(format!("r{}", member % 2))
         .timing(timing)
         .create_lease(create)
         .clock(clock.clone());
+    if in_place && has_lock {
+        builder = builder.dead_predecessors(format!("uid-{member}/app/"));
+    }
     let (campaign, driver) = builder.split(clients).expect("nothing is missing");
     futures::future::join(driver, own(world, member, campaign, clock, signals)).await;
 }

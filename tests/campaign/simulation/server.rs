@@ -1,8 +1,10 @@
 //! One Lease as an API server keeps it: optimistic concurrency, a history for watches, hand edits.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::subject::campaign::{INCARNATION, STEP_DOWN_OF};
+use crate::subject::campaign::{INCARNATION, STEP_DOWN_OF, STEP_DOWN_TO};
 
 /// Who holds the Lease after a write, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Server {
     pub deleted: Option<i64>,
     /// The terms that were asked to end.
     pub asked: Vec<String>,
+    /// Until when a client that took the Lease by another hand may lead: since the world's beginning.
+    pub stranger_until: Duration,
 }
 
 pub const RECREATED: &str = "k8sensus.dev/recreated";
@@ -152,17 +156,35 @@ impl Server {
         true
     }
 
-    /// Asks the term that the Lease shows to end, as an operator does; `false` if nobody of ours holds it.
-    pub fn ask(&mut self) -> bool {
+    /// Asks the term that the Lease shows to end, as an operator does, for `to` to follow; `false` if nobody of ours holds it, or
+    /// it is to follow itself.
+    pub fn ask(&mut self, to: Option<&str>) -> bool {
         let held = self.lease.as_ref().filter(|lease| !holder(lease).is_empty() && !incarnation(lease).is_empty());
         let Some(term) = held.map(term_of) else { return false };
-        self.asked.push(term.clone());
-        self.edit(|lease| lease["metadata"]["annotations"][STEP_DOWN_OF] = json!(term))
+        let is_for_another = held.is_some_and(|lease| Some(holder(lease)) != to);
+        if is_for_another {
+            self.asked.push(term.clone());
+        }
+        self.edit(|lease| {
+            let annotations = &mut lease["metadata"]["annotations"];
+            annotations[STEP_DOWN_OF] = json!(term);
+            match to {
+                Some(to) => annotations[STEP_DOWN_TO] = json!(to),
+                None => {
+                    annotations.as_object_mut().expect("it has just got one").remove(STEP_DOWN_TO);
+                }
+            }
+        });
+        is_for_another
     }
 
     /// Whether the Lease asks the very term to end that it shows.
     pub fn is_asking(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease["metadata"]["annotations"][STEP_DOWN_OF] == term_of(lease))
+        let asks = |lease: &Value| {
+            let annotations = &lease["metadata"]["annotations"];
+            annotations[STEP_DOWN_OF] == term_of(lease) && annotations[STEP_DOWN_TO] != lease["spec"]["holderIdentity"]
+        };
+        self.lease.as_ref().is_some_and(asks)
     }
 
     /// Edits the Lease by hand; `false` if there is none.

@@ -76,9 +76,6 @@ impl World {
                 if self.members[i].work.is_some() {
                     self.break_law(Law::OneWorks);
                 }
-                if self.now < self.stranger_until {
-                    self.break_law(Law::StrangersToo);
-                }
                 self.token = self.token.max(token);
                 self.terms += 1;
                 let work = Work { term, order: self.terms, token, end: End::NotAsked };

@@ -21,6 +21,9 @@ impl World {
                     if purpose == Purpose::Release && owner != Some(from) {
                         self.break_law(Law::OnlyOnesOwn);
                     }
+                    if purpose == Purpose::Acquire && self.now < self.stranger_until {
+                        self.break_law(Law::StrangersToo);
+                    }
                     let owner = (purpose != Purpose::Release).then_some(from);
                     self.commit(record, incarnation, owner)
                 });
