@@ -37,6 +37,20 @@ pub struct CandidateFlags {
     timing: TimingFlags,
 }
 
+/// Where the candidate's HTTP server listens.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(skip)]
+pub struct HttpFlags {
+    /// Port of the HTTP server that says who leads; by default 4040 beside an app, none with a command
+    #[arg(long, env = "K8SENSUS_HTTP_PORT", value_name = "PORT")]
+    pub http_port: Option<u16>,
+}
+
+impl HttpFlags {
+    /// Of a sidecar, where nothing else is said.
+    pub const DEFAULT_PORT: u16 = 4040;
+}
+
 /// What is wrong with the flags. One line each, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {

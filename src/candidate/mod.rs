@@ -1,10 +1,12 @@
-//! The candidate program: an election in front of a task or a command.
+//! The candidate program: an election in front of a task, of a command, or beside an app.
 //!
 //! [`run`] leads with the sample task, as the original Go program of this name does. [`exec`] runs any command only while
-//! its process leads. [`observe`] prints who leads and takes no part. [`install`] puts this very program where a container
-//! without it can start it. [`lock`] proves that what ran before in a container is dead.
+//! its process leads, [`sidecar`] tells an app beside it whether it leads; [`serve`] is what both say by HTTP. [`observe`] prints
+//! who leads and takes no part. [`install`] puts this very program where a container without it can start it. [`lock`] proves that
+//! what ran before in a container is dead.
 
 mod children;
+mod connections;
 pub mod exec;
 mod flags;
 pub mod install;
@@ -13,5 +15,6 @@ mod message;
 pub mod observe;
 pub mod run;
 pub mod sample;
+pub mod serve;
 
-pub use flags::{CandidateFlags, FlagError};
+pub use flags::{CandidateFlags, FlagError, HttpFlags};

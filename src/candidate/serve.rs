@@ -1,0 +1,383 @@
+//! The candidate's HTTP server: who leads, for how long this is so, and the way to give it up.
+//!
+//! One listener on every address. What is for the app is answered to the pod's own loopback interface alone, others get 403;
+//! probes and metrics are answered to everybody.
+//!
+//! | | from | answer |
+//! |---|---|---|
+//! | `GET /` | loopback | 200 and the JSON below |
+//! | `GET /leader` | loopback | the same JSON, 200 while this candidate leads, else 503 |
+//! | `GET /replica` | loopback | the same JSON, 503 while this candidate leads, else 200 |
+//! | `POST /step-down` | loopback | 202: leadership will be given up; 409 if there is none |
+//! | `POST /stopped` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate sees its end itself |
+//! | `GET /livez` | all | 200, or 503 and why the process should be restarted |
+//! | `GET /readyz` | all | 200 once the Lease was seen, and from then on, without an API server too; before that 503 |
+//! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 in its place; else 404 |
+//! | `GET /metrics` | all | OpenMetrics, the metrics of client-go's election under their names |
+//!
+//! `HEAD` is answered as `GET` without a body. A connection is closed after its answer.
+//!
+//! # The JSON
+//! | field | type | meaning |
+//! |---|---|---|
+//! | `name` | string | as the old leader-elector sidecar had it: the leader's name. It is this candidate's own only while `is_leader` is true, so who compares it with its own name is right |
+//! | `is_leader` | boolean | this candidate leads for `validForSeconds` |
+//! | `leader` | string | as `name`; empty if nobody leads or nobody is known |
+//! | `identity` | string | this candidate's own name |
+//! | `leaseName`, `leaseNamespace` | string | the Lease |
+//! | `leaseTransitions` | number | the Lease's, at the begin of this candidate's term; only while it leads |
+//! | `fencingToken` | string | rises with each term; hand it to what you write to; only while it leads |
+//! | `validForSeconds` | number | how long `is_leader` may be relied on, *counted from the moment the request was sent*; 0 while it does not lead |
+//!
+//! # What is promised
+//! - Sidecar: every answer that says "leader" is a promise: no other candidate leads before it has run out. It lasts as long as
+//!   the retry period at most and never beyond the end of leadership, which without an API server is the renew deadline after
+//!   the last renewal was sent. The Lease is released only when the last promise has run out, or the app has said
+//!   `POST /stopped`. Whoever said nothing more than `is_leader` for `validForSeconds` must stop.
+//! - With a command: the answer is meant for the command and what it started. Those are dead before another candidate leads; for
+//!   other containers of the pod it is no promise, since the Lease is released as soon as the command is gone.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::connections::{self, Answer, PATIENCE};
+use crate::campaign::{Campaign, Metrics};
+use crate::runtime::clock::{Clock, SystemClock};
+
+/// The longest body of a request; none needs one.
+const LONGEST_BODY: usize = 4 * 1024;
+
+/// Which of the app's probes is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    /// Whether the container is to be restarted.
+    Liveness,
+    /// Whether it may get traffic.
+    Readiness,
+}
+
+/// Answers the app's probes in its place.
+pub trait AppHealth: Send + Sync + 'static {
+    /// `Ok` is answered with 200, `Err` with 503, each with its text. Asked by everybody who reaches the pod, also at the same
+    /// time: what is costly must be shared between those who ask. Dropped when the asker hangs up.
+    fn check(&self, probe: ProbeKind) -> BoxFuture<'static, Result<String, String>>;
+}
+
+/// What this candidate says of its own leadership.
+pub(super) trait Voice: Send + Sync + 'static {
+    /// The leadership that may be claimed now, if any.
+    fn leading(&self) -> Option<Leading>;
+
+    /// The app says that it has stopped to lead, in the term of that fencing token if it names one. The answer's sentence.
+    ///
+    /// # Errors
+    /// A sentence, if this candidate does not listen to that.
+    fn stopped(&self, token: Option<&str>) -> Result<&'static str, &'static str>;
+}
+
+/// A claim of leadership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leading {
+    pub(super) fencing_token: String,
+    pub(super) lease_transitions: i32,
+    pub(super) valid_for: Duration,
+}
+
+/// The HTTP server cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on port {port} for the HTTP server: {source}; free it, or choose another with --http-port")]
+pub struct ListenError {
+    port: u16,
+    source: io::Error,
+}
+
+/// The bound server.
+#[derive(Debug)]
+pub struct Server(TcpListener);
+
+/// The server at work; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Serving(JoinHandle<()>);
+
+impl Server {
+    /// Takes `port` on every address, so that one that is in use is known at the start; any free one for 0. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn bind(port: u16) -> Result<Self, ListenError> {
+        connections::listen(port).map(Self).map_err(|source| ListenError { port, source })
+    }
+
+    /// The port that it has.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.0.local_addr()?.port())
+    }
+
+    /// Answers from now on, as a task of the runtime that this is called in.
+    pub fn serve(self, answers: Answers) -> Serving {
+        Serving(tokio::spawn(connections::accept(self.0, Arc::new(answers))))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the server answers with.
+pub struct Answers {
+    campaign: Arc<Campaign>,
+    voice: Box<dyn Voice>,
+    app: Option<Arc<dyn AppHealth>>,
+    registry: Registry,
+}
+
+impl Answers {
+    /// Those of a candidate that runs a command. `metrics` are the campaign's.
+    pub fn beside_command(campaign: Arc<Campaign>, app: Arc<dyn AppHealth>, metrics: &Metrics) -> Self {
+        let voice = Box::new(OfCommand(campaign.clone()));
+        Self { campaign, voice, app: Some(app), registry: registry(metrics) }
+    }
+
+    fn election(&self, path: &str) -> Response<Full<Bytes>> {
+        let leading = self.voice.leading();
+        let status = match (path, &leading) {
+            ("/leader", None) | ("/replica", Some(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::OK,
+        };
+        let holder = self.campaign.watch().borrow().holder.clone().unwrap_or_default();
+        let identity = self.campaign.identity();
+        let leader = match &leading {
+            Some(_) => identity,
+            // The Lease may name this candidate longer than it may lead, and another process of its name may hold it.
+            None if holder == identity => "",
+            None => &holder,
+        };
+        let lease = self.campaign.lease();
+        let valid_for = leading.as_ref().map_or(Duration::ZERO, |leading| leading.valid_for);
+        let body = serde_json::to_vec(&Election {
+            name: leader,
+            is_leader: leading.is_some(),
+            leader,
+            identity,
+            lease_name: &lease.name,
+            lease_namespace: &lease.namespace,
+            lease_transitions: leading.as_ref().map(|leading| leading.lease_transitions),
+            fencing_token: leading.as_ref().map(|leading| leading.fencing_token.as_str()),
+            valid_for_seconds: whole_millis(valid_for).as_secs_f64(),
+        });
+        match body {
+            Ok(body) => reply(status, "application/json", body),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+
+    fn step_down(&self) -> Response<Full<Bytes>> {
+        if self.campaign.watch().borrow().is_leader() {
+            self.campaign.step_down();
+            return text(StatusCode::ACCEPTED, "leadership will be given up");
+        }
+        text(StatusCode::CONFLICT, "this candidate does not lead: there is nothing to give up")
+    }
+
+    fn stopped(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        match self.voice.stopped(query.and_then(token_in)) {
+            Ok(why) => text(StatusCode::OK, why),
+            Err(why) => text(StatusCode::CONFLICT, why),
+        }
+    }
+
+    fn live(&self) -> Response<Full<Bytes>> {
+        verdict(self.campaign.health().check().map_err(|error| error.to_string()).map(|()| "ok".to_owned()))
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if self.campaign.watch().borrow().holder.is_some() {
+            return text(StatusCode::OK, "ok");
+        }
+        let why = format!("lease {} was not seen yet: expected an answer of the API server", self.campaign.lease());
+        text(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+
+    async fn app_health(&self, probe: ProbeKind) -> Response<Full<Bytes>> {
+        match &self.app {
+            Some(app) => verdict(app.check(probe).await),
+            None => text(
+                StatusCode::NOT_FOUND,
+                "there is no command whose health could be told: ask the app itself, this is a sidecar",
+            ),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut metrics = String::new();
+        match encode(&mut metrics, &self.registry) {
+            Ok(()) => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                reply(StatusCode::OK, kind, metrics.into_bytes())
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+}
+
+impl Answer for Arc<Answers> {
+    async fn answer(&self, request: Request<Incoming>, from_inside: bool) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let Some((_, allowed, audience)) = PATHS.into_iter().find(|(known, ..)| *known == path) else {
+            let known: Vec<_> = PATHS.into_iter().map(|(path, allowed, _)| format!("{allowed} {path}")).collect();
+            return text(StatusCode::NOT_FOUND, format!("no such path; there are: {}", known.join("; ")));
+        };
+        if audience == Audience::Pod && !from_inside {
+            return text(
+                StatusCode::FORBIDDEN,
+                format!("{path} is answered only within the pod, over its loopback interface: ask http://localhost"),
+            );
+        }
+        if !allowed.split(", ").any(|method| head.method.as_str() == method) {
+            let why = format!("{path} takes {allowed}, found {}", head.method.as_str());
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+            return response;
+        }
+        if !has_ended(body).await {
+            let why = format!("expected no body, at most one of {LONGEST_BODY} bytes that comes at once");
+            return text(StatusCode::PAYLOAD_TOO_LARGE, why);
+        }
+        match path {
+            "/step-down" => self.step_down(),
+            "/stopped" => self.stopped(head.uri.query()),
+            "/livez" => self.live(),
+            "/readyz" => self.ready(),
+            "/app-health/liveness" => self.app_health(ProbeKind::Liveness).await,
+            "/app-health/readiness" => self.app_health(ProbeKind::Readiness).await,
+            "/metrics" => self.metrics(),
+            _ => self.election(path),
+        }
+    }
+}
+
+/// Who gets an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    Pod,
+    All,
+}
+
+const LOOK: &str = "GET, HEAD";
+const ACT: &str = "POST";
+
+const PATHS: [(&str, &str, Audience); 10] = [
+    ("/", LOOK, Audience::Pod),
+    ("/leader", LOOK, Audience::Pod),
+    ("/replica", LOOK, Audience::Pod),
+    ("/step-down", ACT, Audience::Pod),
+    ("/stopped", ACT, Audience::Pod),
+    ("/livez", LOOK, Audience::All),
+    ("/readyz", LOOK, Audience::All),
+    ("/app-health/liveness", LOOK, Audience::All),
+    ("/app-health/readiness", LOOK, Audience::All),
+    ("/metrics", LOOK, Audience::All),
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Election<'a> {
+    name: &'a str,
+    #[serde(rename = "is_leader")]
+    is_leader: bool,
+    leader: &'a str,
+    identity: &'a str,
+    lease_name: &'a str,
+    lease_namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_transitions: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing_token: Option<&'a str>,
+    valid_for_seconds: f64,
+}
+
+/// The command dies before its leadership ends, so it may act for as long as its term may.
+struct OfCommand(Arc<Campaign>);
+
+impl Voice for OfCommand {
+    fn leading(&self) -> Option<Leading> {
+        let term = self.0.watch().borrow().term.clone()?;
+        let valid_for = term.remaining();
+        (!valid_for.is_zero()).then(|| Leading {
+            fencing_token: term.token().to_owned(),
+            lease_transitions: term.transitions(),
+            valid_for,
+        })
+    }
+
+    fn stopped(&self, _: Option<&str>) -> Result<&'static str, &'static str> {
+        Err("this candidate runs the command and sees itself when it has ended: just end")
+    }
+}
+
+fn registry(metrics: &Metrics) -> Registry {
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    registry
+}
+
+/// Reads what nobody needs: an answer that overtakes its request's body may be lost with the connection.
+async fn has_ended(body: Incoming) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    let clock = SystemClock;
+    tokio::select! {
+        read = Limited::new(body, LONGEST_BODY).collect() => read.is_ok(),
+        () = clock.sleep_until(clock.since_boot() + PATIENCE) => false,
+    }
+}
+
+/// The value of `fencingToken` in a query.
+fn token_in(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("fencingToken="))
+}
+
+/// Rounded down: a promise must not grow on its way.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn verdict(result: Result<String, String>) -> Response<Full<Bytes>> {
+    match result {
+        Ok(what) => text(StatusCode::OK, what),
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
+fn text(status: StatusCode, sentence: impl Into<String>) -> Response<Full<Bytes>> {
+    let mut sentence: String = sentence.into();
+    sentence.push('\n');
+    reply(status, "text/plain; charset=utf-8", sentence.into_bytes())
+}
+
+fn reply(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
