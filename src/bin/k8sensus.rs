@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use k8sensus::candidate::{CandidateFlags, exec, install, lock, observe, run, sample};
+use k8sensus::candidate::{CandidateFlags, HttpFlags, exec, install, lock, observe, run, sample, sidecar};
 use k8sensus::runtime::clock::SystemClock;
 use k8sensus::runtime::{cli, telemetry};
 
@@ -24,6 +24,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tell an app beside this process, by HTTP, whether it leads
+    Run {
+        #[command(flatten)]
+        flags: Box<CandidateFlags>,
+        #[command(flatten)]
+        http: HttpFlags,
+    },
     /// Run a command only while this process leads
     Exec {
         #[command(flatten)]
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
         },
         Some(Command::Observe(flags)) => observe(&flags),
         Some(Command::Sample) => sample::forever(),
+        Some(Command::Run { flags, http }) => beside_app(&flags, http),
         Some(Command::Exec { flags, termination_message_path, lock_path, command }) => {
             campaign(&flags, Some((command, termination_message_path, lock_path)))
         }
@@ -81,6 +89,19 @@ fn campaign(flags: &CandidateFlags, command: Option<(Vec<OsString>, Option<PathB
             exec::exec(&config, campaign, command, message.as_deref(), shutdown).await.unwrap_or_else(cli::failure)
         }
         None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
+    })
+}
+
+fn beside_app(flags: &CandidateFlags, http: HttpFlags) -> ExitCode {
+    let (campaign, longest_promise) = match flags.campaign().and_then(|it| Ok((it, flags.longest_promise()?))) {
+        Ok(checked) => checked,
+        Err(error) => return cli::misuse(error),
+    };
+    telemetry::init(telemetry::LogFormat::Text);
+    let port = http.http_port.unwrap_or(HttpFlags::DEFAULT_PORT);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| {
+        sidecar::run(&config, campaign, port, longest_promise, shutdown).await.unwrap_or_else(cli::failure)
     })
 }
 

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -92,6 +93,15 @@ impl CandidateFlags {
             .incarnation(incarnation(&self.pod_uid, &self.container))
             .timing(self.timing.timing()?)
             .create_lease(self.create_lease))
+    }
+
+    /// The longest time for which leadership may be promised to an app: a handover to which the app says nothing takes no
+    /// longer.
+    ///
+    /// # Errors
+    /// [`FlagError::Timing`].
+    pub fn longest_promise(&self) -> Result<Duration, FlagError> {
+        Ok(self.timing.timing()?.retry_period())
     }
 }
 

@@ -13,8 +13,10 @@ pub mod install;
 pub mod lock;
 mod message;
 pub mod observe;
+pub mod promise;
 pub mod run;
 pub mod sample;
 pub mod serve;
+pub mod sidecar;
 
 pub use flags::{CandidateFlags, FlagError, HttpFlags};

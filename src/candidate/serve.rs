@@ -9,11 +9,14 @@
 //! | `GET /leader` | loopback | the same JSON, 200 while this candidate leads, else 503 |
 //! | `GET /replica` | loopback | the same JSON, 503 while this candidate leads, else 200 |
 //! | `POST /step-down` | loopback | 202: leadership will be given up; 409 if there is none |
-//! | `POST /stopped` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate sees its end itself |
+//! | `POST /stopped?fencingToken=…` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate sees its end itself |
 //! | `GET /livez` | all | 200, or 503 and why the process should be restarted |
 //! | `GET /readyz` | all | 200 once the Lease was seen, and from then on, without an API server too; before that 503 |
 //! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 in its place; else 404 |
 //! | `GET /metrics` | all | OpenMetrics, the metrics of client-go's election under their names |
+//!
+//! `/stopped` says that the app has stopped to lead in the term of that token, and gives leadership up if that term still goes
+//! on. Without a token it is of the present term, if anybody was told of that. Late words thus end no later term.
 //!
 //! `HEAD` is answered as `GET` without a body. A connection is closed after its answer.
 //!
@@ -154,6 +157,11 @@ impl Answers {
         Self { campaign, voice, app: Some(app), registry: registry(metrics) }
     }
 
+    /// Those of a candidate beside an app, which asks for its own health itself. `metrics` are the campaign's.
+    pub(super) fn beside_app(campaign: Arc<Campaign>, voice: impl Voice, metrics: &Metrics) -> Self {
+        Self { campaign, voice: Box::new(voice), app: None, registry: registry(metrics) }
+    }
+
     fn election(&self, path: &str) -> Response<Full<Bytes>> {
         let leading = self.voice.leading();
         let status = match (path, &leading) {
@@ -196,7 +204,17 @@ impl Answers {
     }
 
     fn stopped(&self, query: Option<&str>) -> Response<Full<Bytes>> {
-        match self.voice.stopped(query.and_then(token_in)) {
+        let token = query.map(|query| query.strip_prefix("fencingToken=").ok_or(query)).transpose();
+        let token = match token {
+            Ok(token) => token,
+            Err(query) => {
+                return text(
+                    StatusCode::BAD_REQUEST,
+                    format!("expected /stopped or /stopped?fencingToken=TOKEN, found ?{query}"),
+                );
+            }
+        };
+        match self.voice.stopped(token) {
             Ok(why) => text(StatusCode::OK, why),
             Err(why) => text(StatusCode::CONFLICT, why),
         }
@@ -348,11 +366,6 @@ async fn has_ended(body: Incoming) -> bool {
         read = Limited::new(body, LONGEST_BODY).collect() => read.is_ok(),
         () = clock.sleep_until(clock.since_boot() + PATIENCE) => false,
     }
-}
-
-/// The value of `fencingToken` in a query.
-fn token_in(query: &str) -> Option<&str> {
-    query.split('&').find_map(|pair| pair.strip_prefix("fencingToken="))
 }
 
 /// Rounded down: a promise must not grow on its way.

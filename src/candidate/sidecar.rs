@@ -1,0 +1,200 @@
+//! The election beside an app: tells it by HTTP whether it leads, and keeps what it told.
+//!
+//! # Guarantees
+//! - Leadership is promised for short times only, see [`serve`](super::serve). While a promise lasts the Lease is not released.
+//! - After SIGTERM, a step-down or a lost Lease nothing is promised any more. The Lease is released when the last promise has run
+//!   out, or at once when the app says that it has stopped; until then it is renewed.
+//! - An app that says by itself that it has stopped gives leadership up; this candidate then abstains for a lease duration.
+//!
+//! # Caveats
+//! The app must ask again before its promise has run out, and stop to lead when it gets no other: nobody stops it.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use super::promise::{Heard, Promises};
+use super::serve::{Answers, Leading, ListenError, Server, Voice};
+use crate::campaign::{Builder, LeaderGuard, Metrics, StartError, Stop, Term};
+use crate::election::{Loss, Moment};
+use crate::runtime::clock::{Clock, SystemClock, sleep_until};
+use crate::runtime::shutdown::Shutdown;
+
+/// Why no app can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// The campaign cannot be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The server's port cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// Takes part in `campaign` and serves the app on `port` until SIGTERM or SIGINT; then keeps the last promise and releases. No
+/// promise lasts longer than `longest_promise`. Returns 0.
+///
+/// # Errors
+/// [`SidecarError`], before anything was asked of the API server.
+pub async fn run(
+    config: &kube::Config,
+    campaign: Builder,
+    port: u16,
+    longest_promise: Duration,
+    mut shutdown: Shutdown,
+) -> Result<ExitCode, SidecarError> {
+    let server = Server::bind(port)?;
+    if let Ok(port) = server.port() {
+        info!("listening on port {port}");
+    }
+    let metrics = Metrics::default();
+    let campaign = Arc::new(campaign.metrics(metrics.clone()).start(config)?);
+    let clock = SystemClock;
+    let desk = Arc::new(Desk::new(longest_promise, Arc::new(clock)));
+    let _serving = server.serve(Answers::beside_app(campaign.clone(), desk.clone(), &metrics));
+    let mut holders = campaign.holders();
+    let mut work: Option<Work> = None;
+    loop {
+        tokio::select! {
+            // An order to stop counts before anything else is begun.
+            biased;
+            signal = shutdown.requested() => {
+                info!("{signal}: leaving the election");
+                desk.close();
+                campaign.leave();
+            }
+            stop = told_to_stop(&mut work) => {
+                desk.close();
+                say_stop(stop);
+            }
+            () = desk.heard.notified() => {}
+            () = sleep_until(&clock, desk.kept_at().map(Moment::elapsed_since_boot)) => {
+                let why = if desk.end() { "the app has stopped" } else { "the last promise has run out" };
+                if let Some(Work { guard, .. }) = work.take() {
+                    info!("{why}: giving the lease up");
+                    guard.end();
+                }
+            }
+            guard = campaign.lead() => match guard {
+                Some(guard) => {
+                    info!("leading with fencing token {}", guard.token());
+                    desk.begin(guard.term().clone());
+                    let mut stops = guard.stops();
+                    stops.mark_changed();
+                    work = Some(Work { guard, stops });
+                }
+                None => return Ok(ExitCode::SUCCESS),
+            },
+            Some(holder) = holders.next() => say_holder(&holder, campaign.identity()),
+        }
+    }
+}
+
+/// A term that the app may be told of.
+struct Work {
+    guard: LeaderGuard,
+    stops: watch::Receiver<Option<Stop>>,
+}
+
+/// The next order to end the term.
+async fn told_to_stop(work: &mut Option<Work>) -> Stop {
+    if let Some(work) = work {
+        while work.stops.changed().await.is_ok() {
+            if let Some(stop) = *work.stops.borrow_and_update() {
+                return stop;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+fn say_stop(stop: Stop) {
+    match stop.loss {
+        Loss::Requested => info!("giving leadership up: nothing is promised any more"),
+        Loss::DeadlinePassed => warn!("no renewal within the renew deadline: nothing is promised any more"),
+        Loss::Deposed => warn!("the lease is no longer held by this process: nothing is promised any more"),
+    }
+}
+
+fn say_holder(holder: &str, me: &str) {
+    match holder {
+        "" => info!("no leader"),
+        holder if holder == me => {}
+        holder => info!("leader is {holder}"),
+    }
+}
+
+/// Where the app's questions and the election's orders meet.
+struct Desk {
+    state: Mutex<State>,
+    /// The app has said something that changes when the Lease may be given up.
+    heard: Notify,
+    clock: Arc<dyn Clock>,
+}
+
+struct State {
+    term: Option<Term>,
+    promises: Promises,
+}
+
+impl Desk {
+    fn new(longest_promise: Duration, clock: Arc<dyn Clock>) -> Self {
+        let state = State { term: None, promises: Promises::of_at_most(longest_promise) };
+        Self { state: Mutex::new(state), heard: Notify::new(), clock }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, term: Term) {
+        let mut state = self.state();
+        state.promises.begin(term.token());
+        state.term = Some(term);
+    }
+
+    fn close(&self) {
+        self.state().promises.close();
+    }
+
+    fn kept_at(&self) -> Option<Moment> {
+        self.state().promises.kept_at()
+    }
+
+    /// Whether the app had said that it has stopped.
+    fn end(&self) -> bool {
+        let mut state = self.state();
+        state.term = None;
+        state.promises.end()
+    }
+}
+
+impl Voice for Arc<Desk> {
+    fn leading(&self) -> Option<Leading> {
+        let mut state = self.state();
+        let term = state.term.clone()?;
+        // The order may have come just now.
+        if term.stops().borrow().is_some() {
+            return None;
+        }
+        // Before the remainder is read, so that their sum is never beyond the term's end.
+        let now = Moment::since_boot(self.clock.since_boot());
+        let valid_for = state.promises.make(now, term.remaining())?;
+        Some(Leading { fencing_token: term.token().to_owned(), lease_transitions: term.transitions(), valid_for })
+    }
+
+    fn stopped(&self, token: Option<&str>) -> Result<&'static str, &'static str> {
+        let heard = self.state().promises.stopped(token);
+        Ok(match heard {
+            Heard::Stopped => {
+                self.heard.notify_one();
+                "leadership is given up"
+            }
+            Heard::OtherTerm => "this candidate does not lead in that term: there is nothing to give up",
+            Heard::Untold => "nobody was told of the present term: to give it up all the same, name its fencingToken",
+        })
+    }
+}
