@@ -19,3 +19,8 @@ fn the_program_explains_itself() {
 fn the_observer_explains_itself() {
     insta::assert_snapshot!("help_observe", help(&["observe"]));
 }
+
+#[test]
+fn the_sidecar_explains_itself() {
+    insta::assert_snapshot!("help_run", help(&["run"]));
+}

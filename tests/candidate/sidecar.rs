@@ -1,0 +1,268 @@
+//! A sidecar's word is kept: nobody else leads while it holds, on a real API server.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use k8sensus_local::Component;
+use rustix::process::Signal;
+
+use super::http::Sidecar;
+use crate::support::{get, kubectl, namespace, shared, within};
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn pair(ns: &str) -> (Sidecar, Sidecar) {
+    let otter = Sidecar::start(shared(), ns, "otter");
+    otter.leads(10);
+    let heron = Sidecar::start(shared(), ns, "heron");
+    heron.program.wait_for("leader is otter", SOON);
+    (otter, heron)
+}
+
+/// When `sidecar` first answers that it leads.
+fn takes_over(sidecar: &Sidecar, limit: Duration) -> Instant {
+    let start = Instant::now();
+    while sidecar.get("/").promise().is_none() {
+        assert!(start.elapsed() < limit, "no leader within {limit:?}:\n{}", sidecar.program.output());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Instant::now()
+}
+
+#[test]
+fn an_app_that_says_that_it_stopped_is_not_waited_for() {
+    let ns = namespace(shared(), "stopped");
+    let (otter, heron) = pair(&ns);
+    let (token, end) = otter.get("/").promise().unwrap();
+    let stale = otter.post("/stopped?fencingToken=1");
+    assert!(stale.status == 200 && stale.body.contains("nothing to give up"), "{stale:?}");
+    assert_eq!(otter.get("/").promise().unwrap().0, token, "the word of another term ends nothing");
+    let said = Instant::now();
+    assert_eq!(otter.post("/stopped").status, 200);
+    assert!(otter.get("/").promise().is_none());
+    let taken = takes_over(&heron, SOON);
+    eprintln!("taken over {:?} after /stopped, the promise had {:?} left", taken - said, end.duration_since(said));
+    assert!(taken - said < Duration::from_millis(500), "{:?}", taken - said);
+    otter.program.wait_for("the app has stopped: giving the lease up", SOON);
+}
+
+#[test]
+fn an_app_that_says_nothing_keeps_its_promise() {
+    for signal in [None, Some(Signal::TERM), Some(Signal::INT)] {
+        let ns = namespace(shared(), "silent");
+        let (mut otter, heron) = pair(&ns);
+        let (_, end) = otter.leads(1);
+        let asked = Instant::now();
+        match signal {
+            Some(signal) => otter.program.signal(signal),
+            None => assert_eq!(otter.post("/step-down").status, 202),
+        }
+        let taken = takes_over(&heron, SOON);
+        let late = taken.saturating_duration_since(end);
+        eprintln!("{signal:?}: taken over {:?} after the order, {late:?} after the promise", taken - asked);
+        assert!(taken >= end, "{:?} before the promise ran out", end - taken);
+        assert!(late < Duration::from_millis(500), "{late:?} after the promise ran out");
+        otter.program.wait_for("the last promise has run out: giving the lease up", SOON);
+        if signal.is_some() {
+            assert!(otter.program.wait(SOON).success());
+        }
+    }
+}
+
+#[test]
+fn an_app_that_was_told_nothing_delays_nobody() {
+    let ns = namespace(shared(), "untold");
+    let mut otter = Sidecar::start(shared(), &ns, "otter");
+    otter.program.wait_for("leading with fencing token", SOON);
+    assert_eq!(otter.post("/stopped").status, 200);
+    let start = Instant::now();
+    assert!(otter.program.terminate(SOON).success());
+    assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
+    assert!(!otter.program.says("the app has stopped"), "nobody can have meant this term");
+    assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "");
+}
+
+#[test]
+fn who_was_asked_to_stop_promises_no_more_while_the_lease_is_kept() {
+    let ns = namespace(shared(), "closed");
+    let otter = Sidecar::start(shared(), &ns, "otter");
+    let (_, end) = otter.leads(10);
+    otter.program.signal(Signal::TERM);
+    otter.program.wait_for("leaving the election", SOON);
+    let mut answers = 0;
+    while Instant::now() < end - Duration::from_millis(100) {
+        let body = otter.get("/").json();
+        assert_eq!((&body["is_leader"], &body["name"]), (&false.into(), &"".into()), "{body}");
+        answers += 1;
+    }
+    assert!(answers > 0);
+    assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "otter");
+}
+
+#[test]
+fn without_an_api_server_no_promise_goes_beyond_the_deadline() {
+    let cluster = crate::support::control_plane();
+    let otter = Sidecar::start(&cluster, "default", "otter");
+    let (token, _) = otter.leads(15);
+    let mut samples = 0;
+    for round in 0..3 {
+        otter.leads(15);
+        cluster.signal(Component::ApiServer, Signal::STOP.as_raw()).unwrap();
+        // Whatever was acknowledged was sent before.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let mut last = None;
+        while Instant::now() < deadline + Duration::from_millis(500) {
+            let answer = otter.get("/");
+            samples += 1;
+            if let Some((_, end)) = answer.promise() {
+                assert!(end <= deadline, "round {round}: {:?} beyond the deadline", end - deadline);
+                last = Some(end);
+            } else {
+                assert_eq!((answer.json()["name"].as_str(), otter.get("/leader").status), (Some(""), 503));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let last = last.expect("it leads on for a while");
+        eprintln!("round {round}: the last promise ended {:?} before the deadline", deadline - last);
+        cluster.signal(Component::ApiServer, Signal::CONT.as_raw()).unwrap();
+    }
+    eprintln!("{samples} answers");
+    assert!(samples > 300, "{samples}");
+    let later = otter.leads(15).0;
+    assert!(later.parse::<u64>().unwrap() > token.parse().unwrap(), "{token}, then {later}");
+    otter.program.wait_for("no renewal within the renew deadline: nothing is promised any more", SOON);
+}
+
+#[test]
+fn a_killed_or_frozen_sidecars_promises_run_out_before_another_leads() {
+    for signal in [Signal::KILL, Signal::STOP] {
+        let ns = namespace(shared(), "killed");
+        let (otter, heron) = pair(&ns);
+        let mut end = otter.leads(1).1;
+        for _ in 0..100 {
+            end = end.max(otter.get("/").promise().unwrap().1);
+        }
+        otter.program.signal(signal);
+        let taken = takes_over(&heron, Duration::from_secs(10));
+        eprintln!("{signal:?}: taken over {:?} after the last promise had run out", taken.duration_since(end));
+        assert!(taken >= end, "{:?} before", end - taken);
+        if signal == Signal::STOP {
+            otter.program.signal(Signal::CONT);
+            within(5, "the thawed one to follow", || (otter.get("/").json()["name"] == "heron").then_some(()));
+        }
+    }
+}
+
+#[test]
+fn a_lease_in_other_hands_ends_promises_at_once() {
+    let ns = namespace(shared(), "seized");
+    let otter = Sidecar::start(shared(), &ns, "otter");
+    otter.leads(10);
+    let patch = r#"{"spec":{"holderIdentity":"kite"}}"#;
+    kubectl(shared(), &["patch", "-n", &ns, "lease/weir", "--type=merge", "-p", patch]);
+    within(1, "no more promises", || otter.get("/").promise().is_none().then_some(()));
+    otter.program.wait_for("the lease is no longer held by this process", SOON);
+    // A lease duration later it is taken again.
+    otter.leads(10);
+}
+
+#[test]
+fn two_of_one_name_are_told_apart() {
+    let ns = namespace(shared(), "twins");
+    let first = Sidecar::start(shared(), &ns, "otter");
+    first.leads(10);
+    let second = Sidecar::start(shared(), &ns, "otter");
+    within(5, "the second to see the lease", || (second.get("/readyz").status == 200).then_some(()));
+    for _ in 0..50 {
+        let body = second.get("/").json();
+        assert_eq!(
+            (&body["is_leader"], &body["name"]),
+            (&false.into(), &"".into()),
+            "who compares names must not lead"
+        );
+    }
+}
+
+/// What was heard of one term.
+#[derive(Clone, Copy)]
+struct Led {
+    who: usize,
+    first: Instant,
+    until: Instant,
+    promises: usize,
+}
+
+#[test]
+fn no_two_promise_at_the_same_time_over_fifty_handovers() {
+    const HANDOVERS: usize = 50;
+    let ns = namespace(shared(), "handovers");
+    let sidecars: Vec<Sidecar> = ["otter", "heron", "kite", "wren"]
+        .iter()
+        .map(|pod| {
+            let mut command = Sidecar::command(shared(), &ns, pod);
+            // Promises of 0.3 s; who stepped down is back after 2 s.
+            command.args(["--lease-duration-seconds=2", "--renew-deadline-seconds=1.5", "--retry-period-seconds=0.3"]);
+            Sidecar::from(pod, &mut command)
+        })
+        .collect();
+    let terms: Mutex<BTreeMap<u64, Led>> = Mutex::default();
+    let done = AtomicBool::new(false);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for (who, sidecar) in sidecars.iter().enumerate() {
+            let (terms, done) = (&terms, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    if let Some((token, until)) = sidecar.get("/").promise() {
+                        let first = Instant::now();
+                        let mut terms = terms.lock().unwrap();
+                        let term = terms.entry(token.parse().unwrap());
+                        let term = term.or_insert(Led { who, first, until, promises: 0 });
+                        term.until = term.until.max(until);
+                        term.promises += 1;
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
+        }
+        let mut known = 0;
+        while known <= HANDOVERS && start.elapsed() < Duration::from_secs(180) {
+            let (count, last) = {
+                let terms = terms.lock().unwrap();
+                (terms.len(), terms.last_key_value().map(|(_, led)| led.who))
+            };
+            if let Some(who) = last.filter(|_| count > known) {
+                known = count;
+                sidecars[who].post("/step-down");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let terms = terms.into_inner().unwrap();
+    let mut gaps = Vec::new();
+    let mut before: Option<(u64, Led)> = None;
+    for (token, led) in &terms {
+        if let Some((earlier, kept)) = before {
+            assert!(
+                led.first >= kept.until,
+                "term {token} began {:?} before a promise of term {earlier} had run out",
+                kept.until - led.first
+            );
+            gaps.push(led.first - kept.until);
+        }
+        before = Some((*token, *led));
+    }
+    gaps.sort();
+    let promises: usize = terms.values().map(|led| led.promises).sum();
+    eprintln!(
+        "{} handovers and {promises} promises in {:?}; from the last promise to the next term's first: median {:?}, longest {:?}",
+        gaps.len(),
+        start.elapsed(),
+        gaps.get(gaps.len() / 2),
+        gaps.last()
+    );
+    assert!(gaps.len() >= HANDOVERS, "{} handovers in {:?}", gaps.len(), start.elapsed());
+}
