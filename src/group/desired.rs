@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::inject;
 use super::valid::{Group, ServiceAccount};
+use super::{inject, service};
 use crate::api::names::{RECREATED_HOLDER, annotation, label};
 use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
 
@@ -23,6 +23,8 @@ pub struct Desired {
     pub deployment: Value,
     /// How many pods may be evicted at a time; `None` where there is no pod to spare.
     pub disruption_budget: Option<Value>,
+    /// The Service that follows the leader; `None` where none is asked for.
+    pub service: Option<Value>,
     /// What was injected into the pods, to be kept in the status.
     pub injection: Option<InjectionStatus>,
 }
@@ -48,6 +50,7 @@ impl Desired {
             lease: child(group, "coordination.k8s.io/v1", "Lease", &group.lease_name),
             deployment: with_hash(deployment(group, injection.as_ref())),
             disruption_budget: group.disruption_budget.as_ref().map(|max| with_hash(disruption_budget(group, max))),
+            service: service::desired(group).map(with_hash),
             injection,
         }
     }
@@ -61,7 +64,7 @@ fn injection(group: &Group, recorded: Option<&InjectionStatus>, candidate_image:
     }
 }
 
-fn child(group: &Group, api_version: &str, kind: &str, name: &str) -> Value {
+pub(super) fn child(group: &Group, api_version: &str, kind: &str, name: &str) -> Value {
     json!({
         "apiVersion": api_version,
         "kind": kind,

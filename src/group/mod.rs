@@ -7,6 +7,8 @@
 //! - `probe`: probes and hooks of a program that runs only on the leader.
 //! - `shape`: types, bounds and forms of single fields, by the schema of the CRD.
 //! - [`refusal`]: what an API server refuses of a child, in the words of the group.
+//! - [`service`]: the Service that follows the leader, checked and as it is applied.
+//! - [`endpoints`]: where that Service leads.
 //! - [`drift`]: whether a live child still is as desired.
 //! - [`proof`]: whether the kubelet's report proves that the leader is dead.
 //! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
@@ -15,12 +17,14 @@
 
 pub mod desired;
 pub mod drift;
+pub mod endpoints;
 pub mod events;
 pub mod inject;
 mod pod;
 mod probe;
 pub mod proof;
 pub mod refusal;
+pub mod service;
 mod shape;
 pub mod status;
 pub mod step_down;

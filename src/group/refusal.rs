@@ -46,6 +46,9 @@ fn field_of_group(group: &Group, kind: &str, field: &str) -> String {
         "PodDisruptionBudget" if field.starts_with("spec.maxUnavailable") => {
             Some("spec.podDisruptionBudget.maxUnavailable".to_owned())
         }
+        "Service" if field.starts_with("spec.ports") || field.starts_with("spec.type") => {
+            Some(field.replacen("spec", "spec.leaderService", 1))
+        }
         "Lease" if field == "metadata.name" => Some("spec.election.leaseName".to_owned()),
         _ => None,
     };

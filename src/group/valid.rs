@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{pod, shape};
+use super::{pod, service, shape};
 use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX};
 use crate::api::{ElectionGroup, ElectionGroupSpec, LeaderServiceSpec, Mode};
 use crate::election::{InvalidTiming, Timing};
@@ -168,14 +168,14 @@ impl Group {
             timing: checked_timing(spec, mode)?,
             mode,
             container,
-            template,
             from_image: spec.template.is_none(),
             service_account,
             strategy: checked_strategy(spec)?,
             http_port,
             unhealthy_timeout: Some(seconds(spec.candidate.unhealthy_timeout_seconds)).filter(|time| !time.is_zero()),
             min_ready: seconds(spec.min_ready_seconds),
-            leader_service: spec.leader_service.clone(),
+            leader_service: service::checked(spec, &template)?,
+            template,
             resources: spec.candidate.resources.as_ref().and_then(|resources| serde_json::to_value(resources).ok()),
             disruption_budget: checked_budget(spec)?.filter(|_| replicas >= 2),
             suspended: spec.suspend,

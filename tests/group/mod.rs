@@ -5,12 +5,14 @@
 pub mod conditions;
 mod desired;
 mod drift;
+mod endpoints;
 mod events;
 mod history;
 mod inject;
 mod probe;
 mod proof;
 mod refusal;
+mod service;
 mod shape;
 mod status;
 mod step_down;
@@ -122,7 +124,8 @@ fn children(group: &ElectionGroup) -> Desired {
 
 /// All children by kind. No `..`: a new child appears in the snapshots, or this does not compile.
 fn by_kind(desired: Desired) -> Value {
-    let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, injection } = desired;
+    let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, service, injection } =
+        desired;
     json!({
         "ServiceAccount": service_account,
         "Role": role,
@@ -130,6 +133,7 @@ fn by_kind(desired: Desired) -> Value {
         "Lease": lease,
         "Deployment": deployment,
         "PodDisruptionBudget": disruption_budget,
+        "Service": service,
         "injection": injection,
     })
 }

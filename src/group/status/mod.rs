@@ -119,8 +119,10 @@ pub struct PodView {
     pub trouble: Option<String>,
     /// How often its containers were restarted.
     pub restarts: i32,
-    /// The named ports of its containers.
+    /// The named TCP ports of its containers.
     pub ports: Vec<(String, i32)>,
+    /// Whether its candidate tells on the Lease whether the program is ready: mode Exec.
+    pub tells_ready: bool,
 }
 
 /// The Deployment's own status.
@@ -180,7 +182,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
     let before = group.status.clone().unwrap_or_default();
     let deployment = observed.deployment.clone().unwrap_or_default();
     let lease = observed.lease.as_ref();
-    let leader = lease.filter(|lease| lease.is_held() && !lease.expired && !history::was_expired(&before, lease));
+    let leader = leading(&before, lease);
     let past = Past::of(&before, observed, leader.is_some());
     let verdicts = verdicts(group, valid, observed, &deployment, leader);
     ElectionGroupStatus {
@@ -208,6 +210,11 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
             _ => before.last_handled_step_down_at,
         },
     }
+}
+
+/// `lease` while a candidate holds it and it is valid, as far as it and the former status tell.
+pub fn leading<'a>(before: &ElectionGroupStatus, lease: Option<&'a LeaseView>) -> Option<&'a LeaseView> {
+    lease.filter(|lease| lease.is_held() && !lease.expired && !history::was_expired(before, lease))
 }
 
 pub(super) fn is_candidate(holder: &str) -> bool {

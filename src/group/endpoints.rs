@@ -1,0 +1,210 @@
+//! Where the leader Service leads: one EndpointSlice with the leader's pod alone, or with nobody.
+//!
+//! It is made of the Service as it stands at the API server and not of the group's spec, so that it goes on to follow the
+//! leader while the spec waits (`paused`) or cannot be read.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::service::name_of;
+use super::status::{LeaseView, PodView};
+use crate::api::names::label;
+use crate::api::{GROUP, KIND, VERSION};
+
+/// By this label of Kubernetes an EndpointSlice belongs to a Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// By this one the controllers of Kubernetes leave it alone.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// A port of the Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// The port of the pod.
+    pub target: Target,
+}
+
+/// A port of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// By number.
+    Number(i32),
+    /// By the name that one of the pod's containers gives it.
+    Name(String),
+}
+
+/// The ports of a Service as the API server has it.
+pub fn ports_of(service: &Value) -> Vec<ServicePort> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let port = |port: &Value| {
+        let number = |value: &Value| value.as_i64().and_then(|number| i32::try_from(number).ok());
+        let target = match &port["targetPort"] {
+            Value::String(name) => Target::Name(name.clone()),
+            target => Target::Number(number(target).or_else(|| number(&port["port"]))?),
+        };
+        Some(ServicePort { name: port["name"].as_str().unwrap_or_default().to_owned(), target })
+    };
+    ports.filter_map(port).collect()
+}
+
+/// All that the EndpointSlice is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The group's name.
+    pub name: &'a str,
+    /// The group's namespace.
+    pub namespace: &'a str,
+    /// The group's uid.
+    pub uid: &'a str,
+    /// The ports of the Service.
+    pub ports: &'a [ServicePort],
+    /// The Lease while somebody holds it and it is valid: [`leading`](super::status::leading).
+    pub lease: Option<&'a LeaseView>,
+    /// The group's pods.
+    pub pods: &'a [PodView],
+    /// Whether nobody is meant to lead.
+    pub suspended: bool,
+    /// For how long yet a Lease that was released just now may keep its former address: a standby takes it within milliseconds,
+    /// and the two are one change.
+    pub handing_over: Option<Duration>,
+    /// `addressType` of the slice as it stands; `None` if there is none.
+    pub address_type: Option<&'a str>,
+}
+
+/// What is to become of the EndpointSlice.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// It is to be as this.
+    Write(Box<Value>),
+    /// It may stay as it is for so long; then another look is due.
+    Wait(Duration),
+}
+
+/// Decides. The same question always has the same answer.
+pub fn decide(question: &Question<'_>) -> Decision {
+    let Question { lease, suspended, handing_over, address_type, .. } = *question;
+    match handing_over.filter(|_| lease.is_none() && !suspended && address_type.is_some()) {
+        Some(left) => Decision::Wait(left),
+        None => Decision::Write(Box::new(slice(question))),
+    }
+}
+
+/// The pod that is to get the traffic: that of the holder, if it is there to stay and its program is ready.
+fn leader<'a>(question: &Question<'a>) -> Option<&'a PodView> {
+    let lease = question.lease.filter(|lease| !question.suspended && !lease.expired)?;
+    let pod = question.pods.iter().find(|pod| pod.name == lease.holder)?;
+    let is_ready = match (pod.tells_ready, pod.proven) {
+        // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term.
+        (true, _) => lease.ready,
+        // Its readiness gate speaks of the revision.
+        (false, Some(_)) => pod.containers_ready,
+        (false, None) => pod.ready,
+    };
+    (is_ready && !pod.terminating && is_of(lease, pod)).then_some(pod)
+}
+
+/// Whether the holder ran in this very pod, and not in a former one of that name.
+fn is_of(lease: &LeaseView, pod: &PodView) -> bool {
+    let holder = lease.incarnation.as_deref().and_then(|incarnation| incarnation.split('/').next());
+    // A dash stands for a uid that the candidate was not told.
+    holder.filter(|uid| !matches!(*uid, "" | "-")).is_none_or(|uid| pod.uid.as_deref() == Some(uid))
+}
+
+fn slice(question: &Question<'_>) -> Value {
+    let leader = leader(question).and_then(|pod| Some((pod, pod.ip.as_deref()?, family(pod.ip.as_deref()?)?)));
+    // Nobody has every address type; that of the pods saves making the slice anew for the first leader.
+    let usual = || question.pods.iter().find_map(|pod| family(pod.ip.as_deref()?)).unwrap_or("IPv4");
+    let address_type = match leader {
+        Some((_, _, family)) => family,
+        None => question.address_type.unwrap_or_else(usual),
+    };
+    let endpoints = leader.map_or_else(|| json!([]), |(pod, ip, _)| json!([endpoint(question, pod, ip)]));
+    let ports = leader.map_or_else(|| json!([]), |(pod, ..)| ports(question.ports, pod));
+    let Question { name, namespace, uid, .. } = *question;
+    let labels = json!({
+        SERVICE_NAME: name_of(name),
+        MANAGED_BY: GROUP,
+        label::MANAGED_BY: label::MANAGED_BY_VALUE,
+        label::GROUP: name,
+    });
+    let owner = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": KIND, "name": name, "uid": uid, "controller": true,
+    });
+    written(namespace, &name_of(name), labels, json!([owner]), json!(address_type), endpoints, ports)
+}
+
+fn written(
+    namespace: &str,
+    name: &str,
+    labels: Value,
+    owners: Value,
+    address_type: Value,
+    endpoints: Value,
+    ports: Value,
+) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": { "name": name, "namespace": namespace, "labels": labels, "ownerReferences": owners },
+        "addressType": address_type,
+        "endpoints": endpoints,
+        "ports": ports,
+    })
+}
+
+fn family(ip: &str) -> Option<&'static str> {
+    Some(match ip.parse().ok()? {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    })
+}
+
+fn endpoint(question: &Question<'_>, pod: &PodView, ip: &str) -> Value {
+    let mut endpoint = json!({
+        "addresses": [ip],
+        "conditions": { "ready": true, "serving": true, "terminating": false },
+        "targetRef": { "kind": "Pod", "namespace": question.namespace, "name": pod.name, "uid": pod.uid },
+    });
+    if let Some(node) = &pod.node {
+        endpoint["nodeName"] = json!(node);
+    }
+    endpoint
+}
+
+/// A name that the pod does not have leads nowhere: a pod of another revision may not have that port yet, or no more.
+fn ports(ports: &[ServicePort], pod: &PodView) -> Value {
+    let number = |target: &Target| match target {
+        Target::Number(number) => Some(*number),
+        Target::Name(name) => pod.ports.iter().find(|(own, _)| own == name).map(|(_, number)| *number),
+    };
+    let ports = ports.iter().filter_map(|port| {
+        let number = number(&port.target)?;
+        Some(json!({ "name": port.name, "port": number, "protocol": "TCP" }))
+    });
+    Value::Array(ports.collect())
+}
+
+/// A slice of the API server in the form of those that [`decide`] makes: equal to the one that is wanted, or edited by somebody.
+/// Labels that others add are theirs.
+pub fn comparable(live: &Value) -> Value {
+    let list = |value: &Value| if value.is_null() { json!([]) } else { value.clone() };
+    let metadata = &live["metadata"];
+    let ours = [SERVICE_NAME, MANAGED_BY, label::MANAGED_BY, label::GROUP];
+    let labels = ours.into_iter().filter(|key| !metadata["labels"][key].is_null());
+    let labels = labels.map(|key| (key.to_owned(), metadata["labels"][key].clone())).collect();
+    let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+    let owners: Vec<&Value> = owners.filter(|owner| owner["controller"] == true).collect();
+    let text = |value: &'static str| metadata[value].as_str().unwrap_or_default();
+    written(
+        text("namespace"),
+        text("name"),
+        Value::Object(labels),
+        json!(owners),
+        live["addressType"].clone(),
+        list(&live["endpoints"]),
+        list(&live["ports"]),
+    )
+}

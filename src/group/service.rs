@@ -1,0 +1,119 @@
+//! The leader Service: what may be asked of it, and what it becomes.
+//!
+//! It has no selector, so that no controller of the cluster gives it endpoints: these are the operator's alone, as
+//! [`endpoints`](super::endpoints) has them.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
+
+use super::desired::child;
+use super::valid::{Group, Invalid, invalid};
+use crate::api::{ElectionGroupSpec, LeaderServicePort, LeaderServiceSpec, ServiceType};
+
+/// What follows the group's name in the names of the Service and of its EndpointSlice.
+pub const SUFFIX: &str = "-leader";
+
+/// The most names that an error repeats.
+const SHOWN: usize = 8;
+
+/// The name of the Service of the group of that name, and of its EndpointSlice.
+pub fn name_of(group: &str) -> String {
+    format!("{group}{SUFFIX}")
+}
+
+/// What is asked for, if it can work with the pods of `template`.
+pub(super) fn checked(spec: &ElectionGroupSpec, template: &Value) -> Result<Option<LeaderServiceSpec>, Invalid> {
+    let Some(service) = &spec.leader_service else { return Ok(None) };
+    if service.type_ == ServiceType::Unknown {
+        let rule = "is not known to this version of the operator; use ClusterIP, NodePort or LoadBalancer, or upgrade \
+                    the operator";
+        return Err(invalid("spec.leaderService.type", rule));
+    }
+    for (index, port) in service.ports.iter().enumerate() {
+        let at = |field: &str| format!("spec.leaderService.ports[{index}].{field}");
+        let before = &service.ports[..index];
+        match &port.name {
+            None if service.ports.len() > 1 => {
+                return Err(invalid(at("name"), "must be set when there is more than one port"));
+            }
+            Some(name) if before.iter().any(|other| other.name.as_ref() == Some(name)) => {
+                return Err(invalid(at("name"), format!("must be another than those before, found {name:?} again")));
+            }
+            _ => {}
+        }
+        if before.iter().any(|other| other.port == port.port) {
+            return Err(invalid(at("port"), format!("must be another than those before, found {} again", port.port)));
+        }
+        check_target(port, template, spec.template.is_some(), at("targetPort"))?;
+    }
+    Ok(Some(service.clone()))
+}
+
+fn check_target(port: &LeaderServicePort, template: &Value, has_template: bool, at: String) -> Result<(), Invalid> {
+    let name = match &port.target_port {
+        None => return Ok(()),
+        Some(IntOrString::Int(number)) if (1..=65_535).contains(number) => return Ok(()),
+        Some(IntOrString::Int(number)) => {
+            return Err(invalid(at, format!("must be from 1 to 65535, found {number}")));
+        }
+        Some(IntOrString::String(name)) => name,
+    };
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_name = (1..=15).contains(&name.len())
+        && name.chars().all(inner)
+        && name.contains(|c: char| c.is_ascii_lowercase())
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !is_name {
+        let rule = format!(
+            "must be a number or the name of a container's port (1 to 15 of a to z, 0 to 9 and -, with a letter, not \
+             beginning or ending with -), found {name:?}"
+        );
+        return Err(invalid(at, rule));
+    }
+    let names = port_names(template);
+    if names.contains(&name.as_str()) {
+        return Ok(());
+    }
+    let rule = if !has_template {
+        format!("must be a number where spec.image is used, whose ports have no names, found {name:?}")
+    } else if names.is_empty() {
+        format!("must be a number: no container of spec.template has a named TCP port, found {name:?}")
+    } else {
+        let shown: Vec<&str> = names.into_iter().take(SHOWN).collect();
+        format!("must name a TCP port of a container of spec.template ({}), found {name:?}", shown.join(", "))
+    };
+    Err(invalid(at, rule))
+}
+
+/// Of all containers that stay, in order.
+fn port_names(template: &Value) -> Vec<&str> {
+    let items = |value: &'static str| template["spec"][value].as_array().map(Vec::as_slice).unwrap_or_default();
+    let stays = |init: &&Value| init["restartPolicy"] == "Always";
+    let containers = items("containers").iter().chain(items("initContainers").iter().filter(stays));
+    let ports = containers.flat_map(|one| one["ports"].as_array().map(Vec::as_slice).unwrap_or_default());
+    let tcp = ports.filter(|port| port["protocol"].is_null() || port["protocol"] == "TCP");
+    tcp.filter_map(|port| port["name"].as_str()).collect()
+}
+
+/// The Service as it is applied. Addresses and node ports are the server's to choose.
+pub(super) fn desired(group: &Group) -> Option<Value> {
+    let spec = group.leader_service.as_ref()?;
+    let mut service = child(group, "v1", "Service", &name_of(&group.name));
+    let ports = spec.ports.iter().map(|port| {
+        let target = port.target_port.clone().unwrap_or(IntOrString::Int(port.port));
+        let mut written = json!({ "protocol": "TCP", "port": port.port, "targetPort": target });
+        if let Some(name) = &port.name {
+            written["name"] = json!(name);
+        }
+        written
+    });
+    service["spec"] = json!({
+        "type": spec.type_,
+        "ipFamilyPolicy": "SingleStack",
+        "ports": ports.collect::<Vec<_>>(),
+        // Said, for a selector that somebody adds would bring the standbys in.
+        "selector": null,
+    });
+    Some(service)
+}
