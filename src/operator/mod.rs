@@ -1,10 +1,11 @@
-//! Reconciles ElectionGroups: observe -> validate -> release what is proved dead -> desired -> apply ->
+//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead -> desired -> apply ->
 //! step-down -> status -> publish, one file for each step.
 //!
 //! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
 //! leadership is not valid at that moment.
 
 mod apply;
+mod endpoints;
 mod events;
 mod gate;
 mod lead;

@@ -58,6 +58,8 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         return Ok(Action::await_change());
     }
     let valid = readable.and_then(|()| Group::check(&resource));
+    // First of all: whoever sends requests to the leader waits for nothing else.
+    let followed = context.applier.follow(&resource, valid.as_ref().ok(), &*context.clock).await;
     let released = match &valid {
         Ok(group) => release_of_dead(&context.client, group, &context.world, &*context.clock).await,
         Err(_) => Ok(None),
@@ -91,6 +93,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     publish(&resource, &observed.outcome, &context.metrics);
     // The children and the status had their turn; the release has another try.
     released?;
+    let follow = followed?;
     let next = match observed.outcome {
         Outcome::Applied => Some(RESYNC + jitter(&resource)),
         // What was refused of a child may be by a policy that somebody mends.
@@ -102,7 +105,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         memory.failures = 0;
         memory.blocked = observed.outcome != Outcome::Applied;
     });
-    Ok([wait, retry, next].into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
+    Ok([wait, retry, next, follow].into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 
 /// Writes the status if it says something new. `whole` says whether all that the spec asks for was done. Returns how long it

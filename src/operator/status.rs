@@ -20,7 +20,7 @@ use crate::group::{Group, Observed};
 use crate::runtime::clock::Clock;
 
 /// By then a released Lease has been taken, if there is a standby.
-const HANDOVER: Duration = Duration::from_millis(250);
+pub(super) const HANDOVER: Duration = Duration::from_millis(250);
 
 /// The least time between two writes that only count pods.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);

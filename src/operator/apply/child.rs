@@ -45,7 +45,8 @@ impl ApplyError {
         refusal::explain(group, kind, &status.message, &causes)
     }
 
-    /// Whether a field was to be changed that never can be: a RoleBinding's role, a Deployment's selector. By the API server's
+    /// Whether a field was to be changed that never can be: a RoleBinding's role, a Deployment's selector, the address type of
+    /// an EndpointSlice. By the API server's
     /// own word for the field: what a webhook or a policy says may sound alike.
     pub(super) fn is_immutable(&self) -> bool {
         let Self::Request { kind, source, .. } = self else { return false };
@@ -53,6 +54,7 @@ impl ApplyError {
         let field = match kind.as_str() {
             "Deployment" => "spec.selector",
             "RoleBinding" => "roleRef",
+            "EndpointSlice" => "addressType",
             _ => return false,
         };
         let mut causes = status.details.iter().flat_map(|details| &details.causes);
@@ -60,25 +62,44 @@ impl ApplyError {
     }
 }
 
+/// The group that children belong to.
+#[derive(Clone, Copy)]
+pub(in crate::operator) struct Owner<'a> {
+    pub(in crate::operator) namespace: &'a str,
+    pub(in crate::operator) uid: &'a str,
+}
+
+impl<'a> From<&'a Group> for Owner<'a> {
+    fn from(group: &'a Group) -> Self {
+        Self { namespace: &group.namespace, uid: &group.uid }
+    }
+}
+
 /// A child of a group, there or not.
-pub(super) struct Child<'a> {
+pub(in crate::operator) struct Child<'a> {
     api: Api<DynamicObject>,
     kind: &'a str,
-    group: &'a Group,
+    owner: Owner<'a>,
     pub(super) name: &'a str,
 }
 
 impl<'a> Child<'a> {
-    pub(super) fn new(client: &Client, resource: &'a ApiResource, group: &'a Group, name: Option<&'a str>) -> Self {
-        let api = Api::namespaced_with(client.clone(), &group.namespace, resource);
-        Self { api, kind: &resource.kind, group, name: name.unwrap_or(&group.name) }
+    pub(in crate::operator) fn new(
+        client: &Client,
+        resource: &'a ApiResource,
+        owner: impl Into<Owner<'a>>,
+        name: &'a str,
+    ) -> Self {
+        let owner = owner.into();
+        let api = Api::namespaced_with(client.clone(), owner.namespace, resource);
+        Self { api, kind: &resource.kind, owner, name }
     }
 
     fn failed(&self, verb: &'static str, source: kube::Error) -> ApplyError {
         ApplyError::Request {
             verb,
             kind: self.kind.to_owned(),
-            namespace: self.group.namespace.clone(),
+            namespace: self.owner.namespace.to_owned(),
             name: self.name.to_owned(),
             source: Box::new(source),
         }
@@ -89,13 +110,13 @@ impl<'a> Child<'a> {
     }
 
     /// `None` if there is one of that name already.
-    pub(super) async fn create(&self, desired: &Value) -> Result<Option<DynamicObject>, ApplyError> {
+    pub(in crate::operator) async fn create(&self, desired: &Value) -> Result<Option<DynamicObject>, ApplyError> {
         let object: DynamicObject = serde_json::from_value(desired.clone())
             .map_err(|source| self.failed("create", kube::Error::SerdeError(source)))?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.api.create(&params, &object).await {
             Ok(created) => {
-                info!("created {} {}/{}", self.kind, self.group.namespace, self.name);
+                info!("created {} {}/{}", self.kind, self.owner.namespace, self.name);
                 Ok(Some(created))
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
@@ -104,7 +125,7 @@ impl<'a> Child<'a> {
     }
 
     pub(super) fn check_owner(&self, live: &DynamicObject) -> Result<(), ApplyError> {
-        if is_owned(live, self.group) {
+        if is_owned(live, self.owner) {
             return Ok(());
         }
         let controller = live.owner_references().iter().find(|owner| owner.controller == Some(true));
@@ -114,7 +135,7 @@ impl<'a> Child<'a> {
         };
         Err(ApplyError::Conflict {
             kind: self.kind.to_owned(),
-            namespace: self.group.namespace.clone(),
+            namespace: self.owner.namespace.to_owned(),
             name: self.name.to_owned(),
             found,
         })
@@ -137,25 +158,34 @@ impl<'a> Child<'a> {
     }
 
     pub(super) async fn apply(&self, desired: &Value, live: &DynamicObject) -> Result<DynamicObject, ApplyError> {
-        let mut desired = desired.clone();
-        // If it was deleted and made again meanwhile, the server refuses.
-        desired["metadata"]["uid"] = json!(live.uid());
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = self.api.patch(self.name, &params, &Patch::Apply(&desired)).await;
-        let applied = applied.map_err(|source| self.failed("apply", source))?;
+        let applied = self.apply_to(desired, &live.uid().unwrap_or_default()).await?;
         if applied.metadata.resource_version != live.metadata.resource_version {
-            info!("updated {} {}/{}", self.kind, self.group.namespace, self.name);
+            info!("updated {} {}/{}", self.kind, self.owner.namespace, self.name);
         }
         Ok(applied)
     }
 
+    /// Applies to the object of that uid: if it was deleted and made again meanwhile, the server refuses.
+    pub(in crate::operator) async fn apply_to(&self, desired: &Value, uid: &str) -> Result<DynamicObject, ApplyError> {
+        let mut desired = desired.clone();
+        desired["metadata"]["uid"] = json!(uid);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = self.api.patch(self.name, &params, &Patch::Apply(&desired)).await;
+        applied.map_err(|source| self.failed("apply", source))
+    }
+
     /// Deletes `live`, not one of the same name that came after it.
     pub(super) async fn delete(&self, live: &DynamicObject) -> Result<(), ApplyError> {
-        let preconditions = Preconditions { uid: live.uid(), resource_version: None };
+        self.delete_of(live.uid()).await
+    }
+
+    /// Deletes the object of that uid.
+    pub(in crate::operator) async fn delete_of(&self, uid: Option<String>) -> Result<(), ApplyError> {
+        let preconditions = Preconditions { uid, resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api.delete(self.name, &params).await {
             Ok(_) => {
-                info!("deleted {} {}/{}", self.kind, self.group.namespace, self.name);
+                info!("deleted {} {}/{}", self.kind, self.owner.namespace, self.name);
                 Ok(())
             }
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
@@ -172,23 +202,23 @@ impl<'a> Child<'a> {
         let desired: DynamicObject = serde_json::from_value(desired.clone())
             .map_err(|source| self.failed("adopt", kube::Error::SerdeError(source)))?;
         live.labels_mut().extend(desired.labels().clone());
-        if !is_owned(&live, self.group) {
+        if !is_owned(&live, self.owner) {
             let owners = live.owner_references_mut();
             // It may be an owner already, without being the controller.
-            owners.retain(|owner| owner.uid != self.group.uid);
+            owners.retain(|owner| owner.uid != self.owner.uid);
             owners.extend(desired.owner_references().to_vec());
         }
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let holder = snapshot_of(&live).record.holder;
         let adopted = self.api.replace(self.name, &params, &live).await;
         let adopted = adopted.map_err(|source| self.failed("adopt", source))?;
-        info!("adopted Lease {}/{}, held by {holder:?}", self.group.namespace, self.name);
+        info!("adopted Lease {}/{}, held by {holder:?}", self.owner.namespace, self.name);
         Ok(adopted)
     }
 }
 
-fn is_owned(object: &DynamicObject, group: &Group) -> bool {
-    controller_of(object) == Some(&group.uid)
+fn is_owned(object: &DynamicObject, owner: Owner<'_>) -> bool {
+    controller_of(object) == Some(owner.uid)
 }
 
 pub(super) fn is_as_desired(desired: &Value, live: &DynamicObject) -> bool {

@@ -12,7 +12,7 @@ use kube::api::{Api, ApiResource, ListParams};
 use serde_json::{Value, json};
 use tracing::info;
 
-pub(super) use child::ApplyError;
+pub(super) use child::{ApplyError, Child, Owner};
 
 use super::observe::{Detail, Kind, World, controller_of, value_of};
 use crate::api::names::label;
@@ -20,7 +20,7 @@ use crate::api::{ElectionGroup, InjectionStatus};
 use crate::group::desired::{NewLease, new_lease};
 use crate::group::{Desired, Group, drift};
 use crate::runtime::clock::Clock;
-use child::{Child, is_as_desired};
+use child::is_as_desired;
 
 /// That the children are as desired. Only [`Applier::apply`] makes one.
 pub(super) struct Applied {
@@ -28,8 +28,8 @@ pub(super) struct Applied {
 }
 
 pub(super) struct Applier {
-    client: Client,
-    world: World,
+    pub(super) client: Client,
+    pub(super) world: World,
 }
 
 impl Applier {
@@ -45,7 +45,8 @@ impl Applier {
         clock: &dyn Clock,
     ) -> Result<Applied, ApplyError> {
         // No `..`: a child that is desired and forgotten here does not compile.
-        let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, injection } = desired;
+        let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, service, injection } =
+            desired;
         // First of all: whose Lease it is decides whether anything may be granted on it.
         self.ensure_lease(group, resource, &lease, clock).await?;
         if let Some(account) = &service_account {
@@ -63,11 +64,17 @@ impl Applier {
         if service_account.is_none() && rolled_out && group.service_account.name(&group.name) != group.name {
             self.remove(group, Kind::ServiceAccount).await?;
         }
+        self.serve(group, resource, service.as_ref(), clock).await?;
         Ok(Applied { injection })
     }
 
-    async fn ensure(&self, group: &Group, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
-        let child = Child::new(&self.client, kind.resource(), group, desired["metadata"]["name"].as_str());
+    pub(super) async fn ensure(&self, group: &Group, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
+        let child = Child::new(
+            &self.client,
+            kind.resource(),
+            group,
+            desired["metadata"]["name"].as_str().unwrap_or(&group.name),
+        );
         match self.world.child(kind, &group.namespace, child.name) {
             Some(known) if known.is_controlled_by(&group.uid) && known.is_as(desired) => return Ok(()),
             Some(_) => {}
@@ -88,6 +95,12 @@ impl Applier {
         if is_as_desired(desired, &live) {
             self.world.took_child(kind, &live, desired);
             return Ok(());
+        }
+        if kind == Kind::Service && live.data["spec"]["selector"].is_object() {
+            // A controller has given it the standbys, and leaves them there when the selector goes; only with the Service they go.
+            info!("Service {}/{} has a selector: making it anew", group.namespace, child.name);
+            child.delete(&live).await?;
+            return self.create(&child, kind, desired).await;
         }
         child.claim_fields(&live).await?;
         match child.apply(desired, &live).await {
@@ -111,12 +124,13 @@ impl Applier {
     }
 
     /// A child that was made for the group is no longer wanted.
-    async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
-        let known = self.world.child(kind, &group.namespace, &group.name);
+    pub(super) async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
+        let name = kind.name_of(&group.name);
+        let known = self.world.child(kind, &group.namespace, &name);
         if !known.is_some_and(|known| known.is_controlled_by(&group.uid)) {
             return Ok(());
         }
-        let child = Child::new(&self.client, kind.resource(), group, Some(&group.name));
+        let child = Child::new(&self.client, kind.resource(), group, &name);
         match child.get().await? {
             Some(live) if child.check_owner(&live).is_ok() => child.delete(&live).await,
             _ => Ok(()),
@@ -134,7 +148,7 @@ impl Applier {
             return Ok(());
         }
         let kind = ApiResource::erase::<Lease>(&());
-        let child = Child::new(&self.client, &kind, group, Some(&group.lease_name));
+        let child = Child::new(&self.client, &kind, group, &group.lease_name);
         match child.get().await? {
             None => self.create_lease(group, resource, desired, &child, clock).await,
             Some(live) if drift::contains(&value_of(&live), desired) => {

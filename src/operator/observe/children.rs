@@ -1,10 +1,12 @@
 //! The children, each as the few words that tell whose it is and whether it is as desired.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
@@ -14,10 +16,11 @@ use serde_json::{Value, json};
 
 use super::groups::version_of;
 use crate::api::names::label;
+use crate::group::endpoints::{ServicePort, comparable, ports_of};
 use crate::group::status::DeploymentView;
-use crate::group::{Desired, drift};
+use crate::group::{Desired, drift, service};
 
-/// The kinds of children that are named like their group.
+/// The kinds of children that are named after their group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::operator) enum Kind {
     Deployment,
@@ -25,6 +28,8 @@ pub(in crate::operator) enum Kind {
     Role,
     RoleBinding,
     DisruptionBudget,
+    Service,
+    EndpointSlice,
 }
 
 static RESOURCES: LazyLock<[ApiResource; Kind::ALL.len()]> = LazyLock::new(|| {
@@ -34,15 +39,40 @@ static RESOURCES: LazyLock<[ApiResource; Kind::ALL.len()]> = LazyLock::new(|| {
         ApiResource::erase::<Role>(&()),
         ApiResource::erase::<RoleBinding>(&()),
         ApiResource::erase::<PodDisruptionBudget>(&()),
+        ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<EndpointSlice>(&()),
     ]
 });
 
 impl Kind {
-    pub(in crate::operator) const ALL: [Self; 5] =
-        [Self::Deployment, Self::ServiceAccount, Self::Role, Self::RoleBinding, Self::DisruptionBudget];
+    pub(in crate::operator) const ALL: [Self; 7] = [
+        Self::Deployment,
+        Self::ServiceAccount,
+        Self::Role,
+        Self::RoleBinding,
+        Self::DisruptionBudget,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
 
     pub(in crate::operator) fn resource(self) -> &'static ApiResource {
         &RESOURCES[self as usize]
+    }
+
+    /// What the child of the group of that name is called.
+    pub(in crate::operator) fn name_of(self, group: &str) -> Cow<'_, str> {
+        match self {
+            Self::Service | Self::EndpointSlice => service::name_of(group).into(),
+            _ => group.into(),
+        }
+    }
+
+    /// The group whose child of this kind is called `name`.
+    pub(super) fn group_of(self, name: &str) -> &str {
+        match self {
+            Self::Service | Self::EndpointSlice => name.strip_suffix(service::SUFFIX).unwrap_or(name),
+            _ => name,
+        }
     }
 
     /// The child of this kind that is desired, if one is.
@@ -53,6 +83,9 @@ impl Kind {
             Self::Role => Some(&desired.role),
             Self::RoleBinding => Some(&desired.role_binding),
             Self::DisruptionBudget => desired.disruption_budget.as_ref(),
+            Self::Service => desired.service.as_ref(),
+            // No spec tells: it is as the Lease and the pods are.
+            Self::EndpointSlice => None,
         }
     }
 }
@@ -80,6 +113,10 @@ pub(in crate::operator) enum Detail {
     Deployment(Box<DeploymentView>),
     /// The ServiceAccounts that a RoleBinding binds.
     Accounts(Box<[Box<str>]>),
+    /// The ports of a Service.
+    Ports(Box<[ServicePort]>),
+    /// `addressType` of an EndpointSlice.
+    Addresses(Box<str>),
 }
 
 impl ChildView {
@@ -95,6 +132,7 @@ impl ChildView {
             before.filter(|before| before.content == content && *before.uid == *object.uid().unwrap_or_default());
         let fits = match known {
             Some(known) if known.fits.is_some() => known.fits,
+            _ if kind == Kind::EndpointSlice => Some(hash_of(&comparable(&value_of(object)))),
             _ => wanted()
                 .as_ref()
                 .and_then(|desired| kind.wanted(desired))
@@ -110,6 +148,10 @@ impl ChildView {
             detail: match kind {
                 Kind::Deployment => Detail::Deployment(Box::new(deployment_view(object))),
                 Kind::RoleBinding => Detail::Accounts(accounts_of(object)),
+                Kind::Service => Detail::Ports(ports_of(&object.data).into()),
+                Kind::EndpointSlice => {
+                    Detail::Addresses(object.data["addressType"].as_str().unwrap_or_default().into())
+                }
                 _ => Detail::None,
             },
         }
@@ -126,6 +168,11 @@ impl ChildView {
 
     pub(in crate::operator) fn is_as(&self, wanted: &Value) -> bool {
         self.fits == Some(hash_of(wanted))
+    }
+
+    /// Whether this is as what has that [mark](mark_of).
+    pub(super) fn is_as_marked(&self, mark: u64) -> bool {
+        self.fits == Some(mark)
     }
 
     /// Whether `object` is an older state of the same child.
@@ -148,6 +195,11 @@ impl ChildView {
 pub(in crate::operator) fn controller_of(object: &DynamicObject) -> Option<&str> {
     let owner = object.metadata.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))?;
     Some(&owner.uid)
+}
+
+/// A mark of a desired object, for this process only.
+pub(super) fn mark_of(wanted: &Value) -> u64 {
+    hash_of(wanted)
 }
 
 /// Within this process only.

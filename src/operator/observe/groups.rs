@@ -132,6 +132,8 @@ pub(in crate::operator) struct Memory {
     pub(in crate::operator) blocked: bool,
     /// The last release of the Lease after its leader was proved dead.
     pub(in crate::operator) freed: Option<Freed>,
+    /// The EndpointSlice as it was last asked to be: a mark of it.
+    pub(in crate::operator) endpoints: Option<u64>,
     /// A write of the status is under way: what comes of it is known already.
     pub(in crate::operator) writing: bool,
 }
@@ -165,6 +167,11 @@ impl Groups {
 
     pub(super) fn memory(&mut self, namespace: &str, name: &str) -> Option<&mut Memory> {
         self.known.get_mut(namespace, name)
+    }
+
+    /// The EndpointSlice of that group as it was last asked to be.
+    pub(super) fn endpoints_of(&self, namespace: &str, name: &str) -> Option<u64> {
+        self.known.get(namespace, name)?.endpoints
     }
 
     /// Takes an event in and returns the groups that need a look.

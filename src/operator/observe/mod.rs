@@ -26,6 +26,7 @@ pub(super) use leases::view_of;
 pub(super) use streams::triggers;
 pub(super) use table::Scope;
 
+use crate::group::endpoints::ServicePort;
 use crate::group::status::{DeploymentView, LeaseView, PodView};
 use crate::group::{Desired, Group};
 use crate::runtime::clock::Clock;
@@ -74,6 +75,17 @@ pub(super) struct Parts {
     pub(super) deployment: Option<DeploymentView>,
     pub(super) lease: Option<LeaseView>,
     pub(super) pods: Vec<PodView>,
+}
+
+/// What is there of the leader Service of one group, and what it follows.
+pub(super) struct Served {
+    pub(super) ports: Box<[ServicePort]>,
+    /// Its EndpointSlice, if that is the group's.
+    pub(super) slice: Option<ChildView>,
+    pub(super) lease: Option<LeaseView>,
+    pub(super) pods: Vec<PodView>,
+    /// Since when, since boot, the Lease stands released, if it does.
+    pub(super) released_at: Option<Duration>,
 }
 
 /// Who holds a Lease, and what the report of that pod proves.
@@ -145,6 +157,29 @@ impl World {
             lease: known.leases.of(namespace, lease_name, uid),
             pods: known.pods.of(namespace, name),
         }
+    }
+
+    /// What is there of the leader Service of the group of that uid; `None` if it has none.
+    pub(super) fn served(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> Option<Served> {
+        let known = self.lock();
+        let own = |kind: Kind| {
+            let child = known.children[kind as usize].get(namespace, &kind.name_of(name));
+            child.filter(|child| child.is_controlled_by(uid))
+        };
+        let Detail::Ports(ports) = &own(Kind::Service)?.detail else { return None };
+        Some(Served {
+            ports: ports.clone(),
+            slice: own(Kind::EndpointSlice).cloned(),
+            lease: known.leases.of(namespace, lease_name, uid),
+            pods: known.pods.of(namespace, name),
+            released_at: known.leases.released_at(namespace, lease_name, uid),
+        })
+    }
+
+    /// The group's EndpointSlice is about to be as `wanted`: what shows it so is no news.
+    pub(super) fn expect_endpoints(&self, namespace: &str, name: &str, wanted: &serde_json::Value) {
+        let mark = children::mark_of(wanted);
+        self.remember(namespace, name, |memory| memory.endpoints = Some(mark));
     }
 
     /// Changes what is remembered of a group, if it is there.
@@ -263,7 +298,7 @@ impl Known {
                 }
                 let wanted = || {
                     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-                    let (group, _) = groups.get(namespace, names(&object))?.read();
+                    let (group, _) = groups.get(namespace, kind.group_of(names(&object)))?.read();
                     let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
                     let valid = Group::check(&group).ok()?;
                     Some(Desired::of(&valid, recorded, candidate_image))
@@ -277,7 +312,10 @@ impl Known {
                         deleted.pop_front();
                     }
                 }
+                let group = kind.group_of(change.name);
+                let expected = (kind == Kind::EndpointSlice).then(|| groups.endpoints_of(change.namespace, group));
                 let same = match (change.before, change.after) {
+                    (_, Some(after)) if expected.flatten().is_some_and(|mark| after.is_as_marked(mark)) => true,
                     (Some(before), Some(after)) => before.tells_the_same_as(after),
                     _ => false,
                 };
@@ -285,7 +323,7 @@ impl Known {
                     // What stands in a conflict has another label, or none.
                     let labels = [change.before, change.after].into_iter().flatten();
                     let mut names: Vec<&str> = labels.filter_map(|child| child.group.as_deref()).collect();
-                    names.push(change.name);
+                    names.push(group);
                     names.dedup();
                     touched.extend(names.into_iter().map(|name| (change.namespace.to_owned(), name.to_owned())));
                 }

@@ -16,6 +16,9 @@ use crate::group::status::PodView;
 /// Why a container waits that is on its way.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
+/// Candidates of mode Exec that have this also tell on the Lease whether their program is ready.
+const OF_EXEC: &str = "K8SENSUS_LOCK_PATH";
+
 /// By group: the names of its pods.
 type Members = HashMap<Box<str>, Vec<Box<str>>>;
 
@@ -109,6 +112,9 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         trouble: statuses().find_map(trouble),
         restarts: statuses().filter_map(|one| one["restartCount"].as_i64()).sum::<i64>().try_into().unwrap_or(i32::MAX),
         ports: named_ports(&pod.data["spec"]),
+        tells_ready: items(&pod.data["spec"]["containers"])
+            .iter()
+            .any(|container| items(&container["env"]).iter().any(|variable| variable["name"] == OF_EXEC)),
     }
 }
 
@@ -140,7 +146,8 @@ fn trouble(container: &Value) -> Option<String> {
 fn named_ports(spec: &Value) -> Vec<(String, i32)> {
     let containers = ["initContainers", "containers"].into_iter().flat_map(|kind| items(&spec[kind]));
     let ports = containers.flat_map(|container| items(&container["ports"]));
-    let named = ports.filter_map(|port| {
+    let tcp = ports.filter(|port| port["protocol"].is_null() || port["protocol"] == "TCP");
+    let named = tcp.filter_map(|port| {
         Some((port["name"].as_str()?.to_owned(), i32::try_from(port["containerPort"].as_i64()?).ok()?))
     });
     named.collect()
