@@ -15,6 +15,7 @@ mod refusals;
 mod release;
 mod replicas;
 mod rights;
+mod service;
 mod status;
 mod step_down;
 mod watches;

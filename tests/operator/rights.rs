@@ -9,17 +9,28 @@ use serde_json::{Value, json};
 use super::installed::{Installed, installed, parsed, rendered};
 use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, shared, within};
 
-/// Every child with the group's name that is not the Lease: without its label each is taken for lost and looked at live.
-const KINDS: [&str; 5] = ["deployment", "serviceaccount", "role", "rolebinding", "poddisruptionbudget"];
+/// Every child that is not the Lease: without its label each is taken for lost and looked at live.
+const CHILDREN: [&str; 7] = [
+    "deployment/kestrel",
+    "serviceaccount/kestrel",
+    "role/kestrel",
+    "rolebinding/kestrel",
+    "poddisruptionbudget/kestrel",
+    "service/kestrel-leader",
+    "endpointslice/kestrel-leader",
+];
 
 /// Granted, but not asked for by what a group goes through here.
-const UNUSED: [&str; 4] = [
+const UNUSED: [&str; 6] = [
     // A Role has no field that never changes.
     "delete roles",
     "get electiongroups",
     "get pods",
     // An event that comes again within minutes.
     "patch events",
+    // Roles of pods, and whether their revision is proved.
+    "patch pods",
+    "patch pods/status",
 ];
 
 #[test]
@@ -43,20 +54,20 @@ fn what_is_used_is_granted_and_what_is_granted_is_used() {
 
 /// Made, led, edited by others, its Lease lost, its account given away, suspended, deleted.
 fn a_life(cluster: &Cluster, ns: &str) {
-    apply(cluster, ns, &group("kestrel", json!({}))).unwrap();
-    for kind in KINDS {
-        within(20, kind, || get(cluster, ns, &format!("{kind}/kestrel")));
+    let service = json!({ "leaderService": { "ports": [{ "port": 80 }] } });
+    apply(cluster, ns, &group("kestrel", service)).unwrap();
+    for child in CHILDREN {
+        within(20, child, || get(cluster, ns, child));
     }
     let mut leader = candidate(cluster, ns, "kestrel", "otter", &["--create-lease=false"]);
     let status = |what: &str, wanted: &dyn Fn(&Value) -> bool| {
         within(20, what, || get(cluster, ns, "electiongroup/kestrel").filter(|group| wanted(group)))
     };
     status("otter in the status", &|group| group["status"]["holderIdentity"] == "otter");
-    for kind in KINDS {
-        let child = format!("{kind}/kestrel");
-        kubectl(cluster, &["label", "-n", ns, &child, "k8sensus.dev/group-"]);
-        within(20, &format!("the label of the {kind}"), || {
-            (get(cluster, ns, &child)?["metadata"]["labels"]["k8sensus.dev/group"] == "kestrel").then_some(())
+    for child in CHILDREN {
+        kubectl(cluster, &["label", "-n", ns, child, "k8sensus.dev/group-"]);
+        within(20, &format!("the label of the {child}"), || {
+            (get(cluster, ns, child)?["metadata"]["labels"]["k8sensus.dev/group"] == "kestrel").then_some(())
         });
     }
     leader.terminate(std::time::Duration::from_secs(10));

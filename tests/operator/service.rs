@@ -1,0 +1,417 @@
+//! The leader Service leads to the leader alone. Candidates are processes of this machine; their pods are made by hand and
+//! no kubelet runs them, so that the tests say what a kubelet would.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use k8sensus_local::Cluster;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Program, apply, audit_position, candidate, condition, control_plane, get, group, kubectl, namespace, operated,
+    operator, within, writes_since,
+};
+
+const SERVICE: &str = "service/kestrel-leader";
+const SLICE: &str = "endpointslice/kestrel-leader";
+
+/// What a pod's candidate tells of its program, and where.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// By the Lease.
+    Exec,
+    /// By the readiness of its containers.
+    Sidecar,
+}
+
+/// One namespace with the group kestrel, all of whose pods are made by hand.
+struct Bench<'a> {
+    cluster: &'a Cluster,
+    ns: String,
+}
+
+impl Bench<'static> {
+    fn new(name: &str, service: Value) -> Self {
+        let cluster = operated();
+        let bench = Self { cluster, ns: namespace(cluster, name) };
+        bench.apply(json!({ "leaderService": service }));
+        within(20, "the slice", || get(cluster, &bench.ns, SLICE));
+        bench
+    }
+}
+
+impl Bench<'_> {
+    /// Its template names a port, to which a pod made by hand may give another number.
+    fn apply(&self, more: Value) {
+        let container = json!({
+            "name": "app", "image": "registry.example/kestrel:1", "command": ["/kestrel"],
+            "ports": [{ "name": "http", "containerPort": 8080 }],
+        });
+        let mut spec = json!({ "replicas": 0, "template": { "spec": { "containers": [container] } } });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut manifest = group("kestrel", spec);
+        for shortcut in ["image", "command"] {
+            manifest["spec"].as_object_mut().unwrap().remove(shortcut);
+        }
+        apply(self.cluster, &self.ns, &manifest).unwrap();
+    }
+
+    fn pod(&self, name: &str, kind: Kind, ip: &str, port: i32) {
+        let env = if kind == Kind::Exec { json!([{ "name": "K8SENSUS_LOCK_PATH", "value": "/l" }]) } else { json!([]) };
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "labels": { "k8sensus.dev/group": "kestrel", "app": "kestrel" } },
+            "spec": {
+                "readinessGates": [{ "conditionType": "k8sensus.dev/proven" }],
+                "containers": [{
+                    "name": "app", "image": "registry.example/kestrel:1", "env": env,
+                    "ports": [{ "name": "http", "containerPort": port }],
+                }],
+            },
+        });
+        within(20, "the namespace's default account", || apply(self.cluster, &self.ns, &pod).ok());
+        self.status(name, json!({ "podIP": ip, "podIPs": [{ "ip": ip }] }));
+        self.containers_ready(name, true);
+    }
+
+    fn status(&self, pod: &str, status: Value) {
+        let patch = json!({ "status": status }).to_string();
+        kubectl(self.cluster, &["patch", "-n", &self.ns, "pod", pod, "--subresource=status", "-p", &patch]);
+    }
+
+    fn containers_ready(&self, pod: &str, are_ready: bool) {
+        let status = if are_ready { "True" } else { "False" };
+        self.status(pod, json!({ "conditions": [{ "type": "ContainersReady", "status": status }] }));
+    }
+
+    fn candidate(&self, pod: &str) -> Program {
+        candidate(self.cluster, &self.ns, "kestrel", pod, &["--create-lease=false"])
+    }
+
+    fn get(&self, what: &str) -> Option<Value> {
+        get(self.cluster, &self.ns, what)
+    }
+
+    /// What a candidate of mode Exec does when its program is ready.
+    fn tell_ready(&self) {
+        let lease = self.get("lease/kestrel").unwrap();
+        let incarnation = lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].as_str().unwrap();
+        let term = format!("k8sensus.dev/ready-of={}/{incarnation}", lease["spec"]["leaseTransitions"]);
+        kubectl(self.cluster, &["annotate", "-n", &self.ns, "lease/kestrel", "--overwrite", &term]);
+    }
+
+    /// Waits until the Service leads to `pod`, or to nobody.
+    fn leads_to(&self, pod: Option<&str>) -> Value {
+        within(10, &format!("{SERVICE} to lead to {pod:?}"), || self.get(SLICE).filter(|slice| behind(slice) == pod))
+    }
+
+    /// For a second.
+    fn goes_on_leading_to(&self, pod: Option<&str>) {
+        for _ in 0..10 {
+            let slice = self.get(SLICE).unwrap();
+            assert_eq!(behind(&slice), pod, "{slice}");
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn stalled(&self, reason: &str) -> String {
+        within(20, reason, || {
+            let group = self.get("electiongroup/kestrel")?;
+            let stalled = condition(&group, "Stalled") == format!("True/{reason}");
+            stalled.then(|| group["status"]["conditions"][0]["message"].as_str().unwrap().to_owned())
+        })
+    }
+
+    fn position(&self) -> usize {
+        audit_position(self.cluster)
+    }
+
+    fn writes(&self, since: usize) -> Vec<String> {
+        writes(self.cluster, &self.ns, since)
+    }
+}
+
+fn writes(cluster: &Cluster, ns: &str, since: usize) -> Vec<String> {
+    let ours = ["services", "endpointslices"];
+    writes_since(cluster, since, |event| {
+        let object = &event["objectRef"];
+        object["namespace"] == ns && ours.contains(&object["resource"].as_str().unwrap_or_default())
+    })
+}
+
+fn behind(slice: &Value) -> Option<&str> {
+    let endpoints = slice["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
+    assert!(endpoints.len() < 2, "{slice}");
+    endpoints.first().map(|endpoint| endpoint["targetRef"]["name"].as_str().unwrap())
+}
+
+fn plain() -> Value {
+    json!({ "ports": [{ "port": 80, "targetPort": 8080 }] })
+}
+
+const SWITCH: [&str; 1] = ["patch endpointslices kestrel-leader"];
+
+#[test]
+fn a_handover_is_one_write_and_so_is_an_expiry() {
+    let bench = Bench::new("switched", plain());
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    bench.pod("heron", Kind::Sidecar, "10.9.0.2", 8080);
+    let mut otter = bench.candidate("otter");
+    let slice = bench.leads_to(Some("otter"));
+    let pod = bench.get("pod/otter").unwrap();
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.9.0.1"]));
+    assert_eq!(slice["endpoints"][0]["targetRef"]["uid"], pod["metadata"]["uid"]);
+    assert_eq!(slice["ports"], json!([{ "name": "", "port": 8080, "protocol": "TCP" }]));
+    let service = bench.get(SERVICE).unwrap();
+    assert!(service["spec"].get("selector").is_none(), "{service}");
+
+    let heron = bench.candidate("heron");
+    heron.wait_for("New leader is: otter", Duration::from_secs(5));
+    let start = bench.position();
+    otter.terminate(Duration::from_secs(5));
+    bench.leads_to(Some("heron"));
+    sleep(Duration::from_secs(1));
+    assert_eq!(bench.writes(start), SWITCH);
+
+    let start = bench.position();
+    heron.signal(Signal::KILL);
+    bench.leads_to(None);
+    sleep(Duration::from_secs(2));
+    assert_eq!(bench.writes(start), SWITCH);
+}
+
+#[test]
+fn a_release_that_nobody_follows_empties_it() {
+    let bench = Bench::new("released", plain());
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    let mut otter = bench.candidate("otter");
+    bench.leads_to(Some("otter"));
+    otter.terminate(Duration::from_secs(5));
+    bench.leads_to(None);
+}
+
+#[test]
+fn a_leader_that_is_not_ready_or_gone_gets_no_traffic() {
+    let bench = Bench::new("unready", plain());
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    let _otter = bench.candidate("otter");
+    bench.leads_to(Some("otter"));
+    bench.containers_ready("otter", false);
+    bench.leads_to(None);
+    bench.containers_ready("otter", true);
+    bench.leads_to(Some("otter"));
+    kubectl(
+        bench.cluster,
+        &[
+            "patch",
+            "-n",
+            &bench.ns,
+            "pod/otter",
+            "--type=merge",
+            "-p",
+            r#"{"metadata":{"finalizers":["example.com/kept"]}}"#,
+        ],
+    );
+    kubectl(bench.cluster, &["delete", "-n", &bench.ns, "pod/otter", "--wait=false"]);
+    bench.leads_to(None);
+    assert!(bench.get("pod/otter").unwrap()["metadata"]["deletionTimestamp"].is_string());
+    kubectl(
+        bench.cluster,
+        &["patch", "-n", &bench.ns, "pod/otter", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#],
+    );
+    bench.goes_on_leading_to(None);
+}
+
+#[test]
+fn in_mode_exec_the_candidates_word_for_this_very_term_counts() {
+    let bench = Bench::new("told", plain());
+    bench.pod("otter", Kind::Exec, "10.9.0.1", 8080);
+    bench.pod("heron", Kind::Exec, "10.9.0.2", 8080);
+    let mut otter = bench.candidate("otter");
+    otter.wait_for("I'm the new leader!", Duration::from_secs(10));
+    bench.goes_on_leading_to(None);
+    bench.tell_ready();
+    bench.leads_to(Some("otter"));
+    let heron = bench.candidate("heron");
+    heron.wait_for("New leader is: otter", Duration::from_secs(5));
+    otter.terminate(Duration::from_secs(5));
+    heron.wait_for("I'm the new leader!", Duration::from_secs(10));
+    bench.leads_to(None);
+    bench.goes_on_leading_to(None);
+    bench.tell_ready();
+    bench.leads_to(Some("heron"));
+}
+
+#[test]
+fn a_named_port_is_that_of_the_pod_that_leads_and_so_is_the_family_of_the_address() {
+    let ports = json!([{ "name": "web", "port": 80, "targetPort": "http" }, { "name": "raw", "port": 90 }]);
+    let bench = Bench::new("named", json!({ "ports": ports }));
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8081);
+    bench.pod("heron", Kind::Sidecar, "fd00::2", 8082);
+    let ports = |number: i32| json!([{ "name": "web", "port": number, "protocol": "TCP" }, { "name": "raw", "port": 90, "protocol": "TCP" }]);
+    let mut otter = bench.candidate("otter");
+    let slice = bench.leads_to(Some("otter"));
+    assert_eq!((&slice["addressType"], &slice["ports"]), (&json!("IPv4"), &ports(8081)));
+    otter.terminate(Duration::from_secs(5));
+    let _heron = bench.candidate("heron");
+    let slice = within(10, "the slice of the other family", || bench.get(SLICE).filter(|s| behind(s) == Some("heron")));
+    assert_eq!((&slice["addressType"], &slice["ports"]), (&json!("IPv6"), &ports(8082)));
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["fd00::2"]));
+}
+
+#[test]
+fn what_others_edit_or_delete_comes_back() {
+    let bench = Bench::new("mended", plain());
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    bench.pod("heron", Kind::Sidecar, "10.9.0.2", 8080);
+    let _otter = bench.candidate("otter");
+    bench.leads_to(Some("otter"));
+    let patch = |what: &str, kind: &str, patch: Value| {
+        kubectl(bench.cluster, &["patch", "-n", &bench.ns, what, &format!("--type={kind}"), "-p", &patch.to_string()]);
+    };
+    let addresses = || bench.get(SLICE).map(|slice| slice["endpoints"][0]["addresses"].clone());
+    patch(SLICE, "json", json!([{ "op": "replace", "path": "/endpoints/0/addresses/0", "value": "10.9.0.2" }]));
+    within(10, "the address", || (addresses()? == json!(["10.9.0.1"])).then_some(()));
+    patch(SLICE, "merge", json!({ "metadata": { "labels": { "kubernetes.io/service-name": "other" } } }));
+    within(10, "the label", || {
+        (bench.get(SLICE)?["metadata"]["labels"]["kubernetes.io/service-name"] == "kestrel-leader").then_some(())
+    });
+    kubectl(bench.cluster, &["delete", "-n", &bench.ns, SLICE]);
+    bench_leads(&bench);
+
+    patch(SERVICE, "merge", json!({ "spec": { "ports": [{ "port": 80, "targetPort": 9999 }] } }));
+    within(10, "the port", || (bench.get(SERVICE)?["spec"]["ports"][0]["targetPort"] == 8080).then_some(()));
+    kubectl(bench.cluster, &["delete", "-n", &bench.ns, SERVICE]);
+    within(10, "the Service", || bench.get(SERVICE));
+
+    // Its controller brings every pod in that matches, and takes none out when the selector goes.
+    patch(SERVICE, "merge", json!({ "spec": { "selector": { "app": "kestrel" } } }));
+    within(10, "the selector to go", || bench.get(SERVICE)?["spec"].get("selector").is_none().then_some(()));
+    within(60, "the slices of the cluster's own controller to go", || {
+        let label = "kubernetes.io/service-name=kestrel-leader";
+        let names = kubectl(bench.cluster, &["get", "-n", &bench.ns, "endpointslices", "-l", label, "-o", "name"]);
+        (names.trim() == "endpointslice.discovery.k8s.io/kestrel-leader").then_some(())
+    });
+    bench_leads(&bench);
+}
+
+fn bench_leads(bench: &Bench<'_>) {
+    within(10, "the Service to lead to otter", || bench.get(SLICE).filter(|slice| behind(slice) == Some("otter")));
+}
+
+#[test]
+fn type_and_ports_follow_the_spec_and_with_it_the_service_goes() {
+    let bench = Bench::new("changed", plain());
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    let _otter = bench.candidate("otter");
+    bench.leads_to(Some("otter"));
+    let address = bench.get(SERVICE).unwrap()["spec"]["clusterIP"].clone();
+    let node_port = json!({ "type": "NodePort", "ports": [{ "port": 81, "targetPort": 8081 }] });
+    bench.apply(json!({ "leaderService": node_port }));
+    let service = within(10, "the type", || bench.get(SERVICE).filter(|s| s["spec"]["type"] == "NodePort"));
+    assert_eq!(service["spec"]["clusterIP"], address);
+    let ports = service["spec"]["ports"].as_array().unwrap();
+    assert!(ports.len() == 1 && ports[0]["port"] == 81 && ports[0]["nodePort"].is_number(), "{service}");
+    within(10, "the port of the slice", || (bench.get(SLICE)?["ports"][0]["port"] == 8081).then_some(()));
+    bench.apply(json!({ "leaderService": plain() }));
+    let service = within(10, "the type", || bench.get(SERVICE).filter(|s| s["spec"]["type"] == "ClusterIP"));
+    assert_eq!(service["spec"]["clusterIP"], address);
+    bench.apply(json!({}));
+    for what in [SERVICE, SLICE] {
+        within(10, &format!("{what} to go"), || bench.get(what).is_none().then_some(()));
+    }
+}
+
+#[test]
+fn what_is_somebody_elses_is_left_alone_and_gets_no_leader() {
+    let cluster = operated();
+    let object = |kind: &str, version: &str| json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "kestrel-leader" } });
+    let mut service = object("Service", "v1");
+    service["spec"] = json!({ "ports": [{ "port": 80 }] });
+    let mut slice = object("EndpointSlice", "discovery.k8s.io/v1");
+    slice["addressType"] = json!("IPv4");
+    slice["endpoints"] = json!([{ "addresses": ["10.9.0.9"] }]);
+    for (name, foreign, what) in [("service", &service, SERVICE), ("slice", &slice, SLICE)] {
+        let ns = namespace(cluster, &format!("foreign-{name}"));
+        apply(cluster, &ns, foreign).unwrap();
+        let before = get(cluster, &ns, what).unwrap()["metadata"]["resourceVersion"].clone();
+        let bench = Bench { cluster, ns };
+        bench.apply(json!({ "leaderService": plain() }));
+        let message = bench.stalled("Conflict");
+        let kind = foreign["kind"].as_str().unwrap();
+        assert!(message.starts_with(&format!("{kind} {}/kestrel-leader exists", bench.ns)), "{message}");
+        sleep(Duration::from_secs(1));
+        assert_eq!(bench.get(what).unwrap()["metadata"]["resourceVersion"], before);
+        if what == SERVICE {
+            assert_eq!(bench.get(SLICE), None);
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_the_groups_no_more_loses_its_slice() {
+    let bench = Bench::new("disowned", plain());
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    let _otter = bench.candidate("otter");
+    bench.leads_to(Some("otter"));
+    let patch = r#"{"metadata":{"ownerReferences":null}}"#;
+    kubectl(bench.cluster, &["patch", "-n", &bench.ns, SERVICE, "--type=merge", "-p", patch]);
+    let message = bench.stalled("Conflict");
+    assert!(message.contains("controlled by nobody"), "{message}");
+    within(10, "the slice to go", || bench.get(SLICE).is_none().then_some(()));
+    kubectl(bench.cluster, &["delete", "-n", &bench.ns, SERVICE]);
+    within(20, "the Service to be made again", || bench.get(SLICE).filter(|slice| behind(slice) == Some("otter")));
+}
+
+#[test]
+fn traffic_follows_the_leader_of_a_group_that_is_paused_or_whose_spec_is_refused_and_no_suspended_one() {
+    let bench = Bench::new("paused", plain());
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    bench.pod("heron", Kind::Sidecar, "10.9.0.2", 8080);
+    let mut otter = bench.candidate("otter");
+    bench.leads_to(Some("otter"));
+    // Neither a new port nor the suspension takes effect while it is paused.
+    let service = json!({ "ports": [{ "port": 80, "targetPort": 8081 }] });
+    bench.apply(json!({ "leaderService": service, "paused": true, "suspend": true }));
+    let heron = bench.candidate("heron");
+    heron.wait_for("New leader is: otter", Duration::from_secs(5));
+    otter.terminate(Duration::from_secs(5));
+    let slice = bench.leads_to(Some("heron"));
+    assert_eq!(slice["ports"][0]["port"], 8080);
+
+    bench.apply(json!({ "leaderService": { "ports": [{ "port": 80, "targetPort": "web" }] } }));
+    let message = bench.stalled("Invalid");
+    assert!(message.starts_with("spec.leaderService.ports[0].targetPort: must name a TCP port"), "{message}");
+    bench.containers_ready("heron", false);
+    bench.leads_to(None);
+    bench.containers_ready("heron", true);
+    let slice = bench.leads_to(Some("heron"));
+    assert_eq!(slice["ports"][0]["port"], 8080);
+
+    bench.apply(json!({ "leaderService": plain(), "suspend": true }));
+    bench.leads_to(None);
+    assert!(heron.says("I'm the new leader!") && bench.get(SERVICE).is_some());
+}
+
+#[test]
+fn an_operator_that_is_started_again_writes_nothing() {
+    let cluster = control_plane();
+    let mut first = operator(&cluster, "first", &[]);
+    let bench = Bench { cluster: &cluster, ns: namespace(&cluster, "again") };
+    bench.apply(json!({ "leaderService": plain() }));
+    bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
+    let _otter = bench.candidate("otter");
+    bench.leads_to(Some("otter"));
+    sleep(Duration::from_secs(1));
+    first.terminate(Duration::from_secs(10));
+    let start = bench.position();
+    let second = operator(&cluster, "second", &[]);
+    second.wait_for("reconciles from now on", Duration::from_secs(20));
+    // What a change of the Lease or of a pod brings comes after all that its start does.
+    sleep(Duration::from_secs(3));
+    assert_eq!(bench.writes(start), [""; 0], "{}", second.output());
+    bench.containers_ready("otter", false);
+    bench.leads_to(None);
+    assert_eq!(bench.writes(start), SWITCH);
+}
