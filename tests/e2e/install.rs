@@ -59,7 +59,7 @@ fn three_groups(ns: &str) -> Vec<Value> {
 fn load_candidate(name: &str) {
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("candidate-{}.tar", std::process::id()));
     let source = product_program("k8sensus").unwrap();
-    let files = vec![ImageFile { source, path: "k8sensus".to_owned(), mode: 0o755 }];
+    let files = vec![ImageFile { source: source.into(), path: "k8sensus".to_owned(), mode: 0o755 }];
     Image { name: name.to_owned(), entrypoint: vec!["/k8sensus".to_owned()], files }.write(&archive).unwrap();
     node().load_image(&archive).unwrap();
     let _ = std::fs::remove_file(&archive);

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tar::EntryType;
 
 use crate::component::Component;
 use crate::config::{self, CONTAINERD_SOCKET};
@@ -26,11 +27,28 @@ pub struct Image {
 
 #[derive(Clone, Debug)]
 pub struct ImageFile {
-    /// The file on this machine.
-    pub source: PathBuf,
-    /// Its path in the image.
+    pub source: Source,
+    /// Its path in the image. Folders on the way to it need not be named.
     pub path: String,
+    /// Of no meaning for a link.
     pub mode: u32,
+}
+
+/// What stands in an image at some path.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file of this machine; a link is followed.
+    File(PathBuf),
+    Text(String),
+    /// A symbolic link to that path of the image.
+    Link(String),
+    Folder,
+}
+
+impl From<PathBuf> for Source {
+    fn from(file: PathBuf) -> Self {
+        Self::File(file)
+    }
 }
 
 impl Image {
@@ -94,9 +112,21 @@ impl Image {
         files.sort_by_key(|file| file.path.trim_start_matches('/'));
         let mut layer = tar::Builder::new(Vec::new());
         for file in files {
-            let content = fs::read(&file.source)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.source.display())))?;
-            append(&mut layer, file.path.trim_start_matches('/'), &content, file.mode)?;
+            let path = file.path.trim_start_matches('/');
+            match &file.source {
+                Source::File(source) => {
+                    let content = fs::read(source)
+                        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))?;
+                    append(&mut layer, path, &content, file.mode)?;
+                }
+                Source::Text(text) => append(&mut layer, path, text.as_bytes(), file.mode)?,
+                Source::Link(target) => {
+                    layer.append_link(&mut header(EntryType::Symlink, 0, 0o777), path, target)?;
+                }
+                Source::Folder => {
+                    layer.append_data(&mut header(EntryType::Directory, 0, file.mode), path, io::empty())?;
+                }
+            }
         }
         layer.into_inner()
     }
@@ -117,13 +147,18 @@ pub(crate) fn import(instance: &Instance, archive: &Path) -> Result<(), Error> {
 }
 
 fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], mode: u32) -> io::Result<()> {
+    archive.append_data(&mut header(EntryType::Regular, content.len() as u64, mode), path, content)
+}
+
+fn header(kind: EntryType, size: u64, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
+    header.set_entry_type(kind);
+    header.set_size(size);
     header.set_mode(mode);
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
-    archive.append_data(&mut header, path, content)
+    header
 }
 
 fn descriptor(media_type: &str, content: &[u8]) -> Value {
@@ -157,12 +192,15 @@ mod tests {
         let file = |name: &str| {
             let source = folder.path().join(name);
             fs::write(&source, name).unwrap();
-            ImageFile { source, path: format!("/{name}"), mode: 0o755 }
+            ImageFile { source: source.into(), path: format!("/{name}"), mode: 0o755 }
         };
         let [first, second] = [file("kestrel"), file("heron")];
         let image = |files| Image { name: "localhost/birds:dev".into(), entrypoint: vec!["/kestrel".into()], files };
         let one = image(vec![first.clone(), second.clone()]).archive().unwrap();
-        File::open(&first.source).unwrap().set_modified(SystemTime::now() - Duration::from_secs(4711)).unwrap();
+        File::open(folder.path().join("kestrel"))
+            .unwrap()
+            .set_modified(SystemTime::now() - Duration::from_secs(4711))
+            .unwrap();
         let other = image(vec![second, first]).archive().unwrap();
         assert_eq!(one, other);
         assert!(one.1.starts_with("sha256:") && one.1.len() == 71);
@@ -170,8 +208,42 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_is_named() {
-        let files = vec![ImageFile { source: "/nonexistent/kestrel".into(), path: "kestrel".into(), mode: 0o755 }];
+        let files = vec![ImageFile {
+            source: Source::File("/nonexistent/kestrel".into()),
+            path: "kestrel".into(),
+            mode: 0o755,
+        }];
         let image = Image { name: "localhost/birds:dev".into(), entrypoint: Vec::new(), files };
         assert!(image.write(Path::new("/dev/null")).unwrap_err().to_string().contains("/nonexistent/kestrel"));
+    }
+
+    #[test]
+    fn an_image_has_links_texts_and_folders_as_they_were_ordered() {
+        let entry = |source, path: &str, mode| ImageFile { source, path: path.into(), mode };
+        let files = vec![
+            entry(Source::Folder, "/tmp", 0o1777),
+            entry(Source::Link("/bin/kestrel".into()), "/usr/bin/bird", 0),
+            entry(Source::Text("moss\n".into()), "/etc/perch", 0o644),
+        ];
+        let image = Image { name: "localhost/birds:dev".into(), entrypoint: Vec::new(), files };
+        let layer = image.layer().unwrap();
+        let found: Vec<String> = tar::Archive::new(&layer[..])
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut text = String::new();
+                io::Read::read_to_string(&mut entry, &mut text).unwrap();
+                let (path, header) = (entry.path().unwrap().display().to_string(), entry.header());
+                let link = header.link_name().unwrap().map(|link| link.display().to_string());
+                format!("{:?} {path} {:o} {link:?} {text:?}", header.entry_type(), header.mode().unwrap())
+            })
+            .collect();
+        let expected = [
+            r#"Regular etc/perch 644 None "moss\n""#,
+            r#"Directory tmp 1777 None """#,
+            r#"Symlink usr/bin/bird 777 Some("/bin/kestrel") """#,
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -45,7 +45,7 @@ pub use cluster::{Builder, Cluster, PodProcess};
 pub use component::Component;
 pub use error::Error;
 pub use folder::{Folder, state_root};
-pub use image::{Image, ImageFile};
+pub use image::{Image, ImageFile, Source};
 pub use instance::{Instance, Mode, Node, Ports};
 pub use process::Process;
 pub use product::{IMAGE, cargo, product_example, product_image, product_program, workspace_root};

@@ -25,7 +25,7 @@ pub fn product_image(output: &Path) -> Result<String, Error> {
     let files = static_programs("--bin", &PROGRAMS)?
         .into_iter()
         .zip(PROGRAMS)
-        .map(|(source, name)| ImageFile { source, path: name.to_owned(), mode: 0o755 })
+        .map(|(source, name)| ImageFile { source: source.into(), path: name.to_owned(), mode: 0o755 })
         .collect();
     Image { name: IMAGE.to_owned(), entrypoint: vec![format!("/{}", PROGRAMS[0])], files }.write(output)
 }

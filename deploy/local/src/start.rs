@@ -321,7 +321,7 @@ fn import_pause(instance: &Instance, folder: &Folder) -> Result<(), Error> {
     Image {
         name: PAUSE_IMAGE.into(),
         entrypoint: vec!["/pause".into()],
-        files: vec![ImageFile { source: config::pause(instance).to_owned(), path: "pause".into(), mode: 0o755 }],
+        files: vec![ImageFile { source: config::pause(instance).to_owned().into(), path: "pause".into(), mode: 0o755 }],
     }
     .write(&archive)?;
     import(instance, &archive)

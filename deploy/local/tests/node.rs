@@ -118,8 +118,11 @@ fn may_run() -> bool {
 /// An image of two static programs that every node has.
 fn image(cluster: &Cluster) -> std::path::PathBuf {
     let programs = cluster.instance().programs;
-    let file =
-        |program: &str, path: &str| ImageFile { source: programs[program].clone(), path: path.into(), mode: 0o755 };
+    let file = |program: &str, path: &str| ImageFile {
+        source: programs[program].clone().into(),
+        path: path.into(),
+        mode: 0o755,
+    };
     let files = vec![file("kubectl", "kubectl"), file("pause", "waits")];
     let archive = cluster.kubeconfig().with_file_name("kestrel.tar");
     Image { name: IMAGE.into(), entrypoint: vec!["/waits".into()], files }.write(&archive).unwrap();
