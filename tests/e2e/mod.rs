@@ -2,10 +2,12 @@
 
 mod groups;
 mod helm;
+mod images;
 mod install;
 mod maintenance;
 mod original;
 mod proof;
+mod samples;
 mod step_down;
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 mod controller;
 mod fence;
 mod fencing;
-mod postgres;
+pub mod postgres;
 mod service;
 mod singleton;
 

@@ -76,7 +76,7 @@ impl Drop for Postgres {
 }
 
 /// Debian keeps the server's programs out of the PATH, by version.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
     let number = |path: &Path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     let newest = versions

@@ -1,0 +1,176 @@
+//! The public images that the samples name, packed from this machine's own programs: no test can reach a registry.
+//!
+//! The versions are this machine's. What a sample uses must be in both: a shell, Python with its standard library, psql and a
+//! server whose entrypoint knows `POSTGRES_PASSWORD`, `PGDATA` and `/docker-entrypoint-initdb.d`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use k8sensus_local::{Image, ImageFile, Source, product_example};
+
+use super::node;
+use crate::examples::postgres;
+
+pub const BUSYBOX: &str = "docker.io/library/busybox:1.37";
+pub const PYTHON: &str = "docker.io/library/python:3.13-slim";
+pub const POSTGRES: &str = "docker.io/library/postgres:17";
+pub const CONTROLLER: &str = "localhost/k8sensus-controller:dev";
+
+/// Parts of Python's library that are large and that no sample needs.
+const LEFT_OUT: [&str; 8] =
+    ["__pycache__", "distutils", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "unittest"];
+
+/// What the public image's entrypoint does that the samples rely on.
+const ENTRYPOINT: &str = r#"#!/bin/sh
+set -eu
+export PGDATA="${PGDATA:-/var/lib/postgresql/data}"
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  printf %s "${POSTGRES_PASSWORD:?}" > /tmp/password
+  initdb --username=postgres --pwfile=/tmp/password --auth-local=trust --auth-host=scram-sha-256 --encoding=UTF8 --no-sync
+  rm /tmp/password
+  echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
+  pg_ctl --wait --options="-c listen_addresses=" start
+  for script in /docker-entrypoint-initdb.d/*.sql; do
+    psql --no-psqlrc --username=postgres --set=ON_ERROR_STOP=1 --file="$script"
+  done
+  pg_ctl --wait --mode=fast stop
+fi
+exec postgres -c 'listen_addresses=*'
+"#;
+
+/// Makes an image known to the node, once.
+pub fn load(name: &'static str) {
+    static LOADED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    // Held while it is loaded: another test that needs it waits.
+    let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if loaded.contains(name) {
+        return;
+    }
+    let (entrypoint, files) = match name {
+        BUSYBOX => ("/bin/sh", shell()),
+        PYTHON => ("/usr/local/bin/python3", python()),
+        POSTGRES => ("/usr/local/bin/docker-entrypoint.sh", postgres()),
+        CONTROLLER => ("/controller", controller()),
+        other => panic!("expected an image that a sample names, found {other}"),
+    };
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let image = Image { name: name.to_owned(), entrypoint: vec![entrypoint.to_owned()], files };
+    image.write(archive.path()).unwrap_or_else(|error| panic!("{error}"));
+    node().load_image(archive.path()).unwrap_or_else(|error| panic!("{error}"));
+    loaded.insert(name);
+}
+
+/// A shell and what scripts call, all one program.
+fn shell() -> Vec<ImageFile> {
+    let busybox = needed("/bin/busybox", "busybox-static");
+    let applets = Command::new(&busybox).arg("--list").output().unwrap().stdout;
+    let applets = String::from_utf8(applets).unwrap();
+    let links = applets.lines().filter(|applet| *applet != "busybox");
+    let mut files: Vec<_> = links.map(|applet| link(&format!("/bin/{applet}"), "/bin/busybox")).collect();
+    files.push(file(&busybox, "/bin/busybox"));
+    files.push(folder("/tmp", 0o1777));
+    files
+}
+
+fn python() -> Vec<ImageFile> {
+    let python = fs::canonicalize(needed("/usr/bin/python3", "python3")).unwrap();
+    let version = python.file_name().unwrap().to_str().unwrap();
+    let library = PathBuf::from("/usr/lib").join(version);
+    let mut modules = Vec::new();
+    tree(&library, &mut modules, &|name| !LEFT_OUT.contains(&name) && !name.starts_with("config-"));
+    assert!(!modules.is_empty(), "no {}: apt-get install --no-install-recommends python3", library.display());
+    let mut files = shell();
+    files.push(link("/usr/local/bin/python3", python.to_str().unwrap()));
+    files.push(text("/etc/nsswitch.conf", "hosts: files dns\n"));
+    let native = modules.iter().filter(|path| path.extension().is_some_and(|kind| kind == "so"));
+    let programs: Vec<_> = native.cloned().chain([python]).collect();
+    files.extend(libraries(&programs).iter().chain(&modules).chain(programs.last()).map(|path| same(path)));
+    files
+}
+
+fn postgres() -> Vec<ImageFile> {
+    let programs = postgres::programs();
+    // /usr/lib/postgresql/15/bin; what belongs to all architectures is in /usr/share/postgresql/15.
+    let home = programs.parent().unwrap();
+    let shared = Path::new("/usr/share/postgresql").join(home.file_name().unwrap());
+    let mut found = Vec::new();
+    tree(&shared, &mut found, &|name| name != "man");
+    let mut files = shell();
+    let mut loaded: Vec<_> =
+        ["plpgsql.so", "dict_snowball.so"].iter().map(|library| home.join("lib").join(library)).collect();
+    for program in ["postgres", "initdb", "pg_ctl", "pg_isready", "psql"] {
+        let path = programs.join(program);
+        files.push(link(&format!("/usr/local/bin/{program}"), path.to_str().unwrap()));
+        loaded.push(path);
+    }
+    files.extend(libraries(&loaded).iter().chain(&loaded).chain(&found).map(|path| same(path)));
+    files.push(ImageFile {
+        source: Source::Text(ENTRYPOINT.to_owned()),
+        path: "/usr/local/bin/docker-entrypoint.sh".to_owned(),
+        mode: 0o755,
+    });
+    // The server asks for its user's name, and its socket is where the public image's is.
+    files.push(text("/etc/passwd", "postgres:x:999:999::/var/lib/postgresql:/bin/sh\n"));
+    files.push(text("/etc/group", "postgres:x:999:\n"));
+    files.push(folder("/var/run/postgresql", 0o1777));
+    files
+}
+
+fn controller() -> Vec<ImageFile> {
+    let program = product_example("controller").unwrap_or_else(|error| panic!("{error}"));
+    vec![file(&program, "/controller")]
+}
+
+/// The shared libraries of dynamically linked programs, and what loads them.
+fn libraries(programs: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let output = Command::new("ldd").args(programs).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && !said.contains("not found"), "ldd: {said}");
+    let lines = said.lines().filter(|line| line.starts_with('\t'));
+    lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/'))).map(PathBuf::from).collect()
+}
+
+/// The files below a folder.
+fn tree(folder: &Path, found: &mut Vec<PathBuf>, wanted: &dyn Fn(&str) -> bool) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if !wanted(path.file_name().unwrap().to_str().unwrap()) {
+            continue;
+        }
+        // Follows links: an image has no need of them.
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => tree(&path, found, wanted),
+            Ok(_) => found.push(path),
+            // A link into a package that is not installed.
+            Err(_) => {}
+        }
+    }
+}
+
+fn needed(path: &str, package: &str) -> PathBuf {
+    assert!(Path::new(path).exists(), "expected {path}, found none: apt-get install --no-install-recommends {package}");
+    PathBuf::from(path)
+}
+
+fn same(path: &Path) -> ImageFile {
+    file(path, path.to_str().unwrap())
+}
+
+fn file(source: &Path, path: &str) -> ImageFile {
+    ImageFile { source: source.to_owned().into(), path: path.to_owned(), mode: 0o755 }
+}
+
+fn text(path: &str, text: &str) -> ImageFile {
+    ImageFile { source: Source::Text(text.to_owned()), path: path.to_owned(), mode: 0o644 }
+}
+
+fn link(path: &str, target: &str) -> ImageFile {
+    ImageFile { source: Source::Link(target.to_owned()), path: path.to_owned(), mode: 0o777 }
+}
+
+fn folder(path: &str, mode: u32) -> ImageFile {
+    ImageFile { source: Source::Folder, path: path.to_owned(), mode }
+}

@@ -1,0 +1,245 @@
+//! `deploy/samples`, applied as they stand. The original program's has a file of its own.
+
+mod client;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::images::{self, BUSYBOX, CONTROLLER, POSTGRES, PYTHON};
+use super::{holder, logs, node, ready, uid};
+use crate::support::{Program, get, kubectl, namespace, root, shared, within};
+use client::{Answer, Client, Keeping, in_the_nodes_network};
+
+fn path(sample: &str) -> PathBuf {
+    root().join("deploy/samples").join(sample)
+}
+
+fn apply(ns: &str, sample: &str) {
+    kubectl(node(), &["apply", "-n", ns, "-f", path(sample).to_str().unwrap()]);
+}
+
+/// A namespace that admits only what meets the Pod Security Standard `restricted`.
+fn restricted(name: &str) -> String {
+    let ns = namespace(node(), name);
+    kubectl(node(), &["label", "namespace", &ns, "pod-security.kubernetes.io/enforce=restricted"]);
+    ns
+}
+
+fn delete(ns: &str, pod: &str) {
+    kubectl(node(), &["delete", "-n", ns, "pod", pod, "--wait=false"]);
+}
+
+fn follow(ns: &str, pod: &str) -> Program {
+    Program::start(pod, node().kubectl().args(["logs", "--follow", "-n", ns, pod]))
+}
+
+/// The number behind the last of these words in a log.
+fn token(log: &str, words: &str) -> Option<u64> {
+    log.rsplit_once(words)?.1.split_whitespace().next()?.parse().ok()
+}
+
+#[test]
+fn an_api_server_accepts_every_sample() {
+    for entry in std::fs::read_dir(path("")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() || path.extension().is_some_and(|kind| kind == "yaml") {
+            kubectl(shared(), &["apply", "--dry-run=server", "-f", path.to_str().unwrap()]);
+        }
+    }
+}
+
+#[test]
+fn the_fenced_sample_has_the_tables_of_the_example() {
+    let sample = std::fs::read_to_string(path("fenced.yaml")).unwrap();
+    let schema = std::fs::read_to_string(root().join("examples/fenced/schema.sql")).unwrap();
+    let indented: String =
+        schema.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect();
+    assert!(sample.contains(&indented), "expected in fenced.yaml:\n{indented}");
+}
+
+#[test]
+fn a_shell_worker_finishes_what_it_has_begun_and_its_successor_goes_on() {
+    images::load(BUSYBOX);
+    let ns = restricted("worker");
+    apply(&ns, "worker.yaml");
+    let first = holder(&ready(&ns, "worker", &[]));
+    let log = follow(&ns, &first);
+    log.wait_for("has finished item 2,", Duration::from_secs(30));
+    let pods = get(node(), &ns, "pods").unwrap();
+    let names = pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
+    let standbys: Vec<_> = names.filter(|pod| *pod != first).collect();
+    assert!(standbys.len() == 1 && !logs(&ns, standbys[0]).contains("begins"), "{standbys:?}");
+    // The probe of the script itself, carried out by the candidate.
+    let address = get(node(), &ns, &format!("pod/{first}")).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    let alive =
+        in_the_nodes_network(|| Client::of(&address, 4040, Keeping::Nothing).status("GET", "/app-health/liveness"));
+    assert_eq!(alive, Some(200));
+
+    delete(&ns, &first);
+    let second = holder(&ready(&ns, "worker", &[&first]));
+    log.wait_for(&format!("{first} ends"), Duration::from_secs(10));
+    let (before, after) = (log.output(), logs(&ns, &second));
+    assert!(before.trim_end().ends_with(" ends"), "it goes on after its end:\n{before}");
+    let tokens = [&before, &after].map(|log| token(log, "begins, fencing token ").expect(log));
+    assert!(tokens[0] < tokens[1], "{tokens:?}");
+    within(30, "an item of the successor", || logs(&ns, &second).contains("has finished item 2,").then_some(()));
+    let successor = get(node(), &ns, &format!("pod/{second}")).unwrap();
+    assert_eq!(successor["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+#[test]
+fn the_python_service_is_served_by_its_leader_alone_through_the_leader_service() {
+    images::load(PYTHON);
+    let ns = restricted("counter");
+    apply(&ns, "service.yaml");
+    let first = holder(&ready(&ns, "counter", &[]));
+    let service = get(node(), &ns, "service/counter-leader").unwrap();
+    let address = service["spec"]["clusterIP"].as_str().unwrap().to_owned();
+
+    let enough = AtomicBool::new(false);
+    let (each, kept) = std::thread::scope(|scope| {
+        // Ends them also where something here fails.
+        let _end = OnDrop(|| enough.store(true, Ordering::Relaxed));
+        let ask = |keeping| {
+            let (address, enough) = (&address, &enough);
+            scope.spawn(move || in_the_nodes_network(|| Client::of(address, 80, keeping).ask_until(enough)))
+        };
+        let clients = [ask(Keeping::Nothing), ask(Keeping::Connection)];
+        std::thread::sleep(Duration::from_secs(2));
+
+        // The former leader stays: it must close what is connected to it.
+        let request = "k8sensus.dev/step-down-requested-at=now";
+        kubectl(node(), &["annotate", "-n", &ns, "electiongroup/counter", request]);
+        let second = holder(&ready(&ns, "counter", &[&first]));
+        std::thread::sleep(Duration::from_secs(2));
+        let pod = get(node(), &ns, &format!("pod/{first}")).unwrap();
+        let refused = in_the_nodes_network(|| {
+            let mut client = Client::of(pod["status"]["podIP"].as_str().unwrap(), 8080, Keeping::Nothing);
+            (client.status("POST", "/"), client.status("GET", "/healthz"))
+        });
+        assert_eq!(refused, (Some(503), Some(200)), "a standby is ready and does not serve");
+
+        delete(&ns, &second);
+        let third = holder(&ready(&ns, "counter", &[&second]));
+        within(30, "the log of the third leader", || logs(&ns, &third).contains("leads, fencing token").then_some(()));
+        std::thread::sleep(Duration::from_secs(2));
+        enough.store(true, Ordering::Relaxed);
+        let [each, kept] = clients.map(|client| client.join().unwrap());
+        for answers in [&each, &kept] {
+            let leaders = leaders(answers);
+            assert_eq!(leaders.values().collect::<Vec<_>>(), [&first, &second, &third], "{leaders:?}");
+        }
+        (each, kept)
+    });
+    let mut answers: Vec<Answer> = each.into_iter().chain(kept).collect();
+    answers.sort_by_key(|answer| answer.sent);
+    for (place, answer) in answers.iter().enumerate() {
+        let known =
+            answers[..place].iter().filter(|other| other.received <= answer.sent).max_by_key(|other| other.token);
+        if let Some(known) = known.filter(|known| known.token > answer.token) {
+            panic!("{answer:?} was answered by who no longer led: {known:?} had been answered before it was asked");
+        }
+    }
+}
+
+/// Who answered with which token. Each token is one pod's, and its count rises.
+fn leaders(answers: &[Answer]) -> BTreeMap<u64, String> {
+    let mut leaders = BTreeMap::new();
+    let mut last: Option<&Answer> = None;
+    for answer in answers {
+        let pod = leaders.entry(answer.token).or_insert_with(|| answer.pod.clone());
+        assert_eq!(*pod, answer.pod, "two pods have one token");
+        if let Some(last) = last {
+            let place = |answer: &Answer| (answer.token, answer.count);
+            assert!(place(last) < place(answer), "{answer:?} came after {last:?}");
+        }
+        last = Some(answer);
+    }
+    leaders
+}
+
+#[test]
+fn a_database_refuses_the_fenced_worker_that_comes_late() {
+    images::load(POSTGRES);
+    let ns = restricted("fenced");
+    apply(&ns, "fenced.yaml");
+    let first = holder(&ready(&ns, "fenced", &[]));
+    let counted_by = |pod: &str| {
+        within(90, &format!("counts by {pod}"), || {
+            let log = logs(&ns, pod);
+            log.contains("counted to").then(|| token(&log, "begins with token ").unwrap())
+        })
+    };
+    let earlier = counted_by(&first);
+    let counter = || {
+        let ask = "SELECT value, written_by FROM counter WHERE name = 'fenced'";
+        let psql = ["psql", "--username=postgres", "--no-align", "--tuples-only", "--command", ask];
+        let arguments = [&["exec", "-n", &ns, "deployment/database", "--"][..], &psql].concat();
+        let said = kubectl(node(), &arguments);
+        let (value, by) = said.trim().split_once('|').unwrap();
+        (value.parse::<u64>().unwrap(), by.to_owned())
+    };
+    let (before, by) = counter();
+    assert_eq!(by, first);
+
+    delete(&ns, &first);
+    let second = holder(&ready(&ns, "fenced", &[&first]));
+    let later = counted_by(&second);
+    assert!(earlier < later);
+    let (after, by) = counter();
+    assert!(after > before && by == second, "{before}, {after} by {by}");
+
+    // What the first would send if it woke up now: its own statement.
+    let late = |token: u64| -> Output {
+        let script = format!(
+            "PGHOST=$DATABASE_SERVICE_HOST psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set=lease=fenced \
+             --set=token={token} --set=me=late --file=/sql/count.sql"
+        );
+        let arguments = ["exec", "-n", &ns, &second, "--", "/bin/sh", "-c", &script];
+        node().kubectl().args(arguments).output().unwrap()
+    };
+    let refused = late(earlier);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("no rows returned for \\gset"), "{refused:?}");
+    let (now, by) = counter();
+    assert!(now >= after && by == second, "{now} by {by}");
+    // The statement itself is sound: under the present token it counts.
+    let counted = late(later);
+    assert!(String::from_utf8_lossy(&counted.stdout).contains("late counted to"), "{counted:?}");
+    let pod = get(node(), &ns, &format!("pod/{second}")).unwrap();
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+#[test]
+fn a_controller_on_the_library_greets_and_its_successor_does() {
+    images::load(CONTROLLER);
+    // A subject of a RoleBinding has a namespace, so the sample names one.
+    let ns = "default";
+    apply(ns, "controller.yaml");
+    let greeted = |greeting: &str| {
+        within(60, greeting, || {
+            let data = get(node(), ns, "configmap/moss")?["data"].clone();
+            (data["greeting"] == greeting).then(|| data["by"].as_str().unwrap().to_owned())
+        })
+    };
+    let first = holder(&ready(ns, "controller", &[]));
+    assert_eq!(greeted("Hello, Moss."), first);
+    let was = uid(ns, &first);
+    delete(ns, &first);
+    let second = holder(&ready(ns, "controller", &[&first]));
+    assert_ne!(was, uid(ns, &second));
+    kubectl(node(), &["patch", "configmap", "moss", "-n", ns, "-p", r#"{"data":{"name":"Fern"}}"#]);
+    assert_eq!(greeted("Hello, Fern."), second);
+    kubectl(node(), &["delete", "--wait=false", "-f", path("controller.yaml").to_str().unwrap()]);
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,118 @@
+//! A client within the node's network, where Services have addresses.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::e2e::node;
+
+/// Nothing here takes longer unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is kept from one request to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    Nothing,
+    Connection,
+}
+
+/// A request that was answered with 200.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub sent: Instant,
+    pub received: Instant,
+    pub pod: String,
+    pub token: u64,
+    pub count: u64,
+}
+
+pub struct Client {
+    address: SocketAddr,
+    keeping: Keeping,
+    connection: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    pub fn of(address: &str, port: u16, keeping: Keeping) -> Self {
+        Self { address: SocketAddr::new(address.parse().unwrap(), port), keeping, connection: None }
+    }
+
+    /// The status of the answer, if there is one.
+    pub fn status(&mut self, method: &str, path: &str) -> Option<u16> {
+        self.ask(method, path).ok().map(|(status, _)| status)
+    }
+
+    /// Counts up, many times in a second. A connection is kept until its server closes it.
+    pub fn ask_until(&mut self, enough: &AtomicBool) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while !enough.load(Ordering::Relaxed) {
+            let sent = Instant::now();
+            if let Ok((200, body)) = self.ask("POST", "/") {
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                answers.push(Answer {
+                    sent,
+                    received: Instant::now(),
+                    pod: body["pod"].as_str().unwrap().to_owned(),
+                    token: body["fencingToken"].as_str().unwrap().parse().unwrap(),
+                    count: body["count"].as_u64().unwrap(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        answers
+    }
+
+    fn ask(&mut self, method: &str, path: &str) -> Result<(u16, Vec<u8>)> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                BufReader::new(stream)
+            }
+        };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: counter\r\nContent-Length: 0\r\n\r\n");
+        connection.get_mut().write_all(request.as_bytes())?;
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if connection.read_line(&mut line)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            match line.trim_end() {
+                "" => break,
+                line => lines.push(line.to_ascii_lowercase()),
+            }
+        }
+        let strange = || Error::new(ErrorKind::InvalidData, format!("{lines:?}"));
+        let header = |name: &str| lines.iter().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+        let status = lines[0].split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(strange)?;
+        let length = header("content-length:").and_then(|length| length.parse().ok()).ok_or_else(strange)?;
+        let mut body = vec![0; length];
+        connection.read_exact(&mut body)?;
+        if self.keeping == Keeping::Connection && header("connection:") != Some("close") {
+            self.connection = Some(connection);
+        }
+        Ok((status, body))
+    }
+}
+
+/// Does `work` where pods and Services are reached, in a thread of its own.
+pub fn in_the_nodes_network<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let anchor = node().instance().node.and_then(|node| node.anchor).expect("a node runs");
+    let network = File::open(format!("/proc/{}/ns/net", anchor.pid)).unwrap();
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            // SAFETY: the descriptor is open, and the call changes nothing but this thread, which ends with the work.
+            let entered = unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(entered, 0, "{}", Error::last_os_error());
+            work()
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
