@@ -6,9 +6,14 @@ mod images;
 mod install;
 mod maintenance;
 mod original;
+mod probes;
 mod proof;
+mod restart;
+mod rollout;
 mod samples;
+mod service;
 mod step_down;
+mod unhealthy;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -1,0 +1,162 @@
+//! The leader Service under traffic: clients with new connections and one that keeps its own, through handovers and crashes.
+
+use std::fs::{self, File};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
+
+use super::images::{PYTHON, load};
+use super::{holder, node, ready, uid};
+use crate::support::fixtures::traffic;
+use crate::support::{get, kubectl, namespace, root, within};
+
+/// How often leadership moves in each way; `K8SENSUS_ROUNDS` for figures.
+fn rounds(usual: usize) -> usize {
+    std::env::var("K8SENSUS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
+}
+
+/// A client that is ended with the test.
+struct Traffic {
+    client: Child,
+    log: tempfile::NamedTempFile,
+}
+
+impl Traffic {
+    fn to(address: &str) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut command = node().inside([traffic().to_str().unwrap(), address]).unwrap();
+        let output = File::create(log.path()).unwrap();
+        let client = command.stdin(Stdio::null()).stdout(output).spawn().unwrap();
+        Self { client, log }
+    }
+
+    /// What came back since `from`, in order.
+    fn answers(&self, from: u128) -> Vec<Answer> {
+        let text = fs::read_to_string(self.log.path()).unwrap();
+        text.lines().filter_map(Answer::of).filter(|answer| answer.at >= from).collect()
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// Milliseconds since 1970.
+    at: u128,
+    kept: bool,
+    what: String,
+    /// Who answered with 200.
+    pod: Option<String>,
+}
+
+impl Answer {
+    fn of(line: &str) -> Option<Self> {
+        let [at, manner, rest] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else { return None };
+        let (what, body) = rest.split_once(' ').unwrap_or((rest, ""));
+        let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        let pod = body["pod"].as_str().filter(|_| what == "200").map(str::to_owned);
+        Some(Self { at: at.parse().ok()?, kept: manner == "kept", what: what.to_owned(), pod })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the client's lines have the wall clock's time")]
+fn now() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
+}
+
+/// Moves leadership by `how` and returns, for new connections and the kept one, how long nobody answered with 200.
+fn moved(ns: &str, traffic: &Traffic, how: impl Fn(&str)) -> [u128; 2] {
+    let leader = holder(&ready(ns, "counter", &[]));
+    within(60, "the Service to lead to the leader", || {
+        let served = traffic.answers(now() - 300);
+        let by_leader =
+            |kept| served.iter().any(|answer| answer.kept == kept && answer.pod.as_deref() == Some(&leader));
+        (by_leader(false) && by_leader(true)).then_some(())
+    });
+    let start = now();
+    how(&leader);
+    let successor = within(90, "the successor to answer both clients", || {
+        let group = get(node(), ns, "electiongroup/counter")?;
+        let successor = group["status"]["holderIdentity"].as_str().filter(|holder| *holder != leader)?.to_owned();
+        let answers = traffic.answers(start);
+        let by_successor =
+            |kept| answers.iter().any(|answer| answer.kept == kept && answer.pod.as_deref() == Some(&successor));
+        (by_successor(false) && by_successor(true)).then_some(successor)
+    });
+    // A moment more, for an answer that nobody may give any longer.
+    std::thread::sleep(Duration::from_secs(1));
+    let answers = traffic.answers(start);
+    let gaps = [false, true].map(|kept| {
+        let of = || answers.iter().filter(move |answer| answer.kept == kept);
+        let first = of().find(|answer| answer.pod.as_deref() == Some(&successor)).unwrap().at;
+        let last = of().filter(|answer| answer.pod.as_deref() == Some(&leader)).map(|answer| answer.at).last();
+        assert!(last.is_none_or(|last| last <= first), "the former leader answered 200 after its successor did");
+        let stray: Vec<_> = of()
+            .filter(|answer| answer.at > first && answer.what != "200" && !answer.what.chars().any(char::is_alphabetic))
+            .collect();
+        assert!(kept || stray.is_empty(), "new connections were answered by who does not lead: {stray:?}");
+        first - last.unwrap_or(start)
+    });
+    println!(
+        "{leader} to {successor}: nobody answered for {} ms on new connections, {} ms on the kept one",
+        gaps[0], gaps[1]
+    );
+    gaps
+}
+
+fn report(what: &str, gaps: &[[u128; 2]]) {
+    for (manner, index) in [("new connections", 0), ("a kept connection", 1)] {
+        let mut of: Vec<u128> = gaps.iter().map(|gap| gap[index]).collect();
+        of.sort_unstable();
+        println!("{what}, {manner}: p50 {} ms, max {} ms, n {}", of[of.len() / 2], of[of.len() - 1], of.len());
+    }
+}
+
+#[test]
+fn traffic_follows_the_leader_and_no_other_pod_answers() {
+    load(PYTHON);
+    let ns = namespace(node(), "service");
+    let sample = root().join("deploy/samples/service.yaml");
+    kubectl(node(), &["apply", "-n", &ns, "-f", sample.to_str().unwrap()]);
+    ready(&ns, "counter", &[]);
+    let service = get(node(), &ns, "service/counter-leader").unwrap();
+    let address = format!("{}:80", service["spec"]["clusterIP"].as_str().unwrap());
+    let traffic = Traffic::to(&address);
+
+    let handovers: Vec<_> = (0..rounds(3))
+        .map(|_| {
+            moved(&ns, &traffic, |_| {
+                let at = format!("k8sensus.dev/step-down-requested-at={}", now());
+                kubectl(node(), &["annotate", "--overwrite", "-n", &ns, "electiongroup/counter", &at]);
+            })
+        })
+        .collect();
+    report("handover", &handovers);
+
+    let deletions: Vec<_> = (0..rounds(2))
+        .map(|_| {
+            moved(&ns, &traffic, |leader| {
+                kubectl(node(), &["delete", "-n", &ns, "pod", leader, "--wait=false"]);
+            })
+        })
+        .collect();
+    report("deletion of the leader's pod", &deletions);
+
+    println!("crashes: each waits until the Lease has run out, 15 s");
+    let start = Instant::now();
+    let crashes: Vec<_> = (0..rounds(1))
+        .map(|_| {
+            moved(&ns, &traffic, |leader| {
+                assert!(node().signal_pod(&uid(&ns, leader), Signal::KILL.as_raw()).unwrap() >= 2);
+            })
+        })
+        .collect();
+    println!("{:.0} s", start.elapsed().as_secs_f64());
+    report("crash", &crashes);
+}
