@@ -190,6 +190,11 @@ fn slow_and_half_open_connections_disturb_nobody() {
     assert!(sockets < 100, "{sockets} open files");
     assert!(grown < 4_096, "{grown} KiB more");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // Nor does a body that never comes hold a place.
+    let asked = Instant::now();
+    let bodiless = exchange(outside, b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").unwrap();
+    assert_eq!(bodiless.status, 200, "{bodiless:?}");
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     // Who is silent for long is hung up on.
     let mut last = held.pop().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -9,6 +9,7 @@ use k8sensus_local::Component;
 use rustix::process::Signal;
 
 use super::http::Sidecar;
+use crate::support::http_proxy::Direct;
 use crate::support::{get, kubectl, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -44,7 +45,7 @@ fn an_app_that_says_that_it_stopped_is_not_waited_for() {
     assert!(otter.get("/").promise().is_none());
     let taken = takes_over(&heron, SOON);
     eprintln!("taken over {:?} after /stopped, the promise had {:?} left", taken - said, end.duration_since(said));
-    assert!(taken - said < Duration::from_millis(500), "{:?}", taken - said);
+    assert!(taken - said < Duration::from_millis(900), "{:?}", taken - said);
     otter.program.wait_for("the app has stopped: giving the lease up", SOON);
 }
 
@@ -63,7 +64,7 @@ fn an_app_that_says_nothing_keeps_its_promise() {
         let late = taken.saturating_duration_since(end);
         eprintln!("{signal:?}: taken over {:?} after the order, {late:?} after the promise", taken - asked);
         assert!(taken >= end, "{:?} before the promise ran out", end - taken);
-        assert!(late < Duration::from_millis(500), "{late:?} after the promise ran out");
+        assert!(late < Duration::from_secs(1), "{late:?} after the promise ran out");
         otter.program.wait_for("the last promise has run out: giving the lease up", SOON);
         if signal.is_some() {
             assert!(otter.program.wait(SOON).success());
@@ -79,7 +80,7 @@ fn an_app_that_was_told_nothing_delays_nobody() {
     assert_eq!(otter.post("/stopped").status, 200);
     let start = Instant::now();
     assert!(otter.program.terminate(SOON).success());
-    assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     assert!(!otter.program.says("the app has stopped"), "nobody can have meant this term");
     assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "");
 }
@@ -91,14 +92,19 @@ fn who_was_asked_to_stop_promises_no_more_while_the_lease_is_kept() {
     let (_, end) = otter.leads(10);
     otter.program.signal(Signal::TERM);
     otter.program.wait_for("leaving the election", SOON);
+    let direct = Direct::to(shared());
     let mut answers = 0;
-    while Instant::now() < end - Duration::from_millis(100) {
+    loop {
+        let lease = direct.get(&ns, "leases", "weir").unwrap();
         let body = otter.get("/").json();
         assert_eq!((&body["is_leader"], &body["name"]), (&false.into(), &"".into()), "{body}");
+        if Instant::now() >= end {
+            break;
+        }
+        assert_eq!(lease["spec"]["holderIdentity"], "otter");
         answers += 1;
     }
-    assert!(answers > 0);
-    assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "otter");
+    assert!(answers > 0, "the promise had run out before anything could be asked");
 }
 
 #[test]
