@@ -35,7 +35,7 @@
 //! moment.
 //!
 //! # How it is checked
-//! `tests/flawed` explores this very function exhaustively within the bounds of eight families of faults (6.2 million states),
+//! `tests/flawed` explores this very function exhaustively within the bounds of ten families of faults (10.2 million states),
 //! simulates its driver with 100,000 seeds, and does both to copies with a flaw for each rule, every one of which must be found.
 //!
 //! # Source

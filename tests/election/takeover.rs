@@ -105,7 +105,8 @@ fn who_stepped_down_returns_after_a_lease_duration_if_nobody_comes() {
     let mut table = table(me());
     step_down(&mut table);
     // The one that was named is dead, and there is no other.
-    let named = with(lease(8, Record::released(4, WallTime(1)), None), Some(OTHER), None);
+    let released = table.elector.lease().unwrap().clone();
+    let named = with(Snapshot { version: Version::new("9"), ..released }, Some(OTHER), None);
     table.tell(Event::Watched(Sight::Lease(named)));
     let after = takes_after(&mut table);
     assert!((15_000..=15_005).contains(&after), "{after}");
