@@ -1,12 +1,11 @@
 //! The candidate: parses its arguments and hands over to `k8sensus::candidate`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use k8sensus::candidate::{CandidateFlags, HttpFlags, exec, install, lock, observe, run, sample, sidecar};
+use k8sensus::candidate::{CandidateFlags, HttpFlags, exec, install, observe, run, sample, sidecar};
 use k8sensus::runtime::clock::SystemClock;
 use k8sensus::runtime::{cli, telemetry};
 
@@ -35,15 +34,8 @@ enum Command {
     Exec {
         #[command(flatten)]
         flags: Box<CandidateFlags>,
-        /// The file that the kubelet reads when the container has ended; the operator names it in its pods
-        #[arg(long, env = "K8SENSUS_TERMINATION_MESSAGE_PATH", hide = true)]
-        termination_message_path: Option<PathBuf>,
-        /// A file of the pod's own to lock, so that a container that starts again need not wait for its lease
-        #[arg(long, env = "K8SENSUS_LOCK_PATH", hide = true)]
-        lock_path: Option<PathBuf>,
-        /// The command and its arguments, after --
-        #[arg(last = true, required = true, value_name = "COMMAND")]
-        command: Vec<OsString>,
+        #[command(flatten)]
+        orders: Box<exec::Orders>,
     },
     /// Print each change of leadership of a Lease; take no part
     Observe(observe::ObserveFlags),
@@ -66,28 +58,23 @@ fn main() -> ExitCode {
         Some(Command::Observe(flags)) => observe(&flags),
         Some(Command::Sample) => sample::forever(),
         Some(Command::Run { flags, http }) => beside_app(&flags, http),
-        Some(Command::Exec { flags, termination_message_path, lock_path, command }) => {
-            campaign(&flags, Some((command, termination_message_path, lock_path)))
-        }
+        Some(Command::Exec { flags, orders }) => campaign(&flags, Some(*orders)),
         None => campaign(&arguments.flags, None),
     }
 }
 
-fn campaign(flags: &CandidateFlags, command: Option<(Vec<OsString>, Option<PathBuf>, Option<PathBuf>)>) -> ExitCode {
+fn campaign(flags: &CandidateFlags, orders: Option<exec::Orders>) -> ExitCode {
     let campaign = match flags.campaign() {
         Ok(campaign) => campaign,
         Err(error) => return cli::misuse(error),
     };
     telemetry::init(telemetry::LogFormat::Text);
-    if command.is_none() {
+    if orders.is_none() {
         println!("🚢🏗️ k8sensus is running!");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match command {
-        Some((command, message, lock_path)) => {
-            let campaign = lock::campaign(campaign, lock_path.as_deref());
-            exec::exec(&config, campaign, command, message.as_deref(), shutdown).await.unwrap_or_else(cli::failure)
-        }
+    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match orders {
+        Some(orders) => exec::exec(&config, campaign, orders, shutdown).await.unwrap_or_else(cli::failure),
         None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
     })
 }

@@ -1,16 +1,22 @@
 //! The process tree of one command: started, signalled and confirmed gone as a whole.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::BoxFuture;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal,
 };
+use tokio::sync::oneshot;
+
+use super::app::probe::Runner;
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +34,17 @@ pub(super) enum Reaped {
     AllGone,
 }
 
-/// A command and all that it started.
-pub(super) struct Children {
+/// A command and all that it started, and what runs beside it. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Children(Arc<Mutex<Tree>>);
+
+#[derive(Default)]
+struct Tree {
     command: Option<Pid>,
     exit: Option<Exit>,
+    environment: Vec<(&'static str, String)>,
+    /// Each the leader of a process group, with whoever waits for its end.
+    beside: HashMap<Pid, oneshot::Sender<Exit>>,
 }
 
 impl Children {
@@ -39,47 +52,39 @@ impl Children {
     pub(super) fn adopt_orphans() -> io::Result<Self> {
         // PID 1 of a container inherits them anyway.
         set_child_subreaper(Some(getpid()))?;
-        Ok(Self { command: None, exit: None })
+        Ok(Self(Arc::default()))
     }
 
     /// Starts `command` with `environment` added to this process' own. Standard streams are handed on untouched.
-    pub(super) fn start(&mut self, command: &[OsString], environment: &[(&str, String)]) -> io::Result<()> {
-        let [program, arguments @ ..] = command else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command"));
-        };
-        let mut child = Command::new(program);
-        child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
-        let parent = getpid();
-        // SAFETY: between fork and exec only prctl and getppid are called, and nothing is allocated: all of it is
-        // async-signal-safe.
-        unsafe {
-            child.pre_exec(move || {
-                // A killed candidate takes its command along where it is not PID 1 of a container.
-                set_parent_process_death_signal(Some(Signal::KILL))?;
-                match rustix::process::getppid() {
-                    Some(now) if now == parent => Ok(()),
-                    // The candidate died meanwhile; nobody is left to read this.
-                    _ => Err(Errno::SRCH.into()),
-                }
-            });
+    pub(super) fn start(&self, command: &[OsString], environment: &[(&'static str, String)]) -> io::Result<()> {
+        let mut child = prepare(command, environment)?;
+        // On a terminal only its foreground group may read: there the command shares this process' group.
+        if !io::stdin().is_terminal() {
+            child.process_group(0);
         }
+        let mut tree = self.tree();
         let child = child.spawn()?;
-        self.command = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        self.exit = None;
+        tree.command = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        tree.exit = None;
+        tree.environment = environment.to_vec();
         Ok(())
     }
 
     /// Collects what has ended. Call it after each SIGCHLD; cheap at any time.
-    pub(super) fn reap(&mut self) -> io::Result<Reaped> {
+    pub(super) fn reap(&self) -> io::Result<Reaped> {
+        let mut tree = self.tree();
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
-                    if Some(pid) == self.command {
-                        self.command = None;
-                        self.exit = Some(exit_of(status));
+                    if Some(pid) == tree.command {
+                        tree.command = None;
+                        tree.exit = Some(exit_of(status));
+                    } else if let Some(waiting) = tree.beside.remove(&pid) {
+                        // Who does not wait any more needs no answer.
+                        let _ = waiting.send(exit_of(status));
                     }
                 }
-                Ok(None) => return Ok(Reaped::Running { command_ended: self.exit.is_some() }),
+                Ok(None) => return Ok(Reaped::Running { command_ended: tree.exit.is_some() }),
                 Err(Errno::CHILD) => return Ok(Reaped::AllGone),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -88,15 +93,15 @@ impl Children {
     }
 
     /// Forgets the command that has ended and says how.
-    pub(super) fn take_exit(&mut self) -> Option<Exit> {
-        self.exit.take()
+    pub(super) fn take_exit(&self) -> Option<Exit> {
+        self.tree().exit.take()
     }
 
-    /// Asks the command to end. Its own children are its own affair.
-    pub(super) fn terminate(&self) {
-        if let Some(command) = self.command {
+    /// Sends `signal` to the command, if that runs. Its own children are its own affair.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(command) = self.tree().command {
             // It may have ended a moment ago; reaping will tell.
-            let _ = kill_process(command, Signal::TERM);
+            let _ = kill_process(command, signal);
         }
     }
 
@@ -115,6 +120,75 @@ impl Children {
         }
         Ok(())
     }
+}
+
+impl Children {
+    /// Starts a probe or a hook in a process group of its own. Only beside the command: without it nobody leads.
+    fn start_beside(&self, command: &[String]) -> io::Result<(Beside, oneshot::Receiver<Exit>)> {
+        let mut tree = self.tree();
+        if tree.command.is_none() {
+            return Err(io::Error::other("the command does not run"));
+        }
+        let mut child = prepare(command, &tree.environment)?;
+        child.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = child.spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        let (waiting, end) = oneshot::channel();
+        tree.beside.insert(pid, waiting);
+        Ok((Beside { children: self.clone(), pid }, end))
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runner for Children {
+    fn run(&self, command: Vec<String>) -> BoxFuture<'static, io::Result<u8>> {
+        let children = self.clone();
+        Box::pin(async move {
+            let (_beside, end) = children.start_beside(&command)?;
+            end.await.map(|exit| exit.code).map_err(io::Error::other)
+        })
+    }
+}
+
+/// A process that somebody waits for. Dropped before its end, it is killed with its group.
+struct Beside {
+    children: Children,
+    pid: Pid,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Once it was reaped its number may be another's.
+        if self.children.tree().beside.remove(&self.pid).is_some() {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+    }
+}
+
+fn prepare(command: &[impl AsRef<OsStr>], environment: &[(&'static str, String)]) -> io::Result<Command> {
+    let [program, arguments @ ..] = command else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a program to start, found an empty command"));
+    };
+    let mut child = Command::new(program);
+    child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    let parent = getpid();
+    // SAFETY: between fork and exec only prctl and getppid are called, and nothing is allocated: all of it is
+    // async-signal-safe.
+    unsafe {
+        child.pre_exec(move || {
+            // A killed candidate takes its command along where it is not PID 1 of a container.
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            match rustix::process::getppid() {
+                Some(now) if now == parent => Ok(()),
+                // The candidate died meanwhile; nobody is left to read this.
+                _ => Err(Errno::SRCH.into()),
+            }
+        });
+    }
+    Ok(child)
 }
 
 fn exit_of(status: WaitStatus) -> Exit {

@@ -1,14 +1,19 @@
 //! Runs a command only while this process leads.
 //!
 //! # Guarantees
-//! - The command starts after the Lease was acquired.
-//! - When leadership is lost it gets SIGTERM, and SIGKILL at the end of the stop grace at the latest: before any other
-//!   candidate may lead. When another holder shows, it gets SIGKILL at once.
-//! - The Lease is released only after the kernel said that nothing of the command's process tree is left. If that never
-//!   comes (a process stuck in the kernel), the Lease is left to expire.
+//! - The command starts after the Lease was acquired. From then on its probes and hooks are carried out, see [`app`](super::app).
+//! - A stop that was asked for (SIGTERM, SIGINT or SIGQUIT to this process, a step-down) runs the preStop hook, then sends the
+//!   stop signal: the user's, else the one that this process got, else SIGTERM. After `terminationGracePeriodSeconds` in all,
+//!   less a tenth of at most 0.5 s in which the Lease can still be released before the kubelet kills this process, SIGKILL. A
+//!   hook that runs on is given up 2 s before that, so that the command hears of its end.
+//! - When leadership is lost the command gets the stop signal without a hook, and SIGKILL at the end of the stop grace at the
+//!   latest: before any other candidate may lead. When another holder shows, it gets SIGKILL at once.
+//! - The Lease is released only after the kernel said that nothing of the command's process tree is left, nor of its probes and
+//!   hooks. If that never comes (a process stuck in the kernel), the Lease is left to expire.
+//! - SIGHUP, SIGUSR1, SIGUSR2 and SIGWINCH are passed on to the command while it runs; a standby ignores them.
 //! - Where it is told the container's termination message, it leaves its incarnation there before it takes part, so that the
 //!   kubelet's report of a container that was killed as a whole proves the leader's death. After an end in good order it takes
-//!   that back.
+//!   that back, and says why where the command could not be started or did not come up.
 //!
 //! # Caveats
 //! Work that the command handed to something outside of its process tree is not stopped. Where the candidate is not
@@ -18,23 +23,54 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use super::children::{Children, Exit, Reaped};
+use super::app::AppSpec;
+use super::app::health::Attendant;
+use super::app::probe::Prober;
+use super::children::Children;
+use super::flags::HttpFlags;
+use super::lock;
 use super::message::TerminationMessage;
-use crate::campaign::{Builder, Campaign, LeaderGuard, StartError, Stop, Term};
-use crate::election::{Loss, Moment};
-use crate::runtime::clock::{Clock, SystemClock, sleep_until};
+use super::serve::{Answers, ListenError, Server};
+use super::signals::{Asked, PassedOn};
+use super::supervisor::{Environment, Supervisor, Work};
+use crate::campaign::{Builder, Metrics, StartError, Stop};
+use crate::election::Moment;
+use crate::runtime::clock::{SystemClock, sleep_until};
 use crate::runtime::shutdown::Shutdown;
 
-/// The time between two rounds of SIGKILL while something is left.
-const KILL_AGAIN: Duration = Duration::from_millis(50);
+/// Where the app is asked if nobody says which address the pod has.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// What is to be run, and what is around it.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct Orders {
+    /// The file that the kubelet reads when the container has ended; the operator names it in its pods
+    #[arg(long, env = "K8SENSUS_TERMINATION_MESSAGE_PATH", hide = true)]
+    termination_message_path: Option<PathBuf>,
+    /// A file of the pod's own to lock, so that a container that starts again need not wait for its lease
+    #[arg(long, env = "K8SENSUS_LOCK_PATH", hide = true)]
+    lock_path: Option<PathBuf>,
+    /// The container's own probes and hooks as JSON; the operator hands them over
+    #[arg(long, env = "K8SENSUS_APP", value_name = "JSON", value_parser = AppSpec::parse, default_value = "{}", hide = true)]
+    app: AppSpec,
+    /// The pod's address, where the probes go
+    #[arg(long, env = "POD_IP", default_value = "", hide = true)]
+    pod_ip: String,
+    #[command(flatten)]
+    http: HttpFlags,
+    /// The command and its arguments, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
 
 /// Why the command could not be run under an election.
 #[derive(Debug, thiserror::Error)]
@@ -42,50 +78,65 @@ pub enum ExecError {
     /// The campaign cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The HTTP server cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The kernel refused what is needed to know when the command is gone.
     #[error("cannot watch over child processes: {0}")]
     Children(#[from] io::Error),
 }
 
-/// Takes part in `campaign` and runs `command` while leading. Returns when the command has ended by itself, or after
-/// SIGTERM or SIGINT when it was stopped. The exit code is that of a command that ended by itself, 128 + signal if a
-/// signal ended it; 127 if it could not be started; 0 after a stop that was asked for. `termination_message` is the file that
-/// the kubelet reads when the container has ended; only what runs in a pod may name one.
+/// Takes part in `campaign` and runs the command while leading. Returns when the command has ended by itself, or after
+/// SIGTERM, SIGINT or SIGQUIT when it was stopped. The exit code is that of a command that ended by itself, 128 + signal if a
+/// signal ended it; 127 if there is no such program, 126 if it could not be started otherwise; 1 if its postStart hook or its
+/// startup probe failed; 0 after a stop that was asked for.
 ///
 /// # Errors
 /// [`ExecError`]. Where it comes in mid-term the Lease is left to expire, since nobody knows what still runs.
 pub async fn exec(
     config: &kube::Config,
     campaign: Builder,
-    command: Vec<OsString>,
-    termination_message: Option<&Path>,
-    mut shutdown: Shutdown,
+    orders: Orders,
+    shutdown: Shutdown,
 ) -> Result<ExitCode, ExecError> {
+    let Orders { termination_message_path, lock_path, app, pod_ip, http, command } = orders;
     let mut child_signals = signal(SignalKind::child())?;
+    let mut asked = Asked::listen(shutdown)?;
+    let mut passed_on = PassedOn::listen()?;
     let children = Children::adopt_orphans()?;
     let clock = SystemClock;
+    let server = http.http_port.map(Server::bind).transpose()?;
+    let campaign = lock::campaign(campaign, lock_path.as_deref());
     let environment = Environment::of(&campaign);
     // Before anything can be led: a leader without it could die unproved.
-    let message = termination_message.and_then(|path| leave_message(path, &campaign));
-    let campaign = campaign.start(config)?;
+    let message = termination_message_path.and_then(|path| leave_message(&path, &campaign));
+    let metrics = Metrics::default();
+    let campaign = Arc::new(campaign.metrics(metrics.clone()).start(config)?);
     let mut holders = campaign.holders();
-    let mut supervisor =
-        Supervisor { command, environment, children, campaign, kill_at: None, work: None, exit: Exit { code: 0 } };
+    let app = Arc::new(app);
+    let address = if pod_ip.is_empty() { LOOPBACK } else { &pod_ip };
+    let prober = Prober::new(address, Arc::new(children.clone()), Arc::new(clock));
+    let attendant = Attendant::new(app.clone(), prober.clone(), Arc::new(clock));
+    let _serving = server.map(|server| {
+        let health = Arc::new(attendant.answers());
+        server.serve(Answers::beside_command(campaign.clone(), health, &metrics))
+    });
+    let mut supervisor = Supervisor::new(command, app, environment, children, campaign, attendant, prober);
     loop {
         tokio::select! {
             // An order to stop counts before anything else is begun.
             biased;
-            signal = shutdown.requested() => {
-                info!("{signal}: leaving the election");
-                supervisor.campaign.leave();
-            }
+            signal = asked.next() => supervisor.asked(signal),
             stop = told_to_stop(&mut supervisor.work) => supervisor.stop(stop, &clock),
             _ = child_signals.recv() => supervisor.reap(&clock)?,
             () = sleep_until(&clock, supervisor.kill_at.map(Moment::elapsed_since_boot)) => supervisor.kill(&clock)?,
+            signal = passed_on.next() => supervisor.children.signal(signal),
+            () = ended(&mut supervisor.pre_stop) => supervisor.tell_to_stop(),
+            news = supervisor.attendant.news() => supervisor.hear(news),
             guard = supervisor.campaign.lead() => match guard {
                 Some(guard) => supervisor.start(guard),
                 None => {
-                    supervisor.take_back(message);
+                    supervisor.settle(message);
                     return Ok(ExitCode::from(supervisor.exit.code));
                 }
             },
@@ -117,138 +168,13 @@ async fn told_to_stop(work: &mut Option<Work>) -> Stop {
     std::future::pending().await
 }
 
-/// What the command is told of its election.
-struct Environment {
-    lease_name: String,
-    pod_name: String,
-    namespace: String,
-}
-
-impl Environment {
-    fn of(campaign: &Builder) -> Self {
-        Self {
-            lease_name: campaign.lease().name.clone(),
-            pod_name: campaign.holder_identity().to_owned(),
-            namespace: campaign.lease().namespace.clone(),
+/// The end of the hook that is under way, if there is one.
+async fn ended(hook: &mut Option<futures::future::BoxFuture<'static, ()>>) {
+    match hook {
+        Some(work) => {
+            work.await;
+            *hook = None;
         }
-    }
-
-    fn during(&self, term: &Term) -> [(&'static str, String); 5] {
-        [
-            ("K8SENSUS_LEADER", "true".to_owned()),
-            ("K8SENSUS_FENCING_TOKEN", term.token().to_owned()),
-            ("K8SENSUS_LEASE_NAME", self.lease_name.clone()),
-            ("POD_NAME", self.pod_name.clone()),
-            ("POD_NAMESPACE", self.namespace.clone()),
-        ]
-    }
-}
-
-/// A term during which something of the command runs.
-struct Work {
-    guard: LeaderGuard,
-    stops: watch::Receiver<Option<Stop>>,
-    /// The command's end was asked for.
-    stopping: bool,
-}
-
-/// The command's life under the election's orders.
-struct Supervisor {
-    command: Vec<OsString>,
-    environment: Environment,
-    children: Children,
-    campaign: Campaign,
-    kill_at: Option<Moment>,
-    work: Option<Work>,
-    exit: Exit,
-}
-
-impl Supervisor {
-    fn say_holder(&self, holder: &str) {
-        match holder {
-            "" => info!("no leader"),
-            holder if holder == self.environment.pod_name => {}
-            holder => info!("leader is {holder}"),
-        }
-    }
-
-    /// A Lease that could not be released is left with its proof.
-    fn take_back(&self, message: Option<TerminationMessage>) {
-        let holds = self.campaign.watch().borrow().holder.as_deref() == Some(&self.environment.pod_name);
-        if let Some(message) = message.filter(|_| !holds)
-            && let Err(error) = message.take_back()
-        {
-            warn!("cannot take the termination message back: {error}");
-        }
-    }
-
-    fn start(&mut self, guard: LeaderGuard) {
-        let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
-        // Much may have happened since it was handed out.
-        if !guard.is_valid() {
-            return guard.end();
-        }
-        self.exit = Exit { code: 0 };
-        match self.children.start(&self.command, &self.environment.during(&guard)) {
-            Ok(()) => {
-                info!("leading with fencing token {}: started {name}", guard.token());
-                let mut stops = guard.stops();
-                stops.mark_changed();
-                self.work = Some(Work { guard, stops, stopping: false });
-            }
-            Err(error) => {
-                self.exit = Exit { code: 127 };
-                self.campaign.leave();
-                guard.end();
-                error!("cannot start {name}: {error}; releasing the lease (check command and the image's file system)");
-            }
-        }
-    }
-
-    fn stop(&mut self, Stop { loss, kill_at }: Stop, clock: &dyn Clock) {
-        let Some(work) = &mut self.work else { return };
-        work.stopping = true;
-        if kill_at.is_none_or(|at| at > Moment::since_boot(clock.since_boot())) {
-            self.children.terminate();
-        }
-        self.kill_at = [self.kill_at, kill_at].into_iter().flatten().min();
-        match loss {
-            Loss::Requested => info!("giving leadership up: the command was sent SIGTERM"),
-            Loss::DeadlinePassed => warn!("no renewal within the renew deadline: stopping the command"),
-            Loss::Deposed => warn!("the lease is no longer held by this process: killing the command"),
-        }
-    }
-
-    fn kill(&mut self, clock: &dyn Clock) -> io::Result<()> {
-        self.children.kill_all()?;
-        self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
-        self.reap(clock)
-    }
-
-    fn reap(&mut self, clock: &dyn Clock) -> io::Result<()> {
-        let reaped = self.children.reap()?;
-        if self.work.is_none() {
-            return Ok(());
-        }
-        match reaped {
-            Reaped::Running { command_ended: false } => {}
-            // The command itself is gone; what it left behind would work on without a leader.
-            Reaped::Running { command_ended: true } => {
-                self.children.kill_all()?;
-                self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
-            }
-            Reaped::AllGone => {
-                let Some(Work { guard, stopping, .. }) = self.work.take() else { return Ok(()) };
-                self.kill_at = None;
-                let exit = self.children.take_exit();
-                if !stopping {
-                    self.campaign.leave();
-                    self.exit = exit.unwrap_or(self.exit);
-                    info!("the command ended by itself with code {}: leaving the election", self.exit.code);
-                }
-                guard.end();
-            }
-        }
-        Ok(())
+        None => std::future::pending().await,
     }
 }

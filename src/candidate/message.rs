@@ -40,6 +40,19 @@ impl TerminationMessage {
         }
     }
 
+    /// Takes the line back and says `why` the container ends, before what the program itself may have written.
+    pub(super) fn replace(self, why: &str) -> io::Result<()> {
+        let theirs = fs::read(&self.path)?;
+        let theirs = theirs.strip_prefix(self.line.as_bytes()).unwrap_or(&theirs);
+        self.write(&[why.as_bytes(), b"\n", theirs].concat())
+    }
+
+    /// Adds `why` the container ends to the line, which stays the proof that this process is dead.
+    pub(super) fn add(self, why: &str) -> io::Result<()> {
+        let written = fs::read(&self.path)?;
+        self.write(&[&written, why.as_bytes(), b"\n"].concat())
+    }
+
     /// In place: the kubelet has mounted this very file, and where it has mounted none nothing may come to be.
     fn write(&self, text: &[u8]) -> io::Result<()> {
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();

@@ -5,6 +5,7 @@
 //! who leads and takes no part. [`install`] puts this very program where a container without it can start it. [`lock`] proves that
 //! what ran before in a container is dead.
 
+pub mod app;
 mod children;
 mod connections;
 pub mod exec;
@@ -18,5 +19,7 @@ pub mod run;
 pub mod sample;
 pub mod serve;
 pub mod sidecar;
+mod signals;
+mod supervisor;
 
 pub use flags::{CandidateFlags, FlagError, HttpFlags};

@@ -1,0 +1,113 @@
+//! Asks the app: one probe or one hook at a time, as the kubelet does it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, Either, select};
+use tokio::net::TcpStream;
+
+use super::spec::{Action, Handler, Probe, TcpSocket};
+use super::{grpc, http};
+use crate::runtime::clock::Clock;
+
+/// Runs commands beside the app.
+pub trait Runner: Send + Sync {
+    /// Runs `command` with the app's environment and no standard streams until it has ended, and says its exit code. Killed when
+    /// it is dropped.
+    fn run(&self, command: Vec<String>) -> BoxFuture<'static, io::Result<u8>>;
+}
+
+/// Where the app is, and how it is asked.
+#[derive(Clone)]
+pub struct Prober {
+    address: Arc<str>,
+    runner: Arc<dyn Runner>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Prober {
+    /// Asks at `address`, the pod's own, unless a probe names another host.
+    pub fn new(address: &str, runner: Arc<dyn Runner>, clock: Arc<dyn Clock>) -> Self {
+        Self { address: address.into(), runner, clock }
+    }
+
+    /// Runs `probe` once, within its timeout. Says what came, or why it failed.
+    pub fn probe(&self, probe: &Probe) -> BoxFuture<'static, Result<String, String>> {
+        let (this, probe) = (self.clone(), probe.clone());
+        Box::pin(async move {
+            let limit = probe.timeout();
+            match this.within(limit, this.ask(probe.handler())).await {
+                Some(answer) => answer,
+                None => Err(format!("no answer within {} s", limit.as_secs())),
+            }
+        })
+    }
+
+    /// Runs a hook to its end, however long that takes. Any answer to an httpGet is a success, as to the kubelet.
+    pub fn hook(&self, hook: &Handler) -> BoxFuture<'static, Result<(), String>> {
+        let (this, hook) = (self.clone(), hook.clone());
+        Box::pin(async move {
+            match hook.action() {
+                Some(Action::Exec(exec)) => this.exec(&exec.command).await.map(drop),
+                Some(Action::HttpGet(get)) => http::get(get, &this.address, http::LIFECYCLE).await.map(drop),
+                Some(Action::Sleep(duration)) => {
+                    this.sleep(duration).await;
+                    Ok(())
+                }
+                other => Err(format!("expected exec, httpGet or sleep, found {other:?}: use one of these")),
+            }
+        })
+    }
+
+    /// What `work` brings, `None` if that takes longer than `limit`: then it is dropped.
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        match select(Box::pin(work), self.sleep(limit)).await {
+            Either::Left((result, _)) => Some(result),
+            Either::Right(_) => None,
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.clock.sleep_until(self.clock.since_boot().saturating_add(duration))
+    }
+
+    async fn ask(&self, handler: &Handler) -> Result<String, String> {
+        match handler.action() {
+            Some(Action::Exec(exec)) => self.exec(&exec.command).await,
+            Some(Action::HttpGet(get)) => {
+                let status = http::get(get, &self.address, http::PROBE).await?;
+                let text = format!("HTTP probe answered with status {status}");
+                if (200..400).contains(&status) { Ok(text) } else { Err(text) }
+            }
+            Some(Action::TcpSocket(socket)) => tcp(socket, &self.address).await,
+            Some(Action::Grpc(call)) => grpc::check(call, &self.address).await,
+            other => Err(format!("expected exec, httpGet, tcpSocket or grpc, found {other:?}: use one of these")),
+        }
+    }
+
+    async fn exec(&self, command: &[String]) -> Result<String, String> {
+        let name = command.first().map_or("", String::as_str);
+        match self.runner.run(command.to_vec()).await {
+            Ok(0) => Ok(format!("{name} ended with exit code 0")),
+            Ok(code) => Err(format!("{name} ended with exit code {code}")),
+            Err(error) => Err(format!("cannot run {name}: {error}")),
+        }
+    }
+}
+
+async fn tcp(socket: &TcpSocket, address: &str) -> Result<String, String> {
+    let host = host_or(socket.host.as_deref(), address);
+    connect(host, socket.port).await.map(|_| format!("connected to {host}, port {}", socket.port))
+}
+
+/// The probe's own host, if it has one.
+pub(super) fn host_or<'a>(host: Option<&'a str>, address: &'a str) -> &'a str {
+    host.filter(|host| !host.is_empty()).unwrap_or(address)
+}
+
+pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let connected = TcpStream::connect((bare, port)).await;
+    connected.map_err(|error| format!("cannot connect to {host}, port {port}: {error}"))
+}

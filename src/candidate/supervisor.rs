@@ -1,0 +1,274 @@
+//! The command's life under the election's orders.
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::app::AppSpec;
+use super::app::health::{Attendant, News};
+use super::app::probe::Prober;
+use super::app::signal::name_of;
+use super::children::{Children, Exit, Reaped};
+use super::message::TerminationMessage;
+use crate::campaign::{Builder, Campaign, LeaderGuard, Stop, Term};
+use crate::election::{Loss, Moment};
+use crate::runtime::clock::Clock;
+
+/// The time between two rounds of SIGKILL while something is left.
+const KILL_AGAIN: Duration = Duration::from_millis(50);
+/// What is kept of the grace for the release of the Lease, at most: the kubelet counts the same grace.
+const FOR_RELEASE: Duration = Duration::from_millis(500);
+/// What is kept of the grace for the command when a preStop hook does not end.
+const AFTER_HOOK: Duration = Duration::from_secs(2);
+
+/// What the command is told of its election.
+pub(super) struct Environment {
+    lease_name: String,
+    pod_name: String,
+    namespace: String,
+}
+
+impl Environment {
+    pub(super) fn of(campaign: &Builder) -> Self {
+        Self {
+            lease_name: campaign.lease().name.clone(),
+            pod_name: campaign.holder_identity().to_owned(),
+            namespace: campaign.lease().namespace.clone(),
+        }
+    }
+
+    fn during(&self, term: &Term) -> [(&'static str, String); 5] {
+        [
+            ("K8SENSUS_LEADER", "true".to_owned()),
+            ("K8SENSUS_FENCING_TOKEN", term.token().to_owned()),
+            ("K8SENSUS_LEASE_NAME", self.lease_name.clone()),
+            ("POD_NAME", self.pod_name.clone()),
+            ("POD_NAMESPACE", self.namespace.clone()),
+        ]
+    }
+}
+
+/// A term during which something of the command runs.
+pub(super) struct Work {
+    guard: LeaderGuard,
+    pub(super) stops: watch::Receiver<Option<Stop>>,
+    /// The command's end was asked for.
+    stopping: bool,
+}
+
+pub(super) struct Supervisor {
+    command: Vec<OsString>,
+    app: Arc<AppSpec>,
+    environment: Environment,
+    prober: Prober,
+    pub(super) children: Children,
+    pub(super) campaign: Arc<Campaign>,
+    pub(super) attendant: Attendant,
+    pub(super) kill_at: Option<Moment>,
+    pub(super) work: Option<Work>,
+    /// The preStop hook that is under way.
+    pub(super) pre_stop: Option<BoxFuture<'static, ()>>,
+    pub(super) exit: Exit,
+    /// What this process was asked to end with.
+    asked: Option<Signal>,
+    /// Why the command did not come up, and how long its stop may take.
+    failure: Option<(String, Duration)>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        command: Vec<OsString>,
+        app: Arc<AppSpec>,
+        environment: Environment,
+        children: Children,
+        campaign: Arc<Campaign>,
+        attendant: Attendant,
+        prober: Prober,
+    ) -> Self {
+        Self {
+            command,
+            app,
+            environment,
+            prober,
+            children,
+            campaign,
+            attendant,
+            kill_at: None,
+            work: None,
+            pre_stop: None,
+            exit: Exit { code: 0 },
+            asked: None,
+            failure: None,
+        }
+    }
+
+    pub(super) fn say_holder(&self, holder: &str) {
+        match holder {
+            "" => info!("no leader"),
+            holder if holder == self.environment.pod_name => {}
+            holder => info!("leader is {holder}"),
+        }
+    }
+
+    /// This process was asked to end.
+    pub(super) fn asked(&mut self, signal: Signal) {
+        info!("{}: leaving the election", name_of(signal));
+        self.asked = Some(signal);
+        self.campaign.leave();
+    }
+
+    /// Leaves behind what the kubelet is to report. A Lease that could not be released is left with its proof.
+    pub(super) fn settle(&mut self, message: Option<TerminationMessage>) {
+        let Some(message) = message else { return };
+        let holds = self.campaign.watch().borrow().holder.as_deref() == Some(&self.environment.pod_name);
+        let written = match (self.failure.take(), holds) {
+            (Some((why, _)), false) => message.replace(&why),
+            (Some((why, _)), true) => message.add(&why),
+            (None, false) => message.take_back(),
+            (None, true) => Ok(()),
+        };
+        if let Err(error) = written {
+            warn!("cannot bring the termination message up to date: {error}");
+        }
+    }
+
+    pub(super) fn start(&mut self, guard: LeaderGuard) {
+        let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+        // Much may have happened since it was handed out.
+        if !guard.is_valid() {
+            return guard.end();
+        }
+        self.exit = Exit { code: 0 };
+        match self.children.start(&self.command, &self.environment.during(&guard)) {
+            Ok(()) => {
+                info!("leading with fencing token {}: started {name}", guard.token());
+                let mut stops = guard.stops();
+                stops.mark_changed();
+                self.work = Some(Work { guard, stops, stopping: false });
+                self.attendant.started();
+            }
+            Err(error) => {
+                // As a shell has it.
+                self.exit = Exit { code: if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 } };
+                let why = format!("cannot start {name}: {error}; check the command and the image's file system");
+                error!("{why}; releasing the lease");
+                self.failure = Some((why, Duration::ZERO));
+                self.campaign.leave();
+                guard.end();
+            }
+        }
+    }
+
+    /// What the app's probes and hooks brought.
+    pub(super) fn hear(&mut self, news: News) {
+        let Some(work) = &self.work else { return };
+        match news {
+            News::Ready(ready) => {
+                info!("the command is {}", if ready { "ready" } else { "not ready" });
+                work.guard.show_ready(ready);
+            }
+            News::Failed { why, grace } => {
+                error!("{why}: stopping the command and leaving the election");
+                self.exit = Exit { code: 1 };
+                self.failure = Some((why, grace));
+                self.campaign.leave();
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self, Stop { loss, kill_at }: Stop, clock: &dyn Clock) {
+        let Some(work) = &mut self.work else { return };
+        let now = Moment::since_boot(clock.since_boot());
+        let first = !std::mem::replace(&mut work.stopping, true);
+        self.attendant.stopping();
+        self.kill_at = [self.kill_at, kill_at].into_iter().flatten().min();
+        match loss {
+            Loss::Requested if first => self.stop_in_good_order(now),
+            // The stop is under way.
+            Loss::Requested => {}
+            Loss::DeadlinePassed => {
+                warn!("no renewal within the renew deadline: stopping the command");
+                self.pre_stop = None;
+                if self.kill_at.is_none_or(|at| at > now) {
+                    self.tell_to_stop();
+                }
+            }
+            Loss::Deposed => {
+                warn!("the lease is no longer held by this process: killing the command");
+                self.pre_stop = None;
+            }
+        }
+    }
+
+    /// The preStop hook, then the signal; all of it within the grace.
+    fn stop_in_good_order(&mut self, now: Moment) {
+        let grace = self.failure.as_ref().map_or_else(|| self.app.grace(), |(_, grace)| *grace);
+        let grace = grace.saturating_sub(FOR_RELEASE.min(grace / 10));
+        self.kill_at = [self.kill_at, Some(now + grace)].into_iter().flatten().min();
+        info!("giving leadership up: the command has {} s to end", grace.as_secs_f64());
+        let Some(hook) = self.app.pre_stop() else { return self.tell_to_stop() };
+        let (prober, work) = (self.prober.clone(), self.prober.hook(hook));
+        let limit = grace.saturating_sub(AFTER_HOOK.min(grace / 2));
+        self.pre_stop = Some(Box::pin(async move {
+            match prober.within(limit, work).await {
+                Some(Ok(())) => {}
+                Some(Err(why)) => warn!("the preStop hook failed: {why}"),
+                None => {
+                    warn!("the preStop hook was given up after {} s: the grace is nearly over", limit.as_secs_f64())
+                }
+            }
+        }));
+    }
+
+    /// Sends the stop signal.
+    pub(super) fn tell_to_stop(&mut self) {
+        let theirs = self.asked.filter(|asked| [Signal::INT, Signal::QUIT].contains(asked));
+        let signal = self.app.stop_signal().or(theirs).unwrap_or(Signal::TERM);
+        info!("sending {} to the command", name_of(signal));
+        self.children.signal(signal);
+    }
+
+    pub(super) fn kill(&mut self, clock: &dyn Clock) -> io::Result<()> {
+        self.children.kill_all()?;
+        self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
+        self.reap(clock)
+    }
+
+    pub(super) fn reap(&mut self, clock: &dyn Clock) -> io::Result<()> {
+        let reaped = self.children.reap()?;
+        if self.work.is_none() {
+            return Ok(());
+        }
+        match reaped {
+            Reaped::Running { command_ended: false } => {}
+            // The command itself is gone; what it left behind would work on without a leader.
+            Reaped::Running { command_ended: true } => {
+                self.attendant.stopping();
+                self.pre_stop = None;
+                self.children.kill_all()?;
+                self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
+            }
+            Reaped::AllGone => {
+                let Some(Work { guard, stopping, .. }) = self.work.take() else { return Ok(()) };
+                self.attendant.ended();
+                self.pre_stop = None;
+                self.kill_at = None;
+                let exit = self.children.take_exit();
+                // What did not come up may have ended before it was stopped: that is still the reason.
+                if !stopping && self.failure.is_none() {
+                    self.campaign.leave();
+                    self.exit = exit.unwrap_or(self.exit);
+                    info!("the command ended by itself with code {}: leaving the election", self.exit.code);
+                }
+                guard.end();
+            }
+        }
+        Ok(())
+    }
+}
