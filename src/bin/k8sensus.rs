@@ -1,6 +1,7 @@
 //! The candidate: parses its arguments and hands over to `k8sensus::candidate`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -1,8 +1,11 @@
+mod app;
 mod arguments;
 mod bad_input;
+mod children;
 mod exec;
 mod help;
 mod http;
+mod message;
 mod observe;
 mod observe_live;
 mod promise;
@@ -10,3 +13,4 @@ mod restart;
 mod run;
 mod serve;
 mod sidecar;
+mod signals;

@@ -1,0 +1,70 @@
+//! What Kubernetes does around a container's process, done around a command.
+
+mod health;
+mod probe;
+mod replay;
+mod signal;
+mod spec;
+mod stop;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Program, candidate_command, shared, within};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A candidate that runs a shell script with probes and hooks around it. `$DIR` is the same folder for all of them.
+struct App {
+    program: Program,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl App {
+    fn start(ns: &str, pod: &str, spec: &Value, script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        std::fs::write(folder.join("message"), "").unwrap();
+        let mut command = candidate_command(shared(), ns, "weir", pod, &["exec", "--", "/bin/sh", "-c", script]);
+        command
+            .env("DIR", &folder)
+            .env("K8SENSUS_APP", spec.to_string())
+            .env("K8SENSUS_HTTP_PORT", port.to_string())
+            .env("K8SENSUS_TERMINATION_MESSAGE_PATH", folder.join("message"))
+            .env("POD_UID", "0c7e5a52")
+            .env("K8SENSUS_CONTAINER", "main");
+        Self { program: Program::start(pod, &mut command), folder, port }
+    }
+
+    /// The status and the text of a probe.
+    fn ask(&self, probe: &str) -> (u16, String) {
+        let mut stream =
+            within(5, "the candidate to listen", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok());
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        write!(stream, "GET /app-health/{probe} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split("\r\n\r\n").nth(1).unwrap().trim().to_owned())
+    }
+
+    fn touch(&self, name: &str) {
+        std::fs::write(self.folder.join(name), "").unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+    }
+
+    /// Waits until the script or a probe has written `text` into `name`.
+    fn wait_for(&self, name: &str, text: &str) {
+        within(10, &format!("{text:?} in {name}, found {:?}", self.read(name)), || {
+            self.read(name).contains(text).then_some(())
+        });
+    }
+}

@@ -1,0 +1,231 @@
+//! What is due around an app, on a clock of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8sensus::candidate::app::AppSpec;
+use k8sensus::candidate::app::replay::{Event, Kind, Liveness, Order, Replay};
+use k8sensus::election::Moment;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn at(seconds: f64) -> Moment {
+    Moment::since_boot(Duration::from_secs(1000) + Duration::from_secs_f64(seconds))
+}
+
+fn replay(spec: Value) -> Replay {
+    Replay::new(Arc::new(AppSpec::parse(&spec.to_string()).unwrap()))
+}
+
+fn tcp(more: Value) -> Value {
+    let mut probe = json!({ "tcpSocket": { "port": 80 } });
+    probe.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    probe
+}
+
+fn fails() -> Event {
+    Event::Probed(Err("nobody there".to_owned()))
+}
+
+const PASSES: Event = Event::Probed(Ok(()));
+const STARTUP: Order = Order::Probe(Kind::Startup);
+const READINESS: Order = Order::Probe(Kind::Readiness);
+
+#[test]
+fn an_app_without_probes_is_ready_from_its_start_to_its_stop() {
+    let mut replay = replay(json!({}));
+    assert_eq!(replay.readiness(), Ok("standing by"));
+    assert_eq!(replay.step(at(0.0), Event::Started), [Order::Ready(true)]);
+    assert_eq!((replay.readiness(), replay.liveness(at(0.0))), (Ok("ready"), Liveness::Passes("running")));
+    assert_eq!(replay.next_wake(), None);
+    assert_eq!(replay.step(at(1.0), Event::Stopping), [Order::Ready(false)]);
+    assert_eq!((replay.readiness(), replay.liveness(at(1.0))), (Err("stopping"), Liveness::Passes("stopping")));
+    assert_eq!(replay.step(at(2.0), Event::Ended), []);
+    assert_eq!((replay.readiness(), replay.liveness(at(2.0))), (Ok("standing by"), Liveness::Passes("standing by")));
+}
+
+#[test]
+fn hook_startup_and_readiness_come_one_after_the_other() {
+    let mut replay = replay(json!({
+        "lifecycle": { "postStart": { "sleep": { "seconds": 1 } } },
+        "startupProbe": tcp(json!({ "initialDelaySeconds": 5, "periodSeconds": 2 })),
+        "readinessProbe": tcp(json!({ "initialDelaySeconds": 6, "periodSeconds": 3 })),
+        "livenessProbe": tcp(json!({ "initialDelaySeconds": 20 })),
+    }));
+    assert_eq!(replay.step(at(0.0), Event::Started), [Order::PostStart]);
+    assert_eq!((replay.next_wake(), replay.liveness(at(0.0))), (None, Liveness::Passes("starting")));
+    assert_eq!(replay.readiness(), Err("starting: the postStart hook has not ended"));
+    assert_eq!(replay.step(at(1.0), Event::PostStart(Ok(()))), []);
+    assert_eq!(replay.next_wake(), Some(at(5.0)), "counted from the app's start, not from the hook's end");
+    assert_eq!(replay.step(at(4.9), Event::Tick), []);
+    assert_eq!(replay.step(at(5.0), Event::Tick), [STARTUP]);
+    assert_eq!(replay.step(at(5.1), Event::Tick), [], "one at a time");
+    assert_eq!(replay.step(at(5.5), fails()), []);
+    assert_eq!(replay.readiness(), Err("the startup probe failed: nobody there"));
+    assert_eq!(replay.next_wake(), Some(at(7.0)), "a period after the last try was begun");
+    assert_eq!(replay.step(at(7.0), Event::Tick), [STARTUP]);
+    assert_eq!(replay.step(at(7.1), PASSES), [READINESS], "its delay is over");
+    assert_eq!(replay.liveness(at(19.9)), Liveness::Passes("in its initial delay"));
+    assert_eq!(replay.liveness(at(20.0)), Liveness::AskApp);
+    assert!(replay.readiness().is_err());
+    assert_eq!(replay.step(at(7.2), PASSES), [Order::Ready(true)]);
+    assert_eq!(replay.next_wake(), Some(at(10.1)));
+}
+
+#[test]
+fn a_try_that_takes_longer_than_the_period_is_followed_at_once() {
+    let mut replay = replay(json!({ "readinessProbe": tcp(json!({ "periodSeconds": 1, "timeoutSeconds": 5 })) }));
+    assert_eq!(replay.step(at(0.0), Event::Started), [READINESS]);
+    assert_eq!(replay.step(at(4.0), PASSES), [Order::Ready(true), READINESS]);
+}
+
+#[test]
+fn thresholds_count_in_a_row() {
+    let mut replay = replay(
+        json!({ "readinessProbe": tcp(json!({ "periodSeconds": 1, "successThreshold": 2, "failureThreshold": 3 })) }),
+    );
+    replay.step(at(0.0), Event::Started);
+    let mut now = 0.0;
+    let mut ready = Vec::new();
+    for passes in [true, false, true, true, false, false, true, false, false, false, true, true] {
+        now += 1.0;
+        let orders = replay.step(at(now), if passes { PASSES } else { fails() });
+        ready.extend(orders.into_iter().filter_map(|order| match order {
+            Order::Ready(ready) => Some((now as u32, ready)),
+            _ => None,
+        }));
+    }
+    assert_eq!(ready, [(4, true), (10, false), (12, true)]);
+}
+
+#[test]
+fn an_exhausted_startup_probe_gives_the_app_up() {
+    let mut replay = replay(json!({
+        "startupProbe": tcp(json!({ "periodSeconds": 1, "failureThreshold": 2, "terminationGracePeriodSeconds": 4 })),
+        "terminationGracePeriodSeconds": 9,
+    }));
+    assert_eq!(replay.step(at(0.0), Event::Started), [STARTUP]);
+    replay.step(at(0.1), fails());
+    assert_eq!(replay.step(at(1.0), Event::Tick), [STARTUP]);
+    let why = "the startup probe failed: nobody there (the last of 2 tries in a row)".to_owned();
+    let grace = Duration::from_secs(4);
+    assert_eq!(replay.step(at(1.1), fails()), [Order::Fail { why, grace }], "with the probe's own grace");
+    assert_eq!((replay.next_wake(), replay.liveness(at(1.1))), (None, Liveness::Passes("stopping")));
+    assert_eq!(replay.step(at(1.2), Event::Stopping), [], "it is told once");
+}
+
+#[test]
+fn a_failed_hook_gives_the_app_up() {
+    let mut replay = replay(json!({
+        "lifecycle": { "postStart": { "exec": { "command": ["warm-up"] } } }, "terminationGracePeriodSeconds": 9,
+    }));
+    replay.step(at(0.0), Event::Started);
+    let why = "the postStart hook failed: exit code 3".to_owned();
+    let grace = Duration::from_secs(9);
+    assert_eq!(replay.step(at(1.0), Event::PostStart(Err("exit code 3".to_owned()))), [Order::Fail { why, grace }]);
+}
+
+#[test]
+fn every_term_begins_anew() {
+    let mut replay = replay(json!({ "startupProbe": tcp(json!({})), "readinessProbe": tcp(json!({})) }));
+    for term in [0.0, 100.0] {
+        assert_eq!(replay.step(at(term), Event::Started), [STARTUP]);
+        assert_eq!(replay.readiness(), Err("starting: the startup probe has not passed yet"));
+        assert_eq!(replay.step(at(term + 1.0), PASSES), [READINESS]);
+        assert_eq!(replay.readiness(), Err("the readiness probe has not passed yet"));
+        assert_eq!(replay.step(at(term + 2.0), PASSES), [Order::Ready(true)]);
+        assert_eq!(replay.step(at(term + 3.0), Event::Ended), [Order::Ready(false)]);
+        assert_eq!(replay.step(at(term + 4.0), PASSES), [], "a late answer is of a former term");
+    }
+}
+
+/// What a random app is given.
+fn any_spec() -> impl Strategy<Value = Value> {
+    let probe = prop::option::of((0..4_u32, 1..4_u32, 1..4_u32, 1..4_u32)).prop_map(|probe| {
+        probe.map(|(delay, period, successes, failures)| {
+            tcp(json!({ "initialDelaySeconds": delay, "periodSeconds": period, "successThreshold": successes,
+                        "failureThreshold": failures }))
+        })
+    });
+    (probe.clone(), probe.clone(), probe, any::<bool>()).prop_map(|(startup, readiness, liveness, hook)| {
+        let hook = hook.then(|| json!({ "sleep": { "seconds": 1 } }));
+        json!({ "startupProbe": startup, "readinessProbe": readiness, "livenessProbe": liveness,
+                "lifecycle": { "postStart": hook } })
+    })
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let result = || any::<bool>().prop_map(|passes| if passes { Ok(()) } else { Err("no".to_owned()) });
+    prop_oneof![
+        2 => Just(Event::Started),
+        2 => result().prop_map(Event::PostStart),
+        8 => result().prop_map(Event::Probed),
+        1 => Just(Event::Stopping),
+        1 => Just(Event::Ended),
+        6 => Just(Event::Tick),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens(spec in any_spec(), events in prop::collection::vec((any_event(), 0..3_000_u64), 1..80)) {
+        let mut replay = replay(spec.clone());
+        let mut now = at(0.0);
+        let (mut runs, mut ready, mut asked, mut given_up, mut sent) = (false, false, None, false, None);
+        for (event, wait) in events {
+            now = now + Duration::from_millis(wait);
+            // An answer comes only to what was asked.
+            if matches!(event, Event::Probed(_)) && asked.is_none() {
+                continue;
+            }
+            match event {
+                Event::Started if !runs => (runs, given_up, sent) = (true, false, None),
+                Event::Started => continue,
+                Event::Stopping | Event::Ended => {
+                    runs = runs && event == Event::Stopping;
+                    asked = None;
+                    given_up = given_up || event == Event::Stopping;
+                }
+                Event::Probed(_) => asked = None,
+                _ => {}
+            }
+            let answered = matches!(event, Event::Probed(_));
+            for order in replay.step(now, event) {
+                match order {
+                    Order::Probe(kind) => {
+                        prop_assert!(runs && !given_up && asked.is_none(), "{kind:?} was asked for beside another or in vain");
+                        let probe = if kind == Kind::Startup { &spec["startupProbe"] } else { &spec["readinessProbe"] };
+                        prop_assert!(!probe.is_null());
+                        if let Some((last, before)) = sent && last == kind {
+                            let period = Duration::from_secs(probe["periodSeconds"].as_u64().unwrap());
+                            prop_assert!(now.since(before) >= period, "{kind:?} twice within {period:?}");
+                        }
+                        sent = Some((kind, now));
+                        asked = Some(kind);
+                    }
+                    Order::Ready(new) => {
+                        prop_assert!(new != ready, "only changes are told");
+                        prop_assert!(!new || (runs && !given_up));
+                        prop_assert!(!new || spec["readinessProbe"].is_null() || answered);
+                        ready = new;
+                    }
+                    Order::Fail { .. } => given_up = true,
+                    Order::PostStart => prop_assert!(!spec["lifecycle"]["postStart"].is_null()),
+                }
+            }
+            // Where no app runs both pass; where one runs readiness is what was told.
+            prop_assert_eq!(replay.readiness().is_ok(), if runs { ready } else { true });
+            if !runs || given_up {
+                prop_assert!(matches!(replay.liveness(now), Liveness::Passes(_)));
+                prop_assert!(replay.next_wake().is_none());
+            }
+            // Nothing that is due is forgotten.
+            prop_assert!(replay.next_wake().is_none_or(|due| due > now));
+            if runs && !given_up && ready && !spec["readinessProbe"].is_null() {
+                prop_assert!(asked.is_some() || replay.next_wake().is_some());
+            }
+        }
+    }
+}
