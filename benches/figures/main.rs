@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "wall-clock time is what is measured")]
 
+mod commands;
 mod modes;
 #[path = "../rivals/process.rs"]
 mod process;
@@ -125,7 +126,7 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
         killed.push(watch.await?.1.duration_since(start));
     }
     report("SIGKILL of the leader's processes to successor", killed);
-    modes::command_killed(&world, n).await?;
+    report("SIGKILL of a command to its successor's start", commands::commands_killed(node, n)?);
 
     let mut memory = Vec::new();
     for pod in world.pods.list(&ListParams::default().labels("k8sensus.dev/group=failover")).await? {

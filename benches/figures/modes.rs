@@ -10,36 +10,6 @@ use serde_json::{Value, json};
 use super::world::World;
 use super::{Error, report, resident};
 
-/// P2: the command of the leader is killed, its candidate lives; to the successor's Lease.
-pub async fn command_killed(world: &World<'_>, n: usize) -> Result<(), Error> {
-    let mut killed = Vec::new();
-    for _ in 0..n {
-        world.all_ready("failover", 3).await?;
-        let leader = world.holder_other_than("failover", "").await?;
-        let uid = world.pods.get(&leader).await?.metadata.uid.unwrap_or_default();
-        let processes = world.node.processes_in_pod(&uid);
-        let command = processes
-            .iter()
-            .find(|process| process.command.ends_with("/k8sensus sample") && !process.command.contains("exec"));
-        let pid = command.ok_or("the leader's command does not run")?.pid;
-        let pid = rustix::process::Pid::from_raw(pid).ok_or("no pid")?;
-        let watch = world.watch_handover("failover", &leader);
-        let start = Instant::now();
-        let kill = async {
-            // The watch has to be there first.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let start = Instant::now();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).map(|()| start)
-        };
-        let (handover, killed_at) = tokio::join!(watch, kill);
-        let killed_at = killed_at?;
-        debug_assert!(killed_at >= start);
-        killed.push(handover?.1.duration_since(killed_at));
-    }
-    report("SIGKILL of the leader's command to successor", killed);
-    Ok(())
-}
-
 /// Rollouts of a group of 5, one after the other: how often leadership moved in each.
 pub async fn rollouts(world: &World<'_>, n: usize) -> Result<(), Error> {
     let spec = |version: usize| {
