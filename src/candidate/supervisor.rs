@@ -170,7 +170,9 @@ impl Supervisor {
         let Some(work) = &self.work else { return };
         match news {
             News::Ready(ready) => {
-                info!("the command is {}", if ready { "ready" } else { "not ready" });
+                if !work.stopping {
+                    info!("the command is {}", if ready { "ready" } else { "not ready" });
+                }
                 work.guard.show_ready(ready);
             }
             News::Failed { why, grace } => {
