@@ -12,6 +12,8 @@
 //! - [`drift`]: whether a live child still is as desired.
 //! - [`proof`]: whether the kubelet's report proves that the leader is dead.
 //! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
+//! - [`rollout`]: whether a revision of the pod template has led well, so that its pods may replace the former ones.
+//! - [`unhealthy`]: whether a leader whose program does not work is to give way.
 //! - [`status`]: what was observed becomes the status.
 //! - [`events`]: two statuses become what is told of the way from one to the other.
 
@@ -24,10 +26,12 @@ mod pod;
 mod probe;
 pub mod proof;
 pub mod refusal;
+pub mod rollout;
 pub mod service;
 mod shape;
 pub mod status;
 pub mod step_down;
+pub mod unhealthy;
 pub mod valid;
 
 pub use desired::Desired;

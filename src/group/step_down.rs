@@ -1,4 +1,5 @@
-//! Whether a step-down that was asked for by annotation is to be carried out now.
+//! Whether a step-down is to be carried out now: one that was asked for by annotation, or one that the operator wishes itself.
+//! There is one mark at a time, and the annotation goes first.
 //!
 //! The request is carried to the leader on the Lease, together with the name of the one term that it is meant for. That mark
 //! stays, and it is all that an operator has to know: whichever of its steps it dies after, the next one goes on from there, and
@@ -8,23 +9,46 @@ use super::inject;
 use super::status::{LeaseView, Observed, Outcome, PodView, is_candidate};
 use super::valid::{Group, GroupMode};
 use crate::api::ElectionGroup;
-use crate::api::names::annotation;
+use crate::api::names::{ChangeReason, annotation, event};
 use crate::election::term_name;
 
 /// The mark on the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The request: the group's annotation at that time.
+    /// The request: the group's annotation at that time, or the word of the operator's own reason.
     pub value: String,
     /// The name of the term that is to end, `<leaseTransitions>/<incarnation>`; in mode Native `<leaseTransitions>/<holder>`.
     pub of: String,
+    /// The pod that is to follow, if it matters.
+    pub to: Option<String>,
 }
 
 impl Asked {
+    /// What such a step-down is called in the history.
+    pub fn reason(&self) -> ChangeReason {
+        OWN.into_iter().find(|reason| reason.as_str() == self.value).unwrap_or(ChangeReason::SteppedDown)
+    }
+
     /// `leaseTransitions` of the term that is to end.
     pub fn transitions(&self) -> Option<i32> {
         self.of.split_once('/')?.0.parse().ok()
     }
+}
+
+/// The reasons for which the operator itself asks.
+const OWN: [ChangeReason; 3] = [ChangeReason::Rollout, ChangeReason::Unhealthy, ChangeReason::Draining];
+
+/// A step-down that the operator itself wants. It lasts no longer than the look that it was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// [`ChangeReason::Rollout`], [`ChangeReason::Unhealthy`] or [`ChangeReason::Draining`].
+    pub reason: ChangeReason,
+    /// The name of the term that is to end, as [`term_of`] has it.
+    pub of: String,
+    /// The pod that is to follow, if it matters.
+    pub to: Option<String>,
+    /// A sentence for people, without numbers that change.
+    pub why: String,
 }
 
 /// What became of a request. `value` is the group's annotation, `why` a sentence for people.
@@ -41,6 +65,8 @@ pub enum StepDown {
     Carried { value: String, why: String },
     /// The leader has stepped down, or there was none.
     Done { value: String, why: String },
+    /// The leader was told what the operator itself wants of that term.
+    Wished { reason: ChangeReason, of: String, why: String },
 }
 
 impl StepDown {
@@ -52,6 +78,8 @@ impl StepDown {
             Self::Refused { why, .. } => Some(("StepDownRefused", why)),
             Self::Carried { why, .. } => Some(("StepDownRequested", why)),
             Self::Done { why, .. } => Some(("StepDownHandled", why)),
+            Self::Wished { reason: ChangeReason::Unhealthy, why, .. } => Some((event::LEADER_UNHEALTHY, why)),
+            Self::Wished { why, .. } => Some(("StepDownRequested", why)),
         }
     }
 }
@@ -93,11 +121,18 @@ pub struct Question<'a> {
     pub pods: &'a [PodView],
     /// The revision of what was added to the pods, if it is known.
     pub revision: Option<i32>,
+    /// What the operator itself wants.
+    pub wish: Option<&'a Wish>,
 }
 
 impl<'a> Question<'a> {
     /// The question as it stands after `observed`.
-    pub fn of(resource: &'a ElectionGroup, group: Option<&'a Group>, observed: &'a Observed) -> Self {
+    pub fn of(
+        resource: &'a ElectionGroup,
+        group: Option<&'a Group>,
+        observed: &'a Observed,
+        wish: Option<&'a Wish>,
+    ) -> Self {
         let annotations = resource.metadata.annotations.as_ref();
         let status = resource.status.as_ref();
         Self {
@@ -111,13 +146,23 @@ impl<'a> Question<'a> {
             lease: observed.lease.as_ref(),
             pods: &observed.pods,
             revision: status.and_then(|status| status.injection.as_ref()).map(|injection| injection.revision),
+            wish,
         }
     }
 }
 
-/// What is to be done about the request, if there is one.
+/// What is to be done about the request, if there is one, and else about the operator's own wish.
 pub fn decide(question: &Question<'_>) -> Decision {
-    let Question { requested, handled, is_new, group, outcome, lease, pods, revision } = *question;
+    let requested = decide_request(question);
+    match requested {
+        // Refused is what would leave nobody to lead; a wish names who will.
+        Decision::Rest(StepDown::None | StepDown::Refused { .. }) => decide_wish(question).unwrap_or(requested),
+        _ => requested,
+    }
+}
+
+fn decide_request(question: &Question<'_>) -> Decision {
+    let Question { requested, handled, is_new, group, outcome, lease, pods, revision, .. } = *question;
     let Some(value) = requested.filter(|value| !value.is_empty() && Some(*value) != handled) else {
         return Decision::Rest(StepDown::None);
     };
@@ -143,12 +188,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
     let holder = &lease.holder;
     let pod = pod_of(holder, pods);
     let name = format!("lease {}/{}", group.namespace, group.lease_name);
-    let term = match group.mode {
-        GroupMode::Exec | GroupMode::Sidecar => {
-            incarnation_of(lease, pod).map(|incarnation| term_name(lease.transitions, incarnation))
-        }
-        GroupMode::Native => Some(term_name(lease.transitions, holder)),
-    };
+    let term = term_of(group.mode, lease, pods);
     if let Some(asked) = asked
         && term.as_ref() != Some(&asked.of)
     {
@@ -191,10 +231,49 @@ pub fn decide(question: &Question<'_>) -> Decision {
         ));
     }
     match (asked, pod, term) {
-        (None, _, Some(of)) => Decision::Mark(Asked { value, of }),
+        (None, _, Some(of)) => {
+            // Who was to follow that very term still is.
+            let to = lease.asked.as_ref().filter(|asked| asked.of == of).and_then(|asked| asked.to.clone());
+            Decision::Mark(Asked { value, of, to })
+        }
         (_, Some(pod), _) => Decision::Evict { value, pod: pod.name.clone(), uid: pod.uid.clone() },
         // Both were refused above.
         (_, None, _) => Decision::Rest(StepDown::None),
+    }
+}
+
+/// `None` if there is no wish, or it is out of date, or its time has not come.
+fn decide_wish(question: &Question<'_>) -> Option<Decision> {
+    let Question { group, outcome, lease, pods, revision, wish, .. } = *question;
+    let (wish, group) = (wish?, group?);
+    let lease = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))?;
+    let too_old = group.mode.has_candidate() && revision.is_some_and(|revision| revision < inject::STEP_DOWN);
+    if *outcome != Outcome::Applied || group.paused || group.suspended || too_old {
+        return None;
+    }
+    let Wish { reason, of, to, why } = wish.clone();
+    if term_of(group.mode, lease, pods).as_ref() != Some(&of) {
+        return None;
+    }
+    if lease.asked.as_ref().is_none_or(|asked| asked.of != of) {
+        return Some(Decision::Mark(Asked { value: reason.as_str().to_owned(), of, to }));
+    }
+    match pod_of(&lease.holder, pods).filter(|pod| !group.mode.has_candidate() && !pod.terminating) {
+        Some(pod) => {
+            let value = reason.as_str().to_owned();
+            Some(Decision::Evict { value, pod: pod.name.clone(), uid: pod.uid.clone() })
+        }
+        None => Some(Decision::Rest(StepDown::Wished { reason, of, why })),
+    }
+}
+
+/// The name of the term that `lease` shows: of an incarnation, or in mode Native of a holder. `None` if its holder is no
+/// candidate of ours though it should be.
+pub(super) fn term_of(mode: GroupMode, lease: &LeaseView, pods: &[PodView]) -> Option<String> {
+    match mode {
+        GroupMode::Exec | GroupMode::Sidecar => incarnation_of(lease, pod_of(&lease.holder, pods))
+            .map(|incarnation| term_name(lease.transitions, incarnation)),
+        GroupMode::Native => Some(term_name(lease.transitions, &lease.holder)),
     }
 }
 
@@ -206,7 +285,7 @@ fn message_of(outcome: &Outcome) -> &str {
 }
 
 /// The pod that holds the Lease. controller-runtime campaigns as `<pod>_<uuid>`, and no pod's name has an underscore.
-fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
+pub(super) fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
     let name = holder.split_once('_').map_or(holder, |(name, _)| name);
     pods.iter().find(|pod| pod.name == name)
 }

@@ -1,5 +1,5 @@
 //! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead -> desired -> apply ->
-//! step-down -> status -> publish, one file for each step.
+//! rollout -> step-down -> status -> publish -> pods, one file for each step.
 //!
 //! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
 //! leadership is not valid at that moment.
@@ -10,9 +10,11 @@ mod events;
 mod gate;
 mod lead;
 mod observe;
+mod pods;
 mod publish;
 mod reconcile;
 mod release;
+mod rollout;
 mod status;
 mod step_down;
 

@@ -13,9 +13,10 @@ use super::events::Recorder;
 use super::observe::{Memory, RawGroup, World};
 use super::publish::{Metrics, ResultLabel};
 use super::release::{ReleaseError, release_of_dead};
-use super::status;
+use super::rollout::{self, Sought};
 use super::step_down::StepDowns;
-use crate::api::{ConditionType, ElectionGroup};
+use super::{pods, status};
+use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
 use crate::group::status::Outcome;
 use crate::group::{Desired, Group, Observed};
 use crate::runtime::clock::Clock;
@@ -64,12 +65,13 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Ok(group) => release_of_dead(&context.client, group, &context.world, &*context.clock).await,
         Err(_) => Ok(None),
     };
-    let mut failed = None;
+    let (mut failed, mut sought) = (None, Sought::Unknown);
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, None),
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             let desired = Desired::of(group, recorded, &context.candidate_image);
+            sought = Sought::of(&desired);
             let applied = context.applier.apply(group, &resource, desired, &*context.clock).await;
             match outcome_of(group, applied) {
                 Ok((outcome, applied)) => (outcome, applied.and_then(|applied| applied.injection)),
@@ -85,12 +87,18 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     };
     let freed = released.as_ref().ok().copied().flatten();
     let mut observed = status::observe(&resource, outcome, injection, freed, &context.world);
-    let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed).await;
-    let wait = tell(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;
+    let judged = rollout::judge(&resource, valid.as_ref().ok(), &sought, &mut observed, &context).await;
+    let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed, judged.wish.as_ref()).await;
+    let told = tell(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;
     if let Some(error) = failed {
         return Err(error);
     }
     publish(&resource, &observed.outcome, &context.metrics);
+    let marked = match &told.stored {
+        Some(stored) => pods::mark(&resource, valid.as_ref().ok(), &observed, stored, &context).await,
+        None => None,
+    };
+    let again = told.stored.as_ref().and_then(|stored| rollout::next_look(&resource, stored, &observed, &context));
     // The children and the status had their turn; the release has another try.
     released?;
     let follow = followed?;
@@ -105,18 +113,26 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         memory.failures = 0;
         memory.blocked = observed.outcome != Outcome::Applied;
     });
-    Ok([wait, retry, next, follow].into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
+    let waits = [told.wait, judged.wait, retry, marked, again, next, follow];
+    Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Writes the status if it says something new. `whole` says whether all that the spec asks for was done. Returns how long it
-/// has to wait for that, if it has to.
+/// What became of the status.
+struct Told {
+    /// The status as the API server has it; `None` if it was not to be written yet.
+    stored: Option<ElectionGroupStatus>,
+    /// When it is to be looked at again for that.
+    wait: Option<Duration>,
+}
+
+/// Writes the status if it says something new. `whole` says whether all that the spec asks for was done.
 async fn tell(
     resource: &ElectionGroup,
     valid: Option<&Group>,
     observed: &Observed,
     whole: bool,
     context: &Context,
-) -> Result<Option<Duration>, Error> {
+) -> Result<Told, Error> {
     let mut new = status::of(resource, valid, observed, &*context.clock);
     if !whole {
         status::keep_generation(resource.status.as_ref(), &mut new);
@@ -124,7 +140,7 @@ async fn tell(
     if resource.status.as_ref() == Some(&new) {
         // What goes on is counted.
         context.events.tell(resource, &new, observed);
-        return Ok(None);
+        return Ok(Told { stored: Some(new), wait: None });
     }
     let now = context.clock.since_boot();
     let written_at = remember(resource, context, |memory| memory.written_at).flatten();
@@ -134,7 +150,7 @@ async fn tell(
     };
     let wait = status::wait(resource.status.as_ref(), &new, written_at, now).or_else(handing_over);
     if wait.is_some() {
-        return Ok(wait);
+        return Ok(Told { stored: None, wait });
     }
     remember(resource, context, |memory| memory.writing = true);
     let written = status::write(&context.client, resource, &new).await;
@@ -148,15 +164,19 @@ async fn tell(
     });
     if written.map_err(Error::Status)?.is_none() {
         // Deleted, or deleted and made again: if it is still there after all, it is looked at once more.
-        return Ok(Some(FIRST_BACKOFF));
+        return Ok(Told { stored: None, wait: Some(FIRST_BACKOFF) });
     }
     context.events.tell(resource, &new, observed);
     say_leader(resource, new.holder_identity.as_deref(), &context.metrics);
     // The answer may be the first to show another spec; its event then says nothing new.
-    Ok(changed.then_some(Duration::ZERO))
+    Ok(Told { stored: Some(new), wait: changed.then_some(Duration::ZERO) })
 }
 
-fn remember<T>(resource: &ElectionGroup, context: &Context, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+pub(super) fn remember<T>(
+    resource: &ElectionGroup,
+    context: &Context,
+    change: impl FnOnce(&mut Memory) -> T,
+) -> Option<T> {
     context.world.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
 }
 
@@ -216,7 +236,7 @@ pub(super) fn on_error(raw: Arc<RawGroup>, error: &Error, context: Arc<Context>)
     Action::requeue(wait + jitter(&*raw) * wait.as_millis().try_into().unwrap_or(0) / 60_000)
 }
 
-fn told_name(resource: &impl ResourceExt) -> String {
+pub(super) fn told_name(resource: &impl ResourceExt) -> String {
     format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }
 

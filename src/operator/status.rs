@@ -37,11 +37,23 @@ pub(super) fn observe(
     let uid = group.uid().unwrap_or_default();
     let Parts { deployment, lease, pods } = world.parts(&namespace, &name, group.effective_lease_name(), &uid);
     let ended_by = |transitions, reason| EndedBy::of_term(group.status.as_ref()?, transitions, reason);
-    let asked = lease.as_ref().and_then(|lease| lease.asked.as_ref()?.transitions());
+    let asked = lease.as_ref().and_then(|lease| lease.asked.as_ref());
     let ended = freed
         .and_then(|freed| ended_by(freed.transitions, ChangeReason::KubeletReported))
-        .or_else(|| ended_by(asked?, ChangeReason::SteppedDown));
-    Observed { outcome, deployment, lease, pods, injection, ended, step_down: StepDown::None }
+        .or_else(|| ended_by(asked?.transitions()?, asked?.reason()));
+    let rollout = group.status.as_ref().and_then(|status| status.rollout.clone());
+    Observed {
+        outcome,
+        deployment,
+        lease,
+        pods,
+        injection,
+        ended,
+        step_down: StepDown::None,
+        rollout,
+        waiting: None,
+        unready: false,
+    }
 }
 
 /// The status of `group` as it should be now.

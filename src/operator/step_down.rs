@@ -1,4 +1,4 @@
-//! Carries a step-down that was asked for by annotation to the leader.
+//! Carries a step-down to the leader: one that was asked for by annotation, or one that the operator wishes itself.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,14 +14,16 @@ use tracing::{info, warn};
 use super::events::Recorder;
 use super::observe::{controller_of, view_of};
 use crate::api::ElectionGroup;
-use crate::api::names::{FIELD_MANAGER, annotation};
+use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
 use crate::campaign::told;
 use crate::group::status::LeaseView;
-use crate::group::step_down::{Asked, Decision, Question, StepDown, decide};
+use crate::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
 use crate::group::{Group, Observed};
 
 /// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
 const RETRY: Duration = Duration::from_secs(10);
+/// How soon the operator's own wish is looked at again that had to stand back behind a request.
+const NEXT: Duration = Duration::from_secs(1);
 /// The leader renews meanwhile, so the Lease may change between a read and a write; hardly so often.
 const TRIES: usize = 5;
 
@@ -37,15 +39,17 @@ impl StepDowns {
         Self { client, events, said: Mutex::default() }
     }
 
-    /// Takes the next steps towards what `resource` asks for, and writes into `observed` what became of it. Returns how soon it
-    /// is to be tried again, if nothing else will tell.
+    /// Takes the next steps towards what `resource` asks for, or else towards `wish`, and writes into `observed` what became of
+    /// it. Returns how soon it is to be tried again, if nothing else will tell.
     pub(super) async fn carry_out(
         &self,
         resource: &ElectionGroup,
         group: Option<&Group>,
         observed: &mut Observed,
+        wish: Option<&Wish>,
     ) -> Option<Duration> {
-        let (step_down, retry) = match self.next(resource, group, observed).await {
+        let (step_down, retry) = match self.next(resource, group, observed, wish).await {
+            Ok(step_down @ StepDown::Done { .. }) => (step_down, wish.map(|_| NEXT)),
             Ok(step_down) => (step_down, None),
             Err(why) => {
                 let value = resource.annotations().get(annotation::STEP_DOWN_REQUESTED_AT).cloned().unwrap_or_default();
@@ -63,8 +67,9 @@ impl StepDowns {
         resource: &ElectionGroup,
         group: Option<&Group>,
         observed: &Observed,
+        wish: Option<&Wish>,
     ) -> Result<StepDown, String> {
-        let question = Question::of(resource, group, observed);
+        let question = Question::of(resource, group, observed, wish);
         let mut live: Option<DynamicObject> = None;
         let mut view: Option<Option<LeaseView>> = None;
         for _ in 0..TRIES {
@@ -76,7 +81,13 @@ impl StepDowns {
                 (Decision::Evict { .. }, Some(group)) if view.is_none() => (group, None),
                 (Decision::Evict { value, pod, uid }, Some(group)) => {
                     self.evict(group, &pod, uid).await?;
-                    return Ok(StepDown::Carried { value, why: format!("pod {}/{pod} was evicted", group.namespace) });
+                    let evicted = format!("pod {}/{pod} was evicted", group.namespace);
+                    return Ok(match wish.filter(|wish| wish.reason.as_str() == value) {
+                        Some(Wish { reason, of, why, .. }) => {
+                            StepDown::Wished { reason: *reason, of: of.clone(), why: format!("{why}: {evicted}") }
+                        }
+                        None => StepDown::Carried { value, why: evicted },
+                    });
                 }
                 (Decision::Mark(_) | Decision::Evict { .. }, None) => return Ok(StepDown::None),
             };
@@ -89,6 +100,20 @@ impl StepDowns {
         }
         let lease = group.map(lease_of).unwrap_or_default();
         Err(format!("{lease} was changed by others at each of {TRIES} tries to write the request onto it"))
+    }
+
+    /// Lets the Lease say which revision is proven, or nothing of it.
+    ///
+    /// # Errors
+    /// Says which request failed, and why.
+    pub(super) async fn prefer(&self, group: &Group, revision: Option<&str>) -> Result<(), String> {
+        let Some(mut lease) = self.read(group).await? else { return Ok(()) };
+        let annotations = lease.annotations_mut();
+        match revision {
+            Some(revision) => annotations.insert(annotation::PROVEN_REVISION.to_owned(), revision.to_owned()),
+            None => annotations.remove(annotation::PROVEN_REVISION),
+        };
+        self.replace(group, &lease).await.map(drop)
     }
 
     fn leases(&self, group: &Group) -> Api<DynamicObject> {
@@ -113,10 +138,22 @@ impl StepDowns {
         let annotations = lease.annotations_mut();
         annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), asked.value.clone());
         annotations.insert(annotation::STEP_DOWN_OF.to_owned(), asked.of.clone());
+        match &asked.to {
+            Some(to) => annotations.insert(annotation::STEP_DOWN_TO.to_owned(), to.clone()),
+            None => annotations.remove(annotation::STEP_DOWN_TO),
+        };
+        match self.replace(group, &lease).await? {
+            Some(lease) => Ok(Some(lease)),
+            None => self.read(group).await,
+        }
+    }
+
+    /// A PUT at the version of `lease`; `None` if there is another version by now, or none.
+    async fn replace(&self, group: &Group, lease: &DynamicObject) -> Result<Option<DynamicObject>, String> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self.leases(group).replace(&group.lease_name, &params, &lease).await {
+        match self.leases(group).replace(&group.lease_name, &params, lease).await {
             Ok(lease) => Ok(Some(lease)),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => self.read(group).await,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
             Err(error) => Err(format!("cannot update {}: {}", lease_of(group), told(&error))),
         }
     }
@@ -146,7 +183,9 @@ impl StepDowns {
         let Some((reason, why)) = step_down.told().filter(|_| before.as_ref() != Some(step_down)) else { return };
         self.events.tell_step_down(resource, step_down);
         match step_down {
-            StepDown::Pending { .. } | StepDown::Refused { .. } => warn!(group, "{reason}: {why}"),
+            StepDown::Pending { .. }
+            | StepDown::Refused { .. }
+            | StepDown::Wished { reason: ChangeReason::Unhealthy, .. } => warn!(group, "{reason}: {why}"),
             _ => info!(group, "{reason}: {why}"),
         }
     }

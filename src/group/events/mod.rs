@@ -11,7 +11,7 @@ pub use self::series::{About, Series, Write};
 use super::status::Observed;
 use super::step_down::StepDown;
 use crate::api::names::{ChangeReason, RECREATED_HOLDER, event};
-use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
+use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, LeaderlessStatus, Reason};
 
 /// The most bytes of a note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
@@ -45,6 +45,7 @@ pub struct Words {
 const ELECT: &str = "Elect";
 const RECONCILE: &str = "Reconcile";
 const STEP_DOWN: &str = "StepDown";
+const ROLL_OUT: &str = "RollOut";
 
 /// What happened between two statuses of one group, `observed` being what the second was made of. In the order in which
 /// it happened.
@@ -72,6 +73,8 @@ pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observ
         events.push(of_term(last, false, event::LEADER_RECOVERED, note));
     }
     events.extend(recreated(before, after, observed));
+    events.extend(proven(before, after));
+    events.extend(flapping(before, after));
     events.extend(stalled(before, after));
     events
 }
@@ -84,11 +87,16 @@ pub fn of_step_down(step_down: &StepDown) -> Option<Event> {
         StepDown::Pending { value, .. }
         | StepDown::Refused { value, .. }
         | StepDown::Carried { value, .. }
-        | StepDown::Done { value, .. } => value,
+        | StepDown::Done { value, .. }
+        | StepDown::Wished { of: value, .. } => value,
+    };
+    let warning = match step_down {
+        StepDown::Wished { reason, .. } => *reason == ChangeReason::Unhealthy,
+        _ => matches!(step_down, StepDown::Pending { .. } | StepDown::Refused { .. }),
     };
     Some(Event {
         words: Words {
-            warning: matches!(step_down, StepDown::Pending { .. } | StepDown::Refused { .. }),
+            warning,
             reason: reason.to_owned(),
             action: STEP_DOWN,
             note: shortened(why.to_owned()),
@@ -177,6 +185,46 @@ fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed
     Some(Event {
         words: Words { warning: true, reason: event::LEASE_RECREATED.to_owned(), action: ELECT, note, pod: None },
         occurrence: format!("{:?}", lease.renew_time),
+        goes_on: false,
+    })
+}
+
+/// A revision that has led well. The first of a group is proven by definition, and no news.
+fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus) -> Option<Event> {
+    let [then, now] = [before, after].map(|status| status.rollout.as_ref()?.proven_revision.as_deref());
+    let (_, revision) = then.zip(now).filter(|(then, now)| then != now)?;
+    let pod = after.holder_identity.clone();
+    let who = pod.as_deref().unwrap_or("its leader");
+    let note = format!("revision {revision} of the pod template has led well in {who}: the rest of the pods follow");
+    Some(Event {
+        words: Words {
+            warning: false,
+            reason: event::REVISION_PROVEN.to_owned(),
+            action: ROLL_OUT,
+            note: shortened(note),
+            pod,
+        },
+        occurrence: format!("{:?}", after.observed_generation),
+        goes_on: false,
+    })
+}
+
+/// The begin of it.
+fn flapping(before: &ElectionGroupStatus, after: &ElectionGroupStatus) -> Option<Event> {
+    let said = |status| {
+        condition(status, ConditionType::FailoverReady).filter(|it| it.reason == Reason::LeaderFlapping.as_str())
+    };
+    let now = said(after).filter(|_| said(before).is_none())?;
+    let newest = after.history.first();
+    Some(Event {
+        words: Words {
+            warning: true,
+            reason: event::LEADER_FLAPPING.to_owned(),
+            action: ELECT,
+            note: shortened(format!("leadership goes from pod to pod: {}", now.message)),
+            pod: None,
+        },
+        occurrence: format!("{:?}", newest.map(|newest| (newest.lease_transitions, &newest.time))),
         goes_on: false,
     })
 }

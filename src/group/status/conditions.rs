@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{DeploymentView, LeaseView, Observed, Outcome, PodView, is_candidate};
 use crate::api::{ConditionType, ElectionGroup, Reason};
+use crate::group::unhealthy::first_trouble;
 use crate::group::valid::Group;
 
 pub(super) struct Verdict {
@@ -19,13 +20,20 @@ pub(super) fn verdicts(
     observed: &Observed,
     deployment: &DeploymentView,
     leader: Option<&LeaseView>,
+    flapping: Option<String>,
 ) -> Vec<Verdict> {
     let wanted = valid.map_or(group.spec.replicas, |valid| valid.replicas);
     let suspended = group.spec.suspend;
     let elected = elected(group, observed, wanted, leader);
     let mut verdicts = vec![ready(observed, deployment, wanted, suspended, leader, &elected)];
     verdicts.push(elected);
-    verdicts.push(failover_ready(observed, wanted, suspended, leader));
+    verdicts.push(match flapping.filter(|_| !suspended) {
+        Some(message) => {
+            let reason = Reason::LeaderFlapping;
+            Verdict { kind: ConditionType::FailoverReady, status: false, reason, message }
+        }
+        None => failover_ready(observed, wanted, suspended, leader),
+    });
     verdicts.extend(reconciling(observed, deployment, wanted));
     verdicts.extend(stalled(observed, deployment));
     verdicts
@@ -46,7 +54,7 @@ fn ready(
         (_, None) => (false, Reason::NoLeader, elected.message.clone()),
         (_, Some(_)) if deployment.ready < wanted => {
             let message = format!("{} of {wanted} pods are ready", deployment.ready);
-            (false, Reason::InsufficientReplicas, message)
+            (false, Reason::InsufficientReplicas, with_trouble(message, &observed.pods))
         }
         (_, Some(lease)) => (true, Reason::LeaderElected, format!("{} leads", lease.holder)),
     };
@@ -61,7 +69,8 @@ fn elected(group: &ElectionGroup, observed: &Observed, wanted: i32, leader: Opti
         (None, _) if wanted == 0 => (false, Reason::NoCandidates, "spec.replicas is 0".to_owned()),
         (None, None) => (false, Reason::NoCandidates, format!("lease {name} does not exist")),
         (None, Some(lease)) if lease.holder.is_empty() => {
-            (false, Reason::LeaseReleased, format!("lease {name} is free; no pod has taken it yet"))
+            let message = format!("lease {name} is free; no pod has taken it yet");
+            (false, Reason::LeaseReleased, with_trouble(message, &observed.pods))
         }
         (None, Some(lease)) if !is_candidate(&lease.holder) => {
             let message =
@@ -69,7 +78,8 @@ fn elected(group: &ElectionGroup, observed: &Observed, wanted: i32, leader: Opti
             (false, Reason::LeaseExpired, message)
         }
         (None, Some(lease)) => {
-            (false, Reason::LeaseExpired, format!("{} held lease {name} and renews it no more", lease.holder))
+            let message = format!("{} held lease {name} and renews it no more", lease.holder);
+            (false, Reason::LeaseExpired, with_trouble(message, &observed.pods))
         }
     };
     Verdict { kind: ConditionType::LeaderElected, status, reason, message }
@@ -86,7 +96,7 @@ fn failover_ready(observed: &Observed, wanted: i32, suspended: bool, leader: Opt
     } else if wanted < 2 {
         (false, Reason::SingleReplica, format!("spec.replicas is {wanted}: there is no standby"))
     } else if standbys.is_empty() {
-        (false, Reason::NoReadyStandby, "no standby is ready".to_owned())
+        (false, Reason::NoReadyStandby, with_trouble("no standby is ready".to_owned(), &observed.pods))
     } else if node.is_some() && standbys.iter().all(|pod| pod.node.as_deref() == node) {
         let message = format!("all ready standbys are on the leader's node {}", node.unwrap_or_default());
         (false, Reason::StandbysOnSameNode, message)
@@ -98,20 +108,26 @@ fn failover_ready(observed: &Observed, wanted: i32, suspended: bool, leader: Opt
 
 /// Only while there is something to do, as kstatus expects of a condition that is abnormal when true.
 fn reconciling(observed: &Observed, deployment: &DeploymentView, wanted: i32) -> Option<Verdict> {
-    if observed.outcome != Outcome::Applied || observed.deployment.is_none() || deployment.deadline_exceeded.is_some() {
+    let stalled = deployment.deadline_exceeded.is_some() || failed_revision(observed).is_some();
+    if observed.outcome != Outcome::Applied || observed.deployment.is_none() || stalled {
         return None;
     }
+    let awaiting = |message: String| match &observed.waiting {
+        Some(waiting) => format!("{message}; {waiting}"),
+        None => message,
+    };
     let former = deployment.replicas.saturating_sub(deployment.updated);
     let (reason, message) = if !deployment.observed || (former > 0 && deployment.updated < wanted) {
         let message = format!("{} of {wanted} pods are of the newest revision", deployment.updated);
-        (Reason::RollingOut, message)
+        (Reason::RollingOut, awaiting(message))
     } else if former > 0 && wanted > 0 {
         // As many new ones as asked for may be there, but not Ready yet.
-        (Reason::RollingOut, existing(former, " of a former revision"))
+        (Reason::RollingOut, awaiting(existing(former, " of a former revision")))
     } else if deployment.replicas != wanted {
         (Reason::Scaling, format!("{}, {wanted} are asked for", existing(deployment.replicas, "")))
     } else {
-        return None;
+        // All pods are new ones, and none of them has led well yet.
+        (Reason::RollingOut, observed.waiting.clone()?)
     };
     Some(Verdict { kind: ConditionType::Reconciling, status: true, reason, message })
 }
@@ -121,9 +137,31 @@ fn stalled(observed: &Observed, deployment: &DeploymentView) -> Option<Verdict> 
         Outcome::Invalid(message) => (Reason::Invalid, message.clone()),
         Outcome::Conflict(message) => (Reason::Conflict, message.clone()),
         Outcome::Forbidden(message) => (Reason::Forbidden, message.clone()),
-        Outcome::Applied => (Reason::ProgressDeadlineExceeded, deployment.deadline_exceeded.clone()?),
+        Outcome::Applied => match (failed_revision(observed), &deployment.deadline_exceeded) {
+            (Some(message), _) => (Reason::RevisionFailed, message),
+            (None, Some(message)) => (Reason::ProgressDeadlineExceeded, with_trouble(message.clone(), &observed.pods)),
+            (None, None) => return None,
+        },
     };
     Some(Verdict { kind: ConditionType::Stalled, status: true, reason, message })
+}
+
+/// What to tell of the newest revision, if it was given leadership and did not work.
+fn failed_revision(observed: &Observed) -> Option<String> {
+    let rollout = observed.rollout.as_ref()?;
+    let failed = rollout.failed_revision.as_deref()?;
+    let why = rollout.message.as_deref().unwrap_or("it did not lead well");
+    Some(format!(
+        "revision {failed} of the pod template failed: {why}; change spec.template or spec.image, or undo the change"
+    ))
+}
+
+/// `message` with what keeps the first of the pods that do not run from running.
+fn with_trouble(message: String, pods: &[PodView]) -> String {
+    match first_trouble(pods) {
+        Some(trouble) => format!("{message}; {trouble}"),
+        None => message,
+    }
 }
 
 fn counted(number: usize, one: &str, many: &str) -> String {

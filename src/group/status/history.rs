@@ -213,7 +213,8 @@ fn refined(ended: Ended, asked: Option<ChangeReason>) -> Ended {
 }
 
 fn is_asked_for(reason: &ChangeReason) -> bool {
-    matches!(reason, ChangeReason::SteppedDown | ChangeReason::KubeletReported)
+    use ChangeReason::{Draining, KubeletReported, Rollout, SteppedDown, Unhealthy};
+    matches!(reason, SteppedDown | KubeletReported | Rollout | Unhealthy | Draining)
 }
 
 fn is_last(history: &[HistoryEntry], holder: &str) -> bool {

@@ -14,9 +14,10 @@ use self::conditions::{conditions, verdicts};
 pub use self::history::Ended;
 use self::history::Past;
 use super::step_down::{Asked, StepDown};
+use super::unhealthy;
 use super::valid::Group;
 use crate::api::names::{ChangeReason, RECREATED_HOLDER, label};
-use crate::api::{ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
+use crate::api::{ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus, RolloutStatus};
 use crate::election::{Record, WallTime};
 
 /// What became of the children.
@@ -175,16 +176,24 @@ pub struct Observed {
     pub ended: Option<EndedBy>,
     /// What became of a step-down that was asked for.
     pub step_down: StepDown,
+    /// How far the newest revision has got.
+    pub rollout: Option<RolloutStatus>,
+    /// What the rollout waits for, as a sentence without numbers that change.
+    pub waiting: Option<String>,
+    /// Whether somebody leads whose program is not ready.
+    pub unready: bool,
 }
 
-/// The status of `group`, whose spec made `valid` unless it is invalid. `now` is used for conditions that change.
+/// The status of `group`, whose spec made `valid` unless it is invalid. `now` is used for conditions that change, and
+/// to tell how long ago leadership changed hands.
 pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed, now: &Time) -> ElectionGroupStatus {
     let before = group.status.clone().unwrap_or_default();
     let deployment = observed.deployment.clone().unwrap_or_default();
     let lease = observed.lease.as_ref();
     let leader = leading(&before, lease);
     let past = Past::of(&before, observed, leader.is_some());
-    let verdicts = verdicts(group, valid, observed, &deployment, leader);
+    let flapping = unhealthy::flapping(&past.history, &observed.pods, observed.unready, now.0);
+    let verdicts = verdicts(group, valid, observed, &deployment, leader, flapping);
     ElectionGroupStatus {
         observed_generation: group.metadata.generation,
         replicas: deployment.replicas,
@@ -204,7 +213,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
         history: past.history,
         conditions: conditions(&before.conditions, verdicts, group.metadata.generation, now),
         injection: observed.injection.clone().or(before.injection),
-        rollout: before.rollout,
+        rollout: observed.rollout.clone(),
         last_handled_step_down_at: match &observed.step_down {
             StepDown::Done { value, .. } => Some(value.clone()),
             _ => before.last_handled_step_down_at,

@@ -22,6 +22,7 @@ use crate::api::names::annotation;
 use crate::api::status::NOT_OBSERVED;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::group::proof::Freed;
+use crate::group::unhealthy::Watch;
 use crate::group::{Group, Invalid};
 
 /// An ElectionGroup as it came, but for what nobody here asks of its metadata.
@@ -122,7 +123,7 @@ pub(super) fn version_of(metadata: &ObjectMeta) -> u64 {
 }
 
 /// What this operator remembers of a group for as long as it exists, beside what the API server keeps.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::operator) struct Memory {
     /// Tries in a row that failed.
     pub(in crate::operator) failures: u32,
@@ -136,6 +137,10 @@ pub(in crate::operator) struct Memory {
     pub(in crate::operator) endpoints: Option<u64>,
     /// A write of the status is under way: what comes of it is known already.
     pub(in crate::operator) writing: bool,
+    /// The leader's program.
+    pub(in crate::operator) watch: Option<Watch>,
+    /// The last try to label the pods or to open their gates failed: that was said.
+    pub(in crate::operator) unmarked: bool,
 }
 
 /// All groups. The store that the controller reads is closed until [`Groups::open`].
@@ -192,7 +197,7 @@ impl Groups {
         if matches!(event, Event::InitDone) {
             self.known.refresh_listing(scope);
         }
-        let entry = |_, before: Option<&Memory>| Some(before.copied().unwrap_or_default());
+        let entry = |_, before: Option<&Memory>| Some(before.cloned().unwrap_or_default());
         let mut gone = Vec::new();
         self.known.take(scope, event, entry, |Change { namespace, name, after, .. }| {
             if after.is_none() {

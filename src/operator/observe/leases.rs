@@ -110,7 +110,7 @@ pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
 fn asked_of(lease: &DynamicObject) -> Option<Asked> {
     let annotated = |name: &str| annotated(lease, name).map(str::to_owned);
     let (value, of) = annotated(annotation::STEP_DOWN_REQUESTED_AT).zip(annotated(annotation::STEP_DOWN_OF))?;
-    Some(Asked { value, of })
+    Some(Asked { value, of, to: annotated(annotation::STEP_DOWN_TO) })
 }
 
 fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {

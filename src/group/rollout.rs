@@ -1,0 +1,323 @@
+//! Whether a revision of the pod template has led well, so that its pods may replace those of the former one.
+//!
+//! Pods of modes Exec and Sidecar have a readiness gate. It is opened for a revision that is proven, and so a Deployment waits
+//! with its rollout until then. The first pod of a new revision that stands by is handed leadership. Does its program work
+//! there for `minReadySeconds`, the revision is proven; does it not, the former revision leads again, and the new one gets no
+//! second try until the pod template changes.
+//!
+//! What was decided stands in the status, and what follows from it is done only once it stands there: whichever of its steps
+//! an operator dies after, the next one goes on from there. Elections wait for nothing of this.
+
+use std::time::Duration;
+
+use super::desired::Desired;
+use super::status::{LeaseView, PodView, is_candidate};
+use super::step_down::{Wish, pod_of};
+use super::unhealthy::{Watch, has_failed, reason_of};
+use super::valid::Group;
+use crate::api::names::{ChangeReason, label};
+use crate::api::{ElectionGroupStatus, RolloutStatus};
+
+/// The name of the revision of pods that were made before there were names.
+pub const NAMELESS: &str = "";
+
+/// What a program needs to be ready for beyond `minReadySeconds`: a break that was there may not have been reported yet.
+const REPORTED: Duration = Duration::from_secs(1);
+/// How long the kubelet may take to report why the program of a former leader ended, and the API server to show that a pod is
+/// being deleted.
+const EXPLAINED: Duration = Duration::from_secs(5);
+/// How long a leader that is no pod of the new revision leads before it is asked once more.
+const BETWEEN_TRIES: Duration = Duration::from_secs(30);
+/// How often a pod that is to lead may be forestalled.
+const TRIES: usize = 3;
+/// How long a new leader may be not ready where the group sets no limit.
+const LONGEST_UNREADY: Duration = Duration::from_secs(600);
+
+/// All that the decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The group.
+    pub group: &'a Group,
+    /// The revision that the Deployment asks for.
+    pub wanted: &'a str,
+    /// The status as the API server has it.
+    pub status: Option<&'a ElectionGroupStatus>,
+    /// The Lease, if there is one.
+    pub lease: Option<&'a LeaseView>,
+    /// The group's pods.
+    pub pods: &'a [PodView],
+    /// The leader's program.
+    pub watch: Option<&'a Watch>,
+    /// Time since boot.
+    pub now: Duration,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// How far the revision has got.
+    pub status: RolloutStatus,
+    /// The leader is to hand over.
+    pub wish: Option<Wish>,
+    /// What is waited for, as a sentence.
+    pub waiting: Option<String>,
+    /// When the next look is due, if nothing happens before.
+    pub wait: Option<Duration>,
+}
+
+/// How far the wanted revision has got, and what is to be done for it.
+pub fn decide(question: &Question<'_>) -> Decision {
+    let before = question.status.and_then(|status| status.rollout.clone()).unwrap_or_default();
+    let proven = before.proven_revision.clone().unwrap_or_else(|| question.first_proven());
+    let failed = before.failed_revision.as_deref() == Some(question.wanted);
+    if proven == question.wanted {
+        Decision { status: proven_to_be(question.wanted), ..Decision::default() }
+    } else if failed {
+        Decision { wish: question.way_back(&proven), status: before, ..Decision::default() }
+    } else {
+        let status = RolloutStatus { proven_revision: Some(proven), ..RolloutStatus::default() };
+        question.try_out(status)
+    }
+}
+
+/// The revision that the Deployment asks for; `None` if its pods have no readiness gate.
+pub fn wanted(desired: &Desired) -> Option<&str> {
+    desired.deployment["spec"]["template"]["metadata"]["labels"][label::REVISION].as_str()
+}
+
+/// Whether the gate of `pod` is closed and to be opened, given the revision that is proven by the status.
+pub fn opens(pod: &PodView, proven: Option<&str>) -> bool {
+    !pod.terminating && pod.proven == Some(false) && pod.template.is_some() && pod.template.as_deref() == proven
+}
+
+/// What the Lease is to say of the proven revision, if that is not what it says: the wanted word, or none. As long as all pods
+/// are of one revision it need not say anything.
+pub fn preferred<'a>(lease: &LeaseView, pods: &[PodView], proven: Option<&'a str>) -> Option<Option<&'a str>> {
+    let wanted = proven.filter(|proven| *proven != NAMELESS);
+    let is_needed = lease.proven_revision.is_some() || pods.iter().any(|pod| pod.template.as_deref() != wanted);
+    (is_needed && lease.proven_revision.as_deref() != wanted).then_some(wanted)
+}
+
+fn proven_to_be(revision: &str) -> RolloutStatus {
+    RolloutStatus { proven_revision: Some(revision.to_owned()), ..RolloutStatus::default() }
+}
+
+impl<'a> Question<'a> {
+    /// The revision that is taken for proven where nothing is known: that of the pods that are there. Where there are none, or
+    /// only those that are wanted, there is no leader to protect.
+    fn first_proven(&self) -> String {
+        let mut former = self.pods.iter().filter(|pod| !self.is_wanted(pod) && !pod.terminating);
+        let leader = self.leader().filter(|leader| !self.is_wanted(leader) && !leader.terminating);
+        match leader.or_else(|| former.next()) {
+            Some(pod) => pod.template.as_deref().unwrap_or(NAMELESS).to_owned(),
+            None => self.wanted.to_owned(),
+        }
+    }
+
+    fn is_wanted(&self, pod: &PodView) -> bool {
+        pod.template.as_deref() == Some(self.wanted)
+    }
+
+    fn lease(&self) -> Option<&'a LeaseView> {
+        self.lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))
+    }
+
+    fn leader(&self) -> Option<&'a PodView> {
+        pod_of(&self.lease()?.holder, self.pods)
+    }
+
+    fn limit(&self) -> Duration {
+        self.group.unhealthy_timeout.unwrap_or(LONGEST_UNREADY)
+    }
+
+    /// The wanted revision, neither proven nor failed as yet.
+    fn try_out(&self, status: RolloutStatus) -> Decision {
+        let proven = status.proven_revision.clone().unwrap_or_default();
+        let returns = self.pods.iter().any(|pod| is_of(pod, &proven) && !pod.terminating);
+        // Without a pod to go back to, a failure would only keep the group from ever getting ready.
+        if let Some((pod, how)) = self.ended_term().filter(|_| returns) {
+            let explained = pod.trouble.is_some() || self.watch.is_some_and(|watch| self.age(watch) >= EXPLAINED);
+            if explained {
+                return self.fail(status, format!("{} led and {how}", pod.name), Some(pod));
+            }
+            let wait = self.watch.map(|watch| EXPLAINED.saturating_sub(self.age(watch)));
+            let waiting = Some(format!("{} of revision {} led and {how}", pod.name, self.wanted));
+            return Decision { status, waiting, wait, wish: None };
+        }
+        match (self.leader(), self.watch) {
+            (Some(leader), Some(watch)) if self.is_wanted(leader) => self.judge(status, leader, watch, returns),
+            (Some(leader), Some(watch)) if !leader.terminating => self.hand_over(status, leader, watch, returns),
+            (Some(leader), None) if !leader.terminating && leader.template.is_none() => self.pass(status),
+            (Some(_), _) => self.waits(status, "the leader is about to end"),
+            (None, _) => self.waits(status, "nobody leads"),
+        }
+    }
+
+    /// The leader is no candidate of ours, as after a change from mode Native, and cannot be asked to hand over: there is no
+    /// trial, only a pod that is ready to lead.
+    fn pass(&self, status: RolloutStatus) -> Decision {
+        if self.pods.iter().any(|pod| self.is_wanted(pod) && pod.containers_ready) {
+            return Decision { status: proven_to_be(self.wanted), ..Decision::default() };
+        }
+        self.waits(status, "waits for a pod of it that is ready to lead")
+    }
+
+    fn waits(&self, status: RolloutStatus, what: &str) -> Decision {
+        Decision { status, waiting: Some(format!("revision {}: {what}", self.wanted)), ..Decision::default() }
+    }
+
+    fn age(&self, watch: &Watch) -> Duration {
+        self.now.saturating_sub(watch.began)
+    }
+
+    /// A pod of the wanted revision leads.
+    fn judge(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, returns: bool) -> Decision {
+        let name = &leader.name;
+        let has_ended = leader.restarts > watch.first_restarts || leader.trouble.is_some();
+        if has_ended && returns {
+            return self.fail(status, format!("a container of {name} ended while it led"), Some(leader));
+        }
+        let needed = self.group.min_ready + REPORTED;
+        let wait = match (watch.ready_for(self.now), watch.unready_for(self.now)) {
+            (Some(ready), _) if ready >= needed && leader.trouble.is_none() => {
+                return Decision { status: proven_to_be(self.wanted), ..Decision::default() };
+            }
+            (Some(ready), _) => needed.checked_sub(ready).filter(|wait| !wait.is_zero()),
+            (_, Some(unready)) if unready >= self.limit() && returns => {
+                let what =
+                    format!("the program of {name} was not ready within {} s of leading", self.limit().as_secs());
+                return self.fail(status, what, Some(leader));
+            }
+            (_, Some(unready)) => self.limit().checked_sub(unready).filter(|wait| !wait.is_zero()),
+            (None, None) => None,
+        };
+        let what = match watch.ready {
+            Some(true) => format!("{name} leads and has to stay ready for {} s", self.group.min_ready.as_secs()),
+            _ => format!("{name} leads and its program is not ready yet"),
+        };
+        Decision { wait, ..self.waits(status, &with_trouble(what, Some(leader))) }
+    }
+
+    /// A pod of another revision leads.
+    fn hand_over(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, returns: bool) -> Decision {
+        let mut new: Vec<&PodView> = self.pods.iter().filter(|pod| self.is_wanted(pod) && !pod.terminating).collect();
+        new.sort_by_key(|pod| (!pod.containers_ready || pod.trouble.is_some(), pod.restarts, &pod.name));
+        let Some(first) = new.first() else { return self.waits(status, "waits for its first pod") };
+        if !first.containers_ready || first.trouble.is_some() {
+            let troubled = new.iter().find(|pod| pod.trouble.is_some()).copied();
+            return self
+                .waits(status, &with_trouble("waits for a pod of it that is ready to lead".to_owned(), troubled));
+        }
+        if let Some(named) = self.forestalled(leader) {
+            // Candidates without a revision do not know that they are to stand back.
+            if self.tries() >= TRIES && leader.template.is_some() && returns {
+                let what = format!("{} was to lead {TRIES} times and did not take the Lease", named.name);
+                return self.fail(status, what, Some(named));
+            }
+        }
+        let wait = BETWEEN_TRIES.saturating_sub(self.age(watch));
+        if !wait.is_zero() && self.was_tried() {
+            return Decision { wait: Some(wait), ..self.waits(status, "is about to be given leadership once more") };
+        }
+        let why = format!("{} is to hand over to {} of revision {}", leader.name, first.name, self.wanted);
+        let wish = Wish {
+            reason: ChangeReason::Rollout,
+            of: watch.term.clone(),
+            to: Some(first.name.clone()),
+            why: why.clone(),
+        };
+        Decision { wish: Some(wish), ..self.waits(status, &why) }
+    }
+
+    fn fail(&self, status: RolloutStatus, what: String, pod: Option<&PodView>) -> Decision {
+        let message = Some(with_trouble(what, pod));
+        let status = RolloutStatus { failed_revision: Some(self.wanted.to_owned()), message, ..status };
+        Decision { status, ..Decision::default() }
+    }
+
+    /// From a leader of the revision that has failed to one of the proven revision.
+    fn way_back(&self, proven: &str) -> Option<Wish> {
+        let leader = self.leader().filter(|leader| self.is_wanted(leader) && !leader.terminating)?;
+        let back = self.pods.iter().filter(|pod| is_of(pod, proven) && pod.ready);
+        let back = back.min_by_key(|pod| (pod.restarts, &pod.name))?;
+        let why =
+            format!("{} is to hand over to {}, since revision {} has failed", leader.name, back.name, self.wanted);
+        let of = self.watch.filter(|watch| watch.pod == leader.name)?.term.clone();
+        Some(Wish { reason: ChangeReason::Rollout, of, to: Some(back.name.clone()), why })
+    }
+
+    /// Whose term ended though its pod of the wanted revision is there and is to stay, and how, in words.
+    fn ended_term(&self) -> Option<(&'a PodView, &'static str)> {
+        self.ended_terms().find_map(|(pod, reason)| {
+            let how = match reason {
+                ChangeReason::LeaseReleased => "its program ended",
+                ChangeReason::KubeletReported => "its container ended",
+                ChangeReason::HolderRestarted => "its container was restarted",
+                ChangeReason::Unhealthy => "its program was not ready for too long",
+                // A node that is gone does the same, and says nothing of the revision.
+                ChangeReason::LeaseExpired if has_failed(pod) => "did not renew the Lease in time",
+                ChangeReason::NotObserved if has_failed(pod) => "leads no more",
+                _ => return None,
+            };
+            (!pod.terminating).then_some((pod, how))
+        })
+    }
+
+    /// The terms of pods of the wanted revision that have ended, newest first, back to when leadership was handed to the first of
+    /// them.
+    fn ended_terms(&self) -> impl Iterator<Item = (&'a PodView, ChangeReason)> + use<'a> {
+        let question = *self;
+        let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
+        let is_trial = move |index: usize| {
+            let entry = history.get(index)?;
+            let pod = pod_of(&entry.holder_identity, question.pods).filter(|pod| question.is_wanted(pod))?;
+            Some((pod, reason_of(entry) == Some(ChangeReason::Rollout)))
+        };
+        let last = (0..history.len()).find(|index| is_trial(*index).is_some_and(|(_, handed_over)| handed_over));
+        let terms = 0..last.map_or(history.len(), |last| last + 1);
+        terms.filter_map(move |index| {
+            let (pod, _) = is_trial(index)?;
+            let reason = match index.checked_sub(1) {
+                Some(next) => reason_of(&history[next]),
+                None => question.status?.leaderless.as_ref()?.reason.as_deref().and_then(ChangeReason::parse),
+            };
+            Some((pod, reason?))
+        })
+    }
+
+    /// Whether a pod of the wanted revision that is still there has led, or was to.
+    fn was_tried(&self) -> bool {
+        self.ended_terms().next().is_some() || self.leader().is_some_and(|leader| self.forestalled(leader).is_some())
+    }
+
+    /// The pod of the wanted revision that was to follow the term before, if `leader` took the Lease in its place.
+    fn forestalled(&self, leader: &PodView) -> Option<&'a PodView> {
+        let lease = self.lease()?;
+        let asked = lease.asked.as_ref().filter(|asked| asked.reason() == ChangeReason::Rollout)?;
+        let named = self.pods.iter().find(|pod| Some(&pod.name) == asked.to.as_ref())?;
+        let is_before = asked.transitions()?.checked_add(1) == Some(lease.transitions);
+        (is_before && self.is_wanted(named) && !named.terminating && named.name != leader.name).then_some(named)
+    }
+
+    /// How often in a row leadership was handed over for a rollout and came to none of the wanted revision.
+    fn tries(&self) -> usize {
+        let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
+        let astray = history.iter().take_while(|entry| {
+            let holder = pod_of(&entry.holder_identity, self.pods);
+            reason_of(entry) == Some(ChangeReason::Rollout) && holder.is_some_and(|pod| !self.is_wanted(pod))
+        });
+        astray.count()
+    }
+}
+
+/// Whether `pod` is of that revision.
+fn is_of(pod: &PodView, revision: &str) -> bool {
+    pod.template.as_deref().unwrap_or(NAMELESS) == revision
+}
+
+fn with_trouble(what: String, pod: Option<&PodView>) -> String {
+    match pod.and_then(|pod| Some((&pod.name, pod.trouble.as_ref()?))) {
+        Some((name, trouble)) => format!("{what}: pod {name}: {trouble}"),
+        None => what,
+    }
+}

@@ -1,0 +1,165 @@
+//! What the operator writes onto pods, after everything else: the readiness gate of those whose revision is proven, and who of
+//! them leads. A pod that is as it should be costs no request.
+
+use std::time::Duration;
+
+use futures::future::{Either, join_all, select};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use super::reconcile::{Context, remember, told_name};
+use super::rollout::proven_in;
+use crate::api::names::{FIELD_MANAGER, PROVEN_GATE, annotation, label};
+use crate::api::{ElectionGroup, ElectionGroupStatus};
+use crate::campaign::told;
+use crate::group::rollout::opens;
+use crate::group::status::{Outcome, PodView};
+use crate::group::{Group, Observed};
+
+/// How soon that is tried again which failed.
+const RETRY: Duration = Duration::from_secs(10);
+/// For how long the next look at the group may be kept waiting for this.
+const LONGEST: Duration = Duration::from_secs(2);
+/// More than that of any pod that somebody else marked.
+const LEADER_COST: &str = "1000000";
+
+/// Brings the pods to what `stored` says. Returns how soon it is to be tried again, if something failed.
+pub(super) async fn mark(
+    resource: &ElectionGroup,
+    group: Option<&Group>,
+    observed: &Observed,
+    stored: &ElectionGroupStatus,
+    context: &Context,
+) -> Option<Duration> {
+    if observed.outcome != Outcome::Applied {
+        return None;
+    }
+    // A paused group's pods are left alone, but whether they are ready is status.
+    let labelled = group.is_some_and(|group| !group.paused);
+    let leader = stored.holder_identity.as_deref();
+    let proven = proven_in(stored);
+    let now = Time(Timestamp::from_second(context.clock.wall_micros().div_euclid(1_000_000)).unwrap_or_default());
+    let patches = observed.pods.iter().flat_map(|pod| {
+        let gate = opens(pod, proven).then(|| (pod, Some("status"), gate_patch(pod, &now)));
+        let role = role_patch(pod, leader).filter(|_| labelled).map(|patch| (pod, None, patch));
+        gate.into_iter().chain(role)
+    });
+    let patches: Vec<_> = patches.collect();
+    if patches.is_empty() {
+        remember(resource, context, |memory| memory.unmarked = false);
+        return None;
+    }
+    let api = Api::<Pod>::namespaced(context.client.clone(), &resource.namespace().unwrap_or_default());
+    let sent = join_all(patches.into_iter().map(|(pod, subresource, patch)| write(&api, pod, subresource, patch)));
+    let late = context.clock.sleep_until(context.clock.since_boot() + LONGEST);
+    let failed = match select(Box::pin(sent), late).await {
+        Either::Left((results, _)) => results.into_iter().find_map(Result::err),
+        Either::Right(_) => Some(format!("the API server did not answer within {} s", LONGEST.as_secs())),
+    };
+    let was_said = remember(resource, context, |memory| std::mem::replace(&mut memory.unmarked, failed.is_some()));
+    let error = failed?;
+    let name = told_name(resource);
+    if was_said == Some(true) {
+        debug!(group = name, "cannot mark the pods: {error}");
+    } else {
+        warn!(group = name, "cannot mark the pods: {error}; it is tried again every {} s", RETRY.as_secs());
+    }
+    Some(RETRY)
+}
+
+/// What opens the readiness gate.
+fn gate_patch(pod: &PodView, now: &Time) -> Value {
+    json!({
+        "metadata": { "uid": pod.uid },
+        "status": { "conditions": [{
+            "type": PROVEN_GATE,
+            "status": "True",
+            "reason": "RevisionProven",
+            "message": "the revision of this pod's template has led well",
+            "lastTransitionTime": now,
+        }] },
+    })
+}
+
+/// What says who leads, if the pod does not say so already. A pod that is about to end is only told that it leads no more.
+fn role_patch(pod: &PodView, leader: Option<&str>) -> Option<Value> {
+    let leads = leader.is_some_and(|leader| leader.split('_').next() == Some(pod.name.as_str()));
+    let role = if leads { label::ROLE_LEADER } else { label::ROLE_STANDBY };
+    let is_so = pod.role.as_deref() == Some(role) && pod.kept == leads;
+    let is_pointless = pod.terminating && (leads || pod.role.is_none());
+    (!is_so && !is_pointless).then(|| {
+        json!({ "metadata": {
+            "uid": pod.uid,
+            "labels": { label::ROLE: role },
+            "annotations": { annotation::POD_DELETION_COST: leads.then_some(LEADER_COST) },
+        } })
+    })
+}
+
+async fn write(api: &Api<Pod>, pod: &PodView, subresource: Option<&str>, patch: Value) -> Result<(), String> {
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let written = match subresource {
+        // Others have conditions of their own: only of this type is replaced.
+        Some(subresource) => api.patch_subresource(subresource, &pod.name, &params, &Patch::Strategic(patch)).await,
+        None => api.patch(&pod.name, &params, &Patch::Merge(patch)).await,
+    };
+    match written {
+        Ok(_) => Ok(()),
+        // Gone, or another pod of that name by now.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(format!("cannot patch pod {}: {}", pod.name, told(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(role: Option<&str>, kept: bool) -> PodView {
+        let role = role.map(str::to_owned);
+        PodView { name: "billing-1".into(), uid: Some("uid-1".into()), role, kept, ..PodView::default() }
+    }
+
+    #[test]
+    fn a_pod_is_patched_when_its_role_changes_and_never_else() {
+        let of = |pod: &PodView, leader| {
+            let patch = role_patch(pod, leader)?;
+            let metadata = &patch["metadata"];
+            assert_eq!(metadata["uid"], "uid-1");
+            Some((metadata["labels"].clone(), metadata["annotations"].clone()))
+        };
+        let cost = |cost: Value| json!({ "controller.kubernetes.io/pod-deletion-cost": cost });
+        let (leads, stands_by) = (json!({ "k8sensus.dev/role": "leader" }), json!({ "k8sensus.dev/role": "standby" }));
+        let (led, stood_by) = (Some((leads, cost(json!("1000000")))), Some((stands_by, cost(Value::Null))));
+        for (role, kept, leader, wanted) in [
+            (None, false, None, &stood_by),
+            (None, false, Some("billing-2"), &stood_by),
+            (None, false, Some("billing-1"), &led),
+            // controller-runtime adds a number.
+            (None, false, Some("billing-1_5e0c"), &led),
+            (Some("standby"), false, Some("billing-1"), &led),
+            (Some("leader"), true, Some("billing-2"), &stood_by),
+            (Some("leader"), true, None, &stood_by),
+            (Some("standby"), true, None, &stood_by),
+            (Some("leader"), false, Some("billing-1"), &led),
+            (Some("leader"), true, Some("billing-1"), &None),
+            (Some("standby"), false, Some("billing-10"), &None),
+            (Some("standby"), false, None, &None),
+        ] {
+            assert_eq!(of(&pod(role, kept), leader), *wanted, "{role:?} {kept} {leader:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_about_to_end_is_told_only_that_it_leads_no_more() {
+        let ending = |role, kept| PodView { terminating: true, ..pod(role, kept) };
+        assert!(role_patch(&ending(Some("leader"), true), None).is_some());
+        assert_eq!(role_patch(&ending(Some("standby"), false), Some("billing-1")), None);
+        assert_eq!(role_patch(&ending(None, false), None), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! Looks at the leader's program and at how far the newest revision has got, before the step-down that may come of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::reconcile::{Context, remember, told_name};
+use crate::api::{ElectionGroup, ElectionGroupStatus};
+use crate::group::rollout::{self, preferred};
+use crate::group::status::Outcome;
+use crate::group::step_down::Wish;
+use crate::group::unhealthy::{self, Watch};
+use crate::group::{Desired, Group, Observed};
+
+/// How soon a write onto the Lease is tried again that failed.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The revision of the pod template that is to be brought in.
+pub(super) enum Sought {
+    /// The children are left alone: whatever it was goes on.
+    Unknown,
+    /// Pods of this group are not tried out.
+    None,
+    /// By its name.
+    Revision(String),
+}
+
+impl Sought {
+    pub(super) fn of(desired: &Desired) -> Self {
+        rollout::wanted(desired).map_or(Self::None, |revision| Self::Revision(revision.to_owned()))
+    }
+}
+
+/// What is to be done for the newest revision and about the leader.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// The leader is to step down.
+    pub(super) wish: Option<Wish>,
+    /// When the next look is due.
+    pub(super) wait: Option<Duration>,
+}
+
+/// Writes into `observed` what is to be told, and lets the Lease say which revision is proven.
+pub(super) async fn judge(
+    resource: &ElectionGroup,
+    group: Option<&Group>,
+    sought: &Sought,
+    observed: &mut Observed,
+    context: &Context,
+) -> Judged {
+    let Some(group) = group.filter(|_| observed.outcome == Outcome::Applied) else { return Judged::default() };
+    let now = context.clock.since_boot();
+    let watch = remember(resource, context, |memory| {
+        let lease = observed.lease.as_ref();
+        memory.watch = Watch::look(memory.watch.as_ref(), group.mode, lease, &observed.pods, now);
+        memory.watch.clone()
+    });
+    let watch = watch.flatten();
+    observed.unready = watch.as_ref().is_some_and(|watch| watch.ready == Some(false));
+    let mut judged = Judged::default();
+    match sought {
+        Sought::Unknown => {}
+        Sought::None => observed.rollout = None,
+        Sought::Revision(wanted) => {
+            let question = rollout::Question {
+                group,
+                wanted,
+                status: resource.status.as_ref(),
+                lease: observed.lease.as_ref(),
+                pods: &observed.pods,
+                watch: watch.as_ref(),
+                now,
+            };
+            let rollout::Decision { status, wish, waiting, wait } = rollout::decide(&question);
+            judged = Judged { wish, wait };
+            (observed.rollout, observed.waiting) = (Some(status), waiting);
+        }
+    }
+    let history = resource.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
+    let unhealthy = unhealthy::decide(group, observed.lease.as_ref(), &observed.pods, history, watch.as_ref(), now);
+    judged.wish = judged.wish.or(unhealthy.wish);
+    let retry = if group.paused { None } else { prefer(resource, group, observed, context).await };
+    judged.wait = [judged.wait, unhealthy.wait, retry].into_iter().flatten().min();
+    judged
+}
+
+/// Candidates go by what the status has said already.
+async fn prefer(resource: &ElectionGroup, group: &Group, observed: &Observed, context: &Context) -> Option<Duration> {
+    let proven = proven_in(resource.status.as_ref()?);
+    let revision = preferred(observed.lease.as_ref()?, &observed.pods, proven)?;
+    let error = context.step_downs.prefer(group, revision).await.err()?;
+    warn!(group = told_name(resource), "{error}; the candidates are not told which revision is proven");
+    Some(RETRY)
+}
+
+/// When the next look is due after `stored` became the status: at once if it is news to what was decided before it.
+pub(super) fn next_look(
+    resource: &ElectionGroup,
+    stored: &ElectionGroupStatus,
+    observed: &Observed,
+    context: &Context,
+) -> Option<Duration> {
+    let before = resource.status.as_ref();
+    let is_news = |before: &ElectionGroupStatus| {
+        let led = before.history.first() != stored.history.first() || before.leaderless != stored.leaderless;
+        stored.rollout.is_some() && (led || before.rollout != stored.rollout)
+    };
+    if before.is_some_and(is_news) {
+        return Some(Duration::ZERO);
+    }
+    let now = Timestamp::from_microsecond(context.clock.wall_micros()).ok()?;
+    unhealthy::flapping_wait(&stored.history, &observed.pods, now)
+}
+
+/// The revision that is proven by a status that the API server has.
+pub(super) fn proven_in(status: &ElectionGroupStatus) -> Option<&str> {
+    status.rollout.as_ref()?.proven_revision.as_deref()
+}
