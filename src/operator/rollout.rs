@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::reconcile::{Context, remember, told_name};
-use crate::api::{ElectionGroup, ElectionGroupStatus};
+use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use crate::group::rollout::{self, preferred};
 use crate::group::status::Outcome;
 use crate::group::step_down::Wish;
@@ -79,7 +79,11 @@ pub(super) async fn judge(
     }
     let history = resource.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
     let unhealthy = unhealthy::decide(group, observed.lease.as_ref(), &observed.pods, history, watch.as_ref(), now);
-    judged.wish = judged.wish.or(unhealthy.wish);
+    // Of a revision that has just failed the way back is decided once the status says so.
+    let failed = |rollout: Option<&RolloutStatus>| rollout.and_then(|rollout| rollout.failed_revision.clone());
+    let before = failed(resource.status.as_ref().and_then(|status| status.rollout.as_ref()));
+    let has_just_failed = failed(observed.rollout.as_ref()).is_some_and(|failed| before.as_ref() != Some(&failed));
+    judged.wish = judged.wish.or(unhealthy.wish.filter(|_| !has_just_failed));
     let retry = if group.paused { None } else { prefer(resource, group, observed, context).await };
     judged.wait = [judged.wait, unhealthy.wait, retry].into_iter().flatten().min();
     judged

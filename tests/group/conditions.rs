@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use k8sensus::api::ConditionType;
+use jiff::ToSpan;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8sensus::api::{ConditionType, ElectionGroupStatus, HistoryEntry, RolloutStatus};
 use k8sensus::group::Observed;
 use k8sensus::group::status::{DeploymentView, LeaseView, Outcome, PodView};
 
@@ -16,6 +18,8 @@ pub struct Case {
     /// The minimal spec has these fields besides.
     pub more: &'static str,
     pub observed: Observed,
+    /// The changes of leadership that the status knows already.
+    history: Vec<HistoryEntry>,
     kind: ConditionType,
     /// Status, reason and message, `None` where the condition is absent.
     says: Option<(&'static str, &'static str, &'static str)>,
@@ -27,15 +31,44 @@ fn case(
     kind: ConditionType,
     says: (&'static str, &'static str, &'static str),
 ) -> Case {
-    Case { more, observed, kind, says: Some(says) }
+    Case { more, observed, history: Vec::new(), kind, says: Some(says) }
 }
 
 fn absent(more: &'static str, observed: Observed, kind: ConditionType) -> Case {
-    Case { more, observed, kind, says: None }
+    Case { more, observed, history: Vec::new(), kind, says: None }
+}
+
+impl Case {
+    fn status(&self) -> ElectionGroupStatus {
+        let mut group = with(MINIMAL, self.more);
+        if !self.history.is_empty() {
+            let history = self.history.clone();
+            group.status = Some(ElectionGroupStatus { history, lease_transitions: Some(4), ..Default::default() });
+        }
+        status(&group, &self.observed)
+    }
+}
+
+/// billing-1 leads since `seconds` before noon, after as many terms that ended for `reasons`, 20 s apart.
+fn led_after(observed: &mut Observed, seconds: i64, reasons: &[&str]) -> Vec<HistoryEntry> {
+    let entries = reasons.iter().enumerate().map(|(index, reason)| {
+        let back = seconds + 20 * i64::try_from(index).expect("few");
+        let time = MicroTime("2026-03-01T12:00:00Z".parse::<jiff::Timestamp>().expect("a time") - back.seconds());
+        HistoryEntry {
+            time: Some(time),
+            holder_identity: format!("billing-{}", 1 + index % 2),
+            reason: Some((*reason).to_owned()),
+            leaderless_seconds: None,
+            lease_transitions: Some(4 - i32::try_from(index).expect("few")),
+        }
+    });
+    let entries: Vec<_> = entries.collect();
+    lease_of(observed).acquire_time.clone_from(&entries[0].time);
+    entries
 }
 
 pub fn cases() -> Vec<Case> {
-    [ready(), elected(), failover(), reconciling(), stalled()].into_iter().flatten().collect()
+    [ready(), elected(), failover(), flapping(), troubled(), reconciling(), stalled()].into_iter().flatten().collect()
 }
 
 fn ready() -> Vec<Case> {
@@ -161,6 +194,74 @@ fn failover() -> Vec<Case> {
     ]
 }
 
+/// A pod that does not run is told of with what keeps it from running.
+fn troubled() -> Vec<Case> {
+    let trouble: fn(&mut Observed) = |it| {
+        it.pods[1].ready = false;
+        it.pods[1].trouble = Some("container app: ImagePullBackOff: no such image".to_owned());
+        deployment_of(it).ready = 1;
+    };
+    let free = |it: &mut Observed| {
+        trouble(it);
+        lease_of(it).holder = String::new();
+    };
+    let told = "1 of 2 pods are ready; pod billing-2: container app: ImagePullBackOff: no such image";
+    let nobody = "lease shop/billing is free; no pod has taken it yet; pod billing-2: container app: ImagePullBackOff: no such image";
+    let alone = "no standby is ready; pod billing-2: container app: ImagePullBackOff: no such image";
+    vec![
+        case("{}", but(trouble), ConditionType::Ready, ("False", "InsufficientReplicas", told)),
+        case("{}", but(trouble), ConditionType::FailoverReady, ("False", "NoReadyStandby", alone)),
+        case("{}", but(free), ConditionType::LeaderElected, ("False", "LeaseReleased", nobody)),
+        case("{}", but(free), ConditionType::Ready, ("False", "NoLeader", nobody)),
+        // One that is about to go explains nothing.
+        case(
+            "{}",
+            but(|it| {
+                trouble(it);
+                it.pods[1].terminating = true;
+            }),
+            ConditionType::Ready,
+            ("False", "InsufficientReplicas", "1 of 2 pods are ready"),
+        ),
+    ]
+}
+
+/// Leadership that goes from pod to pod.
+fn flapping() -> Vec<Case> {
+    let kind = ConditionType::FailoverReady;
+    let told = |seconds, reasons: &[&str], change: fn(&mut Observed), says| {
+        let mut observed = but(change);
+        let history = led_after(&mut observed, seconds, reasons);
+        Case { history, ..case("{}", observed, kind, says) }
+    };
+    let ready = ("True", "StandbyReady", "1 standby is ready");
+    let flaps = |message| ("False", "LeaderFlapping", message);
+    let crashed: fn(&mut Observed) = |it| {
+        (it.pods[1].restarts, it.pods[1].trouble) = (7, Some("container app: CrashLoopBackOff".to_owned()));
+    };
+    let crashes = "3 leaders failed within 120 s; pod billing-2: container app: CrashLoopBackOff";
+    let unready = |it: &mut Observed| it.unready = true;
+    let row = "3 leaders in a row were not ready in time, and the present one is not";
+    vec![
+        told(0, &["KubeletReported", "HolderRestarted", "LeaseExpired"], crashed, flaps(crashes)),
+        // The third is 121 s ago.
+        told(81, &["KubeletReported", "HolderRestarted", "LeaseExpired"], |_| {}, ready),
+        told(0, &["KubeletReported", "HolderRestarted", "Elected"], |_| {}, ready),
+        // Asked for, or the way of every pod's end.
+        told(0, &["Rollout", "SteppedDown", "Draining", "LeaseReleased"], |_| {}, ready),
+        // The program ended by itself, and the pod is still there: those of billing-2 ended.
+        told(
+            0,
+            &["LeaseReleased", "Elected", "LeaseReleased", "Elected", "LeaseReleased", "Elected"],
+            crashed,
+            flaps(crashes),
+        ),
+        told(300, &["Unhealthy", "Unhealthy", "Unhealthy"], unready, flaps(row)),
+        told(300, &["Unhealthy", "Unhealthy", "Unhealthy"], |_| {}, ready),
+        told(300, &["Unhealthy", "Unhealthy", "LeaseReleased"], unready, ready),
+    ]
+}
+
 fn reconciling() -> Vec<Case> {
     let kind = ConditionType::Reconciling;
     let deployment = |replicas, updated, observed| {
@@ -192,7 +293,24 @@ fn reconciling() -> Vec<Case> {
         absent("replicas: 5", forbidden(), kind),
         absent("replicas: 5", but(|it| it.deployment = None), kind),
         absent("{}", stuck, kind),
+        case("{}", waiting(deployment(3, 1, true)), kind, rolling("1 of 2 pods are of the newest revision; it waits")),
+        case("{}", waiting(deployment(3, 2, true)), kind, rolling("1 pod of a former revision exists; it waits")),
+        case("{}", waiting(healthy()), kind, rolling("it waits")),
+        absent("{}", failed(deployment(3, 1, true)), kind),
     ]
+}
+
+fn waiting(observed: Observed) -> Observed {
+    Observed { waiting: Some("it waits".to_owned()), ..observed }
+}
+
+fn failed(observed: Observed) -> Observed {
+    let rollout = RolloutStatus {
+        proven_revision: Some("old".to_owned()),
+        failed_revision: Some("new".to_owned()),
+        message: Some("billing-3 led and its program ended".to_owned()),
+    };
+    Observed { rollout: Some(rollout), ..observed }
 }
 
 fn stalled() -> Vec<Case> {
@@ -205,6 +323,28 @@ fn stalled() -> Vec<Case> {
         case("{}", conflicting(), kind, ("True", "Conflict", "Role shop/billing exists")),
         case("{}", forbidden(), kind, ("True", "Forbidden", "cannot create Role shop/billing")),
         case("{}", stuck(), kind, ("True", "ProgressDeadlineExceeded", message)),
+        case(
+            "{}",
+            Observed { pods: vec![PodView { trouble: Some("container app: Error".into()), ..pod(1) }], ..stuck() },
+            kind,
+            (
+                "True",
+                "ProgressDeadlineExceeded",
+                "ReplicaSet billing-6c9f7d5b8 has timed out progressing.; pod billing-1: container app: Error",
+            ),
+        ),
+        case(
+            "{}",
+            failed(stuck()),
+            kind,
+            (
+                "True",
+                "RevisionFailed",
+                "revision new of the pod template failed: billing-3 led and its program ended; change spec.template or \
+                 spec.image, or undo the change",
+            ),
+        ),
+        case("{}", failed(conflicting()), kind, ("True", "Conflict", "Role shop/billing exists")),
         case(
             "{}",
             Observed { outcome: Outcome::Conflict("Role shop/billing exists".to_owned()), ..stuck() },
@@ -260,8 +400,8 @@ fn kstatus_reads_each_state_as_it_is_meant() {
 
 #[test]
 fn a_condition_that_is_abnormal_when_true_is_absent_or_true_and_never_both() {
-    for Case { more, observed, .. } in cases() {
-        let status = status(&with(MINIMAL, more), &observed);
+    for case in cases() {
+        let status = case.status();
         let abnormal: Vec<_> = [ConditionType::Reconciling, ConditionType::Stalled]
             .iter()
             .filter_map(|kind| condition(&status, *kind))
@@ -273,8 +413,8 @@ fn a_condition_that_is_abnormal_when_true_is_absent_or_true_and_never_both() {
 
 #[test]
 fn every_condition_says_what_was_observed() {
-    for Case { more, observed, kind, says } in cases() {
-        let status = status(&with(MINIMAL, more), &observed);
+    for case in cases() {
+        let (status, Case { more, observed, kind, says, .. }) = (case.status(), case);
         let found = condition(&status, kind)
             .map(|condition| (condition.status.as_str(), condition.reason.as_str(), condition.message.as_str()));
         assert_eq!(found, says, "{kind} with {more} of {observed:?}");

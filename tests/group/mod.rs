@@ -12,10 +12,12 @@ mod inject;
 mod probe;
 mod proof;
 mod refusal;
+mod rollout;
 mod service;
 mod shape;
 mod status;
 mod step_down;
+mod unhealthy;
 mod valid;
 
 use k8sensus::api::ElectionGroup;

@@ -6,7 +6,6 @@ use k8sensus::api::names::ChangeReason;
 use k8sensus::api::status::HISTORY_LIMIT;
 use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
 use k8sensus::group::status::{DeploymentView, Ended, EndedBy, LeaseView, Outcome, PodView};
-use k8sensus::group::step_down::StepDown;
 use k8sensus::group::{Group, Observed};
 use proptest::prelude::*;
 use serde_json::json;
@@ -310,7 +309,7 @@ fn observations() -> impl Strategy<Value = Observed> {
             pods,
             injection: None,
             ended,
-            step_down: StepDown::None,
+            ..Observed::default()
         },
     )
 }

@@ -1,7 +1,8 @@
 use k8sensus::api::ElectionGroup;
+use k8sensus::api::names::ChangeReason;
 use k8sensus::group::Observed;
 use k8sensus::group::status::{LeaseView, Outcome, PodView};
-use k8sensus::group::step_down::{Asked, Decision, Question, StepDown, decide};
+use k8sensus::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
 use k8sensus::group::valid::Group;
 use serde_json::json;
 
@@ -24,7 +25,7 @@ fn asking(spec: &str, more: &str, value: Option<&str>) -> ElectionGroup {
 
 fn decision(group: &ElectionGroup, observed: &Observed) -> Decision {
     let valid = Group::check(group).ok();
-    decide(&Question::of(group, valid.as_ref(), observed))
+    decide(&Question::of(group, valid.as_ref(), observed, None))
 }
 
 /// Two ready pods of which the first leads, as a candidate of ours; but for one thing.
@@ -36,7 +37,7 @@ fn led(change: impl FnOnce(&mut Observed)) -> Observed {
 }
 
 fn mark(value: &str, of: &str) -> Asked {
-    Asked { value: value.to_owned(), of: of.to_owned() }
+    Asked { value: value.to_owned(), of: of.to_owned(), to: None }
 }
 
 fn marked(value: &str, of: &str) -> Observed {
@@ -211,6 +212,85 @@ fn a_native_leader_is_marked_and_then_evicted() {
     assert!(why.contains("stork holds lease shop/billing-leader, and no pod of this group has that name"), "{why}");
 }
 
+/// What the operator itself wants of the leader of [`led`].
+fn wish(reason: ChangeReason) -> Wish {
+    let (of, to) = ("4/uid-1/app/0011".to_owned(), Some("billing-2".to_owned()));
+    Wish { reason, of, to, why: "it is to hand over".to_owned() }
+}
+
+fn wishing(group: &ElectionGroup, observed: &Observed, wish: &Wish) -> Decision {
+    let valid = Group::check(group).ok();
+    decide(&Question::of(group, valid.as_ref(), observed, Some(wish)))
+}
+
+#[test]
+fn the_operators_own_wish_goes_the_same_road_with_its_reason_and_a_successor() {
+    let group = asking(MINIMAL, "{}", None);
+    for reason in [ChangeReason::Rollout, ChangeReason::Unhealthy, ChangeReason::Draining] {
+        let wish = wish(reason);
+        let to = wish.to.clone();
+        let asked = Asked { value: reason.as_str().to_owned(), of: wish.of.clone(), to };
+        assert_eq!(asked.reason(), reason);
+        assert_eq!(wishing(&group, &led(|_| {}), &wish), Decision::Mark(asked.clone()));
+        // Told once, whoever wanted it; of a term that is over, never.
+        let told = led(|it| lease_of(it).asked = Some(asked.clone()));
+        let word = if reason == ChangeReason::Unhealthy { "LeaderUnhealthy" } else { "StepDownRequested" };
+        assert_eq!(rested(wishing(&group, &told, &wish)), (word, "it is to hand over".to_owned()));
+        let other = Wish { reason: ChangeReason::Rollout, ..wish.clone() };
+        assert!(matches!(wishing(&group, &told, &other), Decision::Rest(StepDown::Wished { .. })));
+        let over: [fn(&mut Observed); 4] = [
+            |it| lease_of(it).transitions = 5,
+            |it| lease_of(it).expired = true,
+            |it| lease_of(it).holder = "billing-2".to_owned(),
+            |it| it.lease = None,
+        ];
+        for change in over {
+            assert_eq!(wishing(&group, &led(change), &wish), Decision::Rest(StepDown::None));
+        }
+        for more in ["paused: true", "suspend: true"] {
+            let still = wishing(&asking(MINIMAL, more, None), &led(|_| {}), &wish);
+            assert_eq!(still, Decision::Rest(StepDown::None), "{more}");
+        }
+        assert_eq!(wishing(&group, &conflicting(), &wish), Decision::Rest(StepDown::None));
+    }
+}
+
+#[test]
+fn a_request_goes_before_a_wish_and_keeps_its_successor() {
+    let group = asking(MINIMAL, "{}", Some("new"));
+    let wish = wish(ChangeReason::Rollout);
+    assert_eq!(wishing(&group, &led(|_| {}), &wish), Decision::Mark(mark("new", "4/uid-1/app/0011")));
+    let to = Some("billing-2".to_owned());
+    let wished = Asked { value: "Rollout".to_owned(), of: wish.of.clone(), to: to.clone() };
+    let both = Asked { to, ..mark("new", "4/uid-1/app/0011") };
+    let told = led(|it| lease_of(it).asked = Some(wished.clone()));
+    assert_eq!(wishing(&group, &told, &wish), Decision::Mark(both.clone()));
+    assert_eq!(both.reason(), ChangeReason::SteppedDown);
+    // It is acknowledged before the next wish overwrites it.
+    let next = led(|it| (lease_of(it).transitions, lease_of(it).asked) = (5, Some(both.clone())));
+    let of = "5/uid-1/app/0011".to_owned();
+    assert_eq!(rested(wishing(&group, &next, &Wish { of, ..wish.clone() })).0, "StepDownHandled");
+    // A request that would leave nobody to lead does not keep the operator from handing over to a pod on trial.
+    let alone = led(|it| it.pods[1].ready = false);
+    assert_eq!(wishing(&group, &alone, &wish), Decision::Mark(wished));
+}
+
+#[test]
+fn a_native_leader_is_evicted_for_a_wish_too() {
+    let group = asking(NATIVE, "{}", None);
+    let (of, to) = ("4/billing-1".to_owned(), Some("billing-2".to_owned()));
+    let wish = Wish { reason: ChangeReason::Unhealthy, of: of.clone(), to: to.clone(), why: String::new() };
+    let asked = Asked { value: "Unhealthy".to_owned(), of, to };
+    assert_eq!(wishing(&group, &but(|_| {}), &wish), Decision::Mark(asked.clone()));
+    let told = but(|it| lease_of(it).asked = Some(asked.clone()));
+    let evict = Decision::Evict { value: "Unhealthy".into(), pod: "billing-1".into(), uid: Some("uid-1".into()) };
+    assert_eq!(wishing(&group, &told, &wish), evict);
+    let going = but(|it| {
+        (lease_of(it).asked, it.pods[0].terminating) = (Some(asked), true);
+    });
+    assert!(matches!(wishing(&group, &going, &wish), Decision::Rest(StepDown::Wished { .. })));
+}
+
 /// A small world, walked through exhaustively. An operator forgets everything between any two of its writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
@@ -264,7 +344,7 @@ impl World {
         resource.metadata.annotations = (self.requested > 0)
             .then(|| [("k8sensus.dev/step-down-requested-at".to_owned(), self.requested.to_string())].into());
         let mut next = self.clone();
-        match decide(&Question::of(&resource, Some(group), &self.observed())) {
+        match decide(&Question::of(&resource, Some(group), &self.observed(), None)) {
             Decision::Mark(asked) => next.asked = Some((asked.value.parse().unwrap(), asked.of)),
             Decision::Evict { pod, .. } => {
                 assert_eq!(pod, format!("billing-{}", self.holder));

@@ -1,0 +1,696 @@
+//! How a revision of the pod template gets from its first pod to all of them, or does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::ToSpan;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8sensus::api::names::ChangeReason;
+use k8sensus::api::{ConditionType, ElectionGroup, RolloutStatus};
+use k8sensus::group::rollout::{self, NAMELESS, opens, preferred};
+use k8sensus::group::status::{DeploymentView, Ended, EndedBy, LeaseView, PodView};
+use k8sensus::group::step_down::{Asked, Decision, Question, Wish, decide};
+use k8sensus::group::unhealthy::{self, Watch};
+use k8sensus::group::{Desired, Group, Observed};
+use proptest::prelude::*;
+
+use super::status::condition;
+use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, with};
+
+const SPEC: &str = "{ minReadySeconds: 10, candidate: { unhealthyTimeoutSeconds: 30 } }";
+
+/// A group, its candidates and one operator, second by second. Whose program works is up to its revision.
+#[derive(Clone)]
+struct World {
+    resource: ElectionGroup,
+    group: Group,
+    wanted: String,
+    pods: Vec<PodView>,
+    lease: LeaseView,
+    watch: Option<Watch>,
+    second: u64,
+    /// Revisions whose program never gets ready.
+    broken: BTreeSet<String>,
+    /// What was asked of leaders, newest last.
+    asked: Vec<Asked>,
+    waiting: Option<String>,
+    /// For how long the present leader has led with its program ready.
+    proof: u64,
+    /// Those whose programs were ready on a leader for long enough, and those that needed no proof.
+    worthy: BTreeSet<String>,
+    made: u32,
+}
+
+impl World {
+    /// `number` pods of that revision, of which the first leads and works.
+    fn led(number: u32, revision: &str) -> Self {
+        let mut world = Self::bare(revision);
+        world.worthy.insert(revision.to_owned());
+        (0..number).for_each(|_| drop(world.start(revision)));
+        world.elect("p1", None);
+        world.run(30);
+        assert_eq!(world.rollout(), proven(revision));
+        world.asked.clear();
+        world
+    }
+
+    fn bare(revision: &str) -> Self {
+        let resource = with(MINIMAL, SPEC);
+        Self {
+            group: Group::check(&resource).unwrap(),
+            resource,
+            wanted: revision.to_owned(),
+            pods: Vec::new(),
+            lease: LeaseView { released: true, ..LeaseView::default() },
+            watch: None,
+            second: 0,
+            broken: BTreeSet::new(),
+            asked: Vec::new(),
+            waiting: None,
+            proof: 0,
+            worthy: BTreeSet::new(),
+            made: 0,
+        }
+    }
+
+    /// A pod that stands by.
+    fn start(&mut self, revision: &str) -> String {
+        self.made += 1;
+        let name = format!("p{}", self.made);
+        let named = revision != NAMELESS;
+        self.pods.push(PodView {
+            name: name.clone(),
+            uid: Some(format!("uid-{name}")),
+            template: named.then(|| revision.to_owned()),
+            proven: named.then_some(false),
+            ready: !named,
+            containers_ready: true,
+            ..PodView::default()
+        });
+        name
+    }
+
+    fn pod(&mut self, name: &str) -> &mut PodView {
+        self.pods.iter_mut().find(|pod| pod.name == name).unwrap()
+    }
+
+    fn time(&self) -> jiff::Timestamp {
+        let noon: jiff::Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        noon + i64::try_from(self.second).unwrap().seconds()
+    }
+
+    fn elect(&mut self, name: &str, how: Option<ChangeReason>) {
+        let incarnation = format!("uid-{name}/app/{:016x}", self.lease.transitions);
+        self.lease = LeaseView {
+            holder: name.to_owned(),
+            acquire_time: Some(MicroTime(self.time())),
+            transitions: self.lease.transitions + 1,
+            former: how.map(|reason| Ended { reason, since: None }),
+            incarnation: Some(incarnation),
+            asked: self.lease.asked.clone(),
+            proven_revision: self.lease.proven_revision.clone(),
+            ..LeaseView::default()
+        };
+        self.proof = 0;
+    }
+
+    /// Who takes a free Lease: the one that was named, else rather one of the revision that the Lease prefers.
+    fn elect_next(&mut self, how: ChangeReason) {
+        let former = self.lease.holder.clone();
+        let named = self.lease.asked.as_ref().filter(|asked| Some(asked.of.clone()) == self.term());
+        let named = named.and_then(|asked| asked.to.clone());
+        let mut able: Vec<&PodView> =
+            self.pods.iter().filter(|pod| pod.containers_ready && !pod.terminating && pod.name != former).collect();
+        able.sort_by_key(|pod| (Some(&pod.name) != named.as_ref(), pod.template != self.lease.proven_revision));
+        match able.first().map(|pod| pod.name.clone()) {
+            Some(next) => self.elect(&next, Some(how)),
+            None if self.pods.iter().any(|pod| pod.name == former && !pod.terminating) => {
+                self.elect(&former, Some(how));
+            }
+            None => {
+                self.lease = LeaseView { holder: String::new(), released: true, ready: false, ..self.lease.clone() };
+            }
+        }
+    }
+
+    fn term(&self) -> Option<String> {
+        let incarnation = self.lease.incarnation.as_ref().filter(|_| !self.lease.holder.is_empty())?;
+        Some(format!("{}/{incarnation}", self.lease.transitions))
+    }
+
+    fn leader(&self) -> Option<&PodView> {
+        self.pods.iter().find(|pod| pod.name == self.lease.holder)
+    }
+
+    fn leads(&self) -> &str {
+        &self.lease.holder
+    }
+
+    /// The leader's program ends, and the kubelet starts it anew a second later.
+    fn crash(&mut self, says: &str) {
+        let holder = self.lease.holder.clone();
+        let pod = self.pod(&holder);
+        (pod.trouble, pod.restarts) = (Some(says.to_owned()), pod.restarts + 1);
+        self.elect_next(ChangeReason::LeaseReleased);
+        self.look();
+    }
+
+    fn delete(&mut self, name: &str) {
+        self.pods.retain(|pod| pod.name != name);
+        if self.lease.holder == name {
+            self.elect_next(ChangeReason::LeaseReleased);
+        }
+        self.look();
+    }
+
+    /// What the operator does in one look, all of its writes included.
+    fn look(&mut self) {
+        for turn in 0.. {
+            assert!(turn < 10, "the operator finds no rest");
+            if !self.look_once() {
+                return;
+            }
+        }
+    }
+
+    /// Whether it has to look again at once.
+    fn look_once(&mut self) -> bool {
+        let now = Duration::from_secs(self.second);
+        self.watch = Watch::look(self.watch.as_ref(), self.group.mode, Some(&self.lease), &self.pods, now);
+        let before = self.resource.status.clone();
+        let known = before.clone().unwrap_or_default();
+        let number = i32::try_from(self.pods.len()).unwrap();
+        let asked = self.lease.asked.as_ref();
+        let mut observed = Observed {
+            deployment: Some(DeploymentView {
+                replicas: number,
+                ready: number,
+                updated: number,
+                observed: true,
+                deadline_exceeded: None,
+            }),
+            lease: Some(self.lease.clone()),
+            pods: self.pods.clone(),
+            ended: asked.and_then(|asked| EndedBy::of_term(&known, asked.transitions()?, asked.reason())),
+            ..Observed::default()
+        };
+        let question = rollout::Question {
+            group: &self.group,
+            wanted: &self.wanted,
+            status: before.as_ref(),
+            lease: Some(&self.lease),
+            pods: &self.pods,
+            watch: self.watch.as_ref(),
+            now,
+        };
+        let decided = rollout::decide(&question);
+        let unhealthy =
+            unhealthy::decide(&self.group, Some(&self.lease), &self.pods, &known.history, self.watch.as_ref(), now);
+        self.check(&decided);
+        self.waiting.clone_from(&decided.waiting);
+        (observed.rollout, observed.waiting) = (Some(decided.status.clone()), decided.waiting);
+        let newly_failed = decided.status.failed_revision.is_some()
+            && known.rollout.as_ref().is_none_or(|known| known.failed_revision.is_none());
+        let wish: Option<Wish> = decided.wish.or(unhealthy.wish.filter(|_| !newly_failed));
+        if let Some(word) = preferred(&self.lease, &self.pods, proven_in(&known.rollout)) {
+            self.lease.proven_revision = word.map(str::to_owned);
+        }
+        if let Decision::Mark(asked) =
+            decide(&Question::of(&self.resource, Some(&self.group), &observed, wish.as_ref()))
+        {
+            self.asked.push(asked.clone());
+            self.lease.asked = Some(asked);
+        }
+        let new = k8sensus::group::status::status(&self.resource, Some(&self.group), &observed, &Time(self.time()));
+        let news = before.as_ref() != Some(&new);
+        let open = proven_in(&new.rollout).map(str::to_owned);
+        for pod in self.pods.iter_mut().filter(|pod| opens(pod, open.as_deref())) {
+            assert!(self.worthy.contains(pod.template.as_ref().unwrap()), "the gate of {pod:?} is opened");
+            pod.proven = Some(true);
+        }
+        for pod in self.pods.iter_mut().filter(|pod| pod.proven.is_some()) {
+            pod.ready = pod.containers_ready && pod.proven == Some(true) && !pod.terminating;
+        }
+        self.resource.status = Some(new);
+        news
+    }
+
+    /// What must hold of every decision.
+    fn check(&self, decided: &rollout::Decision) {
+        let failed = decided.status.failed_revision.as_deref();
+        if let Some(wish) = &decided.wish {
+            let to = wish.to.as_deref().expect("a successor");
+            let to = self.pods.iter().find(|pod| pod.name == to).expect("one that is there");
+            assert!(failed.is_none() || to.template.as_deref() != failed, "the failed one is to lead again: {wish:?}");
+            assert!(to.containers_ready && !to.terminating, "{to:?} is to lead");
+            assert_eq!(Some(&wish.of), self.term().as_ref());
+        }
+        if let (Some(now), Some(then)) = (
+            decided.status.proven_revision.as_ref(),
+            self.resource.status.as_ref().and_then(|status| proven_in(&status.rollout)),
+        ) {
+            assert!(now == then || self.worthy.contains(now), "{now} was never proven");
+        }
+    }
+
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.tick();
+        }
+    }
+
+    /// One second: candidates heed what the Lease says, programs get ready, the operator looks.
+    fn tick(&mut self) {
+        self.second += 1;
+        if let Some(term) = self.term() {
+            match &self.lease.asked {
+                Some(asked) if asked.of == term => self.elect_next(ChangeReason::LeaseReleased),
+                _ => {
+                    let works = self
+                        .leader()
+                        .is_some_and(|leader| !self.broken.contains(leader.template.as_deref().unwrap_or("")));
+                    self.lease.ready = works;
+                    self.proof = if works { self.proof + 1 } else { 0 };
+                }
+            }
+        } else if let Some(next) = self.pods.iter().find(|pod| pod.containers_ready && !pod.terminating) {
+            let next = next.name.clone();
+            self.elect(&next, None);
+        }
+        self.look();
+        if self.proof >= 10
+            && let Some(revision) = self.leader().and_then(|leader| leader.template.clone())
+        {
+            self.worthy.insert(revision);
+        }
+    }
+
+    fn rollout(&self) -> RolloutStatus {
+        self.resource.status.as_ref().unwrap().rollout.clone().unwrap()
+    }
+
+    fn failed(&self) -> Option<String> {
+        let rollout = self.rollout();
+        rollout.failed_revision.map(|revision| format!("{revision}: {}", rollout.message.unwrap()))
+    }
+
+    fn says(&self, kind: ConditionType) -> String {
+        let condition = condition(self.resource.status.as_ref().unwrap(), kind);
+        condition.map_or_else(String::new, |it| format!("{}: {}", it.reason, it.message))
+    }
+
+    /// The handovers that were asked for, as (successor, for a rollout or not).
+    fn handovers(&self) -> Vec<(&str, &str)> {
+        self.asked.iter().map(|asked| (asked.to.as_deref().unwrap_or("-"), asked.value.as_str())).collect()
+    }
+}
+
+fn proven(revision: &str) -> RolloutStatus {
+    RolloutStatus { proven_revision: Some(revision.to_owned()), ..RolloutStatus::default() }
+}
+
+fn proven_in(rollout: &Option<RolloutStatus>) -> Option<&str> {
+    rollout.as_ref()?.proven_revision.as_deref()
+}
+
+#[test]
+fn the_first_revision_needs_no_proof() {
+    let mut world = World::bare("a");
+    world.worthy.insert("a".to_owned());
+    world.look();
+    assert_eq!(world.rollout(), proven("a"));
+    world.start("a");
+    world.look();
+    assert!(world.pods[0].ready, "there is no leader to protect");
+    assert_eq!(world.lease.proven_revision, None, "nobody need be told that all are alike");
+}
+
+#[test]
+fn a_revision_that_works_takes_over_by_one_move() {
+    let mut world = World::led(5, "a");
+    world.wanted = "b".to_owned();
+    world.look();
+    assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: revision b: waits for its first pod");
+    let first = world.start("b");
+    world.look();
+    assert_eq!(world.handovers(), [("p6", "Rollout")]);
+    assert_eq!(world.lease.proven_revision.as_deref(), Some("a"));
+    world.run(2);
+    assert_eq!(world.leads(), first);
+    let told = "RollingOut: revision b: p6 leads and has to stay ready for 10 s";
+    assert_eq!(world.says(ConditionType::Reconciling), told);
+    assert_eq!(world.rollout(), proven("a"));
+    world.run(9);
+    assert_eq!(world.rollout(), proven("a"), "not before its time");
+    world.run(5);
+    assert_eq!(world.rollout(), proven("b"));
+    assert_eq!(world.lease.proven_revision.as_deref(), Some("b"));
+    assert!(world.pod("p6").ready);
+    // The Deployment goes on: nothing moves any more.
+    for number in 1..=5 {
+        world.start("b");
+        world.delete(&format!("p{number}"));
+        world.run(20);
+    }
+    assert_eq!((world.leads(), world.handovers().len()), ("p6", 1));
+    assert_eq!(world.resource.status.as_ref().unwrap().history[0].reason.as_deref(), Some("Rollout"));
+    assert!(world.pods.iter().all(|pod| pod.ready));
+}
+
+#[test]
+fn a_program_that_crashes_gives_leadership_back_and_is_not_tried_again() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(3);
+    assert_eq!(world.leads(), "p3");
+    world.crash("container app exited with code 3: no such table");
+    assert_eq!(world.leads(), "p1", "by election: the Lease says which revision is proven");
+    world.run(1);
+    let why = "b: p3 led and its program ended: pod p3: container app exited with code 3: no such table";
+    assert_eq!(world.failed().as_deref(), Some(why));
+    let stalled = world.says(ConditionType::Stalled);
+    assert!(
+        stalled
+            .starts_with(&format!("RevisionFailed: revision {}", why.replacen(':', " of the pod template failed:", 1))),
+        "{stalled}"
+    );
+    assert_eq!(world.says(ConditionType::Reconciling), "");
+    world.pod("p3").trouble = None;
+    world.run(600);
+    assert_eq!((world.leads(), world.handovers().len()), ("p1", 1));
+    assert!(!world.pod("p3").ready && world.pod("p1").ready);
+}
+
+#[test]
+fn a_crash_that_the_kubelet_has_not_explained_yet_is_waited_for_but_not_for_long() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(3);
+    world.crash("");
+    world.pod("p3").trouble = None;
+    world.resource.status.as_mut().unwrap().rollout = Some(proven("a"));
+    world.look();
+    assert_eq!(world.failed(), None);
+    assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: p3 of revision b led and its program ended");
+    world.run(4);
+    assert_eq!((world.failed(), world.handovers().len()), (None, 1));
+    world.run(2);
+    assert_eq!(world.failed().as_deref(), Some("b: p3 led and its program ended"));
+}
+
+#[test]
+fn a_program_that_never_gets_ready_is_asked_to_hand_back() {
+    let mut world = World::led(2, "a");
+    world.broken.insert("b".to_owned());
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(3);
+    world.pod("p3").trouble = None;
+    assert_eq!(world.leads(), "p3");
+    world.run(26);
+    assert_eq!((world.leads(), world.failed()), ("p3", None));
+    world.run(5);
+    assert_eq!(world.failed().as_deref(), Some("b: the program of p3 was not ready within 30 s of leading"));
+    assert_eq!(world.leads(), "p1");
+    assert_eq!(world.handovers(), [("p3", "Rollout"), ("p1", "Rollout")]);
+    world.run(600);
+    assert_eq!((world.leads(), world.handovers().len()), ("p1", 2));
+    // Undone, it is as it was; wanted again, it is tried again.
+    world.wanted = "a".to_owned();
+    world.look();
+    assert_eq!(world.rollout(), proven("a"));
+    world.delete("p3");
+    world.wanted = "b".to_owned();
+    world.broken.clear();
+    world.start("b");
+    world.run(30);
+    assert_eq!(world.rollout(), proven("b"));
+}
+
+#[test]
+fn a_container_that_restarts_while_its_sidecar_leads_on_is_a_failure() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(8);
+    assert_eq!(world.leads(), "p3");
+    // Too short for anybody to have seen it not ready.
+    world.pod("p3").restarts += 1;
+    world.run(2);
+    assert_eq!(world.failed().as_deref(), Some("b: a container of p3 ended while it led"));
+    assert_eq!(world.leads(), "p1");
+}
+
+#[test]
+fn a_pod_that_never_gets_ready_moves_nothing_and_is_told_of() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    let new = world.start("b");
+    let pod = world.pod(&new);
+    (pod.containers_ready, pod.trouble) = (false, Some("container app: ImagePullBackOff: no such image".to_owned()));
+    world.run(900);
+    assert_eq!((world.leads(), world.handovers()), ("p1", vec![]));
+    let told = "RollingOut: revision b: waits for a pod of it that is ready to lead: pod p3: container app: \
+                ImagePullBackOff: no such image";
+    assert_eq!(world.says(ConditionType::Reconciling), told);
+    let pod = world.pod(&new);
+    (pod.containers_ready, pod.trouble) = (true, None);
+    world.run(20);
+    assert_eq!(world.rollout(), proven("b"));
+}
+
+#[test]
+fn a_pod_that_is_lost_from_outside_is_no_failure() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(5);
+    world.delete("p3");
+    world.run(2);
+    assert_eq!((world.leads(), world.failed()), ("p1", None));
+    world.start("b");
+    world.run(20);
+    assert_eq!((world.leads(), world.rollout()), ("p4", proven("b")));
+    assert_eq!(world.handovers(), [("p3", "Rollout"), ("p4", "Rollout")]);
+
+    // A node that is cut off: the Lease runs out, the pod stays, and nothing says that it failed.
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(5);
+    world.pod("p3").containers_ready = false;
+    world.elect_next(ChangeReason::LeaseExpired);
+    world.run(60);
+    assert_eq!((world.leads(), world.failed()), ("p1", None));
+    world.pod("p3").containers_ready = true;
+    world.run(20);
+    assert_eq!((world.leads(), world.rollout()), ("p3", proven("b")));
+}
+
+#[test]
+fn a_new_operator_goes_on_from_where_the_former_died() {
+    for at in 0..25 {
+        let mut world = World::led(2, "a");
+        world.wanted = "b".to_owned();
+        world.start("b");
+        for second in 0..60 {
+            if second == at {
+                world.watch = None;
+            }
+            world.tick();
+        }
+        assert_eq!((world.leads(), world.rollout()), ("p3", proven("b")), "{at}");
+        assert_eq!(world.handovers().len(), 1, "{at}");
+    }
+}
+
+#[test]
+fn without_a_pod_to_go_back_to_there_is_proof_and_no_failure() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    (1..=2).for_each(|number| world.delete(&format!("p{number}")));
+    world.broken.insert("b".to_owned());
+    world.start("b");
+    world.run(700);
+    world.crash("container app exited with code 1");
+    world.run(700);
+    assert_eq!((world.failed(), world.handovers()), (None, vec![]));
+    assert!(!world.pods[0].ready);
+    world.pod("p3").trouble = None;
+    world.broken.clear();
+    world.run(15);
+    assert_eq!(world.rollout(), proven("b"));
+}
+
+#[test]
+fn a_group_of_an_older_operator_has_a_leader_to_protect() {
+    let mut world = World::bare("b");
+    for _ in 0..2 {
+        world.start(NAMELESS);
+    }
+    world.elect("p1", None);
+    world.start("b");
+    world.look();
+    assert_eq!(world.rollout(), proven(NAMELESS));
+    assert_eq!(world.lease.proven_revision, None);
+    assert_eq!(world.handovers(), [("p3", "Rollout")]);
+    world.run(20);
+    assert_eq!(world.rollout(), proven("b"));
+    // The same with a program that does not work.
+    let mut world = World::bare("b");
+    for _ in 0..2 {
+        world.start(NAMELESS);
+    }
+    world.elect("p1", None);
+    world.broken.insert("b".to_owned());
+    world.start("b");
+    world.run(60);
+    assert!(world.failed().is_some());
+    assert_eq!(world.leads(), "p1");
+    // Who cannot be asked cannot hand over: there is no trial then.
+    let mut world = World::bare("b");
+    world.worthy.insert("b".to_owned());
+    world.start(NAMELESS);
+    world.elect("p1", None);
+    world.lease.incarnation = None;
+    world.look();
+    assert_eq!(world.rollout(), proven(NAMELESS));
+    world.start("b");
+    world.look();
+    assert_eq!(world.rollout(), proven("b"));
+}
+
+#[test]
+fn a_pod_that_is_forestalled_is_named_again_later_and_not_for_ever() {
+    let mut world = World::led(3, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.look();
+    let mut tries = 0;
+    for _ in 0..300 {
+        world.second += 1;
+        if world.lease.asked.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+            tries += 1;
+            let next = if world.leads() == "p1" { "p2" } else { "p1" };
+            world.elect(next, Some(ChangeReason::LeaseReleased));
+        }
+        world.look();
+    }
+    assert_eq!(tries, 3);
+    let why = "b: p4 was to lead 3 times and did not take the Lease";
+    assert_eq!(world.failed().as_deref(), Some(why));
+}
+
+#[test]
+fn only_templates_with_a_gate_have_a_revision() {
+    let wanted = |resource: &ElectionGroup, revision: i32| {
+        let group = Group::check(resource).unwrap();
+        let first = Desired::of(&group, None, CANDIDATE_IMAGE);
+        let recorded = first.injection.clone().map(|mut injection| {
+            injection.revision = revision;
+            injection
+        });
+        rollout::wanted(&Desired::of(&group, recorded.as_ref(), CANDIDATE_IMAGE)).map(str::len)
+    };
+    assert_eq!(wanted(&with(MINIMAL, "{}"), 3), Some(16));
+    assert_eq!(wanted(&with(MINIMAL, "candidate: { mode: Sidecar }"), 3), Some(16));
+    assert_eq!(wanted(&with(MINIMAL, "{}"), 2), None);
+    assert_eq!(wanted(&with(NATIVE, "{}"), 3), None);
+}
+
+/// What may happen to a group.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    Seconds(u8),
+    Change(u8),
+    Break(u8),
+    Start { new: bool },
+    Delete(u8),
+    Crash,
+    Unready(u8),
+    Recover(u8),
+    Restart,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => (1_u8..40).prop_map(Happening::Seconds),
+        1 => (0_u8..3).prop_map(Happening::Change),
+        1 => (0_u8..3).prop_map(Happening::Break),
+        3 => any::<bool>().prop_map(|new| Happening::Start { new }),
+        1 => any::<u8>().prop_map(Happening::Delete),
+        1 => Just(Happening::Crash),
+        1 => any::<u8>().prop_map(Happening::Unready),
+        1 => any::<u8>().prop_map(Happening::Recover),
+        1 => Just(Happening::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// [`World`] checks every decision and every gate; here it is counted how often a revision was tried.
+    #[test]
+    fn whatever_happens_no_gate_opens_without_proof_and_nothing_is_tried_for_ever(
+        happenings in prop::collection::vec(happening(), 1..40)
+    ) {
+        const NAMES: [&str; 3] = ["a", "b", "c"];
+        let mut world = World::led(2, "a");
+        let mut tried: BTreeMap<String, usize> = BTreeMap::new();
+        let mut excused = 1;
+        for happening in happenings {
+            let number = world.pods.len();
+            let pick = |at: u8, world: &World| world.pods.get(usize::from(at) % number.max(1)).map(|pod| pod.name.clone());
+            let disturbs = !matches!(happening, Happening::Seconds(_));
+            match happening {
+                Happening::Seconds(seconds) => world.run(u64::from(seconds)),
+                Happening::Change(to) => world.wanted = NAMES[usize::from(to)].to_owned(),
+                Happening::Break(revision) => {
+                    let revision = NAMES[usize::from(revision)].to_owned();
+                    if !world.broken.remove(&revision) {
+                        world.broken.insert(revision);
+                    }
+                }
+                Happening::Start { new } if number < 6 => {
+                    let former = proven_in(&Some(world.rollout())).unwrap().to_owned();
+                    let revision = if new { world.wanted.clone() } else { former };
+                    world.start(&revision);
+                }
+                Happening::Delete(at) => if let Some(name) = pick(at, &world) { world.delete(&name) },
+                Happening::Crash if world.leader().is_some() => world.crash("container app exited with code 1"),
+                Happening::Unready(at) => if let Some(name) = pick(at, &world) {
+                    world.pod(&name).containers_ready = false;
+                },
+                Happening::Recover(at) => if let Some(name) = pick(at, &world) {
+                    let pod = world.pod(&name);
+                    (pod.containers_ready, pod.trouble) = (true, None);
+                },
+                Happening::Restart => world.watch = None,
+                Happening::Start { .. } | Happening::Crash => {}
+            }
+            if matches!(happening, Happening::Change(_)) {
+                tried.clear();
+                excused = 1;
+            }
+            excused += usize::from(disturbs);
+            world.look();
+            for asked in world.asked.drain(..).filter(|asked| asked.reason() == ChangeReason::Rollout) {
+                *tried.entry(asked.to.clone().unwrap()).or_default() += 1;
+            }
+            // Each disturbance may cost one try and one way back.
+            let all: usize = tried.values().sum();
+            prop_assert!(all <= 2 * excused, "{tried:?} after {excused} disturbances");
+        }
+        // Left alone, it comes to rest.
+        world.broken.clear();
+        world.pods.iter_mut().for_each(|pod| (pod.containers_ready, pod.trouble) = (true, None));
+        world.run(400);
+        world.asked.clear();
+        let leads = world.leads().to_owned();
+        world.run(200);
+        prop_assert_eq!(world.leads(), leads);
+        prop_assert!(world.asked.is_empty());
+    }
+}

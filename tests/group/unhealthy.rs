@@ -1,0 +1,180 @@
+//! When a leader whose program does not work is to give way.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8sensus::api::HistoryEntry;
+use k8sensus::api::names::ChangeReason;
+use k8sensus::group::Group;
+use k8sensus::group::status::{LeaseView, PodView};
+use k8sensus::group::unhealthy::{Watch, decide, flapping_wait};
+use k8sensus::group::valid::GroupMode;
+
+use super::status::{healthy, pod};
+use super::{MINIMAL, NATIVE, with};
+
+fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+/// Held by billing-1, as a candidate of ours.
+fn lease(ready: bool) -> LeaseView {
+    LeaseView { incarnation: Some("uid-1/app/0011".into()), ready, ..healthy().lease.unwrap() }
+}
+
+fn pods() -> Vec<PodView> {
+    [1, 2].map(|number| PodView { proven: Some(true), ..pod(number) }).into()
+}
+
+fn history(reasons: &[&str]) -> Vec<HistoryEntry> {
+    reasons.iter().map(|reason| HistoryEntry { reason: Some((*reason).to_owned()), ..Default::default() }).collect()
+}
+
+/// A leader that is not ready since second 100.
+fn unready() -> Watch {
+    Watch::look(None, GroupMode::Exec, Some(&lease(false)), &pods(), seconds(100)).unwrap()
+}
+
+#[test]
+fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
+    let look = |mode, lease: &LeaseView, pods: &[PodView]| {
+        Watch::look(None, mode, Some(lease), pods, seconds(1)).map(|watch| watch.ready)
+    };
+    let change = |change: fn(&mut PodView)| {
+        let mut pods = pods();
+        change(&mut pods[0]);
+        pods
+    };
+    let exec = |ready, pods: &[PodView]| look(GroupMode::Exec, &lease(ready), pods);
+    assert_eq!([exec(true, &pods()), exec(false, &pods())], [Some(Some(true)), Some(Some(false))]);
+    assert_eq!(exec(false, &change(|it| it.proven = None)), Some(None), "an older candidate cannot tell");
+    assert_eq!(exec(false, &change(|it| it.terminating = true)), Some(None));
+    let sidecar = |pods: &[PodView]| look(GroupMode::Sidecar, &lease(false), pods);
+    assert_eq!(sidecar(&pods()), Some(Some(true)));
+    assert_eq!(sidecar(&change(|it| it.containers_ready = false)), Some(Some(false)));
+    let native = |pods: &[PodView]| look(GroupMode::Native, &lease(false), pods);
+    assert_eq!(native(&pods()), Some(Some(true)));
+    assert_eq!(native(&change(|it| it.ready = false)), Some(Some(false)));
+    for nobody in [
+        LeaseView { holder: String::new(), ..lease(true) },
+        LeaseView { expired: true, ..lease(true) },
+        LeaseView { holder: "stork".to_owned(), ..lease(true) },
+        // A client that keeps the annotation of the candidate before.
+        LeaseView { holder: "billing-2".to_owned(), ..lease(true) },
+    ] {
+        assert_eq!(look(GroupMode::Exec, &nobody, &pods()), None, "{nobody:?}");
+    }
+}
+
+#[test]
+fn a_break_a_restart_and_another_term_count_from_the_beginning() {
+    let look = |former: &Watch, lease: &LeaseView, pods: &[PodView], at| {
+        Watch::look(Some(former), GroupMode::Exec, Some(lease), pods, seconds(at)).unwrap()
+    };
+    let first = unready();
+    assert_eq!((first.unready_for(seconds(130)), first.ready_for(seconds(130))), (Some(seconds(30)), None));
+    let ready = look(&first, &lease(true), &pods(), 140);
+    assert_eq!((ready.ready_for(seconds(150)), ready.unready_for(seconds(150))), (Some(seconds(10)), None));
+    assert_eq!(ready.began, seconds(100));
+    assert_eq!(look(&ready, &lease(true), &pods(), 150), ready, "a look changes nothing");
+    let broken = look(&ready, &lease(false), &pods(), 160);
+    assert_eq!(look(&broken, &lease(true), &pods(), 170).ready_for(seconds(175)), Some(seconds(5)));
+    let mut restarted = pods();
+    restarted[0].restarts = 1;
+    let anew = look(&ready, &lease(true), &restarted, 180);
+    assert_eq!((anew.ready_for(seconds(185)), anew.first_restarts, anew.restarts), (Some(seconds(5)), 0, 1));
+    let next = look(&ready, &LeaseView { transitions: 5, ..lease(true) }, &restarted, 190);
+    assert_eq!((next.began, next.since, next.first_restarts), (seconds(190), seconds(190), 1));
+}
+
+#[test]
+fn a_leader_that_is_not_ready_for_the_timeout_hands_over_and_each_next_one_has_twice_as_long() {
+    let group = Group::check(&with(MINIMAL, "candidate: { unhealthyTimeoutSeconds: 30 }")).unwrap();
+    let at = |reasons: &[&str], second| {
+        let decision =
+            decide(&group, Some(&lease(false)), &pods(), &history(reasons), Some(&unready()), seconds(second));
+        decision.wish.map(|wish| (wish.reason, wish.of, wish.to)).ok_or(decision.wait)
+    };
+    let handed = Ok((ChangeReason::Unhealthy, "4/uid-1/app/0011".to_owned(), Some("billing-2".to_owned())));
+    let table: [(&[&str], u64); 7] = [
+        (&[], 30),
+        (&["LeaseReleased", "Unhealthy"], 30),
+        (&["Unhealthy"], 60),
+        (&["Unhealthy", "Unhealthy", "Elected"], 120),
+        (&["Unhealthy"; 5], 960),
+        (&["Unhealthy"; 6], 960),
+        (&["Unhealthy"; 10], 960),
+    ];
+    for (reasons, timeout) in table {
+        assert_eq!(at(reasons, 100 + timeout - 1), Err(Some(seconds(1))), "{reasons:?}");
+        assert_eq!(at(reasons, 100 + timeout), handed, "{reasons:?}");
+    }
+}
+
+#[test]
+fn nobody_hands_over_who_is_ready_or_has_no_successor_or_no_limit() {
+    let rests = |more: &str, change: fn(&mut Vec<PodView>), ready: bool| {
+        let group = Group::check(&with(MINIMAL, more)).unwrap();
+        let mut pods = pods();
+        change(&mut pods);
+        let lease = lease(ready);
+        let watch = Watch::look(None, group.mode, Some(&lease), &pods, seconds(100));
+        decide(&group, Some(&lease), &pods, &[], watch.as_ref(), seconds(5_000)) == Default::default()
+    };
+    assert!(!rests("{}", |_| {}, false));
+    assert!(rests("{}", |_| {}, true));
+    assert!(rests("{}", |pods| pods[1].ready = false, false));
+    assert!(rests("{}", |pods| drop(pods.pop()), false));
+    assert!(rests("{}", |pods| drop(pods.remove(0)), false));
+    assert!(rests("{}", |pods| pods[0].terminating = true, false), "its candidate hands over by itself");
+    assert!(rests("candidate: { unhealthyTimeoutSeconds: 0 }", |_| {}, false));
+}
+
+#[test]
+fn a_sidecars_leader_hands_over_before_its_pod_goes_and_a_native_one_was_told() {
+    let decided = |group: &str, more: &str| {
+        let group = Group::check(&with(group, more)).unwrap();
+        let mut pods = pods();
+        (pods[0].terminating, pods[0].ready, pods[0].containers_ready) = (true, false, false);
+        let watch = Watch::look(None, group.mode, Some(&lease(false)), &pods, seconds(100));
+        let decision = decide(&group, Some(&lease(false)), &pods, &[], watch.as_ref(), seconds(100));
+        decision.wish.map(|wish| (wish.reason, wish.to.unwrap()))
+    };
+    let sidecar = decided(MINIMAL, "candidate: { mode: Sidecar }");
+    assert_eq!(sidecar, Some((ChangeReason::Draining, "billing-2".to_owned())));
+    assert_eq!(decided(MINIMAL, "{}"), None);
+    assert_eq!(decided(NATIVE, "{}"), None);
+}
+
+#[test]
+fn who_follows_is_rather_on_another_node_and_without_trouble() {
+    let group = Group::check(&with(MINIMAL, "{}")).unwrap();
+    let next = |change: fn(&mut Vec<PodView>)| {
+        let mut pods: Vec<PodView> = [4, 3, 2, 1].map(|number| PodView { proven: Some(true), ..pod(number) }).into();
+        change(&mut pods);
+        decide(&group, Some(&lease(false)), &pods, &[], Some(&unready()), seconds(500)).wish.unwrap().to.unwrap()
+    };
+    assert_eq!(next(|_| {}), "billing-2");
+    assert_eq!(next(|pods| pods[2].restarts = 1), "billing-3");
+    assert_eq!(next(|pods| pods[2].node = Some("node-1".to_owned())), "billing-3");
+    assert_eq!(next(|pods| (0..3).for_each(|at| pods[at].node = Some("node-1".to_owned()))), "billing-2");
+    assert_eq!(next(|pods| (1..3).for_each(|at| pods[at].ready = false)), "billing-4");
+}
+
+#[test]
+fn flapping_is_over_when_the_third_failure_is_two_minutes_old() {
+    let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let entries = |times: &[&str]| -> Vec<HistoryEntry> {
+        let entry = |time: &&str| HistoryEntry {
+            time: Some(MicroTime(at(time))),
+            reason: Some("KubeletReported".to_owned()),
+            ..Default::default()
+        };
+        times.iter().map(entry).collect()
+    };
+    let three = ["2026-03-01T12:01:00Z", "2026-03-01T12:00:30Z", "2026-03-01T12:00:10Z"];
+    let now = at("2026-03-01T12:01:10Z");
+    assert_eq!(flapping_wait(&entries(&three), &[], now), Some(seconds(61)));
+    assert_eq!(flapping_wait(&entries(&three[1..]), &[], now), None);
+    assert_eq!(flapping_wait(&entries(&three), &[], at("2026-03-01T12:02:11Z")), None);
+}
