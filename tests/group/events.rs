@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8sensus::api::names::ChangeReason;
-use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
+use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use k8sensus::election::Record;
 use k8sensus::group::Observed;
 use k8sensus::group::events::series::{CAPACITY, FORGOTTEN_AFTER, Now, REFRESH, STANDING_REFRESH};
@@ -212,6 +212,9 @@ fn every_stall_has_its_word() {
             it.lease = None;
             it.outcome = outcome;
             it.deployment.as_mut().unwrap().deadline_exceeded = Some("x".to_owned());
+            if reason.as_str() == "RevisionFailed" {
+                it.rollout = Some(RolloutStatus { failed_revision: Some("b".to_owned()), ..Default::default() });
+            }
         });
         let events = between(&before, &status(&group(MINIMAL), &observed), &observed);
         assert_eq!(events.iter().map(|event| event.words.reason.as_str()).collect::<Vec<_>>(), [reason.as_str()]);
