@@ -41,9 +41,6 @@ pub(super) fn checked(spec: &ElectionGroupSpec, template: &Value) -> Result<Opti
             }
             _ => {}
         }
-        if before.iter().any(|other| other.port == port.port) {
-            return Err(invalid(at("port"), format!("must be another than those before, found {} again", port.port)));
-        }
         check_target(port, template, spec.template.is_some(), at("targetPort"))?;
     }
     Ok(Some(service.clone()))

@@ -128,14 +128,18 @@ fn children(group: &ElectionGroup) -> Desired {
 fn by_kind(desired: Desired) -> Value {
     let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, service, injection } =
         desired;
-    json!({
+    let mut children = json!({
         "ServiceAccount": service_account,
         "Role": role,
         "RoleBinding": role_binding,
         "Lease": lease,
         "Deployment": deployment,
         "PodDisruptionBudget": disruption_budget,
-        "Service": service,
         "injection": injection,
-    })
+    });
+    // Most groups have none.
+    if let Some(service) = service {
+        children["Service"] = service;
+    }
+    children
 }

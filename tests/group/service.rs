@@ -68,7 +68,7 @@ fn ports_that_cannot_work_are_refused_by_their_field() {
         ),
         (
             json!([{ "name": "a", "port": 80 }, { "name": "b", "port": 80 }]),
-            "spec.leaderService.ports[1].port: must be another than those before, found 80 again",
+            "spec.leaderService.ports[1]: must have another port than the items before, found 80",
         ),
         (
             json!([{ "port": 80, "targetPort": 65_536 }]),
