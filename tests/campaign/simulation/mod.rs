@@ -233,8 +233,12 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             "holders emptied"
         }
         Fault::Impose if held => {
+            let is_another = guard.server.lease.as_ref().is_some_and(|lease| holder(lease) != "somebody");
             guard.server.edit(|lease| lease["spec"]["holderIdentity"] = json!("somebody"));
-            guard.server.stranger_until = world.elapsed() + guard.plan.timing.renew_deadline();
+            // Who holds it already renews nothing by that.
+            if is_another {
+                guard.server.stranger_until = world.elapsed() + guard.plan.timing.renew_deadline();
+            }
             "holders imposed"
         }
         Fault::Usurp if held => {
