@@ -20,12 +20,12 @@ pub fn install(target: &Path) -> io::Result<()> {
         io::Error::new(error.kind(), format!("cannot install {}: {error}", path.display()))
     };
     let named = |error| cannot(target, error);
-    let lock = target.with_file_name(LOCK);
-    make_lock(&lock).map_err(|error| cannot(&lock, error))?;
     let half = target.with_extension("part");
     fs::copy("/proc/self/exe", &half).map_err(named)?;
     fs::set_permissions(&half, fs::Permissions::from_mode(0o555)).map_err(named)?;
-    fs::rename(&half, target).map_err(named)
+    fs::rename(&half, target).map_err(named)?;
+    let lock = target.with_file_name(LOCK);
+    make_lock(&lock).map_err(|error| cannot(&lock, error))
 }
 
 /// For everybody to read, which is enough to lock it, whatever the umask; nobody has anything to write.
