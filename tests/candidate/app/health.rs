@@ -118,7 +118,7 @@ fn what_does_not_come_up_is_stopped_and_leaves_with_its_reason() {
 #[test]
 fn a_probe_has_the_apps_environment_no_streams_and_no_more_than_its_time() {
     let ns = namespace(shared(), "probes");
-    let script = "env > $DIR/env; readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 > $DIR/fd; echo noise; setsid sleep 1000 & \
+    let script = "env > $DIR/env; s=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo \"$s\" > $DIR/fd; echo noise; setsid sleep 1000 & \
                   sleep 999 & echo $$ $! >> $DIR/pids; wait";
     let spec = json!({ "readinessProbe": probe(script, json!({})) });
     let mut app = App::start(&ns, "otter", &spec, "echo $K8SENSUS_FENCING_TOKEN > $DIR/token; exec sleep 1000");
