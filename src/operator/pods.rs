@@ -36,11 +36,8 @@ pub(super) async fn mark(
     stored: &ElectionGroupStatus,
     context: &Context,
 ) -> Option<Duration> {
-    if observed.outcome != Outcome::Applied {
-        return None;
-    }
-    // A paused group's pods are left alone, but whether they are ready is status.
-    let labelled = group.is_some_and(|group| !group.paused);
+    // The pods of a group that is paused, or cannot be applied, are left alone; but whether they are ready is status.
+    let labelled = observed.outcome == Outcome::Applied && group.is_some_and(|group| !group.paused);
     let leader = stored.holder_identity.as_deref();
     let proven = proven_in(stored);
     let now = Time(Timestamp::from_second(context.clock.wall_micros().div_euclid(1_000_000)).unwrap_or_default());
