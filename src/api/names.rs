@@ -56,6 +56,8 @@ pub mod annotation {
     pub const READY_OF: &str = "k8sensus.dev/ready-of";
     /// On the leader's pod: what a ReplicaSet that is scaled down removes last.
     pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    /// What the operator sets there: above what anybody else would.
+    pub const LEADER_DELETION_COST: &str = "1000000";
     /// On children: the hash of what was last applied, so that an unchanged child is not applied again.
     pub const APPLIED_HASH: &str = "k8sensus.dev/applied-hash";
 }

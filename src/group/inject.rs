@@ -29,7 +29,8 @@ pub const SERVING: i32 = 3;
 const VOLUME: &str = "k8sensus";
 const INSTALLER: &str = "k8sensus-install";
 const MOUNT: &str = "/.k8sensus";
-const PROGRAM: &str = "/.k8sensus/k8sensus";
+/// The program that starts the command in mode Exec.
+pub const PROGRAM: &str = "/.k8sensus/k8sensus";
 /// The file whose lock tells that no process of a former start of the container is left; made beside the program.
 const LOCK: &str = "/.k8sensus/lock";
 

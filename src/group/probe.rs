@@ -3,6 +3,8 @@
 //! The kubelet would ask a standby whose program does not run. So it asks the candidate instead, which passes the question on
 //! to the program while that runs; startup probe and hooks are the candidate's alone, since a standby has nothing to start.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::valid::{Invalid, invalid};
@@ -86,6 +88,26 @@ fn port_number(container: &Value, port: &Value) -> Option<i64> {
         port => port.as_i64(),
     };
     number.filter(|number| (1..=65535).contains(number))
+}
+
+/// How long the program of container `leading` may take from its start to its first readiness by what its probes say: the initial
+/// delays, and the tries of the startup probe.
+pub(super) fn start_up(template: &Value, leading: &str) -> Duration {
+    let containers = template["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(container) = containers.iter().find(|one| one["name"] == leading) else { return Duration::ZERO };
+    let seconds = |probe: &str, field: &str, usual: u64| match container[probe][field].as_u64() {
+        Some(0) | None => usual,
+        Some(seconds) => seconds,
+    };
+    let startup = match container["startupProbe"].is_null() {
+        true => 0,
+        false => {
+            let tries = seconds("startupProbe", "periodSeconds", 10) * seconds("startupProbe", "failureThreshold", 3);
+            seconds("startupProbe", "initialDelaySeconds", 0) + tries
+        }
+    };
+    // Both count from the start of the program.
+    Duration::from_secs(startup.max(seconds("readinessProbe", "initialDelaySeconds", 0)))
 }
 
 /// Takes the probes and hooks out of `container` and puts the candidate's in their place. Returns what the candidate has to

@@ -28,7 +28,9 @@ const REPORTED: Duration = Duration::from_secs(1);
 const EXPLAINED: Duration = Duration::from_secs(5);
 /// How long a leader that is no pod of the new revision leads before it is asked once more.
 const BETWEEN_TRIES: Duration = Duration::from_secs(30);
-/// How often a pod that is to lead may be forestalled.
+/// How long it takes until the pods of a lost node are evicted: 300 s unless they say otherwise, and some time until that is seen.
+const UNTIL_EVICTED: Duration = Duration::from_secs(360);
+/// How often a pod that is to lead may be forestalled, or give leadership back.
 const TRIES: usize = 3;
 /// How long a new leader may be not ready where the group sets no limit.
 const LONGEST_UNREADY: Duration = Duration::from_secs(600);
@@ -72,7 +74,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
     let failed = before.failed_revision.as_deref() == Some(question.wanted);
     if proven == question.wanted {
         Decision { status: proven_to_be(question.wanted), ..Decision::default() }
-    } else if failed {
+    } else if failed && !question.is_stranded(&proven) {
         Decision { wish: question.way_back(&proven), status: before, ..Decision::default() }
     } else {
         let status = RolloutStatus { proven_revision: Some(proven), ..RolloutStatus::default() };
@@ -126,18 +128,34 @@ impl<'a> Question<'a> {
         pod_of(&self.lease()?.holder, self.pods)
     }
 
+    /// Whether the status has the term that the Lease shows.
+    fn is_told(&self) -> bool {
+        let last = self.status.and_then(|status| status.history.first());
+        last.zip(self.lease())
+            .is_some_and(|(last, lease)| last.holder_identity == lease.holder && last.time == lease.acquire_time)
+    }
+
     fn limit(&self) -> Duration {
         self.group.unhealthy_timeout.unwrap_or(LONGEST_UNREADY)
+    }
+
+    /// Whether a pod of the wanted revision leads, and there is none of the proven one to go back to: then it is judged anew.
+    fn is_stranded(&self, proven: &str) -> bool {
+        self.leader().is_some_and(|leader| self.is_wanted(leader)) && !self.returns_to(proven)
+    }
+
+    /// Whether a pod of the proven revision could lead again.
+    fn returns_to(&self, proven: &str) -> bool {
+        self.pods.iter().any(|pod| is_of(pod, proven) && pod.ready)
     }
 
     /// The wanted revision, neither proven nor failed as yet.
     fn try_out(&self, status: RolloutStatus) -> Decision {
         let proven = status.proven_revision.clone().unwrap_or_default();
-        let returns = self.pods.iter().any(|pod| is_of(pod, &proven) && !pod.terminating);
+        let returns = self.returns_to(&proven);
         // Without a pod to go back to, a failure would only keep the group from ever getting ready.
         if let Some((pod, how)) = self.ended_term().filter(|_| returns) {
-            let explained = pod.trouble.is_some() || self.watch.is_some_and(|watch| self.age(watch) >= EXPLAINED);
-            if explained {
+            if pod.trouble.is_some() || self.is_explained() {
                 return self.fail(status, format!("{} led and {how}", pod.name), Some(pod));
             }
             let wait = self.watch.map(|watch| EXPLAINED.saturating_sub(self.age(watch)));
@@ -146,6 +164,7 @@ impl<'a> Question<'a> {
         }
         match (self.leader(), self.watch) {
             (Some(leader), Some(watch)) if self.is_wanted(leader) => self.judge(status, leader, watch, returns),
+            (Some(leader), Some(_)) if !leader.terminating && leader.deaf => self.pass(status),
             (Some(leader), Some(watch)) if !leader.terminating => self.hand_over(status, leader, watch, returns),
             (Some(leader), None) if !leader.terminating && leader.template.is_none() => self.pass(status),
             (Some(_), _) => self.waits(status, "the leader is about to end"),
@@ -166,6 +185,11 @@ impl<'a> Question<'a> {
         Decision { status, waiting: Some(format!("revision {}: {what}", self.wanted)), ..Decision::default() }
     }
 
+    /// Whether the kubelet has had the time to say why the term before ended.
+    fn is_explained(&self) -> bool {
+        self.watch.is_some_and(|watch| self.age(watch) >= EXPLAINED)
+    }
+
     fn age(&self, watch: &Watch) -> Duration {
         self.now.saturating_sub(watch.began)
     }
@@ -178,17 +202,26 @@ impl<'a> Question<'a> {
             return self.fail(status, format!("a container of {name} ended while it led"), Some(leader));
         }
         let needed = self.group.min_ready + REPORTED;
+        let limit = self.limit() + if watch.is_starting() { self.group.start_up } else { Duration::ZERO };
+        let longest = self.limit() + self.group.start_up + 2 * needed;
         let wait = match (watch.ready_for(self.now), watch.unready_for(self.now)) {
             (Some(ready), _) if ready >= needed && leader.trouble.is_none() => {
                 return Decision { status: proven_to_be(self.wanted), ..Decision::default() };
             }
-            (Some(ready), _) => needed.checked_sub(ready).filter(|wait| !wait.is_zero()),
-            (_, Some(unready)) if unready >= self.limit() && returns => {
-                let what =
-                    format!("the program of {name} was not ready within {} s of leading", self.limit().as_secs());
+            (_, Some(unready)) if unready >= limit && returns => {
+                let what = format!("the program of {name} was not ready within {} s of leading", limit.as_secs());
                 return self.fail(status, what, Some(leader));
             }
-            (_, Some(unready)) => self.limit().checked_sub(unready).filter(|wait| !wait.is_zero()),
+            _ if self.age(watch) >= longest && returns => {
+                let what = format!(
+                    "the program of {name} led for {} s and was never ready for {} s without a break",
+                    longest.as_secs(),
+                    needed.as_secs()
+                );
+                return self.fail(status, what, Some(leader));
+            }
+            (Some(ready), _) => needed.checked_sub(ready).filter(|wait| !wait.is_zero()),
+            (_, Some(unready)) => limit.checked_sub(unready).filter(|wait| !wait.is_zero()),
             (None, None) => None,
         };
         let what = match watch.ready {
@@ -201,8 +234,16 @@ impl<'a> Question<'a> {
     /// A pod of another revision leads.
     fn hand_over(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, returns: bool) -> Decision {
         let mut new: Vec<&PodView> = self.pods.iter().filter(|pod| self.is_wanted(pod) && !pod.terminating).collect();
-        new.sort_by_key(|pod| (!pod.containers_ready || pod.trouble.is_some(), pod.restarts, &pod.name));
+        // A pod whose Lease ran out may be on a node that is lost: that shows only once its pods are evicted.
+        let lost = |pod: &PodView| {
+            self.ended_terms().any(|(other, reason)| other.name == pod.name && reason == ChangeReason::LeaseExpired)
+        };
+        new.sort_by_key(|pod| (!pod.containers_ready || pod.trouble.is_some(), lost(pod), pod.restarts, &pod.name));
         let Some(first) = new.first() else { return self.waits(status, "waits for its first pod") };
+        if !self.is_told() {
+            // How the term before ended is known only then.
+            return self.waits(status, "waits until the status has the present leader");
+        }
         if !first.containers_ready || first.trouble.is_some() {
             let troubled = new.iter().find(|pod| pod.trouble.is_some()).copied();
             return self
@@ -210,12 +251,14 @@ impl<'a> Question<'a> {
         }
         if let Some(named) = self.forestalled(leader) {
             // Candidates without a revision do not know that they are to stand back.
-            if self.tries() >= TRIES && leader.template.is_some() && returns {
+            let proven = status.proven_revision.as_deref().unwrap_or_default();
+            if self.tries(proven) >= TRIES && leader.template.is_some() && returns {
                 let what = format!("{} was to lead {TRIES} times and did not take the Lease", named.name);
                 return self.fail(status, what, Some(named));
             }
         }
-        let wait = BETWEEN_TRIES.saturating_sub(self.age(watch));
+        let pause = if lost(first) { UNTIL_EVICTED } else { BETWEEN_TRIES };
+        let wait = pause.saturating_sub(self.age(watch));
         if !wait.is_zero() && self.was_tried() {
             return Decision { wait: Some(wait), ..self.waits(status, "is about to be given leadership once more") };
         }
@@ -248,15 +291,19 @@ impl<'a> Question<'a> {
 
     /// Whose term ended though its pod of the wanted revision is there and is to stay, and how, in words.
     fn ended_term(&self) -> Option<(&'a PodView, &'static str)> {
+        let given_back = self.ended_terms().filter(|(_, reason)| *reason == ChangeReason::LeaseReleased).count();
         self.ended_terms().find_map(|(pod, reason)| {
             let how = match reason {
-                ChangeReason::LeaseReleased => "its program ended",
+                ChangeReason::LeaseReleased if has_failed(pod) => "its program ended",
+                ChangeReason::LeaseReleased if given_back >= TRIES => "gave leadership back again and again",
+                // A program may do so for a good reason; or the kubelet is about to say that it ended.
+                ChangeReason::LeaseReleased if !self.is_explained() => "gave leadership back",
                 ChangeReason::KubeletReported => "its container ended",
                 ChangeReason::HolderRestarted => "its container was restarted",
                 ChangeReason::Unhealthy => "its program was not ready for too long",
                 // A node that is gone does the same, and says nothing of the revision.
-                ChangeReason::LeaseExpired if has_failed(pod) => "did not renew the Lease in time",
-                ChangeReason::NotObserved if has_failed(pod) => "leads no more",
+                ChangeReason::LeaseExpired if pod.trouble.is_some() => "did not renew the Lease in time",
+                ChangeReason::NotObserved if pod.trouble.is_some() => "leads no more",
                 _ => return None,
             };
             (!pod.terminating).then_some((pod, how))
@@ -300,13 +347,18 @@ impl<'a> Question<'a> {
     }
 
     /// How often in a row leadership was handed over for a rollout and came to none of the wanted revision.
-    fn tries(&self) -> usize {
+    fn tries(&self, proven: &str) -> usize {
         let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
-        let astray = history.iter().take_while(|entry| {
-            let holder = pod_of(&entry.holder_identity, self.pods);
-            reason_of(entry) == Some(ChangeReason::Rollout) && holder.is_some_and(|pod| !self.is_wanted(pod))
-        });
-        astray.count()
+        let mut astray = 0_usize;
+        for entry in history.iter().take_while(|entry| reason_of(entry) == Some(ChangeReason::Rollout)) {
+            match pod_of(&entry.holder_identity, self.pods) {
+                Some(pod) if self.is_wanted(pod) => break,
+                Some(pod) if is_of(pod, proven) => astray += 1,
+                // A third revision was tried: what followed it was the way back.
+                _ => return astray.saturating_sub(1),
+            }
+        }
+        astray
     }
 }
 

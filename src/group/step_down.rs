@@ -7,6 +7,7 @@
 
 use super::inject;
 use super::status::{LeaseView, Observed, Outcome, PodView, is_candidate};
+use super::unhealthy::standby;
 use super::valid::{Group, GroupMode};
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, annotation, event};
@@ -213,7 +214,7 @@ fn decide_request(question: &Question<'_>) -> Decision {
                 lease.incarnation.as_deref().unwrap_or("none")
             ));
         }
-        (GroupMode::Exec | GroupMode::Sidecar, ..) if revision.is_some_and(|revision| revision < inject::STEP_DOWN) => {
+        (GroupMode::Exec | GroupMode::Sidecar, ..) if is_deaf(revision, pod) => {
             return refused(format!(
                 "{holder} runs a candidate from before there were step-downs: change the pod template once, or delete the pod"
             ));
@@ -225,7 +226,11 @@ fn decide_request(question: &Question<'_>) -> Decision {
         }
         _ => {}
     }
-    if !pods.iter().any(|other| other.ready && pod.is_none_or(|pod| pod.name != other.name)) {
+    let is_followed = match pod {
+        Some(pod) => standby(pod, pods).is_some(),
+        None => pods.iter().any(|other| other.ready),
+    };
+    if !is_followed {
         return refused(format!(
             "no standby is ready to follow {holder} on {name}; as soon as one is, {holder} is asked to step down"
         ));
@@ -247,7 +252,7 @@ fn decide_wish(question: &Question<'_>) -> Option<Decision> {
     let Question { group, outcome, lease, pods, revision, wish, .. } = *question;
     let (wish, group) = (wish?, group?);
     let lease = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))?;
-    let too_old = group.mode.has_candidate() && revision.is_some_and(|revision| revision < inject::STEP_DOWN);
+    let too_old = group.mode.has_candidate() && is_deaf(revision, pod_of(&lease.holder, pods));
     if *outcome != Outcome::Applied || group.paused || group.suspended || too_old {
         return None;
     }
@@ -275,6 +280,12 @@ pub(super) fn term_of(mode: GroupMode, lease: &LeaseView, pods: &[PodView]) -> O
             .map(|incarnation| term_name(lease.transitions, incarnation)),
         GroupMode::Native => Some(term_name(lease.transitions, &lease.holder)),
     }
+}
+
+/// Whether the leader's candidate is from before there were step-downs: by its pod, which may be older than what the group's
+/// pods get by now.
+fn is_deaf(revision: Option<i32>, pod: Option<&PodView>) -> bool {
+    revision.is_some_and(|revision| revision < inject::STEP_DOWN) || pod.is_some_and(|pod| pod.deaf)
 }
 
 fn message_of(outcome: &Outcome) -> &str {

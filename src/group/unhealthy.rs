@@ -52,12 +52,15 @@ impl Watch {
         let lease = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))?;
         let pod = pod_of(&lease.holder, pods)?;
         let term = term_of(mode, lease, pods)?;
-        let ready = match mode {
-            _ if pod.terminating => None,
+        let is_stopping = pod.terminating || lease.asked.as_ref().is_some_and(|asked| asked.of == term);
+        // By the pod, which may be of another mode than the group is by now.
+        let ready = match (pod.tells_ready, pod.proven) {
+            _ if is_stopping => None,
+            (true, _) => Some(lease.ready),
+            (false, Some(_)) => Some(pod.containers_ready),
             // A candidate without the gate is from before it could tell.
-            GroupMode::Exec => pod.proven.is_some().then_some(lease.ready),
-            GroupMode::Sidecar => Some(pod.containers_ready),
-            GroupMode::Native => Some(pod.ready),
+            (false, None) if mode.has_candidate() || pod.deaf => None,
+            (false, None) => Some(pod.ready),
         };
         let former = former.filter(|former| former.term == term);
         Some(Self {
@@ -71,6 +74,11 @@ impl Watch {
             term,
             ready,
         })
+    }
+
+    /// Whether the program has never been ready in this term, as far as was seen.
+    pub fn is_starting(&self) -> bool {
+        self.ready == Some(false) && self.since == self.began
     }
 
     /// For how long the program has been ready without a break; `None` if it is not.
@@ -122,7 +130,8 @@ pub fn decide(
         };
     }
     let Some((timeout, unready)) = group.unhealthy_timeout.zip(watch.unready_for(now)) else { return rest };
-    let timeout = timeout_after(timeout, history);
+    let starting = if watch.is_starting() { group.start_up } else { Duration::ZERO };
+    let timeout = timeout_after(timeout, history) + starting;
     if unready < timeout {
         return Decision { wish: None, wait: Some(timeout - unready) };
     }
@@ -145,10 +154,15 @@ fn in_a_row(history: &[HistoryEntry]) -> usize {
     history.iter().take_while(|entry| reason_of(entry) == Some(ChangeReason::Unhealthy)).count()
 }
 
-/// Who is to follow: a ready pod, rather one on another node and one that has seen no trouble.
-fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Option<&'a PodView> {
-    let standbys = pods.iter().filter(|pod| pod.ready && pod.name != leader.name);
-    standbys.min_by_key(|pod| (pod.node == leader.node, pod.restarts, &pod.name))
+/// Who is to follow: a ready pod, rather one on another node and one that has seen no trouble. Where none is ready, one of the
+/// leader's own revision that only waits for its proof.
+pub(super) fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Option<&'a PodView> {
+    let able = |pod: &&PodView| {
+        let waits = pod.proven == Some(false) && pod.containers_ready && pod.template == leader.template;
+        pod.name != leader.name && !pod.terminating && (pod.ready || waits)
+    };
+    let standbys = pods.iter().filter(able);
+    standbys.min_by_key(|pod| (!pod.ready, pod.node == leader.node, pod.restarts, &pod.name))
 }
 
 /// Why leadership goes from pod to pod, if it does. `unready` says that the present leader's program is not ready. Handovers

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{pod, service, shape};
+use super::{pod, probe, service, shape};
 use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX};
 use crate::api::{ElectionGroup, ElectionGroupSpec, LeaderServiceSpec, Mode};
 use crate::election::{InvalidTiming, Timing};
@@ -42,6 +42,8 @@ pub struct Group {
     pub http_port: i32,
     /// How long a leader may be not Ready before it steps down; `None` means for ever.
     pub unhealthy_timeout: Option<Duration>,
+    /// How long its program may take to start up by its own probes, where it starts only on the leader.
+    pub start_up: Duration,
     /// How long a new revision must have led well before it replaces the former one.
     pub min_ready: Duration,
     /// The Service that follows the leader, if asked for.
@@ -151,6 +153,7 @@ impl Group {
         let container = pod::leading_container(spec, &template)?;
         pod::check(&template, mode, &container, spec.template.is_some())?;
         let http_port = spec.candidate.http_port;
+        let start_up = if mode == GroupMode::Exec { probe::start_up(&template, &container) } else { Duration::ZERO };
         pod::check_port(&template, mode, http_port)?;
         let replicas = if spec.suspend { 0 } else { spec.replicas };
         let service_account = match &spec.service_account {
@@ -173,6 +176,7 @@ impl Group {
             strategy: checked_strategy(spec)?,
             http_port,
             unhealthy_timeout: Some(seconds(spec.candidate.unhealthy_timeout_seconds)).filter(|time| !time.is_zero()),
+            start_up,
             min_ready: seconds(spec.min_ready_seconds),
             leader_service: service::checked(spec, &template)?,
             template,

@@ -25,8 +25,6 @@ use crate::group::{Group, Observed};
 const RETRY: Duration = Duration::from_secs(10);
 /// For how long the next look at the group may be kept waiting for this.
 const LONGEST: Duration = Duration::from_secs(2);
-/// More than that of any pod that somebody else marked.
-const LEADER_COST: &str = "1000000";
 
 /// Brings the pods to what `stored` says. Returns how soon it is to be tried again, if something failed.
 pub(super) async fn mark(
@@ -90,11 +88,13 @@ fn role_patch(pod: &PodView, leader: Option<&str>) -> Option<Value> {
     let is_so = pod.role.as_deref() == Some(role) && pod.kept == leads;
     let is_pointless = pod.terminating && (leads || pod.role.is_none());
     (!is_so && !is_pointless).then(|| {
-        json!({ "metadata": {
-            "uid": pod.uid,
-            "labels": { label::ROLE: role },
-            "annotations": { annotation::POD_DELETION_COST: leads.then_some(LEADER_COST) },
-        } })
+        let mut patch = json!({ "metadata": { "uid": pod.uid, "labels": { label::ROLE: role } } });
+        // A cost that somebody else has set stays, unless the pod leads.
+        if pod.kept != leads {
+            let cost = leads.then_some(annotation::LEADER_DELETION_COST);
+            patch["metadata"]["annotations"] = json!({ annotation::POD_DELETION_COST: cost });
+        }
+        patch
     })
 }
 
@@ -132,10 +132,11 @@ mod tests {
         };
         let cost = |cost: Value| json!({ "controller.kubernetes.io/pod-deletion-cost": cost });
         let (leads, stands_by) = (json!({ "k8sensus.dev/role": "leader" }), json!({ "k8sensus.dev/role": "standby" }));
+        let labelled = Some((stands_by.clone(), Value::Null));
         let (led, stood_by) = (Some((leads, cost(json!("1000000")))), Some((stands_by, cost(Value::Null))));
         for (role, kept, leader, wanted) in [
-            (None, false, None, &stood_by),
-            (None, false, Some("billing-2"), &stood_by),
+            (None, false, None, &labelled),
+            (None, false, Some("billing-2"), &labelled),
             (None, false, Some("billing-1"), &led),
             // controller-runtime adds a number.
             (None, false, Some("billing-1_5e0c"), &led),
@@ -143,6 +144,7 @@ mod tests {
             (Some("leader"), true, Some("billing-2"), &stood_by),
             (Some("leader"), true, None, &stood_by),
             (Some("standby"), true, None, &stood_by),
+            (Some("leader"), false, None, &labelled),
             (Some("leader"), false, Some("billing-1"), &led),
             (Some("leader"), true, Some("billing-1"), &None),
             (Some("standby"), false, Some("billing-10"), &None),

@@ -154,8 +154,13 @@ async fn tell(
     }
     remember(resource, context, |memory| memory.writing = true);
     let written = status::write(&context.client, resource, &new).await;
+    // What the API server has made of it: a definition of another version may have dropped something.
+    let mut stored = None;
     let changed = match &written {
-        Ok(Some(group)) => context.world.took_group(group.clone()),
+        Ok(Some(group)) => {
+            stored = group.read().0.status;
+            context.world.took_group(group.clone())
+        }
         _ => false,
     };
     remember(resource, context, |memory| {
@@ -169,7 +174,7 @@ async fn tell(
     context.events.tell(resource, &new, observed);
     say_leader(resource, new.holder_identity.as_deref(), &context.metrics);
     // The answer may be the first to show another spec; its event then says nothing new.
-    Ok(Told { stored: Some(new), wait: changed.then_some(Duration::ZERO) })
+    Ok(Told { stored, wait: changed.then_some(Duration::ZERO) })
 }
 
 pub(super) fn remember<T>(

@@ -107,13 +107,18 @@ impl StepDowns {
     /// # Errors
     /// Says which request failed, and why.
     pub(super) async fn prefer(&self, group: &Group, revision: Option<&str>) -> Result<(), String> {
-        let Some(mut lease) = self.read(group).await? else { return Ok(()) };
-        let annotations = lease.annotations_mut();
-        match revision {
-            Some(revision) => annotations.insert(annotation::PROVEN_REVISION.to_owned(), revision.to_owned()),
-            None => annotations.remove(annotation::PROVEN_REVISION),
-        };
-        self.replace(group, &lease).await.map(drop)
+        for _ in 0..TRIES {
+            let Some(mut lease) = self.read(group).await? else { return Ok(()) };
+            let annotations = lease.annotations_mut();
+            match revision {
+                Some(revision) => annotations.insert(annotation::PROVEN_REVISION.to_owned(), revision.to_owned()),
+                None => annotations.remove(annotation::PROVEN_REVISION),
+            };
+            if self.replace(group, &lease).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(format!("{} was changed by others at each of {TRIES} tries to write onto it", lease_of(group)))
     }
 
     fn leases(&self, group: &Group) -> Api<DynamicObject> {

@@ -83,6 +83,7 @@ impl World {
             uid: Some(format!("uid-{name}")),
             template: named.then(|| revision.to_owned()),
             proven: named.then_some(false),
+            tells_ready: named,
             ready: !named,
             containers_ready: true,
             ..PodView::default()
@@ -479,13 +480,15 @@ fn a_pod_that_is_lost_from_outside_is_no_failure() {
     world.wanted = "b".to_owned();
     world.start("b");
     world.run(5);
-    world.pod("p3").containers_ready = false;
     world.elect_next(ChangeReason::LeaseExpired);
-    world.run(60);
-    assert_eq!((world.leads(), world.failed()), ("p1", None));
-    world.pod("p3").containers_ready = true;
-    world.run(20);
-    assert_eq!((world.leads(), world.rollout()), ("p3", proven("b")));
+    world.run(300);
+    assert_eq!((world.leads(), world.failed()), ("p1", None), "its pod still looks well");
+    let mut other = world.clone();
+    world.run(100);
+    assert_eq!((world.leads(), world.rollout()), ("p3", proven("b")), "it is back");
+    other.start("b");
+    other.run(20);
+    assert_eq!((other.leads(), other.rollout()), ("p4", proven("b")));
 }
 
 #[test]
@@ -581,6 +584,96 @@ fn a_pod_that_is_forestalled_is_named_again_later_and_not_for_ever() {
     assert_eq!(tries, 3);
     let why = "b: p4 was to lead 3 times and did not take the Lease";
     assert_eq!(world.failed().as_deref(), Some(why));
+}
+
+#[test]
+fn a_program_that_gives_leadership_back_may_try_again_but_not_for_ever() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(3);
+    world.elect_next(ChangeReason::LeaseReleased);
+    world.run(20);
+    assert_eq!((world.leads(), world.failed()), ("p1", None));
+    let mut well = world.clone();
+    well.run(40);
+    assert_eq!((well.leads(), well.rollout()), ("p3", proven("b")));
+    for _ in 0..100 {
+        world.tick();
+        if world.leads() == "p3" {
+            world.elect_next(ChangeReason::LeaseReleased);
+        }
+    }
+    assert_eq!(world.failed().as_deref(), Some("b: p3 led and gave leadership back again and again"));
+    assert_eq!(world.handovers().len(), 3);
+}
+
+#[test]
+fn a_failed_revision_that_leads_since_no_other_can_is_judged_anew() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(3);
+    world.crash("container app exited with code 3");
+    assert!(world.failed().is_some());
+    let pod = world.pod("p3");
+    (pod.trouble, pod.proven) = (None, Some(false));
+    for number in 1..=2 {
+        world.pod(&format!("p{number}")).containers_ready = false;
+    }
+    world.run(1);
+    world.elect("p3", Some(ChangeReason::LeaseExpired));
+    world.run(20);
+    assert_eq!(world.rollout(), proven("b"));
+}
+
+#[test]
+fn a_program_that_is_ready_again_and_again_but_never_for_long_fails() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    for second in 0..90 {
+        if second % 8 == 0 {
+            world.broken.insert("b".to_owned());
+        } else {
+            world.broken.remove("b");
+        }
+        world.tick();
+    }
+    let why = "b: the program of p3 led for 52 s and was never ready for 11 s without a break";
+    assert_eq!((world.failed().as_deref(), world.leads()), (Some(why), "p1"));
+}
+
+#[test]
+fn a_program_has_the_time_that_its_own_probes_give_it() {
+    let probes = "template: { spec: { containers: [{ name: app, image: b, command: [/b], startupProbe: { tcpSocket: { port: 1 }, \
+                  periodSeconds: 5, failureThreshold: 20, initialDelaySeconds: 7 }, \
+                  readinessProbe: { tcpSocket: { port: 1 }, initialDelaySeconds: 9 } }] } }";
+    let mut spec = super::yaml(SPEC);
+    spec.as_object_mut().unwrap().extend(super::yaml(&format!("{{ {probes} }}")).as_object().unwrap().clone());
+    let mut world = World::led(2, "a");
+    world.group = Group::check(&super::group_of(spec)).unwrap();
+    world.broken.insert("b".to_owned());
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.run(130);
+    assert_eq!((world.leads(), world.failed()), ("p3", None));
+    world.run(20);
+    assert_eq!(world.failed().as_deref(), Some("b: the program of p3 was not ready within 137 s of leading"));
+}
+
+#[test]
+fn a_leader_from_before_there_were_step_downs_is_passed_by() {
+    let mut world = World::bare("b");
+    world.worthy.insert("b".to_owned());
+    let old = world.start(NAMELESS);
+    world.pod(&old).deaf = true;
+    world.elect("p1", None);
+    world.look();
+    assert_eq!(world.rollout(), proven(NAMELESS));
+    world.start("b");
+    world.look();
+    assert_eq!((world.rollout(), world.handovers()), (proven("b"), vec![]));
 }
 
 #[test]

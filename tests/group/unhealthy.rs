@@ -7,6 +7,7 @@ use k8sensus::api::HistoryEntry;
 use k8sensus::api::names::ChangeReason;
 use k8sensus::group::Group;
 use k8sensus::group::status::{LeaseView, PodView};
+use k8sensus::group::step_down::Asked;
 use k8sensus::group::unhealthy::{Watch, decide, flapping_wait};
 use k8sensus::group::valid::GroupMode;
 
@@ -23,7 +24,7 @@ fn lease(ready: bool) -> LeaseView {
 }
 
 fn pods() -> Vec<PodView> {
-    [1, 2].map(|number| PodView { proven: Some(true), ..pod(number) }).into()
+    [1, 2].map(|number| PodView { proven: Some(true), tells_ready: true, ..pod(number) }).into()
 }
 
 fn history(reasons: &[&str]) -> Vec<HistoryEntry> {
@@ -47,14 +48,29 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
     };
     let exec = |ready, pods: &[PodView]| look(GroupMode::Exec, &lease(ready), pods);
     assert_eq!([exec(true, &pods()), exec(false, &pods())], [Some(Some(true)), Some(Some(false))]);
-    assert_eq!(exec(false, &change(|it| it.proven = None)), Some(None), "an older candidate cannot tell");
+    let older = change(|it| (it.proven, it.tells_ready) = (None, false));
+    assert_eq!(exec(false, &older), Some(None), "an older candidate cannot tell");
     assert_eq!(exec(false, &change(|it| it.terminating = true)), Some(None));
-    let sidecar = |pods: &[PodView]| look(GroupMode::Sidecar, &lease(false), pods);
-    assert_eq!(sidecar(&pods()), Some(Some(true)));
-    assert_eq!(sidecar(&change(|it| it.containers_ready = false)), Some(Some(false)));
-    let native = |pods: &[PodView]| look(GroupMode::Native, &lease(false), pods);
-    assert_eq!(native(&pods()), Some(Some(true)));
-    assert_eq!(native(&change(|it| it.ready = false)), Some(Some(false)));
+    let beside = |ready| {
+        change(if ready {
+            |it| it.tells_ready = false
+        } else {
+            |it| (it.tells_ready, it.containers_ready) = (false, false)
+        })
+    };
+    // A pod of mode Sidecar leads though the group is of mode Exec by now: the candidate's word is not to be had.
+    for mode in [GroupMode::Sidecar, GroupMode::Exec] {
+        let sidecar = |pods: &[PodView]| look(mode, &lease(false), pods);
+        assert_eq!([sidecar(&beside(true)), sidecar(&beside(false))], [Some(Some(true)), Some(Some(false))]);
+    }
+    let native = |ready| {
+        let pods: Vec<_> = [1, 2].map(|number| PodView { ready, ..pod(number) }).into();
+        look(GroupMode::Native, &lease(false), &pods)
+    };
+    assert_eq!([native(true), native(false)], [Some(Some(true)), Some(Some(false))]);
+    let asked = Asked { value: "now".into(), of: "4/uid-1/app/0011".into(), to: None };
+    let stopping = LeaseView { asked: Some(asked), ..lease(false) };
+    assert_eq!(look(GroupMode::Exec, &stopping, &pods()), Some(None), "it is about to end its program");
     for nobody in [
         LeaseView { holder: String::new(), ..lease(true) },
         LeaseView { expired: true, ..lease(true) },

@@ -124,6 +124,8 @@ pub struct PodView {
     pub ports: Vec<(String, i32)>,
     /// Whether its candidate tells on the Lease whether the program is ready: mode Exec.
     pub tells_ready: bool,
+    /// Whether its candidate is from before there were step-downs, so that it heeds none.
+    pub deaf: bool,
 }
 
 /// The Deployment's own status.

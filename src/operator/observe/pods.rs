@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::children::condition;
 use super::table::{Change, Scope, Table};
-use crate::api::names::{PROVEN_GATE, annotation, label};
+use crate::api::names::annotation::{LEADER_DELETION_COST, POD_DELETION_COST};
+use crate::api::names::{PROVEN_GATE, label};
+use crate::group::inject::PROGRAM;
 use crate::group::proof::{dead_incarnations, is_incarnation};
 use crate::group::status::PodView;
 
@@ -18,6 +20,8 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// Candidates of mode Exec that have this also tell on the Lease whether their program is ready.
 const OF_EXEC: &str = "K8SENSUS_LOCK_PATH";
+/// Candidates of mode Exec that have this also heed step-downs.
+const HEEDS: &str = "K8SENSUS_TERMINATION_MESSAGE_PATH";
 
 /// By group: the names of its pods.
 type Members = HashMap<Box<str>, Vec<Box<str>>>;
@@ -83,8 +87,11 @@ impl Pods {
 }
 
 fn entry_of(pod: &DynamicObject) -> Entry {
+    // What has ended for good stays until it is collected, and is no pod of anybody's any more.
+    let has_finished = matches!(pod.data["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
+    let group = pod.labels().get(label::GROUP).filter(|_| !has_finished);
     Entry {
-        group: pod.labels().get(label::GROUP).map_or("", String::as_str).into(),
+        group: group.map_or("", String::as_str).into(),
         view: pod_view(pod),
         dead: dead_incarnations(&pod.uid().unwrap_or_default(), &pod.data).into(),
     }
@@ -96,6 +103,10 @@ fn pod_view(pod: &DynamicObject) -> PodView {
     let is_true = |kind: &str| condition(&status["conditions"], kind).is_some_and(|one| one["status"] == "True");
     let gated = items(&pod.data["spec"]["readinessGates"]).iter().any(|gate| gate["conditionType"] == PROVEN_GATE);
     let statuses = || ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|kind| items(&status[kind]));
+    let containers = || items(&pod.data["spec"]["containers"]).iter();
+    let is_told =
+        |name: &str| containers().any(|one| items(&one["env"]).iter().any(|variable| variable["name"] == name));
+    let runs_candidate = containers().any(|one| one["command"][0] == PROGRAM);
     PodView {
         name: pod.name_any(),
         node: text(&pod.data["spec"]["nodeName"]),
@@ -108,13 +119,12 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         template: pod.labels().get(label::REVISION).cloned(),
         proven: gated.then(|| is_true(PROVEN_GATE)),
         role: pod.labels().get(label::ROLE).cloned(),
-        kept: pod.annotations().contains_key(annotation::POD_DELETION_COST),
+        kept: pod.annotations().get(POD_DELETION_COST).is_some_and(|cost| cost == LEADER_DELETION_COST),
         trouble: statuses().find_map(trouble),
         restarts: statuses().filter_map(|one| one["restartCount"].as_i64()).sum::<i64>().try_into().unwrap_or(i32::MAX),
         ports: named_ports(&pod.data["spec"]),
-        tells_ready: items(&pod.data["spec"]["containers"])
-            .iter()
-            .any(|container| items(&container["env"]).iter().any(|variable| variable["name"] == OF_EXEC)),
+        tells_ready: is_told(OF_EXEC),
+        deaf: runs_candidate && !is_told(HEEDS),
     }
 }
 
