@@ -18,7 +18,7 @@ use crate::programs::{CNI, PAUSE};
 pub(crate) const BRIDGE: &str = "k8sensus0";
 pub(crate) const BRIDGE_ADDRESS: &str = "10.244.0.1";
 const POD_NETWORK: &str = "10.244.0.0/24";
-const SERVICE_NETWORK: &str = "10.96.0.0/16";
+pub(crate) const SERVICE_NETWORK: &str = "10.96.0.0/16";
 pub(crate) const NODE_NAME: &str = "node0";
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 pub(crate) const PAUSE_IMAGE: &str = "localhost/k8sensus-pause:v1";

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::config::{BRIDGE, BRIDGE_ADDRESS};
+use crate::config::{BRIDGE, BRIDGE_ADDRESS, SERVICE_NETWORK};
 use crate::error::{Error, run};
 use crate::instance::Node;
 use crate::process::Process;
@@ -75,6 +75,8 @@ pub(crate) fn inner_script(node: &Node) -> String {
          ip link add {BRIDGE} type bridge\n\
          ip address add {BRIDGE_ADDRESS}/24 dev {BRIDGE}\n\
          ip link set {BRIDGE} up\n\
+         # kube-proxy puts a pod's address in place, but only for what has a route, and a node of ours has no default one.\n\
+         ip route add {SERVICE_NETWORK} dev {BRIDGE}\n\
          echo 1 > /proc/sys/net/ipv4/ip_forward\n"
     )
 }
