@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::service::name_of;
 use super::status::{LeaseView, PodView};
+use super::step_down::pod_of;
 use crate::api::names::label;
 use crate::api::{GROUP, KIND, VERSION};
 
@@ -95,7 +96,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
 /// The pod that is to get the traffic: that of the holder, if it is there to stay and its program is ready.
 fn leader<'a>(question: &Question<'a>) -> Option<&'a PodView> {
     let lease = question.lease.filter(|lease| !question.suspended && !lease.expired)?;
-    let pod = question.pods.iter().find(|pod| pod.name == lease.holder)?;
+    let pod = pod_of(&lease.holder, question.pods)?;
     let is_ready = match (pod.tells_ready, pod.proven) {
         // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term.
         (true, _) => lease.ready,
@@ -108,6 +109,10 @@ fn leader<'a>(question: &Question<'a>) -> Option<&'a PodView> {
 
 /// Whether the holder ran in this very pod, and not in a former one of that name.
 fn is_of(lease: &LeaseView, pod: &PodView) -> bool {
+    // The gate stands for a candidate of ours, which writes its incarnation. Another client leaves that of the holder before.
+    if pod.proven.is_none() {
+        return true;
+    }
     let holder = lease.incarnation.as_deref().and_then(|incarnation| incarnation.split('/').next());
     // A dash stands for a uid that the candidate was not told.
     holder.filter(|uid| !matches!(*uid, "" | "-")).is_none_or(|uid| pod.uid.as_deref() == Some(uid))

@@ -163,6 +163,7 @@ fn failover() -> Vec<Case> {
         case("replicas: 1", healthy(), kind, ("False", "SingleReplica", "spec.replicas is 1: there is no standby")),
         case("{}", but(|it| it.pods[1].ready = false), kind, ("False", "NoReadyStandby", "no standby is ready")),
         case("{}", but(|it| it.pods.clear()), kind, ("False", "NoReadyStandby", "no standby is ready")),
+        case("{}", but(|it| lease_of(it).holder.push_str("_0fb1c3a4")), kind, ready("1 standby is ready")),
         case(
             "{}",
             node(Some("node-1")),

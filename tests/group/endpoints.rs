@@ -69,7 +69,7 @@ fn the_leader_is_the_one_endpoint() {
 #[test]
 fn there_is_no_endpoint_without_a_leader_that_can_answer() {
     type Change = fn(&mut LeaseView, &mut PodView);
-    let cases: [(&str, Change, bool); 17] = [
+    let cases: [(&str, Change, bool); 19] = [
         ("nothing", |_, _| {}, true),
         ("expired", |lease, _| lease.expired = true, false),
         ("unknown as a pod", |lease, _| lease.holder = "heron".to_owned(), false),
@@ -92,6 +92,22 @@ fn there_is_no_endpoint_without_a_leader_that_can_answer() {
         ("sidecar: another's word", |lease, pod| (lease.ready, pod.containers_ready) = (true, false), false),
         ("native: not Ready", |_, pod| pod.proven = None, false),
         ("native: Ready", |_, pod| (pod.proven, pod.ready, pod.containers_ready) = (None, true, false), true),
+        (
+            "native: an identity of controller-runtime",
+            |lease, pod| {
+                lease.holder.push_str("_0fb1c3a4-52f1-4a54-9b8e-5f2f6f0d7d11");
+                (pod.proven, pod.ready) = (None, true);
+            },
+            true,
+        ),
+        (
+            "native: the incarnation that another client left on the lease",
+            |lease, pod| {
+                lease.incarnation = Some("uid-of-billing-0/app/1".to_owned());
+                (pod.proven, pod.ready) = (None, true);
+            },
+            true,
+        ),
         ("native: another's word", |lease, pod| (lease.ready, pod.proven) = (true, None), false),
     ];
     for (what, change, is_there) in cases {

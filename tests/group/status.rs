@@ -187,6 +187,8 @@ fn a_lease_that_was_made_again_has_no_holder() {
 #[test]
 fn the_leader_is_described_by_its_pod() {
     let of = |observed: &Observed| status(&group(MINIMAL), observed).leader;
+    let by_controller_runtime = but(|it| lease_of(it).holder.push_str("_0fb1c3a4-52f1-4a54-9b8e-5f2f6f0d7d11"));
+    assert_eq!(of(&by_controller_runtime), of(&healthy()), "the pod's name is before the underscore");
     let expected = LeaderStatus {
         pod_name: "billing-2".to_owned(),
         node_name: Some("node-2".to_owned()),

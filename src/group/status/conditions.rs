@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{DeploymentView, LeaseView, Observed, Outcome, PodView, is_candidate};
 use crate::api::{ConditionType, ElectionGroup, Reason};
+use crate::group::step_down::pod_of;
 use crate::group::unhealthy::first_trouble;
 use crate::group::valid::Group;
 
@@ -86,11 +87,10 @@ fn elected(group: &ElectionGroup, observed: &Observed, wanted: i32, leader: Opti
 }
 
 fn failover_ready(observed: &Observed, wanted: i32, suspended: bool, leader: Option<&LeaseView>) -> Verdict {
-    let standbys: Vec<&PodView> =
-        observed.pods.iter().filter(|pod| pod.ready && leader.is_none_or(|lease| lease.holder != pod.name)).collect();
-    let node = leader
-        .and_then(|lease| observed.pods.iter().find(|pod| pod.name == lease.holder))
-        .and_then(|pod| pod.node.as_deref());
+    let leader = leader.and_then(|lease| pod_of(&lease.holder, &observed.pods));
+    let others = observed.pods.iter().filter(|pod| leader.is_none_or(|leader| leader.name != pod.name));
+    let standbys: Vec<&PodView> = others.filter(|pod| pod.ready).collect();
+    let node = leader.and_then(|pod| pod.node.as_deref());
     let (status, reason, message) = if suspended {
         (false, Reason::SingleReplica, "spec.suspend is true: there is no standby".to_owned())
     } else if wanted < 2 {

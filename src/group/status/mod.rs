@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use self::conditions::{conditions, verdicts};
 pub use self::history::Ended;
 use self::history::Past;
-use super::step_down::{Asked, StepDown};
+use super::step_down::{Asked, StepDown, pod_of};
 use super::unhealthy;
 use super::valid::Group;
 use crate::api::names::{ChangeReason, RECREATED_HOLDER, label};
@@ -233,9 +233,9 @@ pub(super) fn is_candidate(holder: &str) -> bool {
 }
 
 fn leader_status(lease: &LeaseView, pods: &[PodView]) -> LeaderStatus {
-    let pod = pods.iter().find(|pod| pod.name == lease.holder);
+    let pod = pod_of(&lease.holder, pods);
     LeaderStatus {
-        pod_name: lease.holder.clone(),
+        pod_name: pod.map_or(&lease.holder, |pod| &pod.name).clone(),
         node_name: pod.and_then(|pod| pod.node.clone()),
         pod_ip: pod.and_then(|pod| pod.ip.clone()),
         revision: pod.and_then(|pod| pod.revision.clone()),
