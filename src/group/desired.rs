@@ -57,10 +57,13 @@ impl Desired {
 }
 
 fn injection(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> InjectionStatus {
-    let template_hash = Some(hash(&group.template));
     match recorded {
-        Some(recorded) if recorded.template_hash == template_hash && inject::fits(group, recorded) => recorded.clone(),
-        _ => InjectionStatus { image: candidate_image.to_owned(), revision: inject::REVISION, template_hash },
+        Some(recorded) if inject::is_kept(group.mode, &group.template, recorded) => recorded.clone(),
+        _ => InjectionStatus {
+            image: candidate_image.to_owned(),
+            revision: inject::REVISION,
+            template_hash: Some(hash(&group.template)),
+        },
     }
 }
 

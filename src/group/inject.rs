@@ -49,9 +49,16 @@ pub fn is_known(injection: &InjectionStatus) -> bool {
     (1..=REVISION).contains(&injection.revision) && !injection.image.is_empty()
 }
 
-/// Whether `injection` fits `group`: what its mode needs was there already at that revision.
-pub fn fits(group: &Group, injection: &InjectionStatus) -> bool {
-    is_known(injection) && (group.mode != GroupMode::Sidecar || injection.revision >= SERVING)
+/// Whether `recorded` is kept for pods of `template`, the user's: that was not changed since, and what the mode needs was there
+/// already at that revision.
+pub(super) fn is_kept(mode: GroupMode, template: &Value, recorded: &InjectionStatus) -> bool {
+    let is_same = || recorded.template_hash.as_deref() == Some(super::desired::hash(template).as_str());
+    is_known(recorded) && (mode != GroupMode::Sidecar || recorded.revision >= SERVING) && is_same()
+}
+
+/// Whether the candidates of `template`'s pods serve HTTP, where the status has `recorded`.
+pub(super) fn serves(mode: GroupMode, template: &Value, recorded: &InjectionStatus) -> bool {
+    recorded.revision >= SERVING || !is_kept(mode, template, recorded)
 }
 
 /// The pod template as it goes into the Deployment. `injection` is what modes Exec and Sidecar add; mode Native needs none.

@@ -25,11 +25,9 @@ const SETTINGS: &[&str] = &[
     "K8SENSUS_RENEW_INTERVAL_SECONDS",
     "K8SENSUS_STOP_GRACE_PERIOD_SECONDS",
     "K8SENSUS_TERMINATION_MESSAGE_PATH",
-    "K8SENSUS_HTTP_PORT",
-    "K8SENSUS_REVISION",
-    "K8SENSUS_LOCK_PATH",
-    "K8SENSUS_APP",
 ];
+/// Those of candidates that serve HTTP.
+const SETTINGS_OF_SERVING: &[&str] = &["K8SENSUS_HTTP_PORT", "K8SENSUS_REVISION", "K8SENSUS_LOCK_PATH", "K8SENSUS_APP"];
 
 /// The template, the shortcut written out.
 pub(super) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
@@ -84,8 +82,15 @@ pub(super) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> R
     }
 }
 
-/// Checks the template, whose container `leading` leads. `from_template`: whether it is the user's and no shortcut.
-pub(super) fn check(template: &Value, mode: GroupMode, leading: &str, from_template: bool) -> Result<(), Invalid> {
+/// Checks the template, whose container `leading` leads. `from_template`: whether it is the user's and no shortcut. `serves`:
+/// whether the candidates of its pods serve HTTP.
+pub(super) fn check(
+    template: &Value,
+    mode: GroupMode,
+    leading: &str,
+    from_template: bool,
+    serves: bool,
+) -> Result<(), Invalid> {
     for kind in ["labels", "annotations"] {
         if let Some(map) = template["metadata"][kind].as_object()
             && let Some(key) = map.keys().find(|key| key.starts_with(RESERVED_PREFIX))
@@ -114,7 +119,7 @@ pub(super) fn check(template: &Value, mode: GroupMode, leading: &str, from_templ
         return Err(invalid("spec.template.spec.activeDeadlineSeconds", rule));
     }
     check_collisions(spec)?;
-    check_environment(spec, leading)?;
+    check_environment(spec, leading, serves)?;
     if mode == GroupMode::Exec {
         check_exec(spec, leading, from_template)?;
     }
@@ -168,12 +173,12 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
 }
 
 /// Checks that no container asks for the candidate's port: all containers of a pod share its ports.
-pub(super) fn check_port(template: &Value, mode: GroupMode, http_port: i32) -> Result<(), Invalid> {
+pub(super) fn check_port(template: &Value, http_port: i32) -> Result<(), Invalid> {
     let spec = &template["spec"];
     let containers = ["containers", "initContainers"].into_iter().flat_map(|kind| items(&spec[kind]));
     let taken = |port: &Value| port["containerPort"] == http_port && port["protocol"] != "UDP";
     let mut takers = containers.filter(|container| items(&container["ports"]).iter().any(taken));
-    match takers.next().filter(|_| mode.has_candidate()) {
+    match takers.next() {
         Some(container) => Err(invalid(
             "spec.candidate.httpPort",
             format!(
@@ -186,10 +191,10 @@ pub(super) fn check_port(template: &Value, mode: GroupMode, http_port: i32) -> R
 }
 
 /// A setting of the election that would be replaced in silence.
-fn check_environment(spec: &Value, leading: &str) -> Result<(), Invalid> {
+fn check_environment(spec: &Value, leading: &str, serves: bool) -> Result<(), Invalid> {
     let containers = items(&spec["containers"]).iter().filter(|container| container["name"] == leading);
     let mut names = containers.flat_map(|container| items(&container["env"])).map(|variable| text(&variable["name"]));
-    match names.find(|name| SETTINGS.contains(name)) {
+    match names.find(|name| SETTINGS.contains(name) || serves && SETTINGS_OF_SERVING.contains(name)) {
         Some(name) => Err(invalid(
             format!("spec.template.spec.containers[{leading}].env"),
             format!("{name} is set by the operator; use spec.election and spec.candidate"),

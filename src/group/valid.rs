@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{pod, probe, service, shape};
+use super::{inject, pod, probe, service, shape};
 use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX};
 use crate::api::{ElectionGroup, ElectionGroupSpec, LeaderServiceSpec, Mode};
 use crate::election::{InvalidTiming, Timing};
@@ -151,10 +151,15 @@ impl Group {
         shape::check_spec(&serde_json::to_value(spec).map_err(|error| invalid("spec", error.to_string()))?)?;
         let template = pod::template(spec)?;
         let container = pod::leading_container(spec, &template)?;
-        pod::check(&template, mode, &container, spec.template.is_some())?;
+        let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
+        // Pods that an upgrade of the operator leaves alone have neither the port nor what goes with it.
+        let serves = mode.has_candidate() && recorded.is_none_or(|recorded| inject::serves(mode, &template, recorded));
+        pod::check(&template, mode, &container, spec.template.is_some(), serves)?;
         let http_port = spec.candidate.http_port;
         let start_up = if mode == GroupMode::Exec { probe::start_up(&template, &container) } else { Duration::ZERO };
-        pod::check_port(&template, mode, http_port)?;
+        if serves {
+            pod::check_port(&template, http_port)?;
+        }
         let replicas = if spec.suspend { 0 } else { spec.replicas };
         let service_account = match &spec.service_account {
             None => ServiceAccount::Own(BTreeMap::new()),

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use k8sensus::api::{ElectionGroup, GROUP};
+use k8sensus::api::{ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, Mode};
 use k8sensus::group::valid::{GroupMode, GroupTiming, ServiceAccount};
-use k8sensus::group::{Group, Invalid};
+use k8sensus::group::{Desired, Group, Invalid};
 use serde_json::json;
 
 use super::{MINIMAL, NATIVE, TEMPLATE, group, valid, with};
@@ -94,6 +94,44 @@ fn the_candidates_port_is_its_own() {
         valid(&group(&format!("template: {}", template(free))));
     }
     valid(&group(&format!("{{ candidate: {{ mode: Native }}, template: {} }}", template("[{ containerPort: 4040 }]"))));
+}
+
+/// `spec` in a group whose pods were made of this very template by the rules of `revision`.
+fn injected(spec: &str, revision: i32) -> ElectionGroup {
+    let native = valid(&group(&format!(
+        "{spec}
+candidate: {{ mode: Native }}"
+    )));
+    let made = Desired::of(&Group { mode: GroupMode::Exec, ..native }, None, "registry.example/k8sensus:0.1.0");
+    let injection = Some(InjectionStatus { revision, ..made.injection.expect("an injection") });
+    let status = ElectionGroupStatus { injection, ..ElectionGroupStatus::default() };
+    ElectionGroup { status: Some(status), ..group(spec) }
+}
+
+#[test]
+fn what_came_with_the_candidates_port_is_refused_only_where_pods_get_that() {
+    let with = |more: &str| {
+        format!("template: {{ spec: {{ containers: [{{ name: main, image: b, command: [/b], {more} }}] }} }}")
+    };
+    let taken = "spec.candidate.httpPort: must not be a port of the pod's own, found 4040";
+    let mut cases = vec![(with("ports: [{ containerPort: 4040 }]"), taken.to_owned())];
+    for name in ["K8SENSUS_HTTP_PORT", "K8SENSUS_REVISION", "K8SENSUS_LOCK_PATH", "K8SENSUS_APP"] {
+        let rule = format!("spec.template.spec.containers[main].env: {name} is set by the operator");
+        cases.push((with(&format!("env: [{{ name: {name}, value: x }}]")), rule));
+    }
+    for (spec, rule) in cases {
+        for revision in [1, 2] {
+            valid(&injected(&spec, revision));
+        }
+        let mut changed = injected(&spec, 2);
+        changed.spec.template = group(&spec.replace("image: b", "image: c")).spec.template;
+        let mut sidecar = injected(&spec, 2);
+        sidecar.spec.candidate.mode = Mode::Sidecar;
+        for group in [group(&spec), injected(&spec, 3), injected(&spec, 4), changed, sidecar] {
+            let said = refusal(&group);
+            assert!(said.starts_with(&rule), "{said}");
+        }
+    }
 }
 
 #[test]
