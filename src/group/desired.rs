@@ -8,6 +8,9 @@ use super::{inject, service};
 use crate::api::names::{RECREATED_HOLDER, annotation, label};
 use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
 
+/// A Deployment's `progressDeadlineSeconds` where nobody says.
+const PROGRESS_DEADLINE: u64 = 600;
+
 /// Every child of a group. `apply` takes it apart without `..`, so that none can be forgotten.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
@@ -118,7 +121,17 @@ fn deployment(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     if let Some(strategy) = &group.strategy {
         deployment["spec"]["strategy"] = strategy.clone();
     }
+    if injection.is_some_and(|injection| injection.revision >= inject::SERVING) {
+        deployment["spec"]["progressDeadlineSeconds"] = json!(progress_deadline(group));
+    }
     deployment
+}
+
+/// In seconds. What the readiness gate waits for on purpose, a revision's time to lead well and to become Ready, must not look
+/// like a rollout that is stuck.
+fn progress_deadline(group: &Group) -> u64 {
+    let unhealthy = group.unhealthy_timeout.map_or(PROGRESS_DEADLINE, |timeout| timeout.as_secs());
+    PROGRESS_DEADLINE + group.min_ready.as_secs() + unhealthy
 }
 
 fn disruption_budget(group: &Group, max_unavailable: &Value) -> Value {
