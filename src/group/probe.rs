@@ -11,7 +11,47 @@ use super::valid::{Invalid, invalid};
 
 /// What a probe or a hook can do; exactly one of them.
 const PROBES: [&str; 4] = ["exec", "grpc", "httpGet", "tcpSocket"];
-const HOOKS: [&str; 4] = ["exec", "httpGet", "sleep", "tcpSocket"];
+const HOOKS: [&str; 3] = ["exec", "httpGet", "sleep"];
+
+/// What `stopSignal` can be, beside the real-time signals.
+const SIGNALS: &[&str] = &[
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGRTMIN",
+    "SIGRTMAX",
+];
 
 /// Where the candidate answers for the program.
 const LIVENESS: &str = "/app-health/liveness";
@@ -53,7 +93,25 @@ pub(super) fn check(container: &Value, at: &str) -> Result<(), Invalid> {
             check_handler(container, handler, &HOOKS, &format!("{at}.lifecycle.{hook}"))?;
         }
     }
-    Ok(())
+    match &container["lifecycle"]["stopSignal"] {
+        Value::Null => Ok(()),
+        Value::String(name) if is_signal(name) => Ok(()),
+        found => {
+            let rule = format!(
+                "must be the name of a signal, such as SIGQUIT, SIGRTMIN+1 to SIGRTMIN+15 or SIGRTMAX-1 to SIGRTMAX-14, \
+                 found {found}"
+            );
+            Err(invalid(format!("{at}.lifecycle.stopSignal"), rule))
+        }
+    }
+}
+
+fn is_signal(name: &str) -> bool {
+    let offset = |start: &str, most: u8| {
+        let digits = name.strip_prefix(start).filter(|digits| digits.starts_with(|first| matches!(first, '1'..='9')));
+        digits.and_then(|digits| digits.parse().ok()).is_some_and(|offset: u8| offset <= most)
+    };
+    SIGNALS.contains(&name) || offset("SIGRTMIN+", 15) || offset("SIGRTMAX-", 14)
 }
 
 fn check_handler(container: &Value, of: &Value, kinds: &[&str], at: &str) -> Result<(), Invalid> {
@@ -66,6 +124,10 @@ fn check_handler(container: &Value, of: &Value, kinds: &[&str], at: &str) -> Res
     match kind {
         "exec" if handler["command"].as_array().is_none_or(Vec::is_empty) => {
             Err(invalid(format!("{at}.exec.command"), "must name the program to run"))
+        }
+        "sleep" if handler["seconds"].as_u64().is_none_or(|seconds| u32::try_from(seconds).is_err()) => {
+            let rule = format!("must be a number from 0 to {}, found {}", u32::MAX, handler["seconds"]);
+            Err(invalid(format!("{at}.sleep.seconds"), rule))
         }
         "httpGet" | "tcpSocket" | "grpc" if port_number(container, &handler["port"]).is_none() => {
             let rule = format!(

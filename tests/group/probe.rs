@@ -101,7 +101,7 @@ fn probes_that_the_api_server_would_have_refused_are_refused() {
         ),
         (
             "lifecycle: { preStop: { exec: { command: [/a] }, sleep: { seconds: 1 } } }",
-            "lifecycle.preStop: must have exactly one of exec, httpGet, sleep, tcpSocket, found exec and sleep",
+            "lifecycle.preStop: must have exactly one of exec, httpGet, sleep, found exec and sleep",
         ),
     ] {
         let group = group_of(json!({ "template": { "spec": { "containers": [written(more)] } } }));
