@@ -12,7 +12,7 @@
 //! | `POST /stopped?fencingToken=…` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate sees its end itself |
 //! | `GET /livez` | all | 200, or 503 and why the process should be restarted |
 //! | `GET /readyz` | all | 200 once the Lease was seen, and from then on, without an API server too; before that 503 |
-//! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 in its place; else 404 |
+//! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 in its place, readiness 503 as `/readyz`; else 404 |
 //! | `GET /metrics` | all | OpenMetrics, the metrics of client-go's election under their names |
 //!
 //! `/stopped` says that the app has stopped to lead in the term of that token, and gives leadership up if that term still goes
@@ -224,18 +224,19 @@ impl Answers {
         verdict(self.campaign.health().check().map_err(|error| error.to_string()).map(|()| "ok".to_owned()))
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Result<String, String> {
         if self.campaign.watch().borrow().holder.is_some() {
-            return text(StatusCode::OK, "ok");
+            return Ok("ok".to_owned());
         }
-        let why = format!("lease {} was not seen yet: expected an answer of the API server", self.campaign.lease());
-        text(StatusCode::SERVICE_UNAVAILABLE, why)
+        Err(format!("lease {} was not seen yet: expected an answer of the API server", self.campaign.lease()))
     }
 
     async fn app_health(&self, probe: ProbeKind) -> Response<Full<Bytes>> {
-        match &self.app {
-            Some(app) => verdict(app.check(probe).await),
-            None => text(
+        match (&self.app, self.ready()) {
+            // Such a standby could not take over.
+            (Some(_), Err(why)) if probe == ProbeKind::Readiness => verdict(Err(why)),
+            (Some(app), _) => verdict(app.check(probe).await),
+            (None, _) => text(
                 StatusCode::NOT_FOUND,
                 "there is no command whose health could be told: ask the app itself, this is a sidecar",
             ),
@@ -283,7 +284,7 @@ impl Answer for Arc<Answers> {
             "/step-down" => self.step_down(),
             "/stopped" => self.stopped(head.uri.query()),
             "/livez" => self.live(),
-            "/readyz" => self.ready(),
+            "/readyz" => verdict(self.ready()),
             "/app-health/liveness" => self.app_health(ProbeKind::Liveness).await,
             "/app-health/readiness" => self.app_health(ProbeKind::Readiness).await,
             "/metrics" => self.metrics(),

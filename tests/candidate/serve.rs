@@ -226,6 +226,24 @@ impl AppHealth for Unready {
 }
 
 #[test]
+fn beside_a_command_nothing_is_ready_before_the_lease_was_seen() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    // Nobody listens there.
+    let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+    let server = Server::bind(0).unwrap();
+    let at = loopback(server.port().unwrap());
+    let metrics = Metrics::default();
+    let campaign = Campaign::builder("shop", "weir").identity("otter").metrics(metrics.clone()).start(&config).unwrap();
+    let _serving = server.serve(Answers::beside_command(Arc::new(campaign), Arc::new(Unready), &metrics));
+    for path in ["/readyz", "/app-health/readiness"] {
+        let answer = ask(at, "GET", path);
+        assert!(answer.status == 503 && answer.body.contains("lease shop/weir was not seen yet"), "{path}: {answer:?}");
+    }
+    assert_eq!(ask(at, "GET", "/app-health/liveness").status, 200, "a restart would not help");
+}
+
+#[test]
 fn beside_a_command_its_health_is_told_and_its_end_is_not_asked_for() {
     let ns = namespace(shared(), "command");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
