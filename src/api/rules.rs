@@ -48,7 +48,8 @@ impl Rule {
     }
 }
 
-/// The variables by which the operator tells the candidate what the group says.
+/// The variables by which the operator tells the candidate what the group says. Those that came with the candidate's HTTP server
+/// are the operator's alone to refuse: it knows which pods have one, and leaves those of an older group their variables.
 macro_rules! settings {
     () => {
         "['K8SENSUS_CONTAINER', 'K8SENSUS_CREATE_LEASE', 'K8SENSUS_LEASE_NAME', 'K8SENSUS_LEASE_NAMESPACE', \
@@ -150,10 +151,10 @@ pub const RULES: &[Rule] = &[
     rule(
         "spec",
         ".candidate.stopGracePeriodSeconds",
-        "self.candidate.mode != 'Exec' || !has(self.candidate.stopGracePeriodSeconds) || \
+        "self.candidate.mode == 'Native' || !has(self.candidate.stopGracePeriodSeconds) || \
          10 * (self.election.renewDeadlineSeconds + self.candidate.stopGracePeriodSeconds) <= 9 * self.election.leaseDurationSeconds \
          || 10 * self.election.renewDeadlineSeconds > 9 * self.election.leaseDurationSeconds",
-        "in mode Exec, 10 x (election.renewDeadlineSeconds + stopGracePeriodSeconds) must be at most \
+        "except in mode Native, 10 x (election.renewDeadlineSeconds + stopGracePeriodSeconds) must be at most \
          9 x election.leaseDurationSeconds, for the program to have ended before another may lead",
     )
     .detail(
@@ -164,10 +165,10 @@ pub const RULES: &[Rule] = &[
     rule(
         "spec",
         ".election.renewDeadlineSeconds",
-        "self.candidate.mode != 'Exec' || 10 * self.election.renewDeadlineSeconds <= 9 * self.election.leaseDurationSeconds \
+        "self.candidate.mode == 'Native' || 10 * self.election.renewDeadlineSeconds <= 9 * self.election.leaseDurationSeconds \
          || self.election.renewDeadlineSeconds >= self.election.leaseDurationSeconds",
-        "in mode Exec, 10 x renewDeadlineSeconds must be at most 9 x leaseDurationSeconds, for the program to have ended \
-         before another may lead",
+        "except in mode Native, 10 x renewDeadlineSeconds must be at most 9 x leaseDurationSeconds, for the program to have \
+         ended before another may lead",
     )
     .detail("%d is more than %d", "10 * self.election.renewDeadlineSeconds, 9 * self.election.leaseDurationSeconds"),
     rule(

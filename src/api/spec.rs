@@ -132,7 +132,7 @@ pub struct ElectionGroupSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountSpec>,
 
-    /// A Service named after the group with -leader appended, whose only endpoint is the leader: new connections to it reach the pod that leads, and nobody while nobody leads or the leader is not ready. Connections that exist already are not cut.
+    /// A Service named after the group with -leader appended, whose only endpoint is the leader: new connections to it reach the pod that leads, and nobody while nobody leads or the leader is not ready, except that the former address stays for up to 250 ms after a release. Connections that exist already are not cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_service: Option<LeaderServiceSpec>,
 
@@ -153,7 +153,7 @@ pub struct ElectionGroupSpec {
     #[serde(default)]
     pub suspend: bool,
 
-    /// true makes the operator change nothing but the status: edits of this spec wait until it is false again, the default. The pods go on and still elect their leader.
+    /// true makes the operator change nothing but the status: edits of this spec wait until it is false again, the default. The pods go on and still elect their leader, and traffic still follows it.
     #[serde(default)]
     pub paused: bool,
 }

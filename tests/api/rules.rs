@@ -66,6 +66,10 @@ fn ports(names: &[Option<&str>]) -> Value {
     json!({ "leaderService": { "ports": names.iter().enumerate().map(port).collect::<Vec<_>>() } })
 }
 
+fn twice_80() -> Value {
+    json!({ "leaderService": { "ports": [{ "name": "a", "port": 80 }, { "name": "b", "port": 80 }] } })
+}
+
 fn target(port: Value) -> Value {
     json!({ "leaderService": { "ports": [{ "port": 80, "targetPort": port }] } })
 }
@@ -287,6 +291,12 @@ fn timings() -> Vec<Case> {
             timed(15, 14, 2),
         ),
         ok("a deadline within the margin where nothing is stopped", native(timed(15, 14, 2))),
+        refused("a stop grace too long beside a sidecar", grace, mode("Sidecar", graced(4, json!({})))),
+        refused(
+            "a deadline within the margin beside a sidecar",
+            "10 x renewDeadlineSeconds must be at most 9 x leaseDurationSeconds",
+            mode("Sidecar", timed(15, 14, 2)),
+        ),
     ]
 }
 
@@ -338,6 +348,7 @@ fn bounds() -> Vec<Case> {
         ok("two ports with names", with(ports(&[Some("http"), Some("admin")]))),
         refused("two ports, one without a name", each, with(ports(&[Some("http"), None]))),
         refused("two ports of one name", each, with(ports(&[Some("http"), Some("http")]))),
+        refused("two ports of one number", "spec.leaderService.ports[1]: Duplicate value", with(twice_80())),
         refused("no ports", "spec.leaderService.ports", with(ports(&[]))),
         refused("17 ports", "spec.leaderService.ports: Too many", with(ports(&[Some("http"); 17]))),
         ok("a numeric targetPort", with(target(json!(8080)))),
