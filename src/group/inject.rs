@@ -123,7 +123,7 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
         if injection.revision >= SERVING {
             environment.extend(served(group));
             environment.push(value("K8SENSUS_LOCK_PATH", LOCK.to_owned()));
-            let mut app = probe::hand_over(container, group.http_port);
+            let mut app = probe::hand_over(container, group.http_port, &environment);
             if !grace.is_null() {
                 app["terminationGracePeriodSeconds"] = grace.clone();
             }

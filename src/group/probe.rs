@@ -3,6 +3,7 @@
 //! The kubelet would ask a standby whose program does not run. So it asks the candidate instead, which passes the question on
 //! to the program while that runs; startup probe and hooks are the candidate's alone, since a standby has nothing to start.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -173,10 +174,12 @@ pub(super) fn start_up(template: &Value, leading: &str) -> Duration {
 }
 
 /// Takes the probes and hooks out of `container` and puts the candidate's in their place. Returns what the candidate has to
-/// know of the program, as JSON in Kubernetes' words.
-pub(super) fn hand_over(container: &mut Value, http_port: i32) -> Value {
+/// know of the program, as JSON in Kubernetes' words. `ours` are the variables that the operator adds, instead of the user's of
+/// the same name.
+pub(super) fn hand_over(container: &mut Value, http_port: i32, ours: &[Value]) -> Value {
     let original = container.clone();
     let mut app = Map::new();
+    let literals = literals(&original, ours);
     let Some(container) = container.as_object_mut() else { return Value::Object(app) };
     for kind in ["startupProbe", "livenessProbe", "readinessProbe", "lifecycle"] {
         let Some(mut taken) = container.remove(kind).filter(|taken| !taken.is_null()) else { continue };
@@ -203,7 +206,11 @@ pub(super) fn hand_over(container: &mut Value, http_port: i32) -> Value {
                     hooks.retain(|_, hook| !hook.is_null());
                 }
             }
-            _ => resolve(&original, &mut taken),
+            _ => {
+                resolve(&original, &mut taken);
+                let command = taken.pointer_mut("/exec/command").and_then(Value::as_array_mut).into_iter().flatten();
+                command.for_each(|word| *word = json!(expanded(word.as_str().unwrap_or_default(), &literals)));
+            }
         }
         app.insert(kind.to_owned(), taken);
     }
@@ -220,6 +227,41 @@ fn passed_on(probe: &Value, path: &str, http_port: i32) -> Value {
     }
     asked["timeoutSeconds"] = json!(probe["timeoutSeconds"].as_i64().unwrap_or(1).max(1) + 1);
     asked
+}
+
+/// The variables of the container whose values are written out.
+fn literals(container: &Value, ours: &[Value]) -> BTreeMap<String, String> {
+    let mut literals = BTreeMap::new();
+    for variable in container["env"].as_array().into_iter().flatten().chain(ours) {
+        let Some(name) = variable["name"].as_str() else { continue };
+        match &variable["valueFrom"] {
+            Value::Null => literals.insert(name.to_owned(), variable["value"].as_str().unwrap_or_default().to_owned()),
+            _ => literals.remove(name),
+        };
+    }
+    literals
+}
+
+/// As the kubelet expands the command of a probe, which no shell sees: `$(NAME)` is the variable's value, `$$` is `$`. What is
+/// not known stays.
+fn expanded(text: &str, literals: &BTreeMap<String, String>) -> String {
+    let mut done = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        done.push_str(before);
+        let variable = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        rest = match (variable, after.strip_prefix('$')) {
+            (Some((name, beyond)), _) => {
+                done += &literals.get(name).cloned().unwrap_or_else(|| format!("$({name})"));
+                beyond
+            }
+            (None, escaped) => {
+                done.push('$');
+                escaped.unwrap_or(after)
+            }
+        };
+    }
+    done + rest
 }
 
 /// Numbers for names.

@@ -1,3 +1,6 @@
+use k8sensus::candidate::app::AppSpec;
+use k8sensus::candidate::app::signal::name_of;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{children, group_of, valid, yaml};
@@ -72,6 +75,70 @@ fn what_happens_at_the_programs_start_and_end_is_the_candidates_alone() {
 fn what_the_kubelet_would_put_in_place_of_a_variable_stays() {
     let (container, _) = handed_over("livenessProbe: { exec: { command: [echo, $(POD_NAME)] } }");
     assert!(container["env"].to_string().contains("$$(POD_NAME)"));
+}
+
+#[test]
+fn a_probes_command_has_the_variables_that_are_written_out_as_the_kubelet_would_have_it() {
+    const ENV: &str = "env: [{ name: POD_NAME, value: users-own }, { name: A, value: $(B) }, { name: EMPTY }, \
+                       { name: FROM, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]";
+    for (written, expected) in [
+        ("-a=$(A), $(A)", "-a=$(B), $(B)"),
+        ("<$(EMPTY)>", "<>"),
+        ("$(K8SENSUS_HTTP_PORT)", "4040"),
+        ("$(POD_NAME) $(FROM) $(NONE)", "$(POD_NAME) $(FROM) $(NONE)"),
+        ("$$(A) $$$(A) $$", "$(A) $$(B) $"),
+        ("$A $ $(A $", "$A $ $(A $"),
+        ("$(A$(A))", "$(A$(A))"),
+    ] {
+        for kind in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            let (_, told) = handed_over(&format!("{{ {ENV}, {kind}: {{ exec: {{ command: [/a, '{written}'] }} }} }}"));
+            assert_eq!(told[kind]["exec"]["command"], json!(["/a", expected]), "{kind}: {written}");
+        }
+        let hook = format!("{{ {ENV}, lifecycle: {{ preStop: {{ exec: {{ command: ['{written}'] }} }} }} }}");
+        assert_eq!(handed_over(&hook).1["lifecycle"]["preStop"]["exec"]["command"], json!([written]), "a hook's stays");
+    }
+}
+
+/// The word of the operator, and that of the candidate of a spec that got past it.
+fn verdicts(lifecycle: &Value) -> (Result<(), String>, Result<(), String>) {
+    let mut container = written("{}");
+    container["lifecycle"] = lifecycle.clone();
+    let group = group_of(json!({ "template": { "spec": { "containers": [container] } } }));
+    let operator = k8sensus::group::Group::check(&group).map(drop).map_err(|error| error.to_string());
+    (operator, AppSpec::parse(&json!({ "lifecycle": lifecycle }).to_string()).map(drop))
+}
+
+#[test]
+fn what_a_candidate_could_not_read_is_refused_by_its_field() {
+    let real_time = (1..=15).map(|n| format!("SIGRTMIN+{n}")).chain((1..=14).map(|n| format!("SIGRTMAX-{n}")));
+    let known = (1..=31).filter_map(Signal::from_named_raw).map(name_of);
+    let others = ["SIGCLD", "SIGIOT", "SIGPOLL", "SIGRTMIN", "SIGRTMAX"].map(str::to_owned);
+    for name in known.chain(others).chain(real_time) {
+        assert_eq!(verdicts(&json!({ "stopSignal": name })), (Ok(()), Ok(())), "{name}");
+    }
+    for unknown in ["", "QUIT", "SIG", "sigquit", "SIGNOPE", "SIGRTMIN+99", "SIGRTMIN++1", "SIGRTMAX-", "SIGRTMAX+1"] {
+        let (operator, candidate) = verdicts(&json!({ "stopSignal": unknown }));
+        let said = operator.unwrap_err();
+        assert!(
+            said.starts_with("spec.template.spec.containers[main].lifecycle.stopSignal: must be the name of a signal"),
+            "{said}"
+        );
+        assert!(candidate.is_err(), "{unknown}");
+    }
+    for seconds in [json!(-1), json!(null), json!(4_294_967_296_i64), json!("1")] {
+        let (operator, candidate) = verdicts(&json!({ "preStop": { "sleep": { "seconds": seconds } } }));
+        let said = operator.unwrap_err();
+        assert!(
+            said.contains("lifecycle.preStop.sleep.seconds: must be a number from 0 to 4294967295, found"),
+            "{said}"
+        );
+        assert!(candidate.is_err(), "{seconds}");
+    }
+    assert_eq!(verdicts(&json!({ "preStop": { "sleep": { "seconds": 0 } } })), (Ok(()), Ok(())));
+    let (operator, candidate) = verdicts(&json!({ "postStart": { "tcpSocket": { "port": 80 } } }));
+    let said = operator.unwrap_err();
+    assert!(said.ends_with("lifecycle.postStart: must have exactly one of exec, httpGet, sleep, found none"), "{said}");
+    assert!(candidate.is_err());
 }
 
 #[test]
