@@ -214,6 +214,11 @@ pub(super) fn hand_over(container: &mut Value, http_port: i32, ours: &[Value]) -
         }
         app.insert(kind.to_owned(), taken);
     }
+    // A standby that never saw the Lease could not take over, whatever else it is.
+    container.entry("readinessProbe").or_insert_with(|| {
+        let asked = json!({ "path": "/readyz", "port": http_port, "scheme": "HTTP" });
+        json!({ "httpGet": asked, "periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 5 })
+    });
     Value::Object(app)
 }
 

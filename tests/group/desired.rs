@@ -84,6 +84,19 @@ fn a_native_group_gets_environment_and_rights_and_nothing_else() {
 }
 
 #[test]
+fn a_rollout_that_waits_for_its_proof_is_not_stuck() {
+    let deadline = |desired: Desired| desired.deployment["spec"]["progressDeadlineSeconds"].clone();
+    let of = |more: &str| deadline(children(&with(MINIMAL, more)));
+    assert_eq!(of("{}"), 640, "the usual 600 s, 10 s to lead well, 30 s to become Ready");
+    assert_eq!(of("{ minReadySeconds: 3600, candidate: { unhealthyTimeoutSeconds: 900 } }"), 5100);
+    assert_eq!(of("candidate: { unhealthyTimeoutSeconds: 0 }"), 1210, "what has no end is given up after 600 s");
+    assert_eq!(deadline(children(&group(SIDECAR))), 640);
+    for without in [children(&group(NATIVE)), of_revision(MINIMAL, 1), of_revision(MINIMAL, 2)] {
+        assert_eq!(deadline(without), Value::Null, "no pod waits for anything");
+    }
+}
+
+#[test]
 fn an_existing_account_is_bound_and_not_made() {
     let desired = children(&with(MINIMAL, "serviceAccount: { name: robot, annotations: { a: b } }"));
     assert_eq!(desired.service_account, None);
