@@ -172,7 +172,7 @@ impl Answers {
         let identity = self.campaign.identity();
         let leader = match &leading {
             Some(_) => identity,
-            // The Lease may name this candidate longer than it may lead, and another process of its name may hold it.
+            // The Lease may name it longer than it may lead, or another process of its name may hold it.
             None if holder == identity => "",
             None => &holder,
         };
@@ -224,23 +224,25 @@ impl Answers {
         verdict(self.campaign.health().check().map_err(|error| error.to_string()).map(|()| "ok".to_owned()))
     }
 
-    fn ready(&self) -> Result<String, String> {
-        if self.campaign.watch().borrow().holder.is_some() {
-            return Ok("ok".to_owned());
+    /// Waits a moment for the Lease: a pod is asked as soon as it has started.
+    async fn ready(&self) -> Result<String, String> {
+        let mut leadership = self.campaign.watch();
+        let seen = async { leadership.wait_for(|shown| shown.holder.is_some()).await.is_ok() };
+        tokio::select! {
+            true = seen => Ok("ok".to_owned()),
+            () = SystemClock.sleep_until(SystemClock.since_boot() + PATIENCE / 2) => {
+                Err(format!("lease {} was not seen yet: expected an answer of the API server", self.campaign.lease()))
+            }
         }
-        Err(format!("lease {} was not seen yet: expected an answer of the API server", self.campaign.lease()))
     }
 
     async fn app_health(&self, probe: ProbeKind) -> Response<Full<Bytes>> {
-        match (&self.app, self.ready()) {
-            // Such a standby could not take over.
-            (Some(_), Err(why)) if probe == ProbeKind::Readiness => verdict(Err(why)),
-            (Some(app), _) => verdict(app.check(probe).await),
-            (None, _) => text(
-                StatusCode::NOT_FOUND,
-                "there is no command whose health could be told: ask the app itself, this is a sidecar",
-            ),
-        }
+        let Some(app) = &self.app else {
+            return text(StatusCode::NOT_FOUND, "this is a sidecar, no command runs here: ask the app itself");
+        };
+        // A standby that never saw the Lease could not take over.
+        let seen = if probe == ProbeKind::Readiness { self.ready().await } else { Ok(String::new()) };
+        verdict(if seen.is_ok() { app.check(probe).await } else { seen })
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -284,7 +286,7 @@ impl Answer for Arc<Answers> {
             "/step-down" => self.step_down(),
             "/stopped" => self.stopped(head.uri.query()),
             "/livez" => self.live(),
-            "/readyz" => verdict(self.ready()),
+            "/readyz" => verdict(self.ready().await),
             "/app-health/liveness" => self.app_health(ProbeKind::Liveness).await,
             "/app-health/readiness" => self.app_health(ProbeKind::Readiness).await,
             "/metrics" => self.metrics(),

@@ -95,7 +95,7 @@ fn moved(ns: &str, traffic: &Traffic, how: impl Fn(&str)) -> [u128; 2] {
     let gaps = [false, true].map(|kept| {
         let of = || answers.iter().filter(move |answer| answer.kept == kept);
         let first = of().find(|answer| answer.pod.as_deref() == Some(&successor)).unwrap().at;
-        let last = of().filter(|answer| answer.pod.as_deref() == Some(&leader)).map(|answer| answer.at).last();
+        let last = of().filter(|answer| answer.pod.as_deref() == Some(&leader)).map(|answer| answer.at).max();
         assert!(last.is_none_or(|last| last <= first), "the former leader answered 200 after its successor did");
         let stray: Vec<_> = of()
             .filter(|answer| answer.at > first && answer.what != "200" && !answer.what.chars().any(char::is_alphabetic))
