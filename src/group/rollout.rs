@@ -291,7 +291,7 @@ impl<'a> Question<'a> {
 
     /// Whose term ended though its pod of the wanted revision is there and is to stay, and how, in words.
     fn ended_term(&self) -> Option<(&'a PodView, &'static str)> {
-        let given_back = self.ended_terms().filter(|(_, reason)| *reason == ChangeReason::LeaseReleased).count();
+        let given_back = self.given_back();
         self.ended_terms().find_map(|(pod, reason)| {
             let how = match reason {
                 ChangeReason::LeaseReleased if has_failed(pod) => "its program ended",
@@ -308,6 +308,14 @@ impl<'a> Question<'a> {
             };
             (!pod.terminating).then_some((pod, how))
         })
+    }
+
+    /// How often pods of the wanted revision have released the Lease, as far as the status remembers.
+    fn given_back(&self) -> usize {
+        let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
+        let is_wanted = |holder: &str| pod_of(holder, self.pods).is_some_and(|pod| self.is_wanted(pod));
+        let ended = history.windows(2).filter(|terms| is_wanted(&terms[1].holder_identity));
+        ended.filter(|terms| reason_of(&terms[0]) == Some(ChangeReason::LeaseReleased)).count()
     }
 
     /// The terms of pods of the wanted revision that have ended, newest first, back to when leadership was handed to the first of
