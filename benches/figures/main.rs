@@ -38,6 +38,23 @@ fn main() -> Result<(), Error> {
     size("image archive", &archive)?;
     size("CRD, YAML", &workspace_root().join("crds/electiongroups.k8sensus.dev.yaml"))?;
 
+    if is_asked_for("clusters") {
+        clusters()?;
+    }
+    let node = Cluster::node().audit(true).start()?;
+    node.load_image(&archive)?;
+    std::fs::remove_file(&archive)?;
+    install(&node)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(measure(&node, n))
+}
+
+/// Whether `K8SENSUS_BENCH_ONLY` names this part, or nothing does.
+fn is_asked_for(part: &str) -> bool {
+    std::env::var("K8SENSUS_BENCH_ONLY").map_or(true, |parts| parts.split(',').any(|one| one == part))
+}
+
+fn clusters() -> Result<(), Error> {
     println!("starts (n = 3)");
     let mut control_planes = Vec::new();
     let mut nodes = Vec::new();
@@ -53,13 +70,7 @@ fn main() -> Result<(), Error> {
     }
     report("control plane up", control_planes);
     report("node up", nodes);
-
-    let node = Cluster::node().audit(true).start()?;
-    node.load_image(&archive)?;
-    std::fs::remove_file(&archive)?;
-    install(&node)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(measure(&node, n))
+    Ok(())
 }
 
 async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
@@ -76,6 +87,29 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
     println!("operator, resident memory");
     println!("  {:<46} {}", "no groups", world.operators_memory()?);
 
+    if is_asked_for("elections") {
+        elections(&world, n).await?;
+    }
+    if is_asked_for("failovers") {
+        failovers(&world, n).await?;
+    }
+    if is_asked_for("commands") {
+        report("SIGKILL of a command to its successor's start", commands::commands_killed(node, n)?);
+    }
+    if is_asked_for("rollouts") {
+        modes::rollouts(&world, n).await?;
+    }
+    if is_asked_for("start-up") {
+        modes::start_up(&world, n).await?;
+    }
+    if is_asked_for("many") {
+        many(&world).await?;
+    }
+    Ok(())
+}
+
+async fn elections(world: &World<'_>, n: usize) -> Result<(), Error> {
+    let node = world.node;
     println!("elections of 3 pods at 15/10/2 (n = {n})");
     let mut elected = Vec::new();
     for i in 0..n {
@@ -96,7 +130,11 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
         world.groups.delete(&name, &DeleteParams::default()).await?;
     }
     report("apply to leader elected", elected);
+    Ok(())
+}
 
+async fn failovers(world: &World<'_>, n: usize) -> Result<(), Error> {
+    let node = world.node;
     world.create("failover", 3).await?;
     world.all_ready("failover", 3).await?;
     let (mut deleted, mut handed_over) = (Vec::new(), Vec::new());
@@ -124,9 +162,10 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
         let start = Instant::now();
         node.signal_pod(&uid, 9)?;
         killed.push(watch.await?.1.duration_since(start));
+        // Or the kubelet would back off, and the next round wait for it.
+        world.pods.delete(&leader, &DeleteParams::default()).await?;
     }
     report("SIGKILL of the leader's processes to successor", killed);
-    report("SIGKILL of a command to its successor's start", commands::commands_killed(node, n)?);
 
     let mut memory = Vec::new();
     for pod in world.pods.list(&ListParams::default().labels("k8sensus.dev/group=failover")).await? {
@@ -138,10 +177,10 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
     }
     println!("candidates, resident memory: {}", memory.join(", "));
     world.groups.delete("failover", &DeleteParams::default()).await?;
+    Ok(())
+}
 
-    modes::rollouts(&world, n).await?;
-    modes::start_up(&world, n).await?;
-
+async fn many(world: &World<'_>) -> Result<(), Error> {
     for i in 0..100 {
         world.create(&format!("many-{i}"), 0).await?;
     }
