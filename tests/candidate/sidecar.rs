@@ -64,7 +64,8 @@ fn an_app_that_says_nothing_keeps_its_promise() {
         let late = taken.saturating_duration_since(end);
         eprintln!("{signal:?}: taken over {:?} after the order, {late:?} after the promise", taken - asked);
         assert!(taken >= end, "{:?} before the promise ran out", end - taken);
-        assert!(late < Duration::from_secs(1), "{late:?} after the promise ran out");
+        // Else the Lease would have had to run out, 3 s after its last renewal.
+        assert!(late < Duration::from_secs(2), "{late:?} after the promise ran out");
         otter.program.wait_for("the last promise has run out: giving the lease up", SOON);
         if signal.is_some() {
             assert!(otter.program.wait(SOON).success());
