@@ -46,10 +46,11 @@ impl World<'_> {
         }
     }
 
-    /// Waits until another holds the Lease; from its release, if there was one, and the moment.
+    /// Waits for the term that follows that of `former`, which may be its own, of a container that was started again; from the
+    /// release, if there was one, and the moment.
     pub async fn watch_handover(&self, name: &str, former: &str) -> Result<(Option<Duration>, Instant), Error> {
         let mut leases = self.lease_events(name);
-        let mut released = None;
+        let (mut released, mut term) = (None, None);
         loop {
             let lease = leases.try_next().await?.ok_or("the watch ended")?;
             let seen = Instant::now();
@@ -57,7 +58,9 @@ impl World<'_> {
             let spec = lease.spec.unwrap_or_default();
             if holder.is_empty() {
                 released = spec.renew_time;
-            } else if holder != former {
+            } else if holder == former && (term.is_none() || term == spec.lease_transitions) {
+                term = spec.lease_transitions;
+            } else {
                 // All candidates are on this machine: their wall clocks are one.
                 let gap =
                     released.zip(spec.acquire_time).map(|(released, acquired)| acquired.0.duration_since(released.0));
