@@ -173,7 +173,12 @@ fn a_rollout_is_told_and_one_that_gets_nowhere_too() {
     assert_eq!(condition(&rolling, "Reconciling"), "True/RollingOut");
     assert_eq!(kstatus(&rolling), "InProgress");
 
-    // The Deployment's own controller gives up; Kubernetes' default is ten minutes.
+    // The Deployment's own controller gives up. The operator sets more than ten minutes; paused, it leaves what the test sets.
+    stage.apply(json!({ "replicas": 1, "image": "registry.example/kestrel:2", "paused": true }));
+    within(20, "the operator to see that it is paused", || {
+        let group = stage.group();
+        (group["status"]["observedGeneration"] == group["metadata"]["generation"]).then_some(())
+    });
     let patch = r#"{"spec":{"progressDeadlineSeconds":2}}"#;
     kubectl(stage.cluster, &["patch", "-n", &stage.ns, "deployment/kestrel", "-p", patch]);
     let stuck = stage.shows(&[("Stalled", "True/ProgressDeadlineExceeded"), ("Reconciling", "")]);
