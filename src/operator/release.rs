@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::observe::{Held, World, controller_of};
 use crate::api::names::FIELD_MANAGER;
-use crate::campaign::{apply_record, snapshot_of};
+use crate::campaign::{READY_OF, apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
 use crate::group::proof::{Freed, is_dead};
@@ -74,6 +74,8 @@ async fn release(
         let Some(mut lease) = live.filter(|lease| is_of_dead(lease, group, holder, dead)) else { return Ok(None) };
         let Snapshot { record: Record { transitions, .. }, incarnation, .. } = snapshot_of(&lease);
         apply_record(&mut lease, &Record::released(transitions, WallTime(clock.wall_micros())), None);
+        // What the dead one has said of its program.
+        lease.annotations_mut().remove(READY_OF);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match leases.replace(&group.lease_name, &params, &lease).await {
             Ok(_) => {
