@@ -176,6 +176,10 @@ impl World {
 
     /// Whether it has to look again at once.
     fn look_once(&mut self) -> bool {
+        // A kubelet never reports a pod as ready whose containers are not.
+        for pod in &mut self.pods {
+            pod.ready &= pod.containers_ready;
+        }
         let now = Duration::from_secs(self.second);
         self.watch = Watch::look(self.watch.as_ref(), self.group.mode, Some(&self.lease), &self.pods, now);
         let before = self.resource.status.clone();
