@@ -81,7 +81,7 @@ impl Builder {
     /// will be while this campaign lasts: its Lease is taken at once.
     ///
     /// A prefix that is true of a living process makes two leaders. What proves it in a container is a lock that the work holds,
-    /// too, and that whoever campaigns under the prefix has to have; see [`lock`](crate::candidate::lock).
+    /// too, and that whoever campaigns under the prefix has to have, as `k8sensus exec` does it.
     pub fn dead_predecessors(mut self, prefix: impl Into<String>) -> Self {
         self.dead_predecessors = Some(prefix.into());
         self

@@ -36,12 +36,13 @@ use super::app::health::Attendant;
 use super::app::probe::Prober;
 use super::children::Children;
 use super::flags::HttpFlags;
+use super::heard::told_to_stop;
 use super::lock;
 use super::message::TerminationMessage;
 use super::serve::{Answers, ListenError, Server};
 use super::signals::{Asked, PassedOn};
-use super::supervisor::{Environment, Supervisor, Work};
-use crate::campaign::{Builder, Metrics, StartError, Stop};
+use super::supervisor::{Environment, Supervisor};
+use crate::campaign::{Builder, Metrics, StartError};
 use crate::election::Moment;
 use crate::runtime::clock::{SystemClock, sleep_until};
 use crate::runtime::shutdown::Shutdown;
@@ -127,7 +128,7 @@ pub async fn exec(
             // An order to stop counts before anything else is begun.
             biased;
             signal = asked.next() => supervisor.asked(signal),
-            stop = told_to_stop(&mut supervisor.work) => supervisor.stop(stop, &clock),
+            stop = told_to_stop(supervisor.work.as_mut().map(|work| &mut work.stops)) => supervisor.stop(stop, &clock),
             _ = child_signals.recv() => supervisor.reap(&clock)?,
             () = sleep_until(&clock, supervisor.kill_at.map(Moment::elapsed_since_boot)) => supervisor.kill(&clock)?,
             signal = passed_on.next() => supervisor.children.signal(signal),
@@ -154,18 +155,6 @@ fn leave_message(path: &Path, campaign: &Builder) -> Option<TerminationMessage> 
         );
     };
     left.inspect_err(warn).ok()
-}
-
-/// The next order to end the work, whether the first or one with an earlier end.
-async fn told_to_stop(work: &mut Option<Work>) -> Stop {
-    if let Some(work) = work {
-        while work.stops.changed().await.is_ok() {
-            if let Some(stop) = *work.stops.borrow_and_update() {
-                return stop;
-            }
-        }
-    }
-    std::future::pending().await
 }
 
 /// The end of the hook that is under way, if there is one.

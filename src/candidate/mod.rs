@@ -10,6 +10,7 @@ mod children;
 mod connections;
 pub mod exec;
 mod flags;
+mod heard;
 pub mod install;
 pub mod lock;
 mod message;

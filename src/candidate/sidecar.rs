@@ -13,9 +13,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::heard::{Stops, say_holder, told_to_stop};
 use super::promise::{Heard, Promises};
 use super::serve::{Answers, Leading, ListenError, Server, Voice};
 use crate::campaign::{Builder, LeaderGuard, Metrics, StartError, Stop, Term};
@@ -66,7 +67,7 @@ pub async fn run(
                 desk.close();
                 campaign.leave();
             }
-            stop = told_to_stop(&mut work) => {
+            stop = told_to_stop(work.as_mut().map(|work| &mut work.stops)) => {
                 desk.close();
                 say_stop(stop);
             }
@@ -82,8 +83,7 @@ pub async fn run(
                 Some(guard) => {
                     info!("leading with fencing token {}", guard.token());
                     desk.begin(guard.term().clone());
-                    let mut stops = guard.stops();
-                    stops.mark_changed();
+                    let stops = Stops::of(&guard);
                     work = Some(Work { guard, stops });
                 }
                 None => return Ok(ExitCode::SUCCESS),
@@ -96,19 +96,7 @@ pub async fn run(
 /// A term that the app may be told of.
 struct Work {
     guard: LeaderGuard,
-    stops: watch::Receiver<Option<Stop>>,
-}
-
-/// The next order to end the term.
-async fn told_to_stop(work: &mut Option<Work>) -> Stop {
-    if let Some(work) = work {
-        while work.stops.changed().await.is_ok() {
-            if let Some(stop) = *work.stops.borrow_and_update() {
-                return stop;
-            }
-        }
-    }
-    std::future::pending().await
+    stops: Stops,
 }
 
 fn say_stop(stop: Stop) {
@@ -116,14 +104,6 @@ fn say_stop(stop: Stop) {
         Loss::Requested => info!("giving leadership up: nothing is promised any more"),
         Loss::DeadlinePassed => warn!("no renewal within the renew deadline: nothing is promised any more"),
         Loss::Deposed => warn!("the lease is no longer held by this process: nothing is promised any more"),
-    }
-}
-
-fn say_holder(holder: &str, me: &str) {
-    match holder {
-        "" => info!("no leader"),
-        holder if holder == me => {}
-        holder => info!("leader is {holder}"),
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rustix::process::Signal;
-use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::app::AppSpec;
@@ -15,6 +14,7 @@ use super::app::health::{Attendant, News};
 use super::app::probe::Prober;
 use super::app::signal::name_of;
 use super::children::{Children, Exit, Reaped};
+use super::heard::{Stops, say_holder};
 use super::message::TerminationMessage;
 use crate::campaign::{Builder, Campaign, LeaderGuard, Stop, Term};
 use crate::election::{Loss, Moment};
@@ -57,7 +57,7 @@ impl Environment {
 /// A term during which something of the command runs.
 pub(super) struct Work {
     guard: LeaderGuard,
-    pub(super) stops: watch::Receiver<Option<Stop>>,
+    pub(super) stops: Stops,
     /// The command's end was asked for.
     stopping: bool,
 }
@@ -109,11 +109,7 @@ impl Supervisor {
     }
 
     pub(super) fn say_holder(&self, holder: &str) {
-        match holder {
-            "" => info!("no leader"),
-            holder if holder == self.environment.pod_name => {}
-            holder => info!("leader is {holder}"),
-        }
+        say_holder(holder, &self.environment.pod_name);
     }
 
     /// This process was asked to end.
@@ -148,8 +144,7 @@ impl Supervisor {
         match self.children.start(&self.command, &self.environment.during(&guard)) {
             Ok(()) => {
                 info!("leading with fencing token {}: started {name}", guard.token());
-                let mut stops = guard.stops();
-                stops.mark_changed();
+                let stops = Stops::of(&guard);
                 self.work = Some(Work { guard, stops, stopping: false });
                 self.attendant.started();
             }

@@ -97,14 +97,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
 fn leader<'a>(question: &Question<'a>) -> Option<&'a PodView> {
     let lease = question.lease.filter(|lease| !question.suspended && !lease.expired)?;
     let pod = pod_of(&lease.holder, question.pods)?;
-    let is_ready = match (pod.tells_ready, pod.proven) {
-        // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term.
-        (true, _) => lease.ready,
-        // Its readiness gate speaks of the revision.
-        (false, Some(_)) => pod.containers_ready,
-        (false, None) => pod.ready,
-    };
-    (is_ready && !pod.terminating && is_of(lease, pod)).then_some(pod)
+    (pod.program_is_ready(lease) && !pod.terminating && is_of(lease, pod)).then_some(pod)
 }
 
 /// Whether the holder ran in this very pod, and not in a former one of that name.

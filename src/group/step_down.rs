@@ -44,7 +44,7 @@ const OWN: [ChangeReason; 3] = [ChangeReason::Rollout, ChangeReason::Unhealthy, 
 pub struct Wish {
     /// [`ChangeReason::Rollout`], [`ChangeReason::Unhealthy`] or [`ChangeReason::Draining`].
     pub reason: ChangeReason,
-    /// The name of the term that is to end, as [`term_of`] has it.
+    /// The name of the term that is to end, as `term_of` has it.
     pub of: String,
     /// The pod that is to follow, if it matters.
     pub to: Option<String>,

@@ -53,15 +53,9 @@ impl Watch {
         let pod = pod_of(&lease.holder, pods)?;
         let term = term_of(mode, lease, pods)?;
         let is_stopping = pod.terminating || lease.asked.as_ref().is_some_and(|asked| asked.of == term);
-        // By the pod, which may be of another mode than the group is by now.
-        let ready = match (pod.tells_ready, pod.proven) {
-            _ if is_stopping => None,
-            (true, _) => Some(lease.ready),
-            (false, Some(_)) => Some(pod.containers_ready),
-            // A candidate without the gate is from before it could tell.
-            (false, None) if mode.has_candidate() || pod.deaf => None,
-            (false, None) => Some(pod.ready),
-        };
+        // A candidate without the gate is from before it could tell.
+        let is_mute = pod.proven.is_none() && !pod.tells_ready && (mode.has_candidate() || pod.deaf);
+        let ready = (!is_stopping && !is_mute).then(|| pod.program_is_ready(lease));
         let former = former.filter(|former| former.term == term);
         Some(Self {
             began: former.map_or(now, |former| former.began),

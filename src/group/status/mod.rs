@@ -128,6 +128,20 @@ pub struct PodView {
     pub deaf: bool,
 }
 
+impl PodView {
+    /// Whether the program of this pod, which holds `lease`, is ready. By the pod: it may be of another mode than its group is
+    /// by now.
+    pub(super) fn program_is_ready(&self, lease: &LeaseView) -> bool {
+        match (self.tells_ready, self.proven) {
+            // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term.
+            (true, _) => lease.ready,
+            // Its readiness gate speaks of the revision.
+            (false, Some(_)) => self.containers_ready,
+            (false, None) => self.ready,
+        }
+    }
+}
+
 /// The Deployment's own status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeploymentView {
