@@ -174,12 +174,12 @@ pub struct CandidateSpec {
     #[schemars(range(min = 1024, max = 65535))]
     pub http_port: i32,
 
-    /// Mode Exec: seconds between SIGTERM and SIGKILL when leadership is lost. Default 3, or less where the timing leaves less: 10 x (renewDeadlineSeconds + this) must be at most 9 x leaseDurationSeconds, so that the program has ended before another may lead. A voluntary stop has the pod's whole terminationGracePeriodSeconds.
+    /// Mode Exec: seconds between SIGTERM and SIGKILL when leadership is lost. Default 3, or less where the timing leaves less: except in mode Native, 10 x (renewDeadlineSeconds + this) must be at most 9 x leaseDurationSeconds, so that the program has ended before another may lead. A voluntary stop has the pod's whole terminationGracePeriodSeconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub stop_grace_period_seconds: Option<i32>,
 
-    /// Seconds after which a leader that is not Ready steps down for a standby that is. It doubles each time that this happens in a row. 0 to 86400, default 30; 0 means never.
+    /// Seconds after which a leader that is not Ready steps down for a standby that is. It doubles each time that this happens in a row, up to 32 times its length. In mode Exec what the startup probe and initial delay allow comes on top at first. 0 to 86400, default 30; 0 means never.
     #[schemars(range(min = 0, max = 86400))]
     pub unhealthy_timeout_seconds: i32,
 
@@ -220,7 +220,7 @@ pub struct ElectionSpec {
     #[schemars(range(min = 1, max = 3600))]
     pub lease_duration_seconds: i32,
 
-    /// Seconds, counted from its last successful renewal, after which a leader that cannot renew stops leading. 1 to 3600, default 10. Must be more than 1.2 x retryPeriodSeconds.
+    /// Seconds, counted from its last successful renewal, after which a leader that cannot renew stops leading. 1 to 3600, default 10. Must be more than 1.2 x retryPeriodSeconds and, except in mode Native, at most 0.9 x leaseDurationSeconds.
     #[schemars(range(min = 1, max = 3600))]
     pub renew_deadline_seconds: i32,
 

@@ -28,7 +28,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Run {
-    /// Image that mode Exec takes the candidate program from
+    /// Image that modes Exec and Sidecar take the candidate program from
     #[arg(long, env = "K8SENSUS_CANDIDATE_IMAGE", default_value = "", hide_default_value = true)]
     candidate_image: String,
     /// Name of the Lease by which the operator's replicas elect one

@@ -29,7 +29,7 @@ use crate::runtime::shutdown::Shutdown;
 pub struct Options {
     /// The campaign for the operator's own Lease.
     pub campaign: Builder,
-    /// The image that mode Exec takes the candidate program from.
+    /// The image that modes Exec and Sidecar take the candidate program from.
     pub candidate_image: String,
     /// Where /healthz, /readyz and /metrics are served.
     pub listen: SocketAddr,
