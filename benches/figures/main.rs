@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 use k8sensus_local::{Cluster, IMAGE, product_image, product_program, workspace_root};
 use kube::api::{Api, DeleteParams, ListParams};
+use kube::runtime::conditions;
+use kube::runtime::wait::await_condition;
 use kube::{Client, Config};
 use sample::Sample;
-use serde_json::Value;
+use serde_json::{Value, json};
 use world::{World, group_resource};
 
 const N: usize = 10;
@@ -135,12 +137,15 @@ async fn elections(world: &World<'_>, n: usize) -> Result<(), Error> {
 
 async fn failovers(world: &World<'_>, n: usize) -> Result<(), Error> {
     let node = world.node;
-    world.create("failover", 3).await?;
-    world.all_ready("failover", 3).await?;
+    // Longer than any kill takes: what is measured is no expiry.
+    let command = ["/k8sensus", "sample"];
+    let lease = json!({ "leaseDurationSeconds": 60, "renewDeadlineSeconds": 40 });
+    world
+        .create_of("failover", json!({ "image": IMAGE, "command": command, "replicas": 3, "election": lease }))
+        .await?;
     let (mut deleted, mut handed_over) = (Vec::new(), Vec::new());
     for _ in 0..n {
-        world.all_ready("failover", 3).await?;
-        let leader = world.holder_other_than("failover", "").await?;
+        let (leader, _) = world.leader_at_rest("failover", 3).await?;
         let watch = world.watch_handover("failover", &leader);
         let gracefully = DeleteParams::default();
         let start = Instant::now();
@@ -155,15 +160,14 @@ async fn failovers(world: &World<'_>, n: usize) -> Result<(), Error> {
 
     let mut killed = Vec::new();
     for _ in 0..n {
-        world.all_ready("failover", 3).await?;
-        let leader = world.holder_other_than("failover", "").await?;
-        let uid = world.pods.get(&leader).await?.metadata.uid.unwrap_or_default();
+        let (leader, uid) = world.leader_at_rest("failover", 3).await?;
         let watch = world.watch_handover("failover", &leader);
         let start = Instant::now();
         node.signal_pod(&uid, 9)?;
         killed.push(watch.await?.1.duration_since(start));
         // Or the kubelet would back off, and the next round wait for it.
         world.pods.delete(&leader, &DeleteParams::default()).await?;
+        await_condition(world.pods.clone(), &leader, conditions::is_deleted(&uid)).await?;
     }
     report("SIGKILL of the leader's processes to successor", killed);
 

@@ -81,6 +81,20 @@ impl World<'_> {
         .await
     }
 
+    /// Once all of the group's pods are ready and none of them ends: the leader's name and uid.
+    pub async fn leader_at_rest(&self, name: &str, pods: i64) -> Result<(String, String), Error> {
+        loop {
+            self.all_ready(name, pods).await?;
+            let leader = self.holder_other_than(name, "").await?;
+            match self.pods.get_opt(&leader).await? {
+                Some(Pod { metadata, .. }) if metadata.deletion_timestamp.is_none() => {
+                    return Ok((leader, metadata.uid.unwrap_or_default()));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
     pub async fn observed(&self, name: &str) -> Result<(), Error> {
         self.until(name, |status| status["observedGeneration"] == 1).await
     }
