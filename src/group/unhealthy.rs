@@ -52,7 +52,9 @@ impl Watch {
         let lease = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))?;
         let pod = pod_of(&lease.holder, pods)?;
         let term = term_of(mode, lease, pods)?;
-        let is_stopping = pod.terminating || lease.asked.as_ref().is_some_and(|asked| asked.of == term);
+        // A Native leader does not know that it was asked, and leads on if its eviction was refused.
+        let is_asked = mode.has_candidate() && lease.asked.as_ref().is_some_and(|asked| asked.of == term);
+        let is_stopping = pod.terminating || is_asked;
         // A candidate without the gate is from before it could tell.
         let is_mute = pod.proven.is_none() && !pod.tells_ready && (mode.has_candidate() || pod.deaf);
         let ready = (!is_stopping && !is_mute).then(|| pod.program_is_ready(lease));

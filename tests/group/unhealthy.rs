@@ -71,6 +71,11 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
     let asked = Asked { value: "now".into(), of: "4/uid-1/app/0011".into(), to: None };
     let stopping = LeaseView { asked: Some(asked), ..lease(false) };
     assert_eq!(look(GroupMode::Exec, &stopping, &pods()), Some(None), "it is about to end its program");
+    let asked = Asked { value: "Unhealthy".into(), of: "4/billing-1".into(), to: None };
+    let marked = LeaseView { asked: Some(asked), ..lease(false) };
+    let unready: Vec<_> = [1, 2].map(|number| PodView { ready: false, ..pod(number) }).into();
+    let told = look(GroupMode::Native, &marked, &unready);
+    assert_eq!(told, Some(Some(false)), "it knows of no mark, and its eviction may be refused");
     for nobody in [
         LeaseView { holder: String::new(), ..lease(true) },
         LeaseView { expired: true, ..lease(true) },

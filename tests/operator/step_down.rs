@@ -231,6 +231,35 @@ fn a_native_leader_is_evicted_when_its_disruption_budget_permits() {
 }
 
 #[test]
+fn an_unhealthy_native_leader_is_evicted_though_it_could_not_be_at_first() {
+    let container = json!({ "name": "app", "image": "registry.example/kestrel:1" });
+    let mut manifest = group(
+        "kestrel",
+        json!({
+            "candidate": { "mode": "Native", "unhealthyTimeoutSeconds": 2 },
+            "template": { "spec": { "containers": [container] } },
+        }),
+    );
+    for field in ["image", "command"] {
+        manifest["spec"].as_object_mut().unwrap().remove(field);
+    }
+    let scene = Scene::of("stubborn", &manifest);
+    // The API server evicts no pod that has two budgets.
+    let second = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "second" },
+        "spec": { "maxUnavailable": 1, "selector": { "matchLabels": { "k8sensus.dev/group": "kestrel" } } },
+    });
+    apply(scene.cluster, &scene.ns, &second).unwrap();
+    let leader = format!("pod/{}", scene.pods[0]);
+    let unready = r#"{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"False"}]}}"#;
+    kubectl(scene.cluster, &["patch", "-n", &scene.ns, &leader, "--subresource=status", "--type=merge", "-p", unready]);
+    scene.set_ready(1);
+    scene.is_told("StepDownPending: cannot evict pod");
+    kubectl(scene.cluster, &["delete", "-n", &scene.ns, "pdb/second"]);
+    within(25, "the eviction", || get(scene.cluster, &scene.ns, &leader).is_none().then_some(()));
+}
+
+#[test]
 fn an_operator_that_starts_anew_goes_on_with_what_was_asked() {
     let cluster = control_plane();
     let mut keeper = operator(&cluster, "keeper", &[]);
