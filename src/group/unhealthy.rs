@@ -36,7 +36,7 @@ pub struct Watch {
     pub since: Duration,
     /// How often the pod's containers had been restarted when the term was first seen.
     pub first_restarts: i32,
-    /// How often by now. A restart is a break of `ready`, however short.
+    /// How often by now. A restart is a break of readiness, however short; what is not ready stays that.
     pub restarts: i32,
 }
 
@@ -62,7 +62,7 @@ impl Watch {
         Some(Self {
             began: former.map_or(now, |former| former.began),
             since: former
-                .filter(|former| former.ready == ready && former.restarts == pod.restarts)
+                .filter(|former| former.ready == ready && (ready != Some(true) || former.restarts == pod.restarts))
                 .map_or(now, |former| former.since),
             first_restarts: former.map_or(pod.restarts, |former| former.first_restarts),
             restarts: pod.restarts,

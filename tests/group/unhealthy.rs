@@ -104,6 +104,12 @@ fn a_break_a_restart_and_another_term_count_from_the_beginning() {
     restarted[0].restarts = 1;
     let anew = look(&ready, &lease(true), &restarted, 180);
     assert_eq!((anew.ready_for(seconds(185)), anew.first_restarts, anew.restarts), (Some(seconds(5)), 0, 1));
+    let still = look(&first, &lease(false), &restarted, 120);
+    assert_eq!(
+        still.unready_for(seconds(130)),
+        Some(seconds(30)),
+        "who restarts again and again is not ready all the time"
+    );
     let next = look(&ready, &LeaseView { transitions: 5, ..lease(true) }, &restarted, 190);
     assert_eq!((next.began, next.since, next.first_restarts), (seconds(190), seconds(190), 1));
 }
