@@ -131,7 +131,7 @@ fn deployment(group: &Group, injection: Option<&InjectionStatus>) -> Value {
 /// like a rollout that is stuck.
 fn progress_deadline(group: &Group) -> u64 {
     let unhealthy = group.unhealthy_timeout.map_or(PROGRESS_DEADLINE, |timeout| timeout.as_secs());
-    PROGRESS_DEADLINE + group.min_ready.as_secs() + unhealthy
+    PROGRESS_DEADLINE + (group.min_ready + group.until_unready).as_secs() + unhealthy
 }
 
 fn disruption_budget(group: &Group, max_unavailable: &Value) -> Value {

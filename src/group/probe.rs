@@ -173,6 +173,21 @@ pub(super) fn start_up(template: &Value, leading: &str) -> Duration {
     Duration::from_secs(startup.max(seconds("readinessProbe", "initialDelaySeconds", 0)))
 }
 
+/// How long a program may have stopped to be ready until the kubelet says so: the longest time that a readiness probe of
+/// `template` takes to fail for good.
+pub(super) fn until_unready(template: &Value) -> Duration {
+    let containers = ["containers", "initContainers"].into_iter();
+    let containers = containers.flat_map(|kind| template["spec"][kind].as_array().into_iter().flatten());
+    let probes = containers.map(|container| &container["readinessProbe"]).filter(|probe| !probe.is_null());
+    let times = probes.map(|probe| {
+        let number = |field: &str, usual: u64| probe[field].as_u64().filter(|number| *number > 0).unwrap_or(usual);
+        let tries = number("periodSeconds", 10).saturating_mul(number("failureThreshold", 3));
+        tries.saturating_add(number("timeoutSeconds", 1))
+    });
+    // The API server takes no number above that.
+    Duration::from_secs(times.max().unwrap_or_default().min(i32::MAX.unsigned_abs().into()))
+}
+
 /// Takes the probes and hooks out of `container` and puts the candidate's in their place. Returns what the candidate has to
 /// know of the program, as JSON in Kubernetes' words. `ours` are the variables that the operator adds, instead of the user's of
 /// the same name.

@@ -2,7 +2,8 @@
 //!
 //! Pods of modes Exec and Sidecar have a readiness gate. It is opened for a revision that is proven, and so a Deployment waits
 //! with its rollout until then. The first pod of a new revision that stands by is handed leadership. Does its program work
-//! there for `minReadySeconds`, the revision is proven; does it not, the former revision leads again, and the new one gets no
+//! there for `minReadySeconds`, and where the kubelet asks it for as long as it takes to fail its readiness probe besides, the
+//! revision is proven; does it not, the former revision leads again, and the new one gets no
 //! second try until the pod template changes.
 //!
 //! What was decided stands in the status, and what follows from it is done only once it stands there: whichever of its steps
@@ -201,7 +202,8 @@ impl<'a> Question<'a> {
         if has_ended && returns {
             return self.fail(status, format!("a container of {name} ended while it led"), Some(leader));
         }
-        let needed = self.group.min_ready + REPORTED;
+        let stays = self.group.min_ready + self.group.until_unready;
+        let needed = stays + REPORTED;
         let limit = self.limit() + if watch.is_starting() { self.group.start_up } else { Duration::ZERO };
         let longest = self.limit() + self.group.start_up + 2 * needed;
         let wait = match (watch.ready_for(self.now), watch.unready_for(self.now)) {
@@ -225,7 +227,7 @@ impl<'a> Question<'a> {
             (None, None) => None,
         };
         let what = match watch.ready {
-            Some(true) => format!("{name} leads and has to stay ready for {} s", self.group.min_ready.as_secs()),
+            Some(true) => format!("{name} leads and has to stay ready for {} s", stays.as_secs()),
             _ => format!("{name} leads and its program is not ready yet"),
         };
         Decision { wait, ..self.waits(status, &with_trouble(what, Some(leader))) }

@@ -44,6 +44,8 @@ pub struct Group {
     pub unhealthy_timeout: Option<Duration>,
     /// How long its program may take to start up by its own probes, where it starts only on the leader.
     pub start_up: Duration,
+    /// How long its program may have stopped to be ready until the kubelet says so, where it is the kubelet that asks.
+    pub until_unready: Duration,
     /// How long a new revision must have led well before it replaces the former one.
     pub min_ready: Duration,
     /// The Service that follows the leader, if asked for.
@@ -157,6 +159,9 @@ impl Group {
         pod::check(&template, mode, &container, spec.template.is_some(), serves)?;
         let http_port = spec.candidate.http_port;
         let start_up = if mode == GroupMode::Exec { probe::start_up(&template, &container) } else { Duration::ZERO };
+        // In mode Exec the candidate tells on the Lease, and mode Native has no trial.
+        let asks = mode == GroupMode::Sidecar;
+        let until_unready = if asks { probe::until_unready(&template) } else { Duration::ZERO };
         if serves {
             pod::check_port(&template, http_port)?;
         }
@@ -182,6 +187,7 @@ impl Group {
             http_port,
             unhealthy_timeout: Some(seconds(spec.candidate.unhealthy_timeout_seconds)).filter(|time| !time.is_zero()),
             start_up,
+            until_unready,
             min_ready: seconds(spec.min_ready_seconds),
             leader_service: service::checked(spec, &template)?,
             template,

@@ -90,7 +90,7 @@ fn a_rollout_that_waits_for_its_proof_is_not_stuck() {
     assert_eq!(of("{}"), 640, "the usual 600 s, 10 s to lead well, 30 s to become Ready");
     assert_eq!(of("{ minReadySeconds: 3600, candidate: { unhealthyTimeoutSeconds: 900 } }"), 5100);
     assert_eq!(of("candidate: { unhealthyTimeoutSeconds: 0 }"), 1210, "what has no end is given up after 600 s");
-    assert_eq!(deadline(children(&group(SIDECAR))), 640);
+    assert_eq!(deadline(children(&group(SIDECAR))), 671, "and 31 s in which its readiness probe can fail");
     for without in [children(&group(NATIVE)), of_revision(MINIMAL, 1), of_revision(MINIMAL, 2)] {
         assert_eq!(deadline(without), Value::Null, "no pod waits for anything");
     }

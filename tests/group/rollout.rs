@@ -666,6 +666,41 @@ fn a_program_has_the_time_that_its_own_probes_give_it() {
     assert_eq!(world.failed().as_deref(), Some("b: the program of p3 was not ready within 137 s of leading"));
 }
 
+/// Beside a sidecar it was ready as a standby, and the kubelet needs time to see that it is not as a leader.
+#[test]
+fn a_program_beside_a_sidecar_is_on_trial_for_as_long_as_its_probe_takes_to_fail() {
+    let of = |probe: &str| {
+        let containers =
+            format!("[{{ name: app, image: b }}, {{ name: proxy, image: p, readinessProbe: {{ {probe} }} }}]");
+        let mode = "candidate: { mode: Sidecar, unhealthyTimeoutSeconds: 30 }";
+        let spec = format!("{{ {mode}, minReadySeconds: 10, template: {{ spec: {{ containers: {containers} }} }} }}");
+        let group = Group::check(&super::group_of(super::yaml(&spec))).unwrap();
+        let mut world = World::led(2, "a");
+        world.group = group;
+        world.pods.iter_mut().for_each(|pod| pod.tells_ready = false);
+        world.wanted = "b".to_owned();
+        let new = world.start("b");
+        world.pod(&new).tells_ready = false;
+        world.run(3);
+        assert_eq!(world.leads(), "p3");
+        world
+    };
+    let mut world = of("tcpSocket: { port: 1 }");
+    let told = "RollingOut: revision b: p3 leads and has to stay ready for 41 s";
+    assert_eq!(world.says(ConditionType::Reconciling), told);
+    // It broke as soon as it led; three questions and their waits later that shows.
+    world.run(25);
+    world.pod("p3").containers_ready = false;
+    world.run(40);
+    assert_eq!(world.failed().as_deref(), Some("b: the program of p3 was not ready within 30 s of leading"));
+    assert_eq!(world.leads(), "p1");
+    let mut world = of("tcpSocket: { port: 1 }, periodSeconds: 1, failureThreshold: 2, timeoutSeconds: 3");
+    world.run(12);
+    assert_eq!(world.rollout(), proven("a"));
+    world.run(5);
+    assert_eq!(world.rollout(), proven("b"));
+}
+
 #[test]
 fn a_leader_from_before_there_were_step_downs_is_passed_by() {
     let mut world = World::bare("b");

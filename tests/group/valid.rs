@@ -272,6 +272,7 @@ fn the_minimal_spec_means_two_pods_and_the_defaults_of_client_go() {
         min_ready,
         leader_service,
         start_up,
+        until_unready,
     } = valid(&group(MINIMAL));
     assert_eq!((name.as_str(), namespace.as_str(), uid.as_str()), ("billing", "shop", super::UID));
     assert_eq!((replicas, lease_name.as_str()), (2, "billing"));
@@ -285,7 +286,8 @@ fn the_minimal_spec_means_two_pods_and_the_defaults_of_client_go() {
     assert_eq!((strategy, resources, suspended, paused), (None, None, false, false));
     assert_eq!((from_image, disruption_budget), (true, Some(json!(1))));
     assert_eq!((http_port, unhealthy_timeout), (4040, Some(Duration::from_secs(30))));
-    assert_eq!((min_ready, start_up, leader_service), (Duration::from_secs(10), Duration::ZERO, None));
+    assert_eq!((min_ready, leader_service), (Duration::from_secs(10), None));
+    assert_eq!((start_up, until_unready), (Duration::ZERO, Duration::ZERO));
 }
 
 #[test]
