@@ -289,6 +289,8 @@ fn reconciling() -> Vec<Case> {
         case("{}", deployment(0, 0, true), kind, scaling("0 pods exist, 2 are asked for")),
         case("suspend: true", healthy(), kind, scaling("2 pods exist, 0 are asked for")),
         absent("suspend: true", deployment(0, 0, true), kind),
+        absent("suspend: true", waiting(deployment(0, 0, true)), kind),
+        absent("replicas: 0", waiting(deployment(0, 0, true)), kind),
         absent("replicas: 101", refused(), kind),
         absent("replicas: 5", conflicting(), kind),
         absent("replicas: 5", forbidden(), kind),

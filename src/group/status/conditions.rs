@@ -126,8 +126,8 @@ fn reconciling(observed: &Observed, deployment: &DeploymentView, wanted: i32) ->
     } else if deployment.replicas != wanted {
         (Reason::Scaling, format!("{}, {wanted} are asked for", existing(deployment.replicas, "")))
     } else {
-        // All pods are new ones, and none of them has led well yet.
-        (Reason::RollingOut, observed.waiting.clone()?)
+        // All pods are new ones, and none of them has led well yet. Where none is wanted none will.
+        (Reason::RollingOut, observed.waiting.clone().filter(|_| wanted > 0)?)
     };
     Some(Verdict { kind: ConditionType::Reconciling, status: true, reason, message })
 }
