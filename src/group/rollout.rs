@@ -197,6 +197,10 @@ impl<'a> Question<'a> {
 
     /// A pod of the wanted revision leads.
     fn judge(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, returns: bool) -> Decision {
+        if leader.terminating || watch.ready.is_none() {
+            // Its stop may take long, and what it does meanwhile says nothing of the revision.
+            return self.waits(status, "the leader is about to end");
+        }
         let name = &leader.name;
         let has_ended = leader.restarts > watch.first_restarts || leader.trouble.is_some();
         if has_ended && returns {

@@ -387,6 +387,34 @@ fn a_program_that_crashes_gives_leadership_back_and_is_not_tried_again() {
 }
 
 #[test]
+fn a_leader_on_trial_whose_stop_takes_long_is_no_failure() {
+    let stopping: [fn(&mut World); 2] = [
+        |world| {
+            let pod = world.pod("p3");
+            (pod.terminating, pod.containers_ready, pod.restarts) = (true, false, 1);
+        },
+        |world| {
+            let of = world.term().unwrap();
+            world.lease.asked = Some(Asked { value: "now".to_owned(), of, to: None });
+        },
+    ];
+    for stop in stopping {
+        let mut world = World::led(2, "a");
+        world.wanted = "b".to_owned();
+        world.start("b");
+        world.run(3);
+        assert_eq!(world.leads(), "p3");
+        stop(&mut world);
+        for _ in 0..60 {
+            world.second += 1;
+            world.look();
+            assert_eq!(world.failed(), None, "after {} s", world.second);
+        }
+        assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: revision b: the leader is about to end");
+    }
+}
+
+#[test]
 fn a_crash_that_the_kubelet_has_not_explained_yet_is_waited_for_but_not_for_long() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
