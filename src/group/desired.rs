@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::valid::{Group, ServiceAccount};
-use super::{inject, service};
+use super::{inject, probe, service};
 use crate::api::names::{RECREATED_HOLDER, annotation, label};
 use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
 
@@ -127,11 +127,13 @@ fn deployment(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     deployment
 }
 
-/// In seconds. What the readiness gate waits for on purpose, a revision's time to lead well and to become Ready, must not look
-/// like a rollout that is stuck.
+/// In seconds. What the readiness gate waits for on purpose, a revision's time to start, to become Ready and to lead well, must
+/// not look like a rollout that is stuck.
 fn progress_deadline(group: &Group) -> u64 {
     let unhealthy = group.unhealthy_timeout.map_or(PROGRESS_DEADLINE, |timeout| timeout.as_secs());
-    PROGRESS_DEADLINE + (group.min_ready + group.until_unready).as_secs() + unhealthy
+    let trial = group.min_ready + group.until_unready + probe::start_up(&group.template, &group.container);
+    // The API server takes no number above that.
+    (PROGRESS_DEADLINE + unhealthy).saturating_add(trial.as_secs()).min(i32::MAX.unsigned_abs().into())
 }
 
 fn disruption_budget(group: &Group, max_unavailable: &Value) -> Value {

@@ -91,6 +91,17 @@ fn a_rollout_that_waits_for_its_proof_is_not_stuck() {
     assert_eq!(of("{ minReadySeconds: 3600, candidate: { unhealthyTimeoutSeconds: 900 } }"), 5100);
     assert_eq!(of("candidate: { unhealthyTimeoutSeconds: 0 }"), 1210, "what has no end is given up after 600 s");
     assert_eq!(deadline(children(&group(SIDECAR))), 671, "and 31 s in which its readiness probe can fail");
+    for mode in ["Exec", "Sidecar"] {
+        let startup = |more: &str| {
+            let spec = format!(
+                "{{ candidate: {{ mode: {mode} }}, template: {{ spec: {{ containers: [{{ name: main, image: i, \
+                 command: [/b], startupProbe: {{ tcpSocket: {{ port: 1 }}, {more} }} }}] }} }} }}"
+            );
+            deadline(children(&group(&spec)))
+        };
+        assert_eq!(startup("periodSeconds: 5, failureThreshold: 120"), 1240, "{mode}: and 600 s to start");
+        assert_eq!(startup("periodSeconds: 100000, failureThreshold: 100000"), i32::MAX, "{mode}");
+    }
     for without in [children(&group(NATIVE)), of_revision(MINIMAL, 1), of_revision(MINIMAL, 2)] {
         assert_eq!(deadline(without), Value::Null, "no pod waits for anything");
     }
