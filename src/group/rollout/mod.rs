@@ -9,12 +9,14 @@
 //! What was decided stands in the status, and what follows from it is done only once it stands there: whichever of its steps
 //! an operator dies after, the next one goes on from there. Elections wait for nothing of this.
 
+mod trials;
+
 use std::time::Duration;
 
 use super::desired::Desired;
 use super::status::{LeaseView, PodView, is_candidate};
 use super::step_down::{Wish, pod_of};
-use super::unhealthy::{Watch, has_failed, reason_of};
+use super::unhealthy::Watch;
 use super::valid::Group;
 use crate::api::names::{ChangeReason, label};
 use crate::api::{ElectionGroupStatus, RolloutStatus};
@@ -293,86 +295,6 @@ impl<'a> Question<'a> {
             format!("{} is to hand over to {}, since revision {} has failed", leader.name, back.name, self.wanted);
         let of = self.watch.filter(|watch| watch.pod == leader.name)?.term.clone();
         Some(Wish { reason: ChangeReason::Rollout, of, to: Some(back.name.clone()), why })
-    }
-
-    /// Whose term ended though its pod of the wanted revision is there and is to stay, and how, in words.
-    fn ended_term(&self) -> Option<(&'a PodView, &'static str)> {
-        let given_back = self.given_back();
-        self.ended_terms().find_map(|(pod, reason)| {
-            let how = match reason {
-                ChangeReason::LeaseReleased if has_failed(pod) => "its program ended",
-                ChangeReason::LeaseReleased if given_back >= TRIES => "gave leadership back again and again",
-                // A program may do so for a good reason; or the kubelet is about to say that it ended.
-                ChangeReason::LeaseReleased if !self.is_explained() => "gave leadership back",
-                ChangeReason::KubeletReported => "its container ended",
-                ChangeReason::HolderRestarted => "its container was restarted",
-                ChangeReason::Unhealthy => "its program was not ready for too long",
-                // A node that is gone does the same, and says nothing of the revision.
-                ChangeReason::LeaseExpired if pod.trouble.is_some() => "did not renew the Lease in time",
-                ChangeReason::NotObserved if pod.trouble.is_some() => "leads no more",
-                _ => return None,
-            };
-            (!pod.terminating).then_some((pod, how))
-        })
-    }
-
-    /// How often pods of the wanted revision have released the Lease, as far as the status remembers.
-    fn given_back(&self) -> usize {
-        let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
-        let is_wanted = |holder: &str| pod_of(holder, self.pods).is_some_and(|pod| self.is_wanted(pod));
-        let ended = history.windows(2).filter(|terms| is_wanted(&terms[1].holder_identity));
-        ended.filter(|terms| reason_of(&terms[0]) == Some(ChangeReason::LeaseReleased)).count()
-    }
-
-    /// The terms of pods of the wanted revision that have ended, newest first, back to when leadership was handed to the first of
-    /// them.
-    fn ended_terms(&self) -> impl Iterator<Item = (&'a PodView, ChangeReason)> + use<'a> {
-        let question = *self;
-        let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
-        let is_trial = move |index: usize| {
-            let entry = history.get(index)?;
-            let pod = pod_of(&entry.holder_identity, question.pods).filter(|pod| question.is_wanted(pod))?;
-            Some((pod, reason_of(entry) == Some(ChangeReason::Rollout)))
-        };
-        let last = (0..history.len()).find(|index| is_trial(*index).is_some_and(|(_, handed_over)| handed_over));
-        let terms = 0..last.map_or(history.len(), |last| last + 1);
-        terms.filter_map(move |index| {
-            let (pod, _) = is_trial(index)?;
-            let reason = match index.checked_sub(1) {
-                Some(next) => reason_of(&history[next]),
-                None => question.status?.leaderless.as_ref()?.reason.as_deref().and_then(ChangeReason::parse),
-            };
-            Some((pod, reason?))
-        })
-    }
-
-    /// Whether a pod of the wanted revision that is still there has led, or was to.
-    fn was_tried(&self) -> bool {
-        self.ended_terms().next().is_some() || self.leader().is_some_and(|leader| self.forestalled(leader).is_some())
-    }
-
-    /// The pod of the wanted revision that was to follow the term before, if `leader` took the Lease in its place.
-    fn forestalled(&self, leader: &PodView) -> Option<&'a PodView> {
-        let lease = self.lease()?;
-        let asked = lease.asked.as_ref().filter(|asked| asked.reason() == ChangeReason::Rollout)?;
-        let named = self.pods.iter().find(|pod| Some(&pod.name) == asked.to.as_ref())?;
-        let is_before = asked.transitions()?.checked_add(1) == Some(lease.transitions);
-        (is_before && self.is_wanted(named) && !named.terminating && named.name != leader.name).then_some(named)
-    }
-
-    /// How often in a row leadership was handed over for a rollout and came to none of the wanted revision.
-    fn tries(&self, proven: &str) -> usize {
-        let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
-        let mut astray = 0_usize;
-        for entry in history.iter().take_while(|entry| reason_of(entry) == Some(ChangeReason::Rollout)) {
-            match pod_of(&entry.holder_identity, self.pods) {
-                Some(pod) if self.is_wanted(pod) => break,
-                Some(pod) if is_of(pod, proven) => astray += 1,
-                // A third revision was tried: what followed it was the way back.
-                _ => return astray.saturating_sub(1),
-            }
-        }
-        astray
     }
 }
 
