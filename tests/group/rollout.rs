@@ -619,6 +619,29 @@ fn a_pod_that_is_forestalled_is_named_again_later_and_not_for_ever() {
 }
 
 #[test]
+fn a_trial_that_came_and_went_between_two_looks_is_not_repeated_at_once() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.look();
+    assert_eq!(world.handovers(), [("p3", "Rollout")]);
+    world.second += 1;
+    world.elect("p3", Some(ChangeReason::LeaseReleased));
+    world.elect("p1", Some(ChangeReason::KubeletReported));
+    let mut dead = world.clone();
+    world.run(29);
+    assert_eq!((world.handovers().len(), world.failed()), (1, None), "its pod may be as dead as its program");
+    world.run(30);
+    assert_eq!((world.leads(), world.rollout()), ("p3", proven("b")));
+    // What the kubelet says of the pod tells that it has led.
+    dead.run(2);
+    dead.pod("p3").restarts = 1;
+    dead.run(10);
+    assert_eq!(dead.failed().as_deref(), Some("b: p3 was to lead, and its program ended"));
+    assert_eq!((dead.leads(), dead.handovers().len()), ("p1", 1));
+}
+
+#[test]
 fn a_program_that_gives_leadership_back_may_try_again_but_not_for_ever() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();

@@ -159,10 +159,10 @@ impl<'a> Question<'a> {
         // Without a pod to go back to, a failure would only keep the group from ever getting ready.
         if let Some((pod, how)) = self.ended_term().filter(|_| returns) {
             if pod.trouble.is_some() || self.is_explained() {
-                return self.fail(status, format!("{} led and {how}", pod.name), Some(pod));
+                return self.fail(status, format!("{} {how}", pod.name), Some(pod));
             }
             let wait = self.watch.map(|watch| EXPLAINED.saturating_sub(self.age(watch)));
-            let waiting = Some(format!("{} of revision {} led and {how}", pod.name, self.wanted));
+            let waiting = Some(format!("{} of revision {} {how}", pod.name, self.wanted));
             return Decision { status, waiting, wait, wish: None };
         }
         match (self.leader(), self.watch) {

@@ -10,22 +10,23 @@ impl<'a> Question<'a> {
     /// Whose term ended though its pod of the wanted revision is there and is to stay, and how, in words.
     pub(super) fn ended_term(&self) -> Option<(&'a PodView, &'static str)> {
         let given_back = self.given_back();
-        self.ended_terms().find_map(|(pod, reason)| {
+        let seen = self.ended_terms().find_map(|(pod, reason)| {
             let how = match reason {
-                ChangeReason::LeaseReleased if has_failed(pod) => "its program ended",
-                ChangeReason::LeaseReleased if given_back >= TRIES => "gave leadership back again and again",
+                ChangeReason::LeaseReleased if has_failed(pod) => "led and its program ended",
+                ChangeReason::LeaseReleased if given_back >= TRIES => "led and gave leadership back again and again",
                 // A program may do so for a good reason; or the kubelet is about to say that it ended.
-                ChangeReason::LeaseReleased if !self.is_explained() => "gave leadership back",
-                ChangeReason::KubeletReported => "its container ended",
-                ChangeReason::HolderRestarted => "its container was restarted",
-                ChangeReason::Unhealthy => "its program was not ready for too long",
+                ChangeReason::LeaseReleased if !self.is_explained() => "led and gave leadership back",
+                ChangeReason::KubeletReported => "led and its container ended",
+                ChangeReason::HolderRestarted => "led and its container was restarted",
+                ChangeReason::Unhealthy => "led and its program was not ready for too long",
                 // A node that is gone does the same, and says nothing of the revision.
-                ChangeReason::LeaseExpired if pod.trouble.is_some() => "did not renew the Lease in time",
-                ChangeReason::NotObserved if pod.trouble.is_some() => "leads no more",
+                ChangeReason::LeaseExpired if pod.trouble.is_some() => "led and did not renew the Lease in time",
+                ChangeReason::NotObserved if pod.trouble.is_some() => "led and leads no more",
                 _ => return None,
             };
             (!pod.terminating).then_some((pod, how))
-        })
+        });
+        seen.or_else(|| Some((self.missed().filter(|pod| has_failed(pod))?, "was to lead, and its program ended")))
     }
 
     /// How often pods of the wanted revision have released the Lease, as far as the status remembers.
@@ -63,13 +64,22 @@ impl<'a> Question<'a> {
         self.ended_terms().next().is_some() || self.leader().is_some_and(|leader| self.forestalled(leader).is_some())
     }
 
-    /// The pod of the wanted revision that was to follow the term before, if `leader` took the Lease in its place.
+    /// The pod of the wanted revision that was last to lead, if that term is over and `leader` leads in its place.
     pub(super) fn forestalled(&self, leader: &PodView) -> Option<&'a PodView> {
         let lease = self.lease()?;
         let asked = lease.asked.as_ref().filter(|asked| asked.reason() == ChangeReason::Rollout)?;
         let named = self.pods.iter().find(|pod| Some(&pod.name) == asked.to.as_ref())?;
-        let is_before = asked.transitions()?.checked_add(1) == Some(lease.transitions);
-        (is_before && self.is_wanted(named) && !named.terminating && named.name != leader.name).then_some(named)
+        let is_over = asked.transitions()? < lease.transitions;
+        (is_over && self.is_wanted(named) && !named.terminating && named.name != leader.name).then_some(named)
+    }
+
+    /// The pod that was last to lead, if leadership changed hands more than once before anybody looked: it may have led.
+    fn missed(&self) -> Option<&'a PodView> {
+        let (lease, status) = self.lease().zip(self.status)?;
+        let next = lease.asked.as_ref()?.transitions()?.checked_add(1)?;
+        let counted = next.saturating_add(status.lease_transitions_offset.unwrap_or_default());
+        let is_seen = status.history.iter().any(|entry| entry.lease_transitions == Some(counted));
+        self.forestalled(self.leader()?).filter(|_| next < lease.transitions && !is_seen)
     }
 
     /// How often in a row leadership was handed over for a rollout and came to none of the wanted revision.
