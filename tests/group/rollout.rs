@@ -494,6 +494,20 @@ fn a_pod_that_never_gets_ready_moves_nothing_and_is_told_of() {
 }
 
 #[test]
+fn who_leads_without_being_a_pod_of_the_group_is_named() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    (world.lease.holder, world.lease.incarnation) = ("stork".to_owned(), None);
+    world.look();
+    let told = "RollingOut: revision b: stork leads and is no pod of this group: waits until that is ended";
+    assert_eq!((world.says(ConditionType::Reconciling).as_str(), world.handovers()), (told, vec![]));
+    world.lease.holder = String::new();
+    world.look();
+    assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: revision b: nobody leads");
+}
+
+#[test]
 fn a_pod_that_is_lost_from_outside_is_no_failure() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();

@@ -171,7 +171,13 @@ impl<'a> Question<'a> {
             (Some(leader), Some(watch)) if !leader.terminating => self.hand_over(status, leader, watch, returns),
             (Some(leader), None) if !leader.terminating && leader.template.is_none() => self.pass(status),
             (Some(_), _) => self.waits(status, "the leader is about to end"),
-            (None, _) => self.waits(status, "nobody leads"),
+            (None, _) => match self.lease() {
+                Some(lease) => self.waits(
+                    status,
+                    &format!("{} leads and is no pod of this group: waits until that is ended", lease.holder),
+                ),
+                None => self.waits(status, "nobody leads"),
+            },
         }
     }
 
