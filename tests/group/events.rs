@@ -73,6 +73,22 @@ fn handed_over(reason: ChangeReason) -> Observed {
 }
 
 #[test]
+fn a_revision_is_said_to_have_led_only_where_it_led() {
+    let of = |revision: &str, template: &str| {
+        let mut observed = observed(held("billing-1", 1, 0, 0));
+        observed.pods[0].template = Some(template.to_owned());
+        observed.rollout = Some(RolloutStatus { proven_revision: Some(revision.to_owned()), ..Default::default() });
+        observed
+    };
+    let mut told = Told::new();
+    told.look(&of("a", "a"));
+    let note = "revision b of the pod template has led well in billing-1: the rest of the pods follow";
+    assert_eq!(told.look(&of("b", "b")), [format!("Normal RevisionProven billing-1: {note}")]);
+    let note = "revision c of the pod template is rolled out without a trial: billing-1 cannot be asked to hand over";
+    assert_eq!(told.look(&of("c", "b")), [format!("Normal RevisionProven billing-1: {note}")]);
+}
+
+#[test]
 fn a_new_group_tells_nothing_until_it_is_led() {
     let mut told = Told::new();
     assert_eq!(told.look(&observed(Record::released(0, at(0)))), Vec::<String>::new());

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use self::series::{About, Series, Write};
 use super::status::Observed;
-use super::step_down::StepDown;
+use super::step_down::{StepDown, pod_of};
 use crate::api::names::{ChangeReason, RECREATED_HOLDER, event};
 use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, LeaderlessStatus, Reason};
 
@@ -73,7 +73,7 @@ pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observ
         events.push(of_term(last, false, event::LEADER_RECOVERED, note));
     }
     events.extend(recreated(before, after, observed));
-    events.extend(proven(before, after));
+    events.extend(proven(before, after, observed));
     events.extend(flapping(before, after));
     events.extend(stalled(before, after));
     events
@@ -189,13 +189,21 @@ fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed
     })
 }
 
-/// A revision that has led well. The first of a group is proven by definition, and no news.
-fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus) -> Option<Event> {
+/// A revision that has led well, or that follows a leader with which there is no trial. The first of a group is proven by
+/// definition, and no news.
+fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Option<Event> {
     let [then, now] = [before, after].map(|status| status.rollout.as_ref()?.proven_revision.as_deref());
     let (_, revision) = then.zip(now).filter(|(then, now)| then != now)?;
     let pod = after.holder_identity.clone();
     let who = pod.as_deref().unwrap_or("its leader");
-    let note = format!("revision {revision} of the pod template has led well in {who}: the rest of the pods follow");
+    let leader = pod.as_deref().and_then(|holder| pod_of(holder, &observed.pods));
+    let note = if leader.is_some_and(|leader| leader.template.as_deref() == Some(revision)) {
+        format!("revision {revision} of the pod template has led well in {who}: the rest of the pods follow")
+    } else {
+        format!(
+            "revision {revision} of the pod template is rolled out without a trial: {who} cannot be asked to hand over"
+        )
+    };
     Some(Event {
         words: Words {
             warning: false,
