@@ -633,6 +633,33 @@ fn a_pod_that_is_forestalled_is_named_again_later_and_not_for_ever() {
 }
 
 #[test]
+fn tries_of_another_revision_do_not_count() {
+    let mut world = World::led(3, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.look();
+    let mut tries = 0;
+    for _ in 0..400 {
+        world.second += 1;
+        if world.lease.asked.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+            tries += 1;
+            let next = if world.leads() == "p1" { "p2" } else { "p1" };
+            world.elect(next, Some(ChangeReason::LeaseReleased));
+            world.lease.ready = true;
+        } else if tries == 2 && world.wanted == "b" {
+            world.delete("p4");
+            world.wanted = "c".to_owned();
+            world.start("c");
+            let now = world.time();
+            world.pod("p5").created = Some(now);
+        }
+        world.look();
+    }
+    assert_eq!(world.failed().as_deref(), Some("c: p5 was to lead 3 times and did not take the Lease"));
+    assert_eq!(tries, 5);
+}
+
+#[test]
 fn a_trial_that_came_and_went_between_two_looks_is_not_repeated_at_once() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();

@@ -1,6 +1,7 @@
 //! What has become of the trials of a revision, by the history and by what the Lease says of the last one.
 
 use super::{Question, TRIES, is_of};
+use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
 use crate::group::status::PodView;
 use crate::group::step_down::pod_of;
@@ -85,8 +86,13 @@ impl<'a> Question<'a> {
     /// How often in a row leadership was handed over for a rollout and came to none of the wanted revision.
     pub(super) fn tries(&self, proven: &str) -> usize {
         let history = self.status.map(|status| status.history.as_slice()).unwrap_or_default();
+        // What was done before there was a pod of it was done for another one.
+        let first = self.pods.iter().filter(|pod| self.is_wanted(pod)).filter_map(|pod| pod.created).min();
+        let is_for_it =
+            |entry: &HistoryEntry| entry.time.as_ref().zip(first).is_none_or(|(time, first)| time.0 > first);
+        let is_try = |entry: &&HistoryEntry| reason_of(entry) == Some(ChangeReason::Rollout) && is_for_it(entry);
         let mut astray = 0_usize;
-        for entry in history.iter().take_while(|entry| reason_of(entry) == Some(ChangeReason::Rollout)) {
+        for entry in history.iter().take_while(is_try) {
             match pod_of(&entry.holder_identity, self.pods) {
                 Some(pod) if self.is_wanted(pod) => break,
                 Some(pod) if is_of(pod, proven) => astray += 1,

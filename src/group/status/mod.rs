@@ -104,6 +104,8 @@ pub struct PodView {
     pub ready: bool,
     /// Its `metadata.uid`.
     pub uid: Option<String>,
+    /// Its `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
     /// Whether it is being deleted.
     pub terminating: bool,
     /// Whether all its containers are ready, whatever its readiness gates say.

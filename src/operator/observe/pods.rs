@@ -114,6 +114,7 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         revision: pod.labels().get("pod-template-hash").cloned(),
         ready: pod.metadata.deletion_timestamp.is_none() && is_true("Ready"),
         uid: pod.uid(),
+        created: pod.creation_timestamp().map(|time| time.0),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         containers_ready: pod.metadata.deletion_timestamp.is_none() && is_true("ContainersReady"),
         template: pod.labels().get(label::REVISION).cloned(),
