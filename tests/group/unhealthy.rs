@@ -48,6 +48,10 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
     };
     let exec = |ready, pods: &[PodView]| look(GroupMode::Exec, &lease(ready), pods);
     assert_eq!([exec(true, &pods()), exec(false, &pods())], [Some(Some(true)), Some(Some(false))]);
+    let beside = change(|it| it.others_unready = true);
+    assert_eq!([exec(true, &beside), exec(false, &beside)], [Some(Some(false)); 2], "a proxy beside it may not work");
+    let late = change(|it| it.containers_ready = false);
+    assert_eq!(exec(true, &late), Some(Some(true)), "the kubelet has not asked the leader's container again yet");
     let older = change(|it| (it.proven, it.tells_ready) = (None, false));
     assert_eq!(exec(false, &older), Some(None), "an older candidate cannot tell");
     assert_eq!(exec(false, &change(|it| it.terminating = true)), Some(None));

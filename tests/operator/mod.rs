@@ -1,3 +1,4 @@
+mod beside;
 mod blind;
 mod children;
 mod conditions;

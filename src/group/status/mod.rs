@@ -110,6 +110,8 @@ pub struct PodView {
     pub terminating: bool,
     /// Whether all its containers are ready, whatever its readiness gates say.
     pub containers_ready: bool,
+    /// Whether a container beside the one that leads is not ready.
+    pub others_unready: bool,
     /// Its label `k8sensus.dev/revision`.
     pub template: Option<String>,
     /// Its readiness gate `k8sensus.dev/proven`; `None` if it has none.
@@ -135,8 +137,9 @@ impl PodView {
     /// by now.
     pub(super) fn program_is_ready(&self, lease: &LeaseView) -> bool {
         match (self.tells_ready, self.proven) {
-            // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term.
-            (true, _) => lease.ready,
+            // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term. The kubelet's
+            // for the other containers is the same on a standby.
+            (true, _) => lease.ready && !self.others_unready,
             // Its readiness gate speaks of the revision.
             (false, Some(_)) => self.containers_ready,
             (false, None) => self.ready,

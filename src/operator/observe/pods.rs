@@ -104,8 +104,7 @@ fn pod_view(pod: &DynamicObject) -> PodView {
     let gated = items(&pod.data["spec"]["readinessGates"]).iter().any(|gate| gate["conditionType"] == PROVEN_GATE);
     let statuses = || ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|kind| items(&status[kind]));
     let containers = || items(&pod.data["spec"]["containers"]).iter();
-    let is_told =
-        |name: &str| containers().any(|one| items(&one["env"]).iter().any(|variable| variable["name"] == name));
+    let is_told = |name: &str| containers().any(|one| has_variable(one, name));
     let runs_candidate = containers().any(|one| one["command"][0] == PROGRAM);
     PodView {
         name: pod.name_any(),
@@ -117,6 +116,7 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         created: pod.creation_timestamp().map(|time| time.0),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         containers_ready: pod.metadata.deletion_timestamp.is_none() && is_true("ContainersReady"),
+        others_unready: others_unready(&pod.data),
         template: pod.labels().get(label::REVISION).cloned(),
         proven: gated.then(|| is_true(PROVEN_GATE)),
         role: pod.labels().get(label::ROLE).cloned(),
@@ -127,6 +127,21 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         tells_ready: is_told(OF_EXEC),
         deaf: runs_candidate && !is_told(HEEDS),
     }
+}
+
+/// Whether a container that the candidate does not speak for is not ready, as far as the kubelet has told.
+fn others_unready(pod: &Value) -> bool {
+    let mut others = items(&pod["spec"]["containers"]).iter().filter(|one| !has_variable(one, OF_EXEC));
+    // Among init containers those that go on beside the others.
+    let mut sidecars = items(&pod["spec"]["initContainers"]).iter().filter(|one| one["restartPolicy"] == "Always");
+    let unready = |kind: &str, one: &Value| {
+        items(&pod["status"][kind]).iter().any(|status| status["name"] == one["name"] && status["ready"] == false)
+    };
+    others.any(|one| unready("containerStatuses", one)) || sidecars.any(|one| unready("initContainerStatuses", one))
+}
+
+fn has_variable(container: &Value, name: &str) -> bool {
+    items(&container["env"]).iter().any(|variable| variable["name"] == name)
 }
 
 /// Why a container does not run, of one that was to.
