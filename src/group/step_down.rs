@@ -3,7 +3,8 @@
 //!
 //! The request is carried to the leader on the Lease, together with the name of the one term that it is meant for. That mark
 //! stays, and it is all that an operator has to know: whichever of its steps it dies after, the next one goes on from there, and
-//! no second leader steps down for one request.
+//! no second leader steps down for one request. A request that was refused is no mark: for whom it was meant an operator remembers
+//! as long as it runs.
 
 use super::inject;
 use super::status::{LeaseView, Observed, Outcome, PodView, is_candidate};
@@ -124,6 +125,17 @@ pub struct Question<'a> {
     pub revision: Option<i32>,
     /// What the operator itself wants.
     pub wish: Option<&'a Wish>,
+    /// The last request that was refused, as far as the operator remembers.
+    pub refused: Option<&'a Refused>,
+}
+
+/// A request that was refused. It is for whoever led then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The request.
+    pub value: String,
+    /// The holder that was to step down.
+    pub holder: String,
 }
 
 impl<'a> Question<'a> {
@@ -148,6 +160,19 @@ impl<'a> Question<'a> {
             pods: &observed.pods,
             revision: status.and_then(|status| status.injection.as_ref()).map(|injection| injection.revision),
             wish,
+            refused: None,
+        }
+    }
+
+    /// What is to be remembered until the next look, in [`Question::refused`].
+    pub fn to_be_remembered(&self) -> Option<Refused> {
+        match decide_request(self) {
+            Decision::Rest(StepDown::None) => None,
+            Decision::Rest(StepDown::Refused { value, .. }) => {
+                Some(Refused { value, holder: self.lease?.holder.clone() })
+            }
+            // It is done only once the status says so.
+            _ => self.refused.cloned(),
         }
     }
 }
@@ -163,7 +188,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
 }
 
 fn decide_request(question: &Question<'_>) -> Decision {
-    let Question { requested, handled, is_new, group, outcome, lease, pods, revision, .. } = *question;
+    let Question { requested, handled, is_new, group, outcome, lease, pods, revision, refused, .. } = *question;
     let Some(value) = requested.filter(|value| !value.is_empty() && Some(*value) != handled) else {
         return Decision::Rest(StepDown::None);
     };
@@ -194,6 +219,13 @@ fn decide_request(question: &Question<'_>) -> Decision {
         && term.as_ref() != Some(&asked.of)
     {
         let why = format!("the leader that was asked leads no more: {holder} does");
+        return Decision::Rest(StepDown::Done { value, why });
+    }
+    // An open request hits nobody else later, such as the first leader of the next revision.
+    if let Some(Refused { holder: former, .. }) =
+        refused.filter(|refused| asked.is_none() && refused.value == value && refused.holder != *holder)
+    {
+        let why = format!("{former}, which could not step down at that time, leads no more: {holder} does");
         return Decision::Rest(StepDown::Done { value, why });
     }
     if asked.is_some() && (group.mode.has_candidate() || pod.is_none_or(|pod| pod.terminating)) {

@@ -17,7 +17,7 @@ use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
 use crate::campaign::told;
 use crate::group::status::LeaseView;
-use crate::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
+use crate::group::step_down::{Asked, Decision, Question, Refused, StepDown, Wish, decide};
 use crate::group::{Group, Observed};
 
 /// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
@@ -32,11 +32,12 @@ pub(super) struct StepDowns {
     client: Client,
     events: Recorder,
     said: Mutex<HashMap<(String, String), StepDown>>,
+    refused: Mutex<HashMap<(String, String), Refused>>,
 }
 
 impl StepDowns {
     pub(super) fn new(client: Client, events: Recorder) -> Self {
-        Self { client, events, said: Mutex::default() }
+        Self { client, events, said: Mutex::default(), refused: Mutex::default() }
     }
 
     /// Takes the next steps towards what `resource` asks for, or else towards `wish`, and writes into `observed` what became of
@@ -69,7 +70,9 @@ impl StepDowns {
         observed: &Observed,
         wish: Option<&Wish>,
     ) -> Result<StepDown, String> {
-        let question = Question::of(resource, group, observed, wish);
+        let refused = self.refused_before(resource);
+        let question = Question { refused: refused.as_ref(), ..Question::of(resource, group, observed, wish) };
+        self.remember_refused(resource, question.to_be_remembered());
         let mut live: Option<DynamicObject> = None;
         let mut view: Option<Option<LeaseView>> = None;
         for _ in 0..TRIES {
@@ -176,8 +179,20 @@ impl StepDowns {
         }
     }
 
+    fn refused_before(&self, resource: &ElectionGroup) -> Option<Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&key_of(resource)).cloned()
+    }
+
+    fn remember_refused(&self, resource: &ElectionGroup, now: Option<Refused>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match now {
+            Some(now) => drop(refused.insert(key_of(resource), now)),
+            None => drop(refused.remove(&key_of(resource))),
+        }
+    }
+
     fn say(&self, resource: &ElectionGroup, step_down: &StepDown) {
-        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let key = key_of(resource);
         let group = format!("{}/{}", key.0, key.1);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match step_down {
@@ -194,6 +209,10 @@ impl StepDowns {
             _ => info!(group, "{reason}: {why}"),
         }
     }
+}
+
+fn key_of(resource: &ElectionGroup) -> (String, String) {
+    (resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 fn lease_of(group: &Group) -> String {

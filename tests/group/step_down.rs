@@ -2,7 +2,7 @@ use k8sensus::api::ElectionGroup;
 use k8sensus::api::names::ChangeReason;
 use k8sensus::group::Observed;
 use k8sensus::group::status::{LeaseView, Outcome, PodView};
-use k8sensus::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
+use k8sensus::group::step_down::{Asked, Decision, Question, Refused, StepDown, Wish, decide};
 use k8sensus::group::valid::Group;
 use serde_json::json;
 
@@ -147,6 +147,37 @@ fn nobody_is_asked_whom_nobody_would_follow() {
         });
         assert_eq!(rested(decision(&group, &carried)).0, "StepDownRequested");
     }
+}
+
+#[test]
+fn a_request_that_was_refused_is_done_once_another_leads() {
+    let group = asking(MINIMAL, "{}", Some("new"));
+    let valid = Group::check(&group).unwrap();
+    let refused = |value: &str, holder: &str| Refused { value: value.to_owned(), holder: holder.to_owned() };
+    let after = |refused: &Refused, observed: &Observed| {
+        let question = Question { refused: Some(refused), ..Question::of(&group, Some(&valid), observed, None) };
+        (decide(&question), question.to_be_remembered())
+    };
+    let others = refused("new", "billing-2");
+    let (done, kept) = after(&others, &led(|_| {}));
+    let why = "billing-2, which could not step down at that time, leads no more: billing-1 does".to_owned();
+    assert_eq!((rested(done), kept), (("StepDownHandled", why), Some(others.clone())));
+    // It waits for a standby of that leader, another request is another one, and what is carried out goes on.
+    for former in [refused("new", "billing-1"), refused("older", "billing-2")] {
+        assert_eq!(after(&former, &led(|_| {})).0, Decision::Mark(mark("new", "4/uid-1/app/0011")), "{former:?}");
+    }
+    assert_eq!(rested(after(&others, &marked("new", "4/uid-1/app/0011")).0).0, "StepDownRequested");
+    let alone = led(|it| it.pods[1].ready = false);
+    let question = Question::of(&group, Some(&valid), &alone, None);
+    assert_eq!(question.to_be_remembered(), Some(refused("new", "billing-1")));
+    // Though the operator has a wish of its own.
+    let wish = wish(ChangeReason::Rollout);
+    let wishing = Question::of(&group, Some(&valid), &alone, Some(&wish));
+    assert!(matches!(decide(&wishing), Decision::Mark(_)));
+    assert_eq!(wishing.to_be_remembered(), Some(refused("new", "billing-1")));
+    let withdrawn = asking(MINIMAL, "{}", None);
+    let question = Question { refused: Some(&others), ..Question::of(&withdrawn, Some(&valid), &alone, None) };
+    assert_eq!(question.to_be_remembered(), None);
 }
 
 #[test]

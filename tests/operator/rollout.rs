@@ -298,6 +298,26 @@ fn a_revision_whose_program_crashes_gives_leadership_back_and_stalls_the_group()
 }
 
 #[test]
+fn a_step_down_that_was_refused_hits_no_leader_of_the_next_revision() {
+    let play = Play::of("lingering", json!({ "replicas": 1 }));
+    let known = play.new_pods(1, &[]);
+    play.comes_up(&known[0]);
+    play.lead(&known[0], true);
+    let request = "k8sensus.dev/step-down-requested-at=once";
+    kubectl(play.cluster, &["annotate", "-n", &play.ns, "electiongroup/kestrel", request]);
+    play.is_told("StepDownRefused");
+    play.apply(json!({ "replicas": 1, "image": NEXT }));
+    let new = play.new_pods(1, &known).remove(0);
+    play.containers_are(&new, true);
+    play.is_asked("Rollout", &new);
+    // Nobody sees the moment in which it is free.
+    play.lead(&new, true);
+    within(10, "the acknowledgement", || (play.status()["lastHandledStepDownAt"] == "once").then_some(()));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(play.asked(), None);
+}
+
+#[test]
 fn a_missing_image_moves_nothing_and_is_told_of() {
     let (play, known) = Play::led("missing", json!({}));
     play.apply(json!({ "image": NEXT }));
