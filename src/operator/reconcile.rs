@@ -72,14 +72,17 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             let desired = Desired::of(group, recorded, &context.candidate_image);
             sought = Sought::of(&desired);
-            let applied = context.applier.apply(group, &resource, desired, &*context.clock).await;
+            let applied = context.applier.apply(group, &resource, &desired, &*context.clock).await;
+            let deployed = context.applier.has_deployed(group, &desired);
+            // What the pods got is recorded though another child is in the way: else the next version would get them anew.
+            let injection = desired.injection.filter(|_| deployed);
             match outcome_of(group, applied) {
-                Ok((outcome, applied)) => (outcome, applied.and_then(|applied| applied.injection)),
+                Ok((outcome, applied)) => (outcome, applied.map_or(injection, |applied| applied.injection)),
                 Err(error) if resource.status.is_none() => return Err(error),
                 Err(error) => {
                     // Who leads is told all the same; the spec stays unobserved.
                     failed = Some(error);
-                    (Outcome::Applied, None)
+                    (Outcome::Applied, injection)
                 }
             }
         }

@@ -6,6 +6,7 @@ mod crashes;
 mod events;
 mod fields;
 mod history;
+mod injection;
 mod installed;
 mod life;
 mod namespaces;

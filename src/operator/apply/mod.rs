@@ -41,23 +41,24 @@ impl Applier {
         &self,
         group: &Group,
         resource: &ElectionGroup,
-        desired: Desired,
+        desired: &Desired,
         clock: &dyn Clock,
     ) -> Result<Applied, ApplyError> {
         // No `..`: a child that is desired and forgotten here does not compile.
         let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, service, injection } =
             desired;
         // First of all: whose Lease it is decides whether anything may be granted on it.
-        self.ensure_lease(group, resource, &lease, clock).await?;
-        if let Some(account) = &service_account {
+        self.ensure_lease(group, resource, lease, clock).await?;
+        if let Some(account) = service_account {
             self.ensure(group, Kind::ServiceAccount, account).await?;
         }
-        self.ensure(group, Kind::Role, &role).await?;
-        let rolled_out = self.is_rolled_out(group, &deployment);
+        self.ensure(group, Kind::Role, role).await?;
+        let rolled_out = self.is_rolled_out(group, deployment);
+        let role_binding = role_binding.clone();
         let role_binding = if rolled_out { role_binding } else { self.keeping_accounts(role_binding, group) };
         self.ensure(group, Kind::RoleBinding, &role_binding).await?;
-        self.ensure(group, Kind::Deployment, &deployment).await?;
-        match &disruption_budget {
+        self.ensure(group, Kind::Deployment, deployment).await?;
+        match disruption_budget {
             Some(budget) => self.ensure(group, Kind::DisruptionBudget, budget).await?,
             None => self.remove(group, Kind::DisruptionBudget).await?,
         }
@@ -65,7 +66,13 @@ impl Applier {
             self.remove(group, Kind::ServiceAccount).await?;
         }
         self.serve(group, resource, service.as_ref(), clock).await?;
-        Ok(Applied { injection })
+        Ok(Applied { injection: injection.clone() })
+    }
+
+    /// Whether the pods are as `desired`, whatever became of the other children.
+    pub(super) fn has_deployed(&self, group: &Group, desired: &Desired) -> bool {
+        let known = self.world.child(Kind::Deployment, &group.namespace, &group.name);
+        known.is_some_and(|known| known.is_controlled_by(&group.uid) && known.is_as(&desired.deployment))
     }
 
     pub(super) async fn ensure(&self, group: &Group, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
