@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::BoxFuture;
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper,
-    set_parent_process_death_signal,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, test_kill_process,
 };
 use tokio::sync::oneshot;
 
@@ -32,6 +32,15 @@ pub(super) enum Reaped {
     Running { command_ended: bool },
     /// Nothing is left: the kernel says that there are no children, and orphans would be ours.
     AllGone,
+}
+
+/// How far a SIGKILL went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To all that was left.
+    All,
+    /// Some process may not be signalled: it runs as another user, and this one lacks CAP_KILL.
+    Part,
 }
 
 /// A command and all that it started, and what runs beside it. Clones are the same.
@@ -98,27 +107,32 @@ impl Children {
     }
 
     /// Sends `signal` to the command, if that runs. Its own children are its own affair.
-    pub(super) fn signal(&self, signal: Signal) {
-        if let Some(command) = self.tree().command {
+    ///
+    /// # Errors
+    /// The kernel forbids it: the command runs as another user.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        match self.tree().command.map(|command| kill_process(command, signal)) {
             // It may have ended a moment ago; reaping will tell.
-            let _ = kill_process(command, signal);
+            None | Some(Ok(()) | Err(Errno::SRCH)) => Ok(()),
+            Some(Err(error)) => Err(error.into()),
         }
     }
 
     /// Kills whatever is left. Repeat until [`reap`](Children::reap) says that all is gone: what forks may outrun one
-    /// round.
-    pub(super) fn kill_all(&self) -> io::Result<()> {
-        if getpid() == Pid::INIT {
-            // "Process group 1" is kill(2)'s -1: everything in this PID namespace but this process.
-            return match kill_process_group(Pid::INIT, Signal::KILL) {
-                Ok(()) | Err(Errno::SRCH) => Ok(()),
-                Err(error) => Err(error.into()),
-            };
+    /// round. Waits for nobody, also not for a start that is under way.
+    pub(super) fn kill_all(&self) -> io::Result<Reach> {
+        if getpid() != Pid::INIT {
+            return kill_descendants();
         }
-        for pid in descendants(getpid())? {
-            let _ = kill_process(pid, Signal::KILL);
+        // "Process group 1" is kill(2)'s -1: everything in this PID namespace but this process. It does not say whom it had
+        // to leave out.
+        match kill_process_group(Pid::INIT, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH | Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(())
+        let is_beyond =
+            |one: &Process| one.pid != Pid::INIT && one.lives && test_kill_process(one.pid) == Err(Errno::PERM);
+        Ok(if processes()?.iter().any(is_beyond) { Reach::Part } else { Reach::All })
     }
 }
 
@@ -196,41 +210,80 @@ fn exit_of(status: WaitStatus) -> Exit {
     Exit { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX) }
 }
 
-/// All processes below `root`, from one pass over `/proc`.
-fn descendants(root: Pid) -> io::Result<Vec<Pid>> {
-    let mut parents = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else {
-            continue;
-        };
-        // It may have ended since.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        if let Some(parent) = parent_in(&stat).and_then(Pid::from_raw) {
-            parents.push((pid, parent));
-        }
-    }
-    let mut found = vec![root];
+/// Kills all processes below this one.
+fn kill_descendants() -> io::Result<Reach> {
+    let all = processes()?;
+    let mut found = vec![getpid()];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(parents.iter().filter(|(_, its)| *its == parent).map(|(pid, _)| *pid));
+        found.extend(all.iter().filter(|one| one.parent == Some(parent)).map(|one| one.pid));
         next += 1;
     }
-    found.remove(0);
-    Ok(found)
+    let mut reach = Reach::All;
+    for one in all.iter().filter(|one| found[1..].contains(&one.pid)) {
+        // Whoever has the number now is held by the descriptor, and is still the one that was found if its parent is.
+        let Ok(held) = pidfd_open(one.pid, PidfdFlags::empty()) else { continue };
+        if Process::of(one.pid).is_some_and(|now| now.parent == one.parent || now.parent == Some(getpid()))
+            && pidfd_send_signal(held, Signal::KILL) == Err(Errno::PERM)
+        {
+            reach = Reach::Part;
+        }
+    }
+    Ok(reach)
 }
 
-/// The fourth field of `/proc/PID/stat`; the second, in parentheses, may hold anything.
-fn parent_in(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+struct Process {
+    pid: Pid,
+    parent: Option<Pid>,
+    /// It is no zombie.
+    lives: bool,
+}
+
+impl Process {
+    /// `None` if it is gone.
+    fn of(pid: Pid) -> Option<Self> {
+        Self::in_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// From `/proc/PID/stat`, whose second field, in parentheses, may hold anything.
+    fn in_stat(pid: Pid, stat: &str) -> Option<Self> {
+        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let [state, parent, ..] = fields[..] else { return None };
+        // The main thread alone may have ended.
+        let threads: u32 = fields.get(17)?.parse().ok()?;
+        let lives = !matches!(state, "Z" | "X") || threads > 1;
+        Some(Self { pid, parent: Pid::from_raw(parent.parse().ok()?), lives })
+    }
+}
+
+/// All that run, from one pass over `/proc`.
+fn processes() -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        found.extend(pid.and_then(Process::of));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parent_in;
+    use super::{Pid, Process};
+
+    fn process(begin: &str, threads: u32) -> Option<Process> {
+        Process::in_stat(Pid::INIT, &format!("{begin} 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 0"))
+    }
 
     #[test]
     fn the_parent_is_found_behind_a_program_name_full_of_parentheses() {
-        assert_eq!(parent_in("42 (a) S (b)) S 7 42 42 0"), Some(7));
-        assert_eq!(parent_in("42 (short)"), None);
+        let found = process("42 (a) Z (b)) S 7", 1).unwrap();
+        assert_eq!((found.parent, found.lives), (Pid::from_raw(7), true));
+        assert!(Process::in_stat(Pid::INIT, "42 (short)").is_none());
+    }
+
+    #[test]
+    fn a_process_whose_main_thread_alone_has_ended_lives() {
+        assert!(!process("42 (a) Z 7", 1).unwrap().lives);
+        assert!(process("42 (a) Z 7", 2).unwrap().lives);
     }
 }

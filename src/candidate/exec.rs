@@ -9,7 +9,8 @@
 //! - When leadership is lost the command gets the stop signal without a hook, and SIGKILL at the end of the stop grace at the
 //!   latest: before any other candidate may lead. When another holder shows, it gets SIGKILL at once.
 //! - The Lease is released only after the kernel said that nothing of the command's process tree is left, nor of its probes and
-//!   hooks. If that never comes (a process stuck in the kernel), the Lease is left to expire.
+//!   hooks. If that never comes (a process stuck in the kernel), the Lease is left to expire; the killer
+//!   (`killer.rs`) says what becomes of processes of another user, which this one may not signal.
 //! - SIGHUP, SIGUSR1, SIGUSR2 and SIGWINCH are passed on to the command while it runs; a standby ignores them.
 //! - Where it is told the container's termination message, it leaves its incarnation there before it takes part, so that the
 //!   kubelet's report of a container that was killed as a whole proves the leader's death. After an end in good order it takes
@@ -17,7 +18,9 @@
 //!
 //! # Caveats
 //! Work that the command handed to something outside of its process tree is not stopped. Where the candidate is not
-//! PID 1 of a container and is itself killed with SIGKILL, the command dies with it, but what the command started may not.
+//! PID 1 of a container and is itself killed with SIGKILL, the command dies with it unless it changed its user, but what the
+//! command started may not. There, too, the children of credential plugins of a kubeconfig may be reaped in their stead, and a
+//! renewal that asked one fails and is tried again.
 //! Where the candidate alone is frozen (SIGSTOP to this one process, not to its container), nobody stops its command: that works
 //! on beside the next leader until the candidate wakes. A frozen container or machine freezes both.
 
@@ -43,8 +46,7 @@ use super::serve::{Answers, ListenError, Server};
 use super::signals::{Asked, PassedOn};
 use super::supervisor::{Environment, Supervisor};
 use crate::campaign::{Builder, Metrics, StartError};
-use crate::election::Moment;
-use crate::runtime::clock::{SystemClock, sleep_until};
+use crate::runtime::clock::SystemClock;
 use crate::runtime::shutdown::Shutdown;
 
 /// Where the app is asked if nobody says which address the pod has.
@@ -122,16 +124,15 @@ pub async fn exec(
         let health = Arc::new(attendant.answers());
         server.serve(Answers::beside_command(campaign.clone(), health, &metrics))
     });
-    let mut supervisor = Supervisor::new(command, app, environment, children, campaign, attendant, prober);
+    let mut supervisor = Supervisor::new(command, app, environment, children, campaign, attendant, prober)?;
     loop {
         tokio::select! {
             // An order to stop counts before anything else is begun.
             biased;
             signal = asked.next() => supervisor.asked(signal),
-            stop = told_to_stop(supervisor.work.as_mut().map(|work| &mut work.stops)) => supervisor.stop(stop, &clock),
-            _ = child_signals.recv() => supervisor.reap(&clock)?,
-            () = sleep_until(&clock, supervisor.kill_at.map(Moment::elapsed_since_boot)) => supervisor.kill(&clock)?,
-            signal = passed_on.next() => supervisor.children.signal(signal),
+            stop = told_to_stop(supervisor.work.as_mut().map(|work| &mut work.stops)) => supervisor.stop(stop),
+            _ = child_signals.recv() => supervisor.reap()?,
+            signal = passed_on.next() => supervisor.pass_on(signal),
             () = ended(&mut supervisor.pre_stop) => supervisor.tell_to_stop(),
             news = supervisor.attendant.news() => supervisor.hear(news),
             guard = supervisor.campaign.lead() => match guard {

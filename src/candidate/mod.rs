@@ -12,6 +12,7 @@ pub mod exec;
 mod flags;
 mod heard;
 pub mod install;
+mod killer;
 pub mod lock;
 mod message;
 pub mod observe;

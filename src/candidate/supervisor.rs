@@ -15,13 +15,12 @@ use super::app::probe::Prober;
 use super::app::signal::name_of;
 use super::children::{Children, Exit, Reaped};
 use super::heard::{Stops, say_holder};
+use super::killer::{ADVICE, Killer};
 use super::message::TerminationMessage;
 use crate::campaign::{Builder, Campaign, LeaderGuard, Stop, Term};
 use crate::election::{Loss, Moment};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, SystemClock};
 
-/// The time between two rounds of SIGKILL while something is left.
-const KILL_AGAIN: Duration = Duration::from_millis(50);
 /// What is kept of the grace for the release of the Lease, at most: the kubelet counts the same grace.
 const FOR_RELEASE: Duration = Duration::from_millis(500);
 /// What is kept of the grace for the command when a preStop hook does not end.
@@ -68,9 +67,10 @@ pub(super) struct Supervisor {
     environment: Environment,
     prober: Prober,
     pub(super) children: Children,
+    killer: Killer,
+    clock: Arc<dyn Clock>,
     pub(super) campaign: Arc<Campaign>,
     pub(super) attendant: Attendant,
-    pub(super) kill_at: Option<Moment>,
     pub(super) work: Option<Work>,
     /// The preStop hook that is under way.
     pub(super) pre_stop: Option<BoxFuture<'static, ()>>,
@@ -90,22 +90,24 @@ impl Supervisor {
         campaign: Arc<Campaign>,
         attendant: Attendant,
         prober: Prober,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let clock = SystemClock;
+        Ok(Self {
             command,
             app,
             environment,
             prober,
+            killer: Killer::start(children.clone(), clock)?,
+            clock: Arc::new(clock),
             children,
             campaign,
             attendant,
-            kill_at: None,
             work: None,
             pre_stop: None,
             exit: Exit { code: 0 },
             asked: None,
             failure: None,
-        }
+        })
     }
 
     pub(super) fn say_holder(&self, holder: &str) {
@@ -137,10 +139,12 @@ impl Supervisor {
     pub(super) fn start(&mut self, guard: LeaderGuard) {
         let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         // Much may have happened since it was handed out.
-        if !guard.is_valid() {
+        if self.asked.is_some() || guard.stops().borrow().is_some() || !guard.is_valid() {
             return guard.end();
         }
         self.exit = Exit { code: 0 };
+        // Before it can start: whoever is long in starting is stopped as well.
+        self.killer.begin(&guard);
         match self.children.start(&self.command, &self.environment.during(&guard)) {
             Ok(()) => {
                 info!("leading with fencing token {}: started {name}", guard.token());
@@ -155,6 +159,7 @@ impl Supervisor {
                 error!("{why}; releasing the lease");
                 self.failure = Some((why, Duration::ZERO));
                 self.campaign.leave();
+                self.killer.done();
                 guard.end();
             }
         }
@@ -179,12 +184,12 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn stop(&mut self, Stop { loss, kill_at }: Stop, clock: &dyn Clock) {
+    /// What is to be killed later is the killer's, who heard of it as well.
+    pub(super) fn stop(&mut self, Stop { loss, kill_at }: Stop) {
+        let now = self.now();
         let Some(work) = &mut self.work else { return };
-        let now = Moment::since_boot(clock.since_boot());
         let first = !std::mem::replace(&mut work.stopping, true);
         self.attendant.stopping();
-        self.kill_at = [self.kill_at, kill_at].into_iter().flatten().min();
         match loss {
             Loss::Requested if first => self.stop_in_good_order(now),
             // The stop is under way.
@@ -192,7 +197,7 @@ impl Supervisor {
             Loss::DeadlinePassed => {
                 warn!("no renewal within the renew deadline: stopping the command");
                 self.pre_stop = None;
-                if self.kill_at.is_none_or(|at| at > now) {
+                if kill_at.is_none_or(|at| at > now) {
                     self.tell_to_stop();
                 }
             }
@@ -207,7 +212,7 @@ impl Supervisor {
     fn stop_in_good_order(&mut self, now: Moment) {
         let grace = self.failure.as_ref().map_or_else(|| self.app.grace(), |(_, grace)| *grace);
         let grace = grace.saturating_sub(FOR_RELEASE.min(grace / 10));
-        self.kill_at = [self.kill_at, Some(now + grace)].into_iter().flatten().min();
+        self.killer.kill_at(now + grace);
         info!("giving leadership up: the command has {} s to end", grace.as_secs_f64());
         let Some(hook) = self.app.pre_stop() else { return self.tell_to_stop() };
         let (prober, work) = (self.prober.clone(), self.prober.hook(hook));
@@ -228,16 +233,25 @@ impl Supervisor {
         let theirs = self.asked.filter(|asked| [Signal::INT, Signal::QUIT].contains(asked));
         let signal = self.app.stop_signal().or(theirs).unwrap_or(Signal::TERM);
         info!("sending {} to the command", name_of(signal));
-        self.children.signal(signal);
+        if let Err(error) = self.children.signal(signal) {
+            // It would work on until its time is over, and never know.
+            error!("cannot send {} to the command: {error}; {ADVICE}", name_of(signal));
+            self.killer.kill_at(self.now());
+        }
     }
 
-    pub(super) fn kill(&mut self, clock: &dyn Clock) -> io::Result<()> {
-        self.children.kill_all()?;
-        self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
-        self.reap(clock)
+    /// A signal that this process got for the command.
+    pub(super) fn pass_on(&self, signal: Signal) {
+        if let Err(error) = self.children.signal(signal) {
+            warn!("cannot pass {} on to the command: {error}; {ADVICE}", name_of(signal));
+        }
     }
 
-    pub(super) fn reap(&mut self, clock: &dyn Clock) -> io::Result<()> {
+    fn now(&self) -> Moment {
+        Moment::since_boot(self.clock.since_boot())
+    }
+
+    pub(super) fn reap(&mut self) -> io::Result<()> {
         let reaped = self.children.reap()?;
         if self.work.is_none() {
             return Ok(());
@@ -248,14 +262,13 @@ impl Supervisor {
             Reaped::Running { command_ended: true } => {
                 self.attendant.stopping();
                 self.pre_stop = None;
-                self.children.kill_all()?;
-                self.kill_at = Some(Moment::since_boot(clock.since_boot()) + KILL_AGAIN);
+                self.killer.kill_at(self.now());
             }
             Reaped::AllGone => {
                 let Some(Work { guard, stopping, .. }) = self.work.take() else { return Ok(()) };
                 self.attendant.ended();
                 self.pre_stop = None;
-                self.kill_at = None;
+                self.killer.done();
                 let exit = self.children.take_exit();
                 // What did not come up may have ended before it was stopped: that is still the reason.
                 if !stopping && self.failure.is_none() {

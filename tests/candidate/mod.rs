@@ -5,6 +5,7 @@ mod children;
 mod exec;
 mod help;
 mod http;
+mod killer;
 mod message;
 mod observe;
 mod observe_live;

@@ -1,0 +1,150 @@
+//! What SIGKILL cannot reach, and what keeps the candidate from sending it. The candidate is PID 1 of a namespace of its own, as in
+//! a container, or not.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Program, candidate_command, get, kubectl, namespace, shared, within};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A root without CAP_KILL that becomes somebody else: `securityContext.capabilities: {drop: [ALL], add: [SETUID, SETGID]}` and an
+/// entrypoint that changes its user. Deaf to SIGTERM, and it beats.
+const OTHER_USER: &str = "setpriv --reuid 65534 --clear-groups /bin/sh -c \
+    'trap \"\" TERM; while :; do echo >> $DIR/beats; sleep 0.02; done'";
+
+fn start(ns: &str, as_init: bool, folder: &Path, script: &str, more: &[(&str, &str)]) -> Program {
+    let direct = candidate_command(shared(), ns, "weir", "otter", &["exec", "--", "/bin/sh", "-c", script]);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-kill", "--inh-caps", "-kill", "--"]);
+    if as_init {
+        command.args(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+    }
+    command.arg(direct.get_program()).args(direct.get_args());
+    command.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Program::start("otter", command.env("DIR", folder).envs(more.iter().copied()))
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    folder
+}
+
+fn beats(folder: &Path) -> usize {
+    fs::read_to_string(folder.join("beats")).unwrap_or_default().len()
+}
+
+fn wait_for_beats(folder: &Path) {
+    within(10, "the command to beat", || (beats(folder) > 0).then_some(()));
+}
+
+fn give_the_lease_to_another(ns: &str) {
+    let patch = r#"{"spec":{"holderIdentity":"heron"}}"#;
+    kubectl(shared(), &["patch", "-n", ns, "lease/weir", "--type=merge", "-p", patch]);
+}
+
+fn has_stopped(folder: &Path) {
+    let before = beats(folder);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(beats(folder), before, "it beats on");
+}
+
+#[test]
+fn a_command_of_another_user_is_dead_once_leadership_is_lost() {
+    for script in [format!("exec {OTHER_USER}"), format!("{OTHER_USER} & trap '' TERM; wait")] {
+        let ns = namespace(shared(), "other-user-lost");
+        let folder = folder();
+        let mut leader = start(&ns, true, folder.path(), &script, &[]);
+        wait_for_beats(folder.path());
+        give_the_lease_to_another(&ns);
+        // A renewal of each second finds the other; the container ends as a whole.
+        leader.wait(SOON);
+        has_stopped(folder.path());
+        assert!(leader.says("ending the whole container; add the capability KILL"), "{}", leader.output());
+    }
+}
+
+#[test]
+fn a_command_of_another_user_that_is_to_end_ends_with_the_container_and_its_lease_runs_out() {
+    let ns = namespace(shared(), "other-user-asked");
+    let folder = folder();
+    let mut leader = start(&ns, true, folder.path(), &format!("exec {OTHER_USER}"), &[]);
+    wait_for_beats(folder.path());
+    let init = within(5, "unshare to have a child", || {
+        let pid = leader.pid();
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?.trim().parse().ok()
+    });
+    rustix::process::kill_process(rustix::process::Pid::from_raw(init).unwrap(), Signal::TERM).unwrap();
+    leader.wait(SOON);
+    has_stopped(folder.path());
+    assert!(leader.says("cannot send SIGTERM to the command"), "{}", leader.output());
+    assert_eq!(
+        get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"],
+        "otter",
+        "nothing says that it ended"
+    );
+}
+
+#[test]
+fn where_nothing_ends_a_command_of_another_user_its_lease_is_held() {
+    let ns = namespace(shared(), "other-user-held");
+    let folder = folder();
+    let script = format!("echo $$ > $DIR/pid; {OTHER_USER} & wait");
+    let leader = start(&ns, false, folder.path(), &script, &[]);
+    wait_for_beats(folder.path());
+    leader.signal(Signal::TERM);
+    leader.wait_for("processes of another user, which this one may not end: end them by hand", SOON);
+    // Longer than the lease of 3 s.
+    let renewed = || get(shared(), &ns, "lease/weir").unwrap()["spec"]["renewTime"].clone();
+    std::thread::sleep(Duration::from_secs(4));
+    let before = renewed();
+    within(5, "another renewal", || (renewed() != before).then_some(()));
+    assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "otter");
+    for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        let marked = format!("DIR={}", folder.path().display());
+        let pid =
+            process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid.filter(|_| environment.split(|byte| *byte == 0).any(|one| one == marked.as_bytes())) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Holds a lease on a file, so that whoever executes that waits: as on a file system that does not answer.
+const HOLD: &str = "import fcntl, signal, sys, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open(sys.argv[1], 'r+')
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+open(sys.argv[2], 'w').write('held\\n')
+time.sleep(60)";
+
+#[test]
+fn a_command_is_killed_on_time_while_the_candidate_waits_for_a_program_to_start() {
+    for as_init in [false, true] {
+        let ns = namespace(shared(), "hanging-start");
+        let folder = folder();
+        let (program, held) = (folder.path().join("check"), folder.path().join("held"));
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let _holder = Program::start("holder", Command::new("python3").args(["-c", HOLD]).arg(&program).arg(&held));
+        within(10, "the file to be held", || held.exists().then_some(()));
+        let probe = serde_json::json!({ "exec": { "command": [program] }, "initialDelaySeconds": 1 });
+        let app = serde_json::json!({ "readinessProbe": probe }).to_string();
+        let script = "trap '' TERM; while :; do echo >> $DIR/beats; sleep 0.02; done";
+        let leader = start(&ns, as_init, folder.path(), script, &[("K8SENSUS_APP", &app)]);
+        wait_for_beats(folder.path());
+        // The probe has begun, and nothing in the candidate's main thread goes on.
+        std::thread::sleep(Duration::from_secs(2));
+        give_the_lease_to_another(&ns);
+        std::thread::sleep(Duration::from_millis(1_500));
+        has_stopped(folder.path());
+        drop(leader);
+    }
+}
