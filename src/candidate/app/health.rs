@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
 use tracing::{info, warn};
 
-use super::probe::Prober;
+use super::probe::{ProbeError, Prober};
 use super::replay::{Event, Kind, Liveness, Order, Replay};
 use super::spec::AppSpec;
 use crate::candidate::serve::{AppHealth, ProbeKind};
@@ -54,7 +54,7 @@ struct State {
     /// The liveness probe that is under way, if anybody still waits for it.
     asked: Mutex<Option<WeakAnswer>>,
     /// What the log was told of each probe last.
-    told: Mutex<[Option<String>; 3]>,
+    told: Mutex<[Option<ProbeError>; 3]>,
 }
 
 impl Attendant {
@@ -79,6 +79,7 @@ impl Attendant {
     /// The app was told to stop: nothing more is asked of it.
     pub fn stopping(&mut self) {
         self.under_way = None;
+        self.orders.retain(|order| !matches!(order, Order::PostStart | Order::Probe(_)));
         self.step(Event::Stopping);
     }
 
@@ -136,7 +137,10 @@ impl Attendant {
         let work = async move {
             let answer = asked.await;
             shared.tell(name, slot, &answer);
-            Event::Probed(answer.map(drop))
+            match answer {
+                Err(ProbeError::NotRun(why)) => Event::NotProbed(why),
+                answer => Event::Probed(answer.map(drop).map_err(|error| error.to_string())),
+            }
         };
         Some(work.boxed())
     }
@@ -152,11 +156,13 @@ impl State {
     }
 
     /// Into the log, where it is another answer than the last one.
-    fn tell(&self, name: &str, slot: usize, answer: &Result<String, String>) {
+    fn tell(&self, name: &str, slot: usize, answer: &Result<String, ProbeError>) {
         let why = answer.as_ref().err();
         let last = std::mem::replace(&mut lock(&self.told)[slot], why.cloned());
         match why {
-            Some(why) if last.as_ref() != Some(why) => warn!("the {name} probe failed: {why}"),
+            Some(why) if last.as_ref() == Some(why) => {}
+            Some(ProbeError::NotRun(why)) => warn!("the {name} probe says nothing: {why}"),
+            Some(ProbeError::Failed(why)) => warn!("the {name} probe failed: {why}"),
             None if last.is_some() => info!("the {name} probe passes again"),
             _ => {}
         }
@@ -177,7 +183,11 @@ impl State {
                 Liveness::Passes(why) => Ok(why.to_owned()),
                 Liveness::AskApp => {
                     state.tell("liveness", 2, &answer);
-                    answer
+                    match answer {
+                        // The kubelet, too, throws such a result away.
+                        Err(ProbeError::NotRun(why)) => Ok(format!("the probe says nothing: {why}")),
+                        answer => answer.map_err(|error| error.to_string()),
+                    }
                 }
             }
         };

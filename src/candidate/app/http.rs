@@ -56,7 +56,8 @@ pub(super) async fn get(get: &HttpGet, address: &str, agent: &'static str) -> Re
     let path = get.path.as_deref().unwrap_or_default();
     let mut target = Target { tls, host: bracketed(host), port: get.port, path: rooted(path) };
     let mut headers = headers(get, agent)?;
-    for _ in 0..=MOST_REDIRECTS {
+    // As Go counts them: the first request is one of them.
+    for _ in 0..MOST_REDIRECTS {
         let (status, location) = send(&target, &headers).await?;
         let redirected = matches!(status, 301 | 302 | 303 | 307 | 308);
         let Some(location) = location.filter(|_| redirected) else { return Ok(status) };

@@ -18,6 +18,23 @@ pub trait Runner: Send + Sync {
     fn run(&self, command: Vec<String>) -> BoxFuture<'static, io::Result<u8>>;
 }
 
+/// Why a probe did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// What the app answered, or that it did not.
+    #[error("{0}")]
+    Failed(String),
+    /// The probe itself could not be run, which says nothing of the app.
+    #[error("{0}")]
+    NotRun(String),
+}
+
+impl From<String> for ProbeError {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
 /// Where the app is, and how it is asked.
 #[derive(Clone)]
 pub struct Prober {
@@ -32,14 +49,17 @@ impl Prober {
         Self { address: address.into(), runner, clock }
     }
 
-    /// Runs `probe` once, within its timeout. Says what came, or why it failed.
-    pub fn probe(&self, probe: &Probe) -> BoxFuture<'static, Result<String, String>> {
+    /// Runs `probe` once, within its timeout. Says what came.
+    ///
+    /// # Errors
+    /// [`ProbeError`]: it failed, or could not be run.
+    pub fn probe(&self, probe: &Probe) -> BoxFuture<'static, Result<String, ProbeError>> {
         let (this, probe) = (self.clone(), probe.clone());
         Box::pin(async move {
             let limit = probe.timeout();
             match this.within(limit, this.ask(probe.handler())).await {
                 Some(answer) => answer,
-                None => Err(format!("no answer within {} s", limit.as_secs())),
+                None => Err(ProbeError::Failed(format!("no answer within {} s", limit.as_secs()))),
             }
         })
     }
@@ -49,7 +69,7 @@ impl Prober {
         let (this, hook) = (self.clone(), hook.clone());
         Box::pin(async move {
             match hook.action() {
-                Some(Action::Exec(exec)) => this.exec(&exec.command).await.map(drop),
+                Some(Action::Exec(exec)) => this.exec(&exec.command).await.map(drop).map_err(|error| error.to_string()),
                 Some(Action::HttpGet(get)) => http::get(get, &this.address, http::LIFECYCLE).await.map(drop),
                 Some(Action::Sleep(duration)) => {
                     this.sleep(duration).await;
@@ -72,26 +92,28 @@ impl Prober {
         self.clock.sleep_until(self.clock.since_boot().saturating_add(duration))
     }
 
-    async fn ask(&self, handler: &Handler) -> Result<String, String> {
+    async fn ask(&self, handler: &Handler) -> Result<String, ProbeError> {
         match handler.action() {
             Some(Action::Exec(exec)) => self.exec(&exec.command).await,
             Some(Action::HttpGet(get)) => {
                 let status = http::get(get, &self.address, http::PROBE).await?;
                 let text = format!("HTTP probe answered with status {status}");
-                if (200..400).contains(&status) { Ok(text) } else { Err(text) }
+                if (200..400).contains(&status) { Ok(text) } else { Err(text.into()) }
             }
-            Some(Action::TcpSocket(socket)) => tcp(socket, &self.address).await,
-            Some(Action::Grpc(call)) => grpc::check(call, &self.address).await,
-            other => Err(format!("expected exec, httpGet, tcpSocket or grpc, found {other:?}: use one of these")),
+            Some(Action::TcpSocket(socket)) => Ok(tcp(socket, &self.address).await?),
+            Some(Action::Grpc(call)) => Ok(grpc::check(call, &self.address).await?),
+            other => {
+                Err(format!("expected exec, httpGet, tcpSocket or grpc, found {other:?}: use one of these").into())
+            }
         }
     }
 
-    async fn exec(&self, command: &[String]) -> Result<String, String> {
+    async fn exec(&self, command: &[String]) -> Result<String, ProbeError> {
         let name = command.first().map_or("", String::as_str);
         match self.runner.run(command.to_vec()).await {
             Ok(0) => Ok(format!("{name} ended with exit code 0")),
-            Ok(code) => Err(format!("{name} ended with exit code {code}")),
-            Err(error) => Err(format!("cannot run {name}: {error}")),
+            Ok(code) => Err(ProbeError::Failed(format!("{name} ended with exit code {code}"))),
+            Err(error) => Err(ProbeError::NotRun(format!("cannot run {name}: {error}"))),
         }
     }
 }

@@ -22,6 +22,9 @@ pub enum Event {
     PostStart(Result<(), String>),
     /// The probe that was asked for has been answered.
     Probed(Result<(), String>),
+    /// The probe that was asked for could not be run, and why. It counts neither as a failure nor as a success, as to the
+    /// kubelet.
+    NotProbed(String),
     /// The app was told to stop.
     Stopping,
     /// Nothing of the app is left.
@@ -126,6 +129,7 @@ impl Replay {
             (Stage::Startup | Stage::Serving, Event::Probed(result)) if self.due.is_none() => {
                 self.probed(now, result, &mut orders);
             }
+            (Stage::Startup | Stage::Serving, Event::NotProbed(why)) if self.due.is_none() => self.not_probed(now, why),
             (Stage::Hook | Stage::Startup | Stage::Serving, Event::Stopping) => self.go(Stage::Stopping, &mut orders),
             (_, Event::Ended) => self.go(Stage::Standby, &mut orders),
             _ => {}
@@ -206,16 +210,31 @@ impl Replay {
         self.due = Some(now.max(self.started + delay));
     }
 
+    /// What is run at this stage, and its name.
+    fn probe<'a>(&self, spec: &'a AppSpec) -> Option<(&'a Probe, &'static str)> {
+        match self.stage {
+            Stage::Startup => Some((spec.startup_probe.as_ref()?, "startup")),
+            _ => Some((spec.readiness_probe.as_ref()?, "readiness")),
+        }
+    }
+
+    fn not_probed(&mut self, now: Moment, why: String) {
+        let spec = self.spec.clone();
+        let Some((probe, name)) = self.probe(&spec) else { return };
+        self.due = Some(now.max(self.sent + probe.period()));
+        if !self.ready {
+            self.problem = format!("the {name} probe says nothing: {why}");
+        }
+    }
+
     fn probed(&mut self, now: Moment, result: Result<(), String>, orders: &mut Vec<Order>) {
         let startup = self.stage == Stage::Startup;
         let spec = self.spec.clone();
-        let probe = if startup { &spec.startup_probe } else { &spec.readiness_probe };
-        let Some(probe) = probe else { return };
+        let Some((probe, name)) = self.probe(&spec) else { return };
         let passed = result.is_ok();
         self.row = (passed, if self.row.0 == passed { self.row.1.saturating_add(1) } else { 1 });
         self.due = Some(now.max(self.sent + probe.period()));
         if let Err(why) = result {
-            let name = if startup { "startup" } else { "readiness" };
             self.problem = format!("the {name} probe failed: {why}");
         }
         match (startup, passed) {

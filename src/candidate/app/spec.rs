@@ -22,6 +22,7 @@ pub struct AppSpec {
     pub readiness_probe: Option<Probe>,
     /// Hooks, and the signal to stop.
     lifecycle: Option<Lifecycle>,
+    #[serde(deserialize_with = "clamped")]
     termination_grace_period_seconds: Option<u32>,
 }
 
@@ -41,17 +42,17 @@ struct Lifecycle {
 pub struct Probe {
     #[serde(flatten)]
     handler: Handler,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "clamped")]
     initial_delay_seconds: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "clamped")]
     timeout_seconds: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "clamped")]
     period_seconds: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "clamped")]
     success_threshold: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "clamped")]
     failure_threshold: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "clamped")]
     termination_grace_period_seconds: Option<u32>,
 }
 
@@ -265,6 +266,12 @@ fn seconds(number: u32) -> Duration {
 /// 0 and nothing are both the default, as to the API server.
 fn or(number: Option<u32>, default: u32) -> u32 {
     number.filter(|number| *number > 0).unwrap_or(default)
+}
+
+/// What is larger than any machine's life is as good as that.
+fn clamped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let number = Option::<u64>::deserialize(deserializer)?;
+    Ok(number.map(|number| number.try_into().unwrap_or(u32::MAX)))
 }
 
 /// A number from 1 to 65535; as text too, which the API takes for a name, and the kubelet for a number.

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8sensus::candidate::app::AppSpec;
-use k8sensus::candidate::app::probe::{Prober, Runner};
+use k8sensus::candidate::app::probe::{ProbeError, Prober, Runner};
 use k8sensus::candidate::app::spec::Probe;
 use k8sensus::runtime::clock::SystemClock;
 use serde_json::{Value, json};
@@ -47,6 +47,11 @@ fn probe(probe: Value) -> Probe {
 
 /// What one probe brings, and the time that it took.
 fn ask(what: Value) -> (Result<String, String>, Duration) {
+    let (answer, took) = run(what);
+    (answer.map_err(|error| error.to_string()), took)
+}
+
+fn run(what: Value) -> (Result<String, ProbeError>, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let start = Instant::now();
     let answer = runtime.block_on(prober().probe(&probe(what)));
@@ -119,7 +124,7 @@ fn http_asks_as_the_kubelet_does() {
 }
 
 #[test]
-fn http_follows_redirects_on_the_same_host_ten_times() {
+fn http_follows_redirects_on_the_same_host_as_often_as_go_does() {
     let (other, asked_elsewhere) = server(|_| status(200));
     let (port, _seen) = server(move |path| match path {
         "/a/start?x=1" => redirect("next"),
@@ -147,8 +152,8 @@ fn http_follows_redirects_on_the_same_host_ten_times() {
     assert_eq!(ask_http(port, "/mute"), Ok("HTTP probe answered with status 302".to_owned()));
     assert_eq!(ask_http(port, "/down"), Err("HTTP probe answered with status 503".to_owned()));
     assert!(ask_http(port, "/nowhere").is_err());
-    assert!(ask_http(port, "/10").is_ok());
-    assert_eq!(ask_http(port, "/11"), Err("stopped after 10 redirects".to_owned()));
+    assert!(ask_http(port, "/9").is_ok());
+    assert_eq!(ask_http(port, "/10"), Err("stopped after 10 redirects".to_owned()));
 }
 
 #[test]
@@ -207,8 +212,15 @@ fn exec_passes_with_exit_code_0_alone() {
         ask(json!({ "exec": { "command": ["kestrel", "3"] } })).0,
         Err("kestrel ended with exit code 3".to_owned())
     );
-    let (missing, _) = ask(json!({ "exec": { "command": ["kestrel", "missing"] } }));
-    assert!(missing.as_ref().is_err_and(|why| why.starts_with("cannot run kestrel: No such file")), "{missing:?}");
+}
+
+#[test]
+fn an_exec_probe_that_cannot_be_run_is_not_one_that_failed() {
+    let (failed, _) = run(json!({ "exec": { "command": ["kestrel", "3"] } }));
+    assert!(matches!(failed, Err(ProbeError::Failed(_))), "{failed:?}");
+    let (missing, _) = run(json!({ "exec": { "command": ["kestrel", "missing"] } }));
+    let Err(ProbeError::NotRun(why)) = missing else { panic!("{missing:?}") };
+    assert!(why.starts_with("cannot run kestrel: No such file"), "{why}");
 }
 
 /// The health service as grpc-go has it: the answer is that of the service's name.

@@ -28,6 +28,10 @@ fn fails() -> Event {
 }
 
 const PASSES: Event = Event::Probed(Ok(()));
+fn not_run() -> Event {
+    Event::NotProbed("cannot run curl".to_owned())
+}
+
 const STARTUP: Order = Order::Probe(Kind::Startup);
 const READINESS: Order = Order::Probe(Kind::Readiness);
 
@@ -160,10 +164,37 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Started),
         2 => result().prop_map(Event::PostStart),
         8 => result().prop_map(Event::Probed),
+        2 => Just(not_run()),
         1 => Just(Event::Stopping),
         1 => Just(Event::Ended),
         6 => Just(Event::Tick),
     ]
+}
+
+#[test]
+fn what_could_not_be_asked_counts_for_nothing() {
+    let mut replay = replay(json!({
+        "startupProbe": tcp(json!({ "periodSeconds": 1, "failureThreshold": 2 })),
+        "readinessProbe": tcp(json!({ "periodSeconds": 1, "failureThreshold": 2 })),
+    }));
+    assert_eq!(replay.step(at(0.0), Event::Started), [STARTUP]);
+    assert_eq!(replay.step(at(0.0), fails()), []);
+    for i in 1..10 {
+        assert_eq!(replay.step(at(f64::from(i)), Event::Tick), [STARTUP]);
+        assert_eq!(replay.step(at(f64::from(i)), not_run()), [], "no second failure");
+    }
+    assert_eq!(replay.readiness(), Err("the startup probe says nothing: cannot run curl"));
+    assert_eq!(replay.step(at(10.0), Event::Tick), [STARTUP]);
+    assert_eq!(replay.step(at(10.0), PASSES), [READINESS]);
+    assert_eq!(replay.step(at(10.0), PASSES), [Order::Ready(true)]);
+    for (i, answer) in [fails(), not_run(), not_run()].into_iter().enumerate() {
+        let now = at(11.0 + f64::from(u32::try_from(i).unwrap()));
+        assert_eq!(replay.step(now, Event::Tick), [READINESS]);
+        assert_eq!(replay.step(now, answer), []);
+    }
+    assert_eq!(replay.readiness(), Ok("ready"));
+    assert_eq!(replay.step(at(14.0), Event::Tick), [READINESS]);
+    assert_eq!(replay.step(at(14.0), fails()), [Order::Ready(false)], "the row of failures goes on");
 }
 
 proptest! {
@@ -177,7 +208,7 @@ proptest! {
         for (event, wait) in events {
             now = now + Duration::from_millis(wait);
             // An answer comes only to what was asked.
-            if matches!(event, Event::Probed(_)) && asked.is_none() {
+            if matches!(event, Event::Probed(_) | Event::NotProbed(_)) && asked.is_none() {
                 continue;
             }
             match event {
@@ -188,7 +219,7 @@ proptest! {
                     asked = None;
                     given_up = given_up || event == Event::Stopping;
                 }
-                Event::Probed(_) => asked = None,
+                Event::Probed(_) | Event::NotProbed(_) => asked = None,
                 _ => {}
             }
             let answered = matches!(event, Event::Probed(_));

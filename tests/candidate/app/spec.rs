@@ -25,6 +25,16 @@ fn nothing_is_asked_for_by_default_and_a_pod_has_half_a_minute() {
 }
 
 #[test]
+fn a_time_beyond_all_times_is_as_good_as_the_longest() {
+    let endless = json!({ "tcpSocket": { "port": 80 }, "initialDelaySeconds": 9_223_372_036_854_775_807_i64 });
+    let spec = json!({ "terminationGracePeriodSeconds": 4_294_967_296_i64, "readinessProbe": endless });
+    let spec = parse(spec).unwrap();
+    let longest = Duration::from_secs(u32::MAX.into());
+    assert_eq!((spec.grace(), spec.readiness_probe.unwrap().initial_delay()), (longest, longest));
+    assert!(parse(json!({ "terminationGracePeriodSeconds": -1 })).is_err());
+}
+
+#[test]
 fn a_probe_has_kubernetes_defaults_and_a_zero_is_one_of_them() {
     for probe in [
         json!({ "tcpSocket": { "port": 80 } }),
