@@ -73,8 +73,8 @@ pub(super) async fn accept(listener: TcpListener, answers: impl Answer) {
     let mut tasks = JoinSet::new();
     let (mut inside, mut outside) = (Places::default(), Places::default());
     loop {
-        let (stream, from_inside) = match listener.accept().await {
-            Ok((stream, peer)) => (stream, peer.ip().to_canonical().is_loopback()),
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
                 warn!("cannot accept a connection: {error}");
                 let clock = SystemClock;
@@ -83,11 +83,12 @@ pub(super) async fn accept(listener: TcpListener, answers: impl Answer) {
             }
         };
         while tasks.try_join_next().is_some() {}
+        let from_inside = peer.is_loopback();
         let places = if from_inside { &mut inside } else { &mut outside };
-        if places.make_one() {
+        if places.make_one(peer) {
             let waits = Arc::new(AtomicBool::new(true));
             let task = tasks.spawn(converse(stream, answers.clone(), from_inside, waits.clone()));
-            places.0.push(Place { task, waits });
+            places.0.push(Place { peer, task, waits });
         }
     }
 }
@@ -96,26 +97,29 @@ pub(super) async fn accept(listener: TcpListener, answers: impl Answer) {
 struct Places(Vec<Place>);
 
 struct Place {
+    peer: IpAddr,
     task: AbortHandle,
     /// Its request has not come yet.
     waits: Arc<AtomicBool>,
 }
 
 impl Places {
-    /// Whether one is free. The client that has been silent for longest leaves for it: who floods the server with silence
-    /// drives out itself.
-    fn make_one(&mut self) -> bool {
+    /// Whether one is free for `peer`. If need be one is taken from those who have most of them: the one that has been silent
+    /// for longest, or else, where that makes the shares more equal, the oldest. Who floods the server drives out itself, and
+    /// the kubelet gets its answers.
+    fn make_one(&mut self, peer: IpAddr) -> bool {
         self.0.retain(|place| !place.task.is_finished());
         if self.0.len() < MOST_CONNECTIONS {
             return true;
         }
-        match self.0.iter().position(|place| place.waits.load(Ordering::Relaxed)) {
-            Some(oldest) => {
-                self.0.remove(oldest).task.abort();
-                true
-            }
-            None => false,
-        }
+        let share = |of: IpAddr| self.0.iter().filter(|place| place.peer == of).count();
+        let most = self.0.iter().map(|place| share(place.peer)).max().unwrap_or_default();
+        let has_most = |place: &Place| share(place.peer) == most;
+        let silent = self.0.iter().position(|place| has_most(place) && place.waits.load(Ordering::Relaxed));
+        let any = || self.0.iter().position(has_most).filter(|_| share(peer) + 1 < most);
+        let Some(taken) = silent.or_else(any) else { return false };
+        self.0.remove(taken).task.abort();
+        true
     }
 }
 
@@ -135,4 +139,55 @@ async fn converse(stream: TcpStream, answers: impl Answer, from_inside: bool, wa
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One connection after the other from `peers`, which wait for an answer for ever; whether each has its place.
+    fn flood(peers: impl IntoIterator<Item = [u8; 4]>, silent: bool) -> Vec<bool> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut places = Places::default();
+        let come = peers.into_iter().map(|peer| {
+            let peer = IpAddr::from(peer);
+            let task = runtime.spawn(std::future::pending::<()>()).abort_handle();
+            if places.make_one(peer) {
+                places.0.push(Place { peer, task: task.clone(), waits: Arc::new(AtomicBool::new(silent)) });
+            } else {
+                task.abort();
+            }
+            task
+        });
+        let tasks: Vec<_> = come.collect();
+        runtime.block_on(tokio::task::yield_now());
+        tasks.iter().map(|task| !task.is_finished()).collect()
+    }
+
+    const KUBELET: [u8; 4] = [10, 0, 0, 1];
+    const FLOOD: [u8; 4] = [10, 0, 0, 2];
+
+    #[test]
+    fn who_asks_after_a_flood_is_answered_whether_the_flood_is_silent_or_not() {
+        for silent in [true, false] {
+            let flood_first = std::iter::repeat_n(FLOOD, 40).chain([KUBELET, KUBELET]);
+            let held = flood(flood_first, silent);
+            assert_eq!(held[40..], [true, true], "silent: {silent}");
+        }
+    }
+
+    #[test]
+    fn who_asked_before_a_flood_keeps_his_place_also_if_all_came_at_once() {
+        for silent in [true, false] {
+            let held = flood([KUBELET].into_iter().chain(std::iter::repeat_n(FLOOD, 100)), silent);
+            assert!(held[0], "silent: {silent}");
+            assert_eq!(held.iter().filter(|held| **held).count(), MOST_CONNECTIONS, "silent: {silent}");
+        }
+    }
+
+    #[test]
+    fn nobody_takes_a_place_from_his_like_while_that_is_in_use() {
+        let held = flood((0..MOST_CONNECTIONS + 1).map(|i| [10, 0, 1, u8::try_from(i).unwrap()]), false);
+        assert!(held[..MOST_CONNECTIONS].iter().all(|held| *held) && !held[MOST_CONNECTIONS]);
+    }
 }
