@@ -47,7 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match cli::parse::<Arguments>(std::env::args_os().map(with_two_dashes)) {
+    let arguments = match cli::parse::<Arguments>(with_two_dashes(std::env::args_os())) {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
@@ -106,10 +106,15 @@ fn observe(flags: &observe::ObserveFlags) -> ExitCode {
     })
 }
 
-/// Go's flag package, which the original program used, takes `-lease-name` as well as `--lease-name`.
-fn with_two_dashes(argument: OsString) -> OsString {
-    match argument.to_str() {
-        Some(text) if text.starts_with("-lease-name") => format!("-{text}").into(),
-        _ => argument,
-    }
+/// Go's flag package, which the original program used, takes `-lease-name` as well as `--lease-name`. What comes after `--` is
+/// somebody else's.
+fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut ours = true;
+    arguments.map(move |argument| {
+        ours &= argument != "--";
+        match argument.to_str() {
+            Some(text) if ours && text.starts_with("-lease-name") => format!("-{text}").into(),
+            _ => argument,
+        }
+    })
 }

@@ -1,8 +1,9 @@
 //! A wrong call ends with exit code 2 and one line, before anything is asked of an API server.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use crate::support::CANDIDATE;
+use crate::support::{CANDIDATE, candidate, namespace, shared};
 
 fn call(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(CANDIDATE).args(arguments).env_clear().envs(environment.iter().copied()).output().unwrap()
@@ -60,6 +61,16 @@ fn without_a_cluster_it_says_what_it_looked_for() {
     assert_eq!(output.status.code(), Some(1));
     assert!(error.contains("cannot use kubeconfig /nowhere/config"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn what_stands_behind_two_dashes_is_the_commands_own() {
+    let ns = namespace(shared(), "dashes");
+    let arguments = ["exec", "--", "/bin/echo", "-lease-name", "-lease-name=x", "--", "-lease-namespace=y"];
+    let mut program = candidate(shared(), &ns, "weir", "otter", &arguments);
+    assert!(program.wait(Duration::from_secs(10)).success());
+    let output = program.output();
+    assert!(output.lines().any(|line| line == "-lease-name -lease-name=x -- -lease-namespace=y"), "{output}");
 }
 
 #[test]
