@@ -72,7 +72,7 @@ impl Version {
 }
 
 /// What tells one term from every other: `<leaseTransitions>/<incarnation>`. A process that acquires the Lease again does so
-/// with more transitions.
+/// with more transitions, unless the Lease was still its own: then the new term goes on under the name of the one that it lost.
 pub fn term_name(transitions: i32, incarnation: &str) -> String {
     format!("{transitions}/{incarnation}")
 }
