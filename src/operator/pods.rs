@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
@@ -49,8 +50,14 @@ pub(super) async fn mark(
         remember(resource, context, |memory| memory.unmarked = false);
         return None;
     }
-    let api = Api::<Pod>::namespaced(context.client.clone(), &resource.namespace().unwrap_or_default());
-    let sent = join_all(patches.into_iter().map(|(pod, subresource, patch)| write(&api, pod, subresource, patch)));
+    let namespace = resource.namespace().unwrap_or_default();
+    let api =
+        Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &ApiResource::erase::<Pod>(&()));
+    let sent = patches.into_iter().map(|(pod, subresource, patch)| {
+        // Another look may come before the watch has shown it.
+        write(&api, pod, subresource, patch).map_ok(|pod| pod.iter().for_each(|pod| context.world.took_pod(pod)))
+    });
+    let sent = join_all(sent);
     let late = context.clock.sleep_until(context.clock.since_boot() + LONGEST);
     let failed = match select(Box::pin(sent), late).await {
         Either::Left((results, _)) => results.into_iter().find_map(Result::err),
@@ -98,7 +105,13 @@ fn role_patch(pod: &PodView, leader: Option<&str>) -> Option<Value> {
     })
 }
 
-async fn write(api: &Api<Pod>, pod: &PodView, subresource: Option<&str>, patch: Value) -> Result<(), String> {
+/// The pod as it is now, `None` if it is gone.
+async fn write(
+    api: &Api<DynamicObject>,
+    pod: &PodView,
+    subresource: Option<&str>,
+    patch: Value,
+) -> Result<Option<DynamicObject>, String> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let written = match subresource {
         // Others have conditions of their own: only of this type is replaced.
@@ -106,9 +119,9 @@ async fn write(api: &Api<Pod>, pod: &PodView, subresource: Option<&str>, patch: 
         None => api.patch(&pod.name, &params, &Patch::Merge(patch)).await,
     };
     match written {
-        Ok(_) => Ok(()),
+        Ok(pod) => Ok(Some(pod)),
         // Gone, or another pod of that name by now.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(format!("cannot patch pod {}: {}", pod.name, told(&error))),
     }
 }

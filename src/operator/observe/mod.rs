@@ -206,6 +206,11 @@ impl World {
         table.insert(namespace, name, view);
     }
 
+    /// The API server has answered to a write of a pod.
+    pub(super) fn took_pod(&self, pod: &DynamicObject) {
+        self.lock().pods.took(pod);
+    }
+
     /// The API server has shown a Lease of a group.
     pub(super) fn took_lease(&self, lease: &DynamicObject) {
         self.lock().leases.took(lease, self.clock.since_boot());

@@ -11,6 +11,7 @@ use super::children::condition;
 use super::table::{Change, Scope, Table};
 use crate::api::names::annotation::{LEADER_DELETION_COST, POD_DELETION_COST};
 use crate::api::names::{PROVEN_GATE, label};
+use crate::election::Version;
 use crate::group::inject::PROGRAM;
 use crate::group::proof::{dead_incarnations, is_incarnation};
 use crate::group::status::PodView;
@@ -26,12 +27,26 @@ const HEEDS: &str = "K8SENSUS_TERMINATION_MESSAGE_PATH";
 /// By group: the names of its pods.
 type Members = HashMap<Box<str>, Vec<Box<str>>>;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Entry {
     group: Box<str>,
     view: PodView,
     /// The incarnations that the kubelet reports dead.
     dead: Box<[String]>,
+    /// `resourceVersion`.
+    version: Version,
+}
+
+impl Entry {
+    /// Whether `pod` shows an earlier state of this one.
+    fn is_later_than(&self, pod: &DynamicObject) -> bool {
+        let theirs = version_of(pod);
+        self.view.uid == pod.uid() && self.version != theirs && theirs.is_at_most(&self.version)
+    }
+
+    fn tells_the_same_as(&self, other: &Self) -> bool {
+        (&self.group, &self.view, &self.dead) == (&other.group, &other.view, &other.dead)
+    }
 }
 
 /// All pods of all groups.
@@ -54,13 +69,28 @@ impl Pods {
         self.table.get(namespace, pod).map_or_else(Vec::new, |entry| entry.dead.to_vec())
     }
 
+    /// What the API server answered to a write of this operator; nothing if the pod is gone or another one by now, or if its watch
+    /// was faster. The echo is then no news.
+    pub(super) fn took(&mut self, pod: &DynamicObject) {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let Some(known) = self.table.get_mut(&namespace, &name) else { return };
+        let after = entry_of(pod);
+        // Another group is for the watch to tell.
+        if known.view.uid == after.view.uid && known.group == after.group && !known.is_later_than(pod) {
+            *known = after;
+        }
+    }
+
     /// Takes an event in and returns the groups of which something changed that is asked for, as namespace and name.
     pub(super) fn take(&mut self, scope: &Scope, event: Event<DynamicObject>) -> Vec<(String, String)> {
         let Self { table, members } = self;
         let mut groups = Vec::new();
-        let entry = |pod: DynamicObject, _: Option<&Entry>| Some(entry_of(&pod));
+        let entry = |pod: DynamicObject, before: Option<&Entry>| {
+            // A watch may lag behind what was written meanwhile.
+            (!before.is_some_and(|before| before.is_later_than(&pod))).then(|| entry_of(&pod))
+        };
         table.take(scope, event, entry, |Change { namespace, name, before, after }| {
-            if before == after {
+            if before.zip(after).is_some_and(|(before, after)| before.tells_the_same_as(after)) {
                 return;
             }
             let [former, present] = [before, after].map(|entry| entry.map(|entry| &*entry.group));
@@ -86,6 +116,10 @@ impl Pods {
     }
 }
 
+fn version_of(pod: &DynamicObject) -> Version {
+    Version::new(pod.metadata.resource_version.as_deref().unwrap_or_default())
+}
+
 fn entry_of(pod: &DynamicObject) -> Entry {
     // What has ended for good stays until it is collected, and is no pod of anybody's any more.
     let has_finished = matches!(pod.data["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
@@ -94,6 +128,7 @@ fn entry_of(pod: &DynamicObject) -> Entry {
         group: group.map_or("", String::as_str).into(),
         view: pod_view(pod),
         dead: dead_incarnations(&pod.uid().unwrap_or_default(), &pod.data).into(),
+        version: version_of(pod),
     }
 }
 
@@ -181,4 +216,43 @@ fn named_ports(spec: &Value) -> Vec<(String, i32)> {
 
 fn items(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(version: u32, uid: &str, role: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "billing-1", "namespace": "default", "uid": uid, "resourceVersion": version.to_string(),
+                "labels": { label::GROUP: "billing", label::ROLE: role },
+            },
+        }))
+        .unwrap()
+    }
+
+    fn role(pods: &Pods) -> Option<String> {
+        pods.of("default", "billing")[0].role.clone()
+    }
+
+    #[test]
+    fn what_was_written_is_known_at_once_and_its_echo_is_no_news() {
+        let (mut pods, scope) = (Pods::default(), Scope(None));
+        assert_eq!(pods.take(&scope, Event::Apply(pod(3, "a", "standby"))).len(), 1);
+        pods.took(&pod(5, "a", "leader"));
+        assert_eq!(role(&pods).as_deref(), Some("leader"));
+        assert!(pods.take(&scope, Event::Apply(pod(4, "a", "standby"))).is_empty(), "an earlier state");
+        assert_eq!(role(&pods).as_deref(), Some("leader"));
+        assert!(pods.take(&scope, Event::Apply(pod(5, "a", "leader"))).is_empty(), "the echo");
+        assert_eq!(pods.take(&scope, Event::Apply(pod(6, "a", "standby"))).len(), 1);
+        // A late answer, and one of a former pod.
+        pods.took(&pod(5, "a", "leader"));
+        assert_eq!(role(&pods).as_deref(), Some("standby"));
+        pods.take(&scope, Event::Apply(pod(9, "b", "standby")));
+        pods.took(&pod(10, "a", "leader"));
+        assert_eq!(role(&pods).as_deref(), Some("standby"));
+    }
 }
