@@ -140,7 +140,7 @@ pub struct ElectionGroupSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
 
-    /// Modes Exec and Sidecar: seconds for which the program of a new revision must have been ready while its first pod leads, before its pods replace those of the former revision. If it does not get there, the former revision leads again and the group is Stalled. 0 to 3600, default 10.
+    /// Modes Exec and Sidecar: seconds for which the program of a new revision must have been ready while its first pod leads, before its pods replace those of the former revision. Beside a sidecar the time in which the kubelet would notice that it is not comes on top. If it does not get there, the former revision leads again and the group is Stalled. 0 to 3600, default 10.
     #[serde(default = "default_min_ready_seconds")]
     #[schemars(range(min = 0, max = 3600))]
     pub min_ready_seconds: i32,
