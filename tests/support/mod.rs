@@ -3,19 +3,18 @@
 pub mod fixtures;
 pub mod http_proxy;
 pub mod overlap;
+pub mod process;
 pub mod proxy;
 
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use k8sensus_local::{Builder, Cluster};
+pub use process::Program;
 use serde_json::{Value, json};
 
 pub const CANDIDATE: &str = env!("CARGO_BIN_EXE_k8sensus");
@@ -181,109 +180,6 @@ pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) 
         }
         assert!(start.elapsed() < Duration::from_secs(seconds), "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Starts a process that dies with this one, however this one ends: one that stands in a static is never dropped.
-fn spawn(command: &mut Command) -> Child {
-    type Order = (Command, SyncSender<std::io::Result<Child>>);
-    // The signal comes when the *thread* ends that started the process, so that thread must not end.
-    static SPAWNER: OnceLock<SyncSender<Order>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (orders, queue) = sync_channel::<Order>(0);
-        std::thread::spawn(move || {
-            for (mut command, answer) in queue {
-                // SAFETY: prctl is async-signal-safe, and nothing is allocated.
-                unsafe {
-                    command.pre_exec(|| {
-                        let kill = rustix::process::Signal::KILL;
-                        Ok(rustix::process::set_parent_process_death_signal(Some(kill))?)
-                    });
-                }
-                let _ = answer.send(command.spawn());
-            }
-        });
-        orders
-    });
-    let order = std::mem::replace(command, Command::new(""));
-    let text = format!("{order:?}");
-    let (answer, child) = sync_channel(1);
-    spawner.send((order, answer)).unwrap();
-    child.recv().unwrap().unwrap_or_else(|error| panic!("{text}: {error}"))
-}
-
-/// A process with its output in a file. Killed when dropped.
-pub struct Program {
-    child: Child,
-    log: PathBuf,
-    ended: bool,
-}
-
-impl Program {
-    pub fn start(name: &str, command: &mut Command) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}-{name}.log", std::process::id()));
-        let file = File::create(&log).unwrap();
-        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        Self { child: spawn(command), log, ended: false }
-    }
-
-    pub fn output(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
-    }
-
-    pub fn says(&self, text: &str) -> bool {
-        self.output().contains(text)
-    }
-
-    pub fn wait_for(&self, text: &str, limit: Duration) {
-        let start = Instant::now();
-        while !self.says(text) {
-            assert!(start.elapsed() < limit, "{text:?} not within {limit:?} in:\n{}", self.output());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    pub fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
-    }
-
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    /// Waits for the end, which must come within `limit`.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                self.ended = true;
-                return status;
-            }
-            assert!(start.elapsed() < limit, "still running after {limit:?}:\n{}", self.output());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        self.signal(rustix::process::Signal::TERM);
-        self.wait(limit)
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if !self.ended {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.log.display(), self.output());
-        } else {
-            let _ = std::fs::remove_file(&self.log);
-        }
     }
 }
 
