@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::process::Process;
 use crate::support::{Program, candidate_command, get, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -115,7 +116,7 @@ fn a_command_that_floods_its_output_is_handed_over_all_the_same() {
     let script = "echo up > $DIR/up; yes | cat >/dev/null & exec yes";
     let mut command = candidate_command(shared(), &ns, "weir", "otter", &["exec", "--", "/bin/sh", "-c", script]);
     command.env("DIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut leader = command.spawn().unwrap();
+    let mut leader = Process::start(&mut command);
     wait_for(folder.path(), "up");
     let other = tempfile::tempdir().unwrap();
     let standby = start(&ns, "heron", false, other.path(), "echo up > $DIR/up; exec sleep 1000");
@@ -123,10 +124,11 @@ fn a_command_that_floods_its_output_is_handed_over_all_the_same() {
     std::thread::sleep(Duration::from_secs(4));
     assert!(!other.path().join("up").exists(), "the lease of 3 s is renewed under the flood");
     let start = Instant::now();
-    kill_process(Pid::from_child(&leader), Signal::TERM).unwrap();
+    leader.signal(Signal::TERM);
     wait_for(other.path(), "up");
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(leader.wait().unwrap().success());
+    // A lease of 3 s that is renewed every second cannot have run out sooner than 2 s from now.
+    assert!(start.elapsed() < Duration::from_millis(1_900), "{:?}", start.elapsed());
+    assert!(leader.ended(SOON).expect("the leader to end").success());
 }
 
 #[test]
@@ -143,18 +145,23 @@ fn exit_codes_pass_through_pid_1() {
 fn standard_input_reaches_the_command() {
     let ns = namespace(shared(), "stdin");
     let mut command = candidate_command(shared(), &ns, "weir", "otter", &["exec", "--", "/bin/cat"]);
-    let mut leader = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut leader = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
     let sent: Vec<u8> = (0..=255).cycle().take(300_000).collect();
-    let mut input = leader.stdin.take().unwrap();
+    let mut input = leader.child.stdin.take().unwrap();
+    let mut output = leader.child.stdout.take().unwrap();
     let writer = std::thread::spawn({
         let sent = sent.clone();
         move || input.write_all(&sent)
     });
-    let mut got = Vec::new();
-    leader.stdout.take().unwrap().read_to_end(&mut got).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        output.read_to_end(&mut got).map(|_| got)
+    });
+    let status = leader.ended(Duration::from_secs(20)).expect("the command to end with its input");
     writer.join().unwrap().unwrap();
+    let got = reader.join().unwrap().unwrap();
     assert!(got == sent, "{} bytes", got.len());
-    assert!(leader.wait().unwrap().success());
+    assert!(status.success());
 }
 
 #[test]
@@ -166,22 +173,13 @@ fn a_command_may_read_the_terminal() {
     let line = format!("{program} exec -- /bin/sh -c 'read line; echo got $line'");
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
     command.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut leader = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut leader = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
     // Kept open: its end would end the terminal.
-    let mut input = leader.stdin.take().unwrap();
+    let mut input = leader.child.stdin.take().unwrap();
     input.write_all(b"kestrel\n").unwrap();
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = leader.try_wait().unwrap() {
-            break status;
-        }
-        if start.elapsed() > Duration::from_secs(8) {
-            leader.kill().unwrap();
-            panic!("a background process is stopped when it reads its terminal");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let status = leader.ended(Duration::from_secs(8));
+    let status = status.expect("the command to end, though a background process is stopped when it reads its terminal");
     let mut output = String::new();
-    leader.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    leader.child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
     assert!(status.success() && output.contains("got kestrel"), "{output}");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::support::process::Process;
 use crate::support::{Program, candidate, get, kubectl, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -136,12 +137,10 @@ fn a_log_that_nobody_reads_keeps_no_command_alive() {
     let script = format!("echo $$ > {}/pid; exec sleep 1000 2>/dev/null", folder.path().display());
     let arguments = ["exec", "--", "/bin/sh", "-c", &script];
     let mut command = crate::support::candidate_command(&cluster, "default", "weir", "otter", &arguments);
-    let mut leader = command.stderr(writer).spawn().unwrap();
+    let _leader = Process::start(command.stderr(writer));
     let pid = file(folder.path(), "pid");
     cluster.signal(k8sensus_local::Component::ApiServer, Signal::STOP.as_raw()).unwrap();
     within(3, "the command to be stopped", || (!alive(&pid)).then_some(()));
-    leader.kill().unwrap();
-    leader.wait().unwrap();
 }
 
 #[test]
