@@ -1,11 +1,12 @@
 //! A command's life follows leadership, on a real API server.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::support::process::Process;
 use crate::support::{Program, candidate, get, kubectl, namespace, shared, within};
@@ -13,14 +14,14 @@ use crate::support::{Program, candidate, get, kubectl, namespace, shared, within
 const SOON: Duration = Duration::from_secs(5);
 
 /// A candidate that runs `script` in a shell, and the folder that the script finds in `$DIR`.
-pub(super) fn shell(ns: &str, pod: &str, script: &str) -> (Program, PathBuf) {
-    let folder = tempfile::tempdir().unwrap().keep();
-    let script = format!("DIR={}; {script}", folder.display());
+pub(super) fn shell(ns: &str, pod: &str, script: &str) -> (Program, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("export DIR={}; {script}", folder.path().display());
     (candidate(shared(), ns, "weir", pod, &["exec", "--", "/bin/sh", "-c", &script]), folder)
 }
 
-pub(super) fn file(folder: &Path, name: &str) -> String {
-    let path = folder.join(name);
+pub(super) fn file(folder: impl AsRef<Path>, name: &str) -> String {
+    let path = folder.as_ref().join(name);
     within(10, &format!("{} to be written", path.display()), || {
         fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'))
     })
@@ -40,9 +41,9 @@ fn the_command_runs_only_in_the_leader_and_is_told_of_its_term() {
     let lease = get(shared(), &ns, "lease/weir").unwrap();
     let (mut standby, standby_folder) = shell(&ns, "heron", script);
     standby.wait_for("leader is otter", SOON);
-    assert!(!standby_folder.join("started").exists());
+    assert!(!standby_folder.path().join("started").exists());
 
-    let environment = fs::read_to_string(leader_folder.join("env")).unwrap();
+    let environment = fs::read_to_string(leader_folder.path().join("env")).unwrap();
     let value = |name: &str| {
         let line = environment.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
         line.unwrap_or_else(|| panic!("{name} is not in {environment}")).to_owned()
@@ -56,7 +57,7 @@ fn the_command_runs_only_in_the_leader_and_is_told_of_its_term() {
 
     leader.terminate(SOON);
     file(&standby_folder, "started");
-    let later = fs::read_to_string(standby_folder.join("env")).unwrap();
+    let later = fs::read_to_string(standby_folder.path().join("env")).unwrap();
     let later = later.lines().find_map(|line| line.strip_prefix("K8SENSUS_FENCING_TOKEN=")).unwrap();
     assert!(later.parse::<u64>().unwrap() > token, "the token must rise: {token}, then {later}");
     standby.terminate(SOON);
@@ -73,9 +74,9 @@ fn a_command_that_takes_its_time_is_waited_for_and_the_lease_is_kept_meanwhile()
     leader.signal(Signal::TERM);
     // Longer than the lease of 3 s: it must be renewed while the command ends.
     std::thread::sleep(Duration::from_millis(3_700));
-    assert!(!standby_folder.join("pid").exists());
+    assert!(!standby_folder.path().join("pid").exists());
     assert!(leader.wait(SOON).success());
-    assert!(folder.join("ended").exists());
+    assert!(folder.path().join("ended").exists());
     file(&standby_folder, "pid");
 }
 

@@ -26,7 +26,7 @@ fn signals_are_passed_on_to_the_command() {
     ] {
         leader.signal(signal);
         expected = format!("{expected}{name}\n");
-        within(5, name, || (std::fs::read_to_string(folder.join("got")).ok()? == expected).then_some(()));
+        within(5, name, || (std::fs::read_to_string(folder.path().join("got")).ok()? == expected).then_some(()));
     }
     assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "otter");
 }

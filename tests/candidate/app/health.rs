@@ -48,7 +48,7 @@ fn a_standby_passes_and_a_leader_answers_for_its_app() {
     leader.touch("dead");
     assert_eq!(leader.ask("liveness"), (503, "/bin/sh ended with exit code 1".to_owned()));
 
-    std::fs::remove_file(leader.folder.join("ready")).unwrap();
+    std::fs::remove_file(leader.folder.path().join("ready")).unwrap();
     within(5, "the leader not to be ready", || (leader.ask("readiness") == failed).then_some(()));
     within(5, "the lease to say so", || ready_of(&ns).is_none().then_some(()));
     leader.touch("ready");

@@ -9,10 +9,11 @@ mod stop;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::{Program, candidate_command, shared, within};
 
@@ -21,21 +22,21 @@ const SOON: Duration = Duration::from_secs(5);
 /// A candidate that runs a shell script with probes and hooks around it. `$DIR` is the same folder for all of them.
 struct App {
     program: Program,
-    folder: PathBuf,
+    folder: TempDir,
     port: u16,
 }
 
 impl App {
     fn start(ns: &str, pod: &str, spec: &Value, script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap().keep();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        std::fs::write(folder.join("message"), "").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let port = port();
+        std::fs::write(folder.path().join("message"), "").unwrap();
         let mut command = candidate_command(shared(), ns, "weir", pod, &["exec", "--", "/bin/sh", "-c", script]);
         command
-            .env("DIR", &folder)
+            .env("DIR", folder.path())
             .env("K8SENSUS_APP", spec.to_string())
             .env("K8SENSUS_HTTP_PORT", port.to_string())
-            .env("K8SENSUS_TERMINATION_MESSAGE_PATH", folder.join("message"))
+            .env("K8SENSUS_TERMINATION_MESSAGE_PATH", folder.path().join("message"))
             .env("POD_UID", "0c7e5a52")
             .env("K8SENSUS_CONTAINER", "main");
         Self { program: Program::start(pod, &mut command), folder, port }
@@ -54,11 +55,11 @@ impl App {
     }
 
     fn touch(&self, name: &str) {
-        std::fs::write(self.folder.join(name), "").unwrap();
+        std::fs::write(self.folder.path().join(name), "").unwrap();
     }
 
     fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
     /// Waits until the script or a probe has written `text` into `name`.
@@ -66,5 +67,19 @@ impl App {
         within(10, &format!("{text:?} in {name}, found {:?}", self.read(name)), || {
             self.read(name).contains(text).then_some(())
         });
+    }
+}
+
+/// A port that is free, and stays so until the candidate listens: below those that the kernel gives out by itself.
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Each run of the tests begins elsewhere, since there may be two on one machine.
+    let first = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 32_768, "no free port from {first} on");
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
     }
 }
