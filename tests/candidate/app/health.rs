@@ -118,8 +118,8 @@ fn what_does_not_come_up_is_stopped_and_leaves_with_its_reason() {
 #[test]
 fn a_probe_has_the_apps_environment_no_streams_and_no_more_than_its_time() {
     let ns = namespace(shared(), "probes");
-    let script = "env > $DIR/env; s=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo \"$s\" > $DIR/fd; echo noise; setsid sleep 1000 & \
-                  sleep 999 & echo $$ $! >> $DIR/pids; wait";
+    let script = "env > $DIR/env; s=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo \"$s\" > $DIR/fd; \
+                  echo noise; setsid sleep 1000 & echo $! >> $DIR/orphans; sleep 999 & echo $$ $! >> $DIR/pids; wait";
     let spec = json!({ "readinessProbe": probe(script, json!({})) });
     let mut app = App::start(&ns, "otter", &spec, "echo $K8SENSUS_FENCING_TOKEN > $DIR/token; exec sleep 1000");
     app.wait_for("pids", "\n");
@@ -136,8 +136,11 @@ fn a_probe_has_the_apps_environment_no_streams_and_no_more_than_its_time() {
     assert!(!app.program.says("noise"));
     assert_eq!(zombies(app.program.pid()), 0, "whatever has ended is reaped");
     assert!(app.program.terminate(SOON).success());
-    let left = std::process::Command::new("pgrep").args(["-f", app.folder.to_str().unwrap()]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    let (orphans, pids) = (app.read("orphans"), app.read("pids"));
+    assert!(orphans.lines().count() > 1, "{orphans}");
+    for pid in orphans.split_whitespace().chain(pids.split_whitespace()) {
+        assert!(!alive(pid), "{pid} outlived the candidate; orphans: {orphans}, others: {pids}");
+    }
 }
 
 #[test]
