@@ -85,9 +85,8 @@ fn what_the_command_leaves_behind_is_killed_before_the_lease_is_released() {
     let ns = namespace(shared(), "orphans");
     // A daemon in a session of its own that ignores SIGTERM.
     let script = "setsid sh -c 'trap \"\" TERM; echo $$ > $DIR/daemon; while :; do sleep 0.1; done' & \
-                  sleep 0.5; exit 7";
-    let script = script.replace("$DIR/daemon", "'$DIR'/daemon");
-    let (mut leader, folder) = shell(&ns, "otter", &script);
+                  while [ ! -s $DIR/daemon ]; do sleep 0.05; done; exit 7";
+    let (mut leader, folder) = shell(&ns, "otter", script);
     let daemon = file(&folder, "daemon");
     assert_eq!(leader.wait(SOON).code(), Some(7));
     assert!(!alive(&daemon), "process {daemon} outlived its command");
