@@ -46,7 +46,7 @@ impl App {
     fn ask(&self, probe: &str) -> (u16, String) {
         let mut stream =
             within(5, "the candidate to listen", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok());
-        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(stream, "GET /app-health/{probe} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

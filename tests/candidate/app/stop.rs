@@ -1,5 +1,6 @@
 //! How a command is stopped: hook, signal, grace.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -27,6 +28,28 @@ fn started(name: &str, spec: &Value, script: &str) -> (String, App) {
 
 fn released(ns: &str) -> bool {
     get(shared(), ns, "lease/weir").unwrap()["spec"]["holderIdentity"] == ""
+}
+
+/// Holds what `run` measures against `limits`, in seconds: each of up to three runs lasts long enough, one is in time.
+fn lasts(limits: Range<f64>, mut run: impl FnMut() -> Duration) {
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        let took = run().as_secs_f64();
+        assert!(took >= limits.start, "{took} s instead of {limits:?}");
+        if took < limits.end {
+            return;
+        }
+        late.push(took);
+    }
+    panic!("{late:?} s instead of {limits:?}");
+}
+
+/// How long the app takes to end after SIGTERM.
+fn time_to_end(app: &mut App) -> Duration {
+    let start = Instant::now();
+    app.program.signal(Signal::TERM);
+    assert!(app.program.wait(Duration::from_secs(10)).success());
+    start.elapsed()
 }
 
 #[test]
@@ -74,28 +97,27 @@ fn the_users_signal_comes_before_that_of_the_candidate() {
 
 #[test]
 fn whoever_ignores_the_signal_is_killed_at_the_end_of_the_grace() {
-    let (ns, mut app) = started("deaf", &json!({ "terminationGracePeriodSeconds": 4 }), DEAF);
-    let start = Instant::now();
-    app.program.signal(Signal::TERM);
-    assert!(app.program.wait(Duration::from_secs(10)).success());
-    let took = start.elapsed().as_secs_f64();
-    assert!((3.6..4.0).contains(&took), "within the grace, so that the kubelet need not kill: {took}");
-    assert!(released(&ns), "longer than the lease of 3 s: it was renewed, and released");
+    // Within the grace, so that the kubelet need not kill.
+    lasts(3.6..4.0, || {
+        let (ns, mut app) = started("deaf", &json!({ "terminationGracePeriodSeconds": 4 }), DEAF);
+        let took = time_to_end(&mut app);
+        assert!(released(&ns), "longer than the lease of 3 s: it was renewed, and released");
+        took
+    });
 }
 
 #[test]
 fn a_hook_that_does_not_end_leaves_time_for_the_signal() {
     let spec =
         json!({ "terminationGracePeriodSeconds": 5, "lifecycle": pre_stop("echo hook >> $DIR/order; sleep 1000") });
-    let (ns, mut app) = started("stuck", &spec, NOTES);
-    let start = Instant::now();
-    app.program.signal(Signal::TERM);
-    assert!(app.program.wait(Duration::from_secs(10)).success());
-    let took = start.elapsed().as_secs_f64();
-    assert!((2.5..3.5).contains(&took), "{took}");
-    assert_eq!(app.read("order"), "hook\nTERM\n");
-    assert!(app.program.says("the preStop hook was given up after 2.5 s"));
-    assert!(released(&ns));
+    lasts(2.5..3.5, || {
+        let (ns, mut app) = started("stuck", &spec, NOTES);
+        let took = time_to_end(&mut app);
+        assert_eq!(app.read("order"), "hook\nTERM\n");
+        assert!(app.program.says("the preStop hook was given up after 2.5 s"));
+        assert!(released(&ns));
+        took
+    });
 }
 
 #[test]
