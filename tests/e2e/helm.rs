@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{node, sample};
-use crate::support::{condition, get, namespace};
+use super::{namespace, node, sample};
+use crate::support::{condition, get};
 
 /// A chart whose only object is `group`.
 fn chart(group: &Value) -> tempfile::TempDir {
@@ -38,7 +38,7 @@ fn group(ns: &str) -> Value {
 
 #[test]
 fn helm_waits_until_a_group_has_its_leader_and_all_its_pods_and_again_after_each_change() {
-    let ns = namespace(node(), "helm");
+    let ns = namespace("helm");
     let mut wanted = sample("kestrel", json!({}));
     let chart = chart(&wanted);
     succeeds(&helm(&ns, "install", chart.path(), "90s"));
@@ -68,7 +68,7 @@ fn helm_waits_until_a_group_has_its_leader_and_all_its_pods_and_again_after_each
 
 #[test]
 fn helm_does_not_take_a_group_for_ready_whose_pods_never_are() {
-    let ns = namespace(node(), "helm-never");
+    let ns = namespace("helm-never");
     let chart = chart(&sample("kestrel", json!({ "image": "localhost/no-such-image:1" })));
     let output = helm(&ns, "install", chart.path(), "8s");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -78,7 +78,7 @@ fn helm_does_not_take_a_group_for_ready_whose_pods_never_are() {
 
 #[test]
 fn helm_fails_at_once_on_a_group_that_is_stalled_and_prints_why() {
-    let ns = namespace(node(), "helm-stalled");
+    let ns = namespace("helm-stalled");
     let chart = chart(&sample("kestrel", crate::support::unusable()));
     let start = Instant::now();
     let output = helm(&ns, "install", chart.path(), "120s");

@@ -4,8 +4,8 @@ use std::sync::{Mutex, MutexGuard};
 use k8sensus_local::{IMAGE, Image, ImageFile, product_program};
 use serde_json::{Value, json};
 
-use super::{SYSTEM, holder, node, ready, sample};
-use crate::support::{apply, get, kubectl, namespace, root, within};
+use super::{SYSTEM, holder, namespace, node, ready, sample};
+use crate::support::{apply, get, kubectl, root, within};
 
 const OPERATOR: &str = "deployment/k8sensus-operator";
 const GROUPS: [&str; 3] = ["heron", "kestrel", "merlin"];
@@ -77,7 +77,7 @@ fn goes_on(ns: &str, name: &str) {
 #[test]
 fn the_chart_runs_two_replicas_of_which_one_reconciles_and_a_rollout_moves_no_groups_leader() {
     let _alone = alone();
-    let ns = namespace(node(), "restarted");
+    let ns = namespace("restarted");
     let before = three_groups(&ns);
     let deployment = get(node(), SYSTEM, OPERATOR).unwrap();
     assert_eq!(deployment["status"]["readyReplicas"], 2);
@@ -93,7 +93,7 @@ fn the_chart_runs_two_replicas_of_which_one_reconciles_and_a_rollout_moves_no_gr
 #[test]
 fn an_upgrade_to_another_candidate_image_waits_for_the_operator_and_changes_no_group_before_its_template_does() {
     let _alone = alone();
-    let ns = namespace(node(), "upgraded");
+    let ns = namespace("upgraded");
     let next = format!("{IMAGE}-next");
     load_candidate(&next);
     let pods = get(node(), SYSTEM, "pods").unwrap();
@@ -137,7 +137,7 @@ fn an_upgrade_to_another_candidate_image_waits_for_the_operator_and_changes_no_g
 fn no_right_is_missing() {
     // A roll would take the log away.
     let _alone = alone();
-    let ns = namespace(node(), "granted");
+    let ns = namespace("granted");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     ready(&ns, "kestrel", &[]);
     let logs = kubectl(node(), &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=k8sensus", "--tail=-1"]);

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::{holder, logs, node, ready, sample};
-use crate::support::{apply, condition, get, kubectl, namespace, within};
+use super::{holder, logs, namespace, node, ready, sample};
+use crate::support::{apply, condition, get, kubectl, within};
 
 const GROUP: &str = "electiongroup/kestrel";
 
@@ -36,7 +36,7 @@ fn evict(ns: &str, pod: &str) -> Result<(), String> {
 
 #[test]
 fn evictions_take_one_pod_at_a_time_and_an_evicted_leader_hands_over() {
-    let ns = namespace(node(), "evicted");
+    let ns = namespace("evicted");
     apply(node(), &ns, &sample("kestrel", json!({ "replicas": 3 }))).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
     let spare = || {
@@ -65,7 +65,7 @@ fn evictions_take_one_pod_at_a_time_and_an_evicted_leader_hands_over() {
 
 #[test]
 fn a_suspended_group_has_no_pod_and_no_leader_and_one_that_is_resumed_leads_by_a_higher_token() {
-    let ns = namespace(node(), "suspended");
+    let ns = namespace("suspended");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     ready(&ns, "kestrel", &[]);
     patch(&ns, json!({ "suspend": true }));
@@ -87,7 +87,7 @@ fn a_suspended_group_has_no_pod_and_no_leader_and_one_that_is_resumed_leads_by_a
 
 #[test]
 fn a_paused_group_keeps_its_pods_as_they_are_and_its_status_goes_on() {
-    let ns = namespace(node(), "paused");
+    let ns = namespace("paused");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     let first = holder(&ready(&ns, "kestrel", &[]));
     patch(&ns, json!({ "paused": true, "replicas": 3 }));
@@ -108,7 +108,7 @@ fn a_paused_group_keeps_its_pods_as_they_are_and_its_status_goes_on() {
 
 #[test]
 fn recreate_ends_the_old_pods_before_the_new_ones_begin() {
-    let ns = namespace(node(), "recreated");
+    let ns = namespace("recreated");
     apply(node(), &ns, &sample("kestrel", json!({ "strategy": { "type": "Recreate" } }))).unwrap();
     let first = holder(&ready(&ns, "kestrel", &[]));
     let former = names(&ns);

@@ -15,13 +15,15 @@ mod service;
 mod step_down;
 mod unhealthy;
 
-use std::path::Path;
+use std::fmt;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use k8sensus_local::{Cluster, IMAGE, product_image};
 use serde_json::{Value, json};
 
-use crate::support::{get, kubectl, root, within};
+use crate::support::{Deleted, get, kubectl, root, within};
 
 const SYSTEM: &str = "k8sensus-system";
 
@@ -53,6 +55,50 @@ fn node() -> &'static Cluster {
         }
         node
     })
+}
+
+/// A namespace of the test's own. It goes with the test, so that the node has no pods that nobody needs.
+struct Namespace {
+    name: String,
+    /// In this order: a group that is there no more brings nothing back.
+    _groups_first: Deleted,
+    _then_the_rest: Deleted,
+}
+
+fn namespace(name: &str) -> Namespace {
+    let name = crate::support::namespace(node(), name);
+    Namespace {
+        _groups_first: Deleted::at_the_end(node(), &["-n", &name, "electiongroups", "--all"]),
+        _then_the_rest: Deleted::at_the_end(node(), &["namespace", &name]),
+        name,
+    }
+}
+
+impl Deref for Namespace {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+fn sample_path(sample: &str) -> PathBuf {
+    root().join("deploy/samples").join(sample)
+}
+
+/// Applies a sample that names its own namespace, until the test ends.
+fn apply_sample(sample: &str) -> Deleted {
+    let path = sample_path(sample);
+    let file = ["-f", path.to_str().unwrap()];
+    let deleted = Deleted::at_the_end(node(), &file);
+    kubectl(node(), &["apply", file[0], file[1]]);
+    deleted
 }
 
 /// A group of two that runs the sample task; the lease is short so that a crash is noticed soon.

@@ -1,13 +1,13 @@
 use k8sensus_local::IMAGE;
 
-use super::{logs, node};
-use crate::support::{get, kubectl, root, within};
+use super::{apply_sample, logs, node};
+use crate::support::{Deleted, get, kubectl, within};
 
 /// The original program's demonstration: its manifests with only the image changed.
 #[test]
 fn the_originals_manifests_run_and_its_demonstration_works() {
-    let folder = root().join("deploy/samples/original");
-    kubectl(node(), &["apply", "-f", folder.to_str().unwrap()]);
+    let _lease = Deleted::at_the_end(node(), &["lease", "k8sensus"]);
+    let _sample = apply_sample("original");
     let deployment = get(node(), "default", "deployment/k8sensus").unwrap();
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["image"], IMAGE);

@@ -1,11 +1,11 @@
 use serde_json::json;
 
-use super::{holder, logs, node, ready, sample};
-use crate::support::{apply, condition, get, kubectl, namespace, within};
+use super::{holder, logs, namespace, node, ready, sample};
+use crate::support::{apply, condition, get, kubectl, within};
 
 #[test]
 fn an_annotation_moves_the_leader_to_a_standby_whose_command_starts_when_the_former_has_stopped() {
-    let ns = namespace(node(), "stepdown");
+    let ns = namespace("stepdown");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     let first = holder(&ready(&ns, "kestrel", &[]));
     within(60, "a ready standby", || {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::images::{BUSYBOX, load};
-use super::{holder, node, ready};
-use crate::support::{apply, condition, get, group, kubectl, namespace, within};
+use super::{holder, namespace, node, ready};
+use crate::support::{apply, condition, get, group, kubectl, within};
 
 fn exec(script: &str, container: Value, spec: Value) -> Value {
     let mut app = json!({ "name": "app", "image": BUSYBOX, "command": ["/bin/sh", "-c", script] });
@@ -20,7 +20,7 @@ fn exec(script: &str, container: Value, spec: Value) -> Value {
 fn a_leader_that_is_not_ready_for_too_long_steps_down() {
     load(BUSYBOX);
     for mode in ["Exec", "Sidecar"] {
-        let ns = namespace(node(), "unhealthy");
+        let ns = namespace("unhealthy");
         let script = "touch /tmp/ok; trap 'exit 0' TERM; while :; do sleep 0.2 & wait $!; done";
         let probe = json!({ "readinessProbe": { "exec": { "command": ["test", "-e", "/tmp/ok"] }, "periodSeconds": 1, "failureThreshold": 1 } });
         let spec = json!({ "minReadySeconds": 1, "candidate": { "mode": mode, "unhealthyTimeoutSeconds": 3 } });
@@ -42,7 +42,7 @@ fn a_leader_that_is_not_ready_for_too_long_steps_down() {
 #[test]
 fn a_program_that_never_works_for_long_is_told_of_and_backs_off() {
     load(BUSYBOX);
-    let ns = namespace(node(), "flapping");
+    let ns = namespace("flapping");
     apply(node(), &ns, &exec("sleep 0.5; echo giving up > /dev/termination-log; exit 7", json!({}), json!({})))
         .unwrap();
     let group = within(120, "the group to tell that its leader flaps", || {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::rollout::Play;
-use crate::support::{apply, condition, kubectl, within};
+use crate::support::{Deleted, apply, condition, kubectl, within};
 
 #[test]
 fn a_leader_whose_program_is_not_ready_gives_way_and_the_next_one_has_longer() {
@@ -69,6 +69,9 @@ fn programs_that_crash_one_after_the_other_are_told_of_as_flapping() {
 fn a_sidecars_leader_hands_over_before_its_program_is_told_to_end() {
     let (play, pods) = Play::led("drained", json!({ "candidate": { "mode": "Sidecar" } }));
     let node = format!("{}-one", play.ns);
+    // No kubelet of that node will ever say that the pod has ended.
+    let _node = Deleted::at_the_end(play.cluster, &["node", &node]);
+    let _pod = Deleted::at_the_end(play.cluster, &["-n", &play.ns, "pod", &pods[0], "--force", "--grace-period=0"]);
     apply(play.cluster, &play.ns, &json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": node } }))
         .unwrap();
     // One without a node would be gone at once.

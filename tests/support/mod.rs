@@ -117,6 +117,30 @@ pub fn namespace(cluster: &Cluster, name: &str) -> String {
     name
 }
 
+/// What `kubectl delete` is told of when the test ends, however it ends: others share the cluster.
+pub struct Deleted {
+    cluster: &'static Cluster,
+    what: Vec<String>,
+}
+
+impl Deleted {
+    pub fn at_the_end(cluster: &'static Cluster, what: &[&str]) -> Self {
+        Self { cluster, what: what.iter().map(|&word| word.to_owned()).collect() }
+    }
+}
+
+impl Drop for Deleted {
+    fn drop(&mut self) {
+        let mut command = self.cluster.kubectl();
+        command.args(["delete", "--ignore-not-found", "--wait=false"]).args(&self.what);
+        match command.output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => eprintln!("{:?} is left: {}", self.what, String::from_utf8_lossy(&output.stderr)),
+            Err(error) => eprintln!("{:?} is left: {error}", self.what),
+        }
+    }
+}
+
 /// Runs kubectl, which must succeed, and returns what it printed.
 pub fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
     let output = cluster.kubectl().args(arguments).output().unwrap();
