@@ -19,8 +19,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use k8sensus_local::{Cluster, IMAGE, product_image};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Deleted, get, kubectl, root, within};
@@ -128,4 +130,15 @@ fn logs(ns: &str, pod: &str) -> String {
 
 fn uid(ns: &str, pod: &str) -> String {
     get(node(), ns, &format!("pod/{pod}")).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// Kills a candidate and its command once both run; returns when.
+fn kill(ns: &str, pod: &str) -> Instant {
+    let uid = uid(ns, pod);
+    within(10, &format!("the candidate and its command in {pod}"), || {
+        (node().pids_in_pod(&uid).len() == 2).then_some(())
+    });
+    let killed = Instant::now();
+    assert_eq!(node().signal_pod(&uid, Signal::KILL.as_raw()).unwrap(), 2, "the candidate and its command");
+    killed
 }

@@ -1,12 +1,9 @@
 //! The kubelet's own word that a leader's container has died.
 
-use std::time::Instant;
-
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{holder, node, ready, sample, uid};
-use crate::support::{apply, get, kubectl, namespace, within};
+use super::{holder, kill, namespace, node, ready, sample, uid};
+use crate::support::{apply, get, kubectl, within};
 
 /// The group of the sample with a lease so long that an expiry cannot be taken for a release.
 fn long(name: &str, container: Value) -> Value {
@@ -33,10 +30,6 @@ fn restricted() -> Value {
     } })
 }
 
-fn kill(ns: &str, pod: &str) {
-    assert_eq!(node().signal_pod(&uid(ns, pod), Signal::KILL.as_raw()).unwrap(), 2, "the candidate and its command");
-}
-
 fn lease(ns: &str) -> Value {
     get(node(), ns, "lease/kestrel").unwrap()
 }
@@ -50,14 +43,13 @@ fn last_end(ns: &str, pod: &str) -> Option<Value> {
 
 #[test]
 fn a_container_that_was_killed_hands_over_long_before_its_lease_runs_out() {
-    let ns = namespace(node(), "proved");
+    let ns = namespace("proved");
     kubectl(node(), &["label", "namespace", &ns, "pod-security.kubernetes.io/enforce=restricted"]);
     apply(node(), &ns, &long("kestrel", restricted())).unwrap();
     let mut former = holder(&ready(&ns, "kestrel", &[]));
     for round in 1..=2 {
         let incarnation = lease(&ns)["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone();
-        let start = Instant::now();
-        kill(&ns, &former);
+        let start = kill(&ns, &former);
         let after = within(30, "a successor", || {
             Some(lease(&ns)).filter(|lease| {
                 let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
@@ -75,7 +67,7 @@ fn a_container_that_was_killed_hands_over_long_before_its_lease_runs_out() {
 
 #[test]
 fn a_program_that_writes_its_own_termination_message_is_not_taken_for_dead() {
-    let ns = namespace(node(), "unproved");
+    let ns = namespace("unproved");
     let image = json!({ "terminationMessagePath": "/tmp/last-words" });
     apply(node(), &ns, &long("kestrel", image)).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));

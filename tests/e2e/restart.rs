@@ -1,16 +1,13 @@
 //! A container that is started again in its pod knows that the one before is dead.
 
-use std::time::Instant;
-
-use rustix::process::Signal;
 use serde_json::json;
 
-use super::{holder, node, ready, sample, uid};
-use crate::support::{apply, get, namespace, within};
+use super::{holder, kill, namespace, node, ready, sample};
+use crate::support::{apply, get, within};
 
 #[test]
 fn a_container_that_is_started_again_leads_at_once() {
-    let ns = namespace(node(), "restart");
+    let ns = namespace("restart");
     let election = json!({ "leaseDurationSeconds": 60, "renewDeadlineSeconds": 40, "retryPeriodSeconds": 5 });
     apply(node(), &ns, &sample("kestrel", json!({ "replicas": 1, "election": election }))).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
@@ -23,8 +20,7 @@ fn a_container_that_is_started_again_leads_at_once() {
     let lease = || get(node(), &ns, "lease/kestrel").unwrap();
     for round in 1..=2 {
         let former = lease();
-        let start = Instant::now();
-        assert_eq!(node().signal_pod(&uid(&ns, &leader), Signal::KILL.as_raw()).unwrap(), 2);
+        let start = kill(&ns, &leader);
         let after = within(45, "the next start of the container to lead", || {
             let incarnation =
                 |lease: &serde_json::Value| lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone();
