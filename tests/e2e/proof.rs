@@ -34,11 +34,12 @@ fn lease(ns: &str) -> Value {
     get(node(), ns, "lease/kestrel").unwrap()
 }
 
-/// What the kubelet says of the last end of the pod's only container.
-fn last_end(ns: &str, pod: &str) -> Option<Value> {
-    let status = get(node(), ns, &format!("pod/{pod}"))?["status"]["containerStatuses"][0].clone();
-    let ends = ["state", "lastState"].map(|state| status[state]["terminated"].clone());
-    ends.into_iter().find(Value::is_object)
+/// Waits until the kubelet says of an end of the pod's only container that it left `message`.
+fn ended_with(ns: &str, pod: &str, message: &str) {
+    within(30, &format!("the kubelet to report {message:?} of {pod}"), || {
+        let status = get(node(), ns, &format!("pod/{pod}"))?["status"]["containerStatuses"][0].clone();
+        ["state", "lastState"].iter().any(|state| status[state]["terminated"]["message"] == message).then_some(())
+    });
 }
 
 #[test]
@@ -59,8 +60,7 @@ fn a_container_that_was_killed_hands_over_long_before_its_lease_runs_out() {
         println!("SIGKILL of the container to successor: {:?}", start.elapsed());
         // The release is no change of leadership, its successor's acquisition is one.
         assert_eq!(after["spec"]["leaseTransitions"], 1 + round);
-        let end = within(30, "the kubelet's report", || last_end(&ns, &former));
-        assert_eq!(end["message"], format!("{}\n", incarnation.as_str().unwrap()), "{end}");
+        ended_with(&ns, &former, &format!("{}\n", incarnation.as_str().unwrap()));
         former = holder(&ready(&ns, "kestrel", &[]));
     }
 }
@@ -77,8 +77,7 @@ fn a_program_that_writes_its_own_termination_message_is_not_taken_for_dead() {
     assert_eq!(std::fs::read_to_string(&message).unwrap(), format!("{}\n", incarnation.as_str().unwrap()));
     std::fs::write(&message, "out of orders\n").unwrap();
     kill(&ns, &leader);
-    let end = within(30, "the kubelet's report", || last_end(&ns, &leader));
-    assert_eq!(end["message"], "out of orders\n", "{end}");
+    ended_with(&ns, &leader, "out of orders\n");
     // Nobody releases it for the standbys. Only the container that is started again in the same pod has a proof of its own.
     let after = within(45, "the next start of the container to lead", || {
         Some(lease(&ns)).filter(|lease| {
