@@ -240,6 +240,13 @@ fn a_scale_down_keeps_the_leader() {
     apply(node(), &ns, &worker("Exec", "one", WORKER, json!({}), json!({ "replicas": 4 }))).unwrap();
     let mut leader = holder(&rolled_out(&ns, "one", 4));
     for round in 0..3 {
+        // Who is deleted first is decided by what stands on the pods.
+        within(30, "the leader's pod alone to be kept", || {
+            let pods = get(node(), &ns, "pods")?["items"].as_array()?.clone();
+            let cost = "controller.kubernetes.io/pod-deletion-cost";
+            let kept: Vec<_> = pods.iter().filter(|pod| !pod["metadata"]["annotations"][cost].is_null()).collect();
+            (kept.len() == 1 && kept[0]["metadata"]["name"] == leader).then_some(())
+        });
         kubectl(node(), &["scale", "-n", &ns, "electiongroup/kestrel", "--replicas=1"]);
         assert_eq!(holder(&rolled_out(&ns, "one", 1)), leader, "round {round}");
         kubectl(node(), &["scale", "-n", &ns, "electiongroup/kestrel", "--replicas=4"]);
