@@ -1,10 +1,12 @@
 //! Probes, hooks and signals of a program that runs only on the leader, with a real kubelet.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::images::{BUSYBOX, load};
-use super::{holder, logs, node, ready};
-use crate::support::{apply, condition, get, group, kubectl, namespace, within};
+use super::{holder, namespace, node, ready};
+use crate::support::{apply, condition, get, group, kubectl, within};
 
 /// A group of two that runs `script`; `container` is added to its container.
 fn exec(script: &str, container: Value) -> Value {
@@ -28,6 +30,18 @@ fn app(pod: &Value) -> Value {
     statuses.iter().find(|status| status["name"] == "app").unwrap().clone()
 }
 
+/// The pod that does not lead.
+fn standby(ns: &str, leader: &str) -> String {
+    let names = kubectl(node(), &["get", "pods", "-n", ns, "-o", "name"]);
+    let mut names = names.lines().map(|name| name.trim_start_matches("pod/"));
+    names.find(|name| *name != leader).unwrap().to_owned()
+}
+
+/// What a shell in the program's container prints.
+fn shell(ns: &str, pod: &str, script: &str) -> String {
+    kubectl(node(), &["exec", "-n", ns, pod, "-c", "app", "--", "/bin/sh", "-c", script])
+}
+
 /// What the program wrote, on whichever pod.
 fn said(ns: &str, pod: &str) -> String {
     kubectl(node(), &["logs", "-n", ns, pod, "-c", "app"])
@@ -39,12 +53,14 @@ const WEB: &str = "echo started; mkdir -p /tmp/www; echo ok > /tmp/www/live; cd 
 #[test]
 fn standbys_are_ready_and_the_leaders_program_is_asked() {
     load(BUSYBOX);
-    let ns = namespace(node(), "probes");
+    let ns = namespace("probes");
     let probes = json!({
         "ports": [{ "name": "web", "containerPort": 8080 }],
         "startupProbe": { "httpGet": { "path": "/live", "port": "web" }, "periodSeconds": 1, "failureThreshold": 30 },
         "readinessProbe": { "exec": { "command": ["test", "-e", "/tmp/www/live"] }, "periodSeconds": 1 },
-        "livenessProbe": { "httpGet": { "path": "/live", "port": "web" }, "periodSeconds": 1, "failureThreshold": 2 },
+        "livenessProbe": {
+            "httpGet": { "path": "/live", "port": "web" }, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 5,
+        },
     });
     apply(node(), &ns, &exec(WEB, probes)).unwrap();
     let group = ready(&ns, "kestrel", &[]);
@@ -52,39 +68,42 @@ fn standbys_are_ready_and_the_leaders_program_is_asked() {
     within(30, "both pods to be ready", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["readyReplicas"] == 2).then_some(())
     });
-    let names = kubectl(node(), &["get", "pods", "-n", &ns, "-o", "name"]);
-    let standby = names.lines().map(|name| name.trim_start_matches("pod/")).find(|name| *name != leader).unwrap();
-    assert!(said(&ns, &leader).contains("started") && !said(&ns, standby).contains("started"));
-    assert_eq!(
-        (app(&pod(&ns, &leader))["restartCount"].clone(), app(&pod(&ns, standby))["restartCount"].clone()),
-        (json!(0), json!(0))
-    );
+    let standby = standby(&ns, &leader);
+    assert!(said(&ns, &leader).contains("started") && !said(&ns, &standby).contains("started"));
+    let restarts = [&leader, &standby].map(|name| app(&pod(&ns, name))["restartCount"].clone());
+    assert_eq!(restarts, [0, 0]);
 
     // The program loses its health: the kubelet hears of it through the candidate and ends the container.
-    kubectl(node(), &["exec", "-n", &ns, &leader, "-c", "app", "--", "rm", "/tmp/www/live"]);
+    shell(&ns, &leader, "rm /tmp/www/live");
     within(60, "the kubelet to start the container again", || {
         (app(&pod(&ns, &leader))["restartCount"].as_i64()? > 0).then_some(())
     });
-    let after = ready(&ns, "kestrel", &[]);
+    let after = ready(&ns, "kestrel", &[&leader]);
     assert_eq!(holder(&after), standby, "{}", after["status"]);
 }
 
 #[test]
 fn a_program_that_never_starts_up_is_told_of_and_gives_way() {
     load(BUSYBOX);
-    let ns = namespace(node(), "startup");
+    let ns = namespace("startup");
     let never = json!({ "startupProbe": { "tcpSocket": { "port": 9 }, "periodSeconds": 1, "failureThreshold": 3 } });
     apply(node(), &ns, &exec("trap 'exit 0' TERM; while :; do sleep 0.2 & wait $!; done", never)).unwrap();
     within(60, "a group that tells of it", || {
         let group = get(node(), &ns, "electiongroup/kestrel")?;
         group["status"]["conditions"].to_string().contains("startup probe").then_some(())
     });
+    within(60, "each of the two pods to have led", || {
+        let group = get(node(), &ns, "electiongroup/kestrel")?;
+        let history = group["status"]["history"].as_array()?;
+        let leaders: BTreeSet<_> = history.iter().map(|term| term["holderIdentity"].as_str().unwrap()).collect();
+        (leaders.len() == 2).then_some(())
+    });
 }
 
 #[test]
 fn hooks_run_on_the_leader_alone_and_a_step_down_waits_for_them() {
     load(BUSYBOX);
-    let ns = namespace(node(), "hooks");
+    let ns = namespace("hooks");
     let say = |words: &str| json!({ "exec": { "command": ["/bin/sh", "-c", format!("echo {words} >> /tmp/told")] } });
     let hooks = json!({ "lifecycle": { "postStart": say("post"), "preStop": say("pre") } });
     let script = "trap 'sleep 1; cat /tmp/told; exit 0' TERM; while :; do sleep 0.2 & wait $!; done";
@@ -93,11 +112,16 @@ fn hooks_run_on_the_leader_alone_and_a_step_down_waits_for_them() {
     within(30, "both pods to be ready", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["readyReplicas"] == 2).then_some(())
     });
+    let standby = standby(&ns, &leader);
+    shell(&ns, &standby, "test ! -e /tmp/told");
     kubectl(node(), &["annotate", "-n", &ns, "electiongroup/kestrel", "k8sensus.dev/step-down-requested-at=now"]);
     let second = holder(&ready(&ns, "kestrel", &[&leader]));
+    assert_eq!(second, standby);
     assert!(said(&ns, &leader).contains("post\npre\n"), "{}", said(&ns, &leader));
-    assert!(!said(&ns, &second).contains("pre"));
-    let _ = logs;
+    let told = within(30, "a hook of the second", || {
+        Some(shell(&ns, &second, "if [ -e /tmp/told ]; then cat /tmp/told; fi")).filter(|told| !told.is_empty())
+    });
+    assert_eq!(told, "post\n");
 }
 
 #[test]
@@ -106,7 +130,7 @@ fn a_program_that_is_not_there_is_named_in_the_conditions_and_not_tried_hot() {
     for (command, expected) in
         [(vec!["/no/such/program"], "cannot start /no/such/program"), (vec!["/etc/passwd"], "cannot start /etc/passwd")]
     {
-        let ns = namespace(node(), "missing");
+        let ns = namespace("missing");
         apply(node(), &ns, &exec("", json!({ "command": command }))).unwrap();
         let group = within(60, "the conditions to name it", || {
             let group = get(node(), &ns, "electiongroup/kestrel")?;
