@@ -1,15 +1,17 @@
 //! The leader Service under traffic: clients with new connections and one that keeps its own, through handovers and crashes.
 
-use std::fs::{self, File};
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 
 use super::images::{PYTHON, load};
-use super::{holder, node, ready, uid};
+use super::{holder, namespace, node, ready, uid};
 use crate::support::fixtures::traffic;
-use crate::support::{get, kubectl, namespace, root, within};
+use crate::support::process::Process;
+use crate::support::{get, kubectl, root, within};
 
 /// How often leadership moves in each way; `K8SENSUS_ROUNDS` for figures.
 fn rounds(usual: usize) -> usize {
@@ -18,34 +20,34 @@ fn rounds(usual: usize) -> usize {
 
 /// A client that is ended with the test.
 struct Traffic {
-    client: Child,
-    log: tempfile::NamedTempFile,
+    _client: Process,
+    read: Arc<Mutex<Vec<Answer>>>,
 }
 
 impl Traffic {
     fn to(address: &str) -> Self {
-        let log = tempfile::NamedTempFile::new().unwrap();
         let mut command = node().inside([traffic().to_str().unwrap(), address]).unwrap();
-        let output = File::create(log.path()).unwrap();
-        let client = command.stdin(Stdio::null()).stdout(output).spawn().unwrap();
-        Self { client, log }
+        let mut client = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+        let lines = BufReader::new(client.child.stdout.take().unwrap()).lines();
+        let read: Arc<Mutex<Vec<Answer>>> = Arc::default();
+        let wanted = Arc::downgrade(&read);
+        // The client is a child of the process that entered the node: a kill does not reach it, the pipe's end does.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let Some(read) = wanted.upgrade() else { break };
+                read.lock().unwrap().extend(Answer::of(&line));
+            }
+        });
+        Self { _client: client, read }
     }
 
     /// What came back since `from`, in order.
     fn answers(&self, from: u128) -> Vec<Answer> {
-        let text = fs::read_to_string(self.log.path()).unwrap();
-        text.lines().filter_map(Answer::of).filter(|answer| answer.at >= from).collect()
+        self.read.lock().unwrap().iter().filter(|answer| answer.at >= from).cloned().collect()
     }
 }
 
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        let _ = self.client.kill();
-        let _ = self.client.wait();
-    }
-}
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Answer {
     /// Milliseconds since 1970.
     at: u128,
@@ -121,7 +123,7 @@ fn report(what: &str, gaps: &[[u128; 2]]) {
 #[test]
 fn traffic_follows_the_leader_and_no_other_pod_answers() {
     load(PYTHON);
-    let ns = namespace(node(), "service");
+    let ns = namespace("service");
     let sample = root().join("deploy/samples/service.yaml");
     kubectl(node(), &["apply", "-n", &ns, "-f", sample.to_str().unwrap()]);
     ready(&ns, "counter", &[]);
