@@ -1,12 +1,11 @@
-use rustix::process::Signal;
 use serde_json::json;
 
-use super::{holder, logs, node, ready, sample, uid};
-use crate::support::{apply, condition, get, kubectl, namespace, within};
+use super::{apply_sample, holder, kill, logs, namespace, node, ready, sample};
+use crate::support::{apply, condition, get, kubectl, within};
 
 #[test]
 fn a_group_elects_hands_over_and_fails_over() {
-    let ns = namespace(node(), "exec");
+    let ns = namespace("exec");
     apply(node(), &ns, &sample("kestrel", json!({ "replicas": 3 }))).unwrap();
     let group = ready(&ns, "kestrel", &[]);
     let first = holder(&group);
@@ -31,8 +30,7 @@ fn a_group_elects_hands_over_and_fails_over() {
     let incarnation =
         || get(node(), &ns, "lease/kestrel").unwrap()["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone();
     let former = incarnation();
-    let killed = node().signal_pod(&uid(&ns, &second), Signal::KILL.as_raw()).unwrap();
-    assert_eq!(killed, 2, "the candidate and its command");
+    kill(&ns, &second);
     within(30, "another term", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["leaseTransitions"] == 3).then_some(())
     });
@@ -54,7 +52,7 @@ fn a_group_elects_hands_over_and_fails_over() {
 
 #[test]
 fn a_command_that_ends_hands_over_and_its_container_is_started_again() {
-    let ns = namespace(node(), "ending");
+    let ns = namespace("ending");
     // `install` ends by itself, with an error, since the root file system is read-only for it.
     let template = json!({ "template": { "spec": { "containers": [{
         "name": "app", "image": k8sensus_local::IMAGE, "command": ["/k8sensus", "install", "/nowhere/k8sensus"],
@@ -80,22 +78,17 @@ fn a_command_that_ends_hands_over_and_its_container_is_started_again() {
 
 #[test]
 fn native_pods_elect_by_themselves() {
-    let ns = namespace(node(), "native");
-    let mut group = sample(
-        "heron",
-        json!({ "candidate": { "mode": "Native" }, "args": ["--lease-name=heron", "--lease-namespace=$(POD_NAMESPACE)"] }),
-    );
-    group["spec"].as_object_mut().unwrap().remove("command");
-    apply(node(), &ns, &group).unwrap();
-    let group = ready(&ns, "heron", &[]);
+    let _sample = apply_sample("native.yaml");
+    let group = ready("default", "native", &[]);
+    assert_eq!(group["status"]["readyReplicas"], 3);
     let leader = holder(&group);
-    assert!(logs(&ns, &leader).contains("I'm the new leader!"));
-    assert!(get(node(), &ns, &format!("pod/{leader}")).unwrap()["spec"]["initContainers"].is_null());
+    assert!(logs("default", &leader).contains("I'm the new leader!"));
+    assert!(get(node(), "default", &format!("pod/{leader}")).unwrap()["spec"]["initContainers"].is_null());
 }
 
 #[test]
 fn injected_pods_run_in_a_restricted_namespace_with_a_read_only_root() {
-    let ns = namespace(node(), "restricted");
+    let ns = namespace("restricted");
     kubectl(node(), &["label", "namespace", &ns, "pod-security.kubernetes.io/enforce=restricted"]);
     let container = json!({
         "name": "app", "image": k8sensus_local::IMAGE, "command": ["/k8sensus"], "args": ["sample"],
@@ -115,7 +108,7 @@ fn injected_pods_run_in_a_restricted_namespace_with_a_read_only_root() {
 
 #[test]
 fn a_pod_may_touch_its_lease_and_nothing_else() {
-    let ns = namespace(node(), "rights");
+    let ns = namespace("rights");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     ready(&ns, "kestrel", &[]);
     let who = format!("--as=system:serviceaccount:{ns}:kestrel");
@@ -141,7 +134,7 @@ fn a_pod_may_touch_its_lease_and_nothing_else() {
 
 #[test]
 fn scaling_the_group_scales_its_pods() {
-    let ns = namespace(node(), "scaled");
+    let ns = namespace("scaled");
     apply(node(), &ns, &sample("kestrel", json!({ "replicas": 1 }))).unwrap();
     let group = ready(&ns, "kestrel", &[]);
     assert_eq!(condition(&group, "FailoverReady"), "False/SingleReplica");

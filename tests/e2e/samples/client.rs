@@ -42,9 +42,10 @@ impl Client {
         Self { address: SocketAddr::new(address.parse().unwrap(), port), keeping, connection: None }
     }
 
-    /// The status of the answer, if there is one.
-    pub fn status(&mut self, method: &str, path: &str) -> Option<u16> {
-        self.ask(method, path).ok().map(|(status, _)| status)
+    /// The status and the text of the answer, if there is one.
+    pub fn answer(&mut self, method: &str, path: &str) -> Option<(u16, String)> {
+        let (status, body) = self.ask(method, path).ok()?;
+        Some((status, String::from_utf8(body).ok()?))
     }
 
     /// Counts up, many times in a second. A connection is kept until its server closes it.

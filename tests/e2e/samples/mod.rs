@@ -3,27 +3,24 @@
 mod client;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::images::{self, BUSYBOX, CONTROLLER, POSTGRES, PYTHON};
-use super::{holder, logs, node, ready, uid};
-use crate::support::{Program, get, kubectl, namespace, root, shared, within};
+use super::{Namespace, apply_sample, holder, logs, namespace, node, ready, sample_path, uid};
+use crate::support::{Program, get, kubectl, root, shared, within};
 use client::{Answer, Client, Keeping, in_the_nodes_network};
 
-fn path(sample: &str) -> PathBuf {
-    root().join("deploy/samples").join(sample)
-}
-
 fn apply(ns: &str, sample: &str) {
-    kubectl(node(), &["apply", "-n", ns, "-f", path(sample).to_str().unwrap()]);
+    kubectl(node(), &["apply", "-n", ns, "-f", sample_path(sample).to_str().unwrap()]);
 }
 
 /// A namespace that admits only what meets the Pod Security Standard `restricted`.
-fn restricted(name: &str) -> String {
-    let ns = namespace(node(), name);
+fn restricted(name: &str) -> Namespace {
+    let ns = namespace(name);
     kubectl(node(), &["label", "namespace", &ns, "pod-security.kubernetes.io/enforce=restricted"]);
     ns
 }
@@ -43,7 +40,7 @@ fn token(log: &str, words: &str) -> Option<u64> {
 
 #[test]
 fn an_api_server_accepts_every_sample() {
-    for entry in std::fs::read_dir(path("")).unwrap() {
+    for entry in std::fs::read_dir(sample_path("")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() || path.extension().is_some_and(|kind| kind == "yaml") {
             kubectl(shared(), &["apply", "--dry-run=server", "-f", path.to_str().unwrap()]);
@@ -53,11 +50,29 @@ fn an_api_server_accepts_every_sample() {
 
 #[test]
 fn the_fenced_sample_has_the_tables_of_the_example() {
-    let sample = std::fs::read_to_string(path("fenced.yaml")).unwrap();
+    let sample = std::fs::read_to_string(sample_path("fenced.yaml")).unwrap();
     let schema = std::fs::read_to_string(root().join("examples/fenced/schema.sql")).unwrap();
     let indented: String =
         schema.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect();
     assert!(sample.contains(&indented), "expected in fenced.yaml:\n{indented}");
+}
+
+#[test]
+fn the_shortest_sample_runs_its_command_in_one_of_three_pods() {
+    let _sample = apply_sample("hello.yaml");
+    let ns = "default";
+    let group = ready(ns, "hello", &[]);
+    assert_eq!(group["status"]["readyReplicas"], 3);
+    let first = holder(&group);
+    let list = ["get", "pods", "-n", ns, "-l", "k8sensus.dev/group=hello", "-o", "jsonpath={.items[*].metadata.name}"];
+    let names = kubectl(node(), &list);
+    let lines = |pod: &str| logs(ns, pod).matches("k8sensus is running sample task.").count();
+    within(30, "the command in the leader", || (lines(&first) > 0).then_some(()));
+    let running: Vec<_> = names.split(' ').filter(|pod| lines(pod) > 0).collect();
+    assert_eq!((names.split(' ').count(), running), (3, vec![first.as_str()]));
+    delete(ns, &first);
+    let second = holder(&ready(ns, "hello", &[&first]));
+    within(30, "the command in its successor", || (lines(&second) > 0).then_some(()));
 }
 
 #[test]
@@ -74,9 +89,10 @@ fn a_shell_worker_finishes_what_it_has_begun_and_its_successor_goes_on() {
     assert!(standbys.len() == 1 && !logs(&ns, standbys[0]).contains("begins"), "{standbys:?}");
     // The probe of the script itself, carried out by the candidate.
     let address = get(node(), &ns, &format!("pod/{first}")).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
-    let alive =
-        in_the_nodes_network(|| Client::of(&address, 4040, Keeping::Nothing).status("GET", "/app-health/liveness"));
-    assert_eq!(alive, Some(200));
+    let (status, told) =
+        in_the_nodes_network(|| Client::of(&address, 4040, Keeping::Nothing).answer("GET", "/app-health/liveness"))
+            .unwrap();
+    assert_eq!((status, told.trim()), (200, "/bin/sh ended with exit code 0"));
 
     delete(&ns, &first);
     let second = holder(&ready(&ns, "worker", &[&first]));
@@ -120,9 +136,14 @@ fn the_python_service_is_served_by_its_leader_alone_through_the_leader_service()
         let pod = get(node(), &ns, &format!("pod/{first}")).unwrap();
         let refused = in_the_nodes_network(|| {
             let mut client = Client::of(pod["status"]["podIP"].as_str().unwrap(), 8080, Keeping::Nothing);
-            (client.status("POST", "/"), client.status("GET", "/healthz"))
+            ["POST /", "GET /healthz"].map(|request| {
+                let (method, path) = request.split_once(' ').unwrap();
+                let (status, body) = client.answer(method, path).unwrap();
+                (status, serde_json::from_str::<Value>(&body).unwrap())
+            })
         });
-        assert_eq!(refused, (Some(503), Some(200)), "a standby is ready and does not serve");
+        let told = json!({ "pod": first, "error": "this pod does not lead: connect again" });
+        assert_eq!(refused, [(503, told), (200, json!({ "pod": first }))], "a standby is ready and does not serve");
 
         delete(&ns, &second);
         let third = holder(&ready(&ns, "counter", &[&second]));
@@ -220,7 +241,7 @@ fn a_controller_on_the_library_greets_and_its_successor_does() {
     images::load(CONTROLLER);
     // A subject of a RoleBinding has a namespace, so the sample names one.
     let ns = "default";
-    apply(ns, "controller.yaml");
+    let _sample = apply_sample("controller.yaml");
     let greeted = |greeting: &str| {
         within(60, greeting, || {
             let data = get(node(), ns, "configmap/moss")?["data"].clone();
@@ -235,7 +256,6 @@ fn a_controller_on_the_library_greets_and_its_successor_does() {
     assert_ne!(was, uid(ns, &second));
     kubectl(node(), &["patch", "configmap", "moss", "-n", ns, "-p", r#"{"data":{"name":"Fern"}}"#]);
     assert_eq!(greeted("Hello, Fern."), second);
-    kubectl(node(), &["delete", "--wait=false", "-f", path("controller.yaml").to_str().unwrap()]);
 }
 
 struct OnDrop<F: FnMut()>(F);
