@@ -34,15 +34,18 @@ fn a_group_elects_hands_over_and_fails_over() {
     within(30, "another term", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["leaseTransitions"] == 3).then_some(())
     });
-    // The kubelet's report frees the Lease for all, also for the container that was started again in the same pod; that
-    // one is another process with another name. That without a proof it has to wait is held by `proof`.
+    // The kubelet's report frees the Lease for all. The container that was started again in the same pod may be faster: that
+    // one is another process with another name and a proof of its own. That without a proof it has to wait is held by `proof`.
     assert_ne!(incarnation(), former);
     let group = ready(&ns, "kestrel", &[]);
-    assert!(lines(&holder(&group)) > 0);
+    let third = holder(&group);
+    assert!(lines(&third) > 0);
     let history = group["status"]["history"].as_array().unwrap();
     let reasons: Vec<&str> = history.iter().map(|change| change["reason"].as_str().unwrap()).collect();
-    assert_eq!(reasons, ["KubeletReported", "LeaseReleased", "Elected"]);
-    let third = format!("{} leads", holder(&group));
+    let is_restarted = third == second && reasons[0] == "HolderRestarted";
+    assert_eq!(reasons[1..], ["LeaseReleased", "Elected"]);
+    assert!(is_restarted || reasons[0] == "KubeletReported", "{reasons:?}");
+    let third = format!("{third} leads");
     within(30, "kubectl describe to tell of the last election", || {
         let told = kubectl(node(), &["describe", "-n", &ns, "electiongroup/kestrel"]);
         let events = told.split("\nEvents:").nth(1)?.to_owned();
