@@ -130,9 +130,10 @@ impl Children {
             Ok(()) | Err(Errno::SRCH | Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_beyond =
-            |one: &Process| one.pid != Pid::INIT && one.lives && test_kill_process(one.pid) == Err(Errno::PERM);
-        Ok(if processes()?.iter().any(is_beyond) { Reach::Part } else { Reach::All })
+        // Not that of who looks in from outside of the container: what the command left behind is this process' child.
+        let left = descendants(processes()?);
+        let is_beyond = |one: &Process| one.lives && test_kill_process(one.pid) == Err(Errno::PERM);
+        Ok(if left.iter().any(is_beyond) { Reach::Part } else { Reach::All })
     }
 }
 
@@ -212,24 +213,35 @@ fn exit_of(status: WaitStatus) -> Exit {
 
 /// Kills all processes below this one.
 fn kill_descendants() -> io::Result<Reach> {
-    let all = processes()?;
+    let mut reach = Reach::All;
+    for one in descendants(processes()?) {
+        // Whoever has the number now is held by the descriptor, and is still the one that was found if its parent is.
+        let held = pidfd_open(one.pid, PidfdFlags::empty());
+        if !Process::of(one.pid).is_some_and(|now| now.parent == one.parent || now.parent == Some(getpid())) {
+            continue;
+        }
+        let killed = match held {
+            Ok(held) => pidfd_send_signal(held, Signal::KILL),
+            // An old kernel, or a profile that forbids it.
+            Err(_) => kill_process(one.pid, Signal::KILL),
+        };
+        if killed == Err(Errno::PERM) {
+            reach = Reach::Part;
+        }
+    }
+    Ok(reach)
+}
+
+/// Those of `all` that are below this process.
+fn descendants(mut all: Vec<Process>) -> Vec<Process> {
     let mut found = vec![getpid()];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
         found.extend(all.iter().filter(|one| one.parent == Some(parent)).map(|one| one.pid));
         next += 1;
     }
-    let mut reach = Reach::All;
-    for one in all.iter().filter(|one| found[1..].contains(&one.pid)) {
-        // Whoever has the number now is held by the descriptor, and is still the one that was found if its parent is.
-        let Ok(held) = pidfd_open(one.pid, PidfdFlags::empty()) else { continue };
-        if Process::of(one.pid).is_some_and(|now| now.parent == one.parent || now.parent == Some(getpid()))
-            && pidfd_send_signal(held, Signal::KILL) == Err(Errno::PERM)
-        {
-            reach = Reach::Part;
-        }
-    }
-    Ok(reach)
+    all.retain(|one| found[1..].contains(&one.pid));
+    all
 }
 
 struct Process {

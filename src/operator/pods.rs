@@ -27,7 +27,8 @@ const RETRY: Duration = Duration::from_secs(10);
 /// For how long the next look at the group may be kept waiting for this.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Brings the pods to what `stored` says. Returns how soon it is to be tried again, if something failed.
+/// Brings the pods to what `stored` says. Returns how soon the group needs another look: if something failed, or if
+/// an answer brought news.
 pub(super) async fn mark(
     resource: &ElectionGroup,
     group: Option<&Group>,
@@ -55,23 +56,26 @@ pub(super) async fn mark(
         Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &ApiResource::erase::<Pod>(&()));
     let sent = patches.into_iter().map(|(pod, subresource, patch)| {
         // Another look may come before the watch has shown it.
-        write(&api, pod, subresource, patch).map_ok(|pod| pod.iter().for_each(|pod| context.world.took_pod(pod)))
+        write(&api, pod, subresource, patch).map_ok(|pod| pod.is_some_and(|pod| context.world.took_pod(&pod)))
     });
     let sent = join_all(sent);
     let late = context.clock.sleep_until(context.clock.since_boot() + LONGEST);
-    let failed = match select(Box::pin(sent), late).await {
-        Either::Left((results, _)) => results.into_iter().find_map(Result::err),
-        Either::Right(_) => Some(format!("the API server did not answer within {} s", LONGEST.as_secs())),
+    let (failed, is_news) = match select(Box::pin(sent), late).await {
+        Either::Left((results, _)) => {
+            let is_news = results.contains(&Ok(true));
+            (results.into_iter().find_map(Result::err), is_news)
+        }
+        Either::Right(_) => (Some(format!("the API server did not answer within {} s", LONGEST.as_secs())), false),
     };
     let was_said = remember(resource, context, |memory| std::mem::replace(&mut memory.unmarked, failed.is_some()));
-    let error = failed?;
+    let Some(error) = failed else { return is_news.then_some(Duration::ZERO) };
     let name = told_name(resource);
     if was_said == Some(true) {
         debug!(group = name, "cannot mark the pods: {error}");
     } else {
         warn!(group = name, "cannot mark the pods: {error}; it is tried again every {} s", RETRY.as_secs());
     }
-    Some(RETRY)
+    Some(if is_news { Duration::ZERO } else { RETRY })
 }
 
 /// What opens the readiness gate.

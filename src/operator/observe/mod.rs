@@ -206,9 +206,9 @@ impl World {
         table.insert(namespace, name, view);
     }
 
-    /// The API server has answered to a write of a pod.
-    pub(super) fn took_pod(&self, pod: &DynamicObject) {
-        self.lock().pods.took(pod);
+    /// The API server has answered to a mark on a pod. Returns whether that is the first to show what others wrote.
+    pub(super) fn took_pod(&self, pod: &DynamicObject) -> bool {
+        self.lock().pods.took(pod)
     }
 
     /// The API server has shown a Lease of a group.

@@ -69,16 +69,22 @@ impl Pods {
         self.table.get(namespace, pod).map_or_else(Vec::new, |entry| entry.dead.to_vec())
     }
 
-    /// What the API server answered to a write of this operator; nothing if the pod is gone or another one by now, or if its watch
-    /// was faster. The echo is then no news.
-    pub(super) fn took(&mut self, pod: &DynamicObject) {
+    /// What the API server answered to a mark of this operator on a pod; nothing if that is gone or another one by now, or if its
+    /// watch was faster. The echo is then no news. Returns whether the answer is the first to show more than the mark: nothing
+    /// else will tell of that.
+    pub(super) fn took(&mut self, pod: &DynamicObject) -> bool {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-        let Some(known) = self.table.get_mut(&namespace, &name) else { return };
+        let Some(known) = self.table.get_mut(&namespace, &name) else { return false };
         let after = entry_of(pod);
         // Another group is for the watch to tell.
-        if known.view.uid == after.view.uid && known.group == after.group && !known.is_later_than(pod) {
-            *known = after;
+        if known.view.uid != after.view.uid || known.group != after.group || known.is_later_than(pod) {
+            return false;
         }
+        let PodView { role, kept, proven, .. } = after.view.clone();
+        let marked = Entry { view: PodView { role, kept, proven, ..known.view.clone() }, ..known.clone() };
+        let is_news = !marked.tells_the_same_as(&after);
+        *known = after;
+        is_news
     }
 
     /// Takes an event in and returns the groups of which something changed that is asked for, as namespace and name.
@@ -242,17 +248,27 @@ mod tests {
     fn what_was_written_is_known_at_once_and_its_echo_is_no_news() {
         let (mut pods, scope) = (Pods::default(), Scope(None));
         assert_eq!(pods.take(&scope, Event::Apply(pod(3, "a", "standby"))).len(), 1);
-        pods.took(&pod(5, "a", "leader"));
+        assert!(!pods.took(&pod(5, "a", "leader")));
         assert_eq!(role(&pods).as_deref(), Some("leader"));
         assert!(pods.take(&scope, Event::Apply(pod(4, "a", "standby"))).is_empty(), "an earlier state");
         assert_eq!(role(&pods).as_deref(), Some("leader"));
         assert!(pods.take(&scope, Event::Apply(pod(5, "a", "leader"))).is_empty(), "the echo");
         assert_eq!(pods.take(&scope, Event::Apply(pod(6, "a", "standby"))).len(), 1);
         // A late answer, and one of a former pod.
-        pods.took(&pod(5, "a", "leader"));
+        assert!(!pods.took(&pod(5, "a", "leader")));
         assert_eq!(role(&pods).as_deref(), Some("standby"));
         pods.take(&scope, Event::Apply(pod(9, "b", "standby")));
-        pods.took(&pod(10, "a", "leader"));
+        assert!(!pods.took(&pod(10, "a", "leader")));
         assert_eq!(role(&pods).as_deref(), Some("standby"));
+    }
+
+    #[test]
+    fn what_another_wrote_before_the_mark_is_news() {
+        let (mut pods, scope) = (Pods::default(), Scope(None));
+        pods.take(&scope, Event::Apply(pod(3, "a", "standby")));
+        let mut marked = pod(5, "a", "leader");
+        marked.data = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        assert!(pods.took(&marked));
+        assert!(pods.take(&scope, Event::Apply(marked)).is_empty(), "nothing else tells of it");
     }
 }
