@@ -30,7 +30,7 @@ fn start(ns: &str, pod: &str, as_init: bool, folder: &Path, script: &str) -> Pro
 }
 
 /// The candidate itself, as this process sees it.
-fn candidate_of(program: &Program, as_init: bool) -> i32 {
+pub(super) fn candidate_of(program: &Program, as_init: bool) -> i32 {
     let pid = program.pid();
     if !as_init {
         return pid;

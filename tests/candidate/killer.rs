@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::children::candidate_of;
 use crate::support::{Program, candidate_command, get, kubectl, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -49,6 +50,10 @@ fn give_the_lease_to_another(ns: &str) {
     kubectl(shared(), &["patch", "-n", ns, "lease/weir", "--type=merge", "-p", patch]);
 }
 
+fn terminate_candidate(program: &Program) {
+    kill_process(Pid::from_raw(candidate_of(program, true)).unwrap(), Signal::TERM).unwrap();
+}
+
 fn has_stopped(folder: &Path) {
     let before = beats(folder);
     std::thread::sleep(Duration::from_millis(300));
@@ -76,11 +81,7 @@ fn a_command_of_another_user_that_is_to_end_ends_with_the_container_and_its_leas
     let folder = folder();
     let mut leader = start(&ns, true, folder.path(), &format!("exec {OTHER_USER}"), &[]);
     wait_for_beats(folder.path());
-    let init = within(5, "unshare to have a child", || {
-        let pid = leader.pid();
-        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?.trim().parse().ok()
-    });
-    rustix::process::kill_process(rustix::process::Pid::from_raw(init).unwrap(), Signal::TERM).unwrap();
+    terminate_candidate(&leader);
     leader.wait(SOON);
     has_stopped(folder.path());
     assert!(leader.says("cannot send SIGTERM to the command"), "{}", leader.output());
@@ -109,12 +110,37 @@ fn where_nothing_ends_a_command_of_another_user_its_lease_is_held() {
     for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
         let environment = fs::read(process.path().join("environ")).unwrap_or_default();
         let marked = format!("DIR={}", folder.path().display());
-        let pid =
-            process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid.filter(|_| environment.split(|byte| *byte == 0).any(|one| one == marked.as_bytes())) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+#[test]
+fn who_looks_into_the_container_from_outside_does_not_end_it() {
+    let ns = namespace(shared(), "looked-into");
+    let folder = folder();
+    let script = "trap '' TERM; while :; do echo >> $DIR/beats; sleep 0.02; done";
+    let mut leader = start(&ns, true, folder.path(), script, &[]);
+    wait_for_beats(folder.path());
+    let target = candidate_of(&leader, true).to_string();
+    // As `kubectl debug --target` does it. Its parent is not in the namespace.
+    let mut outsider = Command::new("nsenter");
+    outsider.args(["--pid", "--target", &target, "--", "setpriv", "--reuid", "65534", "--clear-groups", "sleep", "60"]);
+    let outsider = Program::start("outsider", &mut outsider);
+    within(5, "the one from outside", || {
+        let pids = fs::read_to_string(format!("/proc/{}/task/{0}/children", outsider.pid())).ok()?;
+        (!pids.trim().is_empty()).then_some(())
+    });
+    give_the_lease_to_another(&ns);
+    leader.wait_for("killing the command", SOON);
+    std::thread::sleep(Duration::from_secs(1));
+    has_stopped(folder.path());
+    // It stands by.
+    leader.wait_for("leader is heron", SOON);
+    terminate_candidate(&leader);
+    assert!(leader.wait(SOON).success(), "{}", leader.output());
 }
 
 /// Holds a lease on a file, so that whoever executes that waits: as on a file system that does not answer.
