@@ -146,6 +146,8 @@ async fn failovers(world: &World<'_>, n: usize) -> Result<(), Error> {
     let (mut deleted, mut handed_over) = (Vec::new(), Vec::new());
     for _ in 0..n {
         let (leader, _) = world.leader_at_rest("failover", 3).await?;
+        // The kubelet takes up a pod once a second: one that was changed just now would hear late of its deletion.
+        tokio::time::sleep(Duration::from_secs(3)).await;
         let watch = world.watch_handover("failover", &leader);
         let gracefully = DeleteParams::default();
         let start = Instant::now();
