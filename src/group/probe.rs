@@ -158,19 +158,11 @@ fn port_number(container: &Value, port: &Value) -> Option<i64> {
 pub(super) fn start_up(template: &Value, leading: &str) -> Duration {
     let containers = template["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(container) = containers.iter().find(|one| one["name"] == leading) else { return Duration::ZERO };
-    let seconds = |probe: &str, field: &str, usual: u64| match container[probe][field].as_u64() {
-        Some(0) | None => usual,
-        Some(seconds) => seconds,
-    };
-    let startup = match container["startupProbe"].is_null() {
-        true => 0,
-        false => {
-            let tries = seconds("startupProbe", "periodSeconds", 10) * seconds("startupProbe", "failureThreshold", 3);
-            seconds("startupProbe", "initialDelaySeconds", 0) + tries
-        }
-    };
+    let delay = |probe: &Value| number(probe, "initialDelaySeconds", 0);
+    let startup = Some(&container["startupProbe"]).filter(|probe| !probe.is_null());
+    let startup = startup.map_or(0, |probe| delay(probe) + until_failed(probe));
     // Both count from the start of the program.
-    Duration::from_secs(startup.max(seconds("readinessProbe", "initialDelaySeconds", 0)))
+    Duration::from_secs(startup.max(delay(&container["readinessProbe"])))
 }
 
 /// How long a program may have stopped to be ready until the kubelet says so: the longest time that a readiness probe of
@@ -179,13 +171,18 @@ pub(super) fn until_unready(template: &Value) -> Duration {
     let containers = ["containers", "initContainers"].into_iter();
     let containers = containers.flat_map(|kind| template["spec"][kind].as_array().into_iter().flatten());
     let probes = containers.map(|container| &container["readinessProbe"]).filter(|probe| !probe.is_null());
-    let times = probes.map(|probe| {
-        let number = |field: &str, usual: u64| probe[field].as_u64().filter(|number| *number > 0).unwrap_or(usual);
-        let tries = number("periodSeconds", 10).saturating_mul(number("failureThreshold", 3));
-        tries.saturating_add(number("timeoutSeconds", 1))
-    });
-    // The API server takes no number above that.
-    Duration::from_secs(times.max().unwrap_or_default().min(i32::MAX.unsigned_abs().into()))
+    let times = probes.map(|probe| until_failed(probe) + number(probe, "timeoutSeconds", 1));
+    Duration::from_secs(times.max().unwrap_or_default())
+}
+
+/// In seconds: all tries of `probe`, one after the other. Its numbers are of 32 bits, as checked before.
+fn until_failed(probe: &Value) -> u64 {
+    number(probe, "periodSeconds", 10) * number(probe, "failureThreshold", 3)
+}
+
+/// A field of a probe, where 0 and nothing are both `usual`.
+fn number(probe: &Value, field: &str, usual: u64) -> u64 {
+    probe[field].as_u64().filter(|number| *number > 0).unwrap_or(usual)
 }
 
 /// Takes the probes and hooks out of `container` and puts the candidate's in their place. Returns what the candidate has to

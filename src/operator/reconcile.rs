@@ -8,7 +8,7 @@ use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
-use super::apply::{Applied, Applier, ApplyError};
+use super::apply::{Applier, ApplyError};
 use super::events::Recorder;
 use super::observe::{Memory, RawGroup, World};
 use super::publish::{Metrics, ResultLabel};
@@ -73,11 +73,11 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
             let desired = Desired::of(group, recorded, &context.candidate_image);
             sought = Sought::of(&desired);
             let applied = context.applier.apply(group, &resource, &desired, &*context.clock).await;
-            let deployed = context.applier.has_deployed(group, &desired);
             // What the pods got is recorded though another child is in the way: else the next version would get them anew.
+            let deployed = applied.is_ok() || context.applier.has_deployed(group, &desired);
             let injection = desired.injection.filter(|_| deployed);
             match outcome_of(group, applied) {
-                Ok((outcome, applied)) => (outcome, applied.map_or(injection, |applied| applied.injection)),
+                Ok(outcome) => (outcome, injection),
                 Err(error) if resource.status.is_none() => return Err(error),
                 Err(error) => {
                     // Who leads is told all the same; the spec stays unobserved.
@@ -189,15 +189,15 @@ pub(super) fn remember<T>(
 }
 
 /// What a person must mend goes into the status; what time may mend is an error.
-fn outcome_of(group: &Group, applied: Result<Applied, ApplyError>) -> Result<(Outcome, Option<Applied>), Error> {
+fn outcome_of(group: &Group, applied: Result<(), ApplyError>) -> Result<Outcome, Error> {
     match applied {
-        Ok(applied) => Ok((Outcome::Applied, Some(applied))),
-        Err(error @ ApplyError::Conflict { .. }) => Ok((Outcome::Conflict(error.to_string()), None)),
+        Ok(()) => Ok(Outcome::Applied),
+        Err(error @ ApplyError::Conflict { .. }) => Ok(Outcome::Conflict(error.to_string())),
         Err(error) => {
             let message = error.to_string();
             match error.code() {
-                Some(403) => Ok((Outcome::Forbidden(message), None)),
-                Some(422) => Ok((Outcome::Invalid(error.explained(group)), None)),
+                Some(403) => Ok(Outcome::Forbidden(message)),
+                Some(422) => Ok(Outcome::Invalid(error.explained(group))),
                 _ => Err(error.into()),
             }
         }

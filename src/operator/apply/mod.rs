@@ -15,17 +15,12 @@ use tracing::info;
 pub(super) use child::{ApplyError, Child, Owner};
 
 use super::observe::{Detail, Kind, World, controller_of, value_of};
+use crate::api::ElectionGroup;
 use crate::api::names::label;
-use crate::api::{ElectionGroup, InjectionStatus};
 use crate::group::desired::{NewLease, new_lease};
 use crate::group::{Desired, Group, drift};
 use crate::runtime::clock::Clock;
 use child::is_as_desired;
-
-/// That the children are as desired. Only [`Applier::apply`] makes one.
-pub(super) struct Applied {
-    pub(super) injection: Option<InjectionStatus>,
-}
 
 pub(super) struct Applier {
     pub(super) client: Client,
@@ -43,10 +38,18 @@ impl Applier {
         resource: &ElectionGroup,
         desired: &Desired,
         clock: &dyn Clock,
-    ) -> Result<Applied, ApplyError> {
+    ) -> Result<(), ApplyError> {
         // No `..`: a child that is desired and forgotten here does not compile.
-        let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, service, injection } =
-            desired;
+        let Desired {
+            service_account,
+            role,
+            role_binding,
+            lease,
+            deployment,
+            disruption_budget,
+            service,
+            injection: _,
+        } = desired;
         // First of all: whose Lease it is decides whether anything may be granted on it.
         self.ensure_lease(group, resource, lease, clock).await?;
         if let Some(account) = service_account {
@@ -65,8 +68,7 @@ impl Applier {
         if service_account.is_none() && rolled_out && group.service_account.name(&group.name) != group.name {
             self.remove(group, Kind::ServiceAccount).await?;
         }
-        self.serve(group, resource, service.as_ref(), clock).await?;
-        Ok(Applied { injection: injection.clone() })
+        self.serve(group, resource, service.as_ref(), clock).await
     }
 
     /// Whether the pods are as `desired`, whatever became of the other children.

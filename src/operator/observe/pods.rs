@@ -8,10 +8,10 @@ use kube::runtime::watcher::Event;
 use serde_json::Value;
 
 use super::children::condition;
+use super::groups::version_of;
 use super::table::{Change, Scope, Table};
 use crate::api::names::annotation::{LEADER_DELETION_COST, POD_DELETION_COST};
 use crate::api::names::{PROVEN_GATE, label};
-use crate::election::Version;
 use crate::group::inject::PROGRAM;
 use crate::group::proof::{dead_incarnations, is_incarnation};
 use crate::group::status::PodView;
@@ -33,15 +33,15 @@ struct Entry {
     view: PodView,
     /// The incarnations that the kubelet reports dead.
     dead: Box<[String]>,
-    /// `resourceVersion`.
-    version: Version,
+    /// `resourceVersion`, 0 if it is no number.
+    version: u64,
 }
 
 impl Entry {
     /// Whether `pod` shows an earlier state of this one.
     fn is_later_than(&self, pod: &DynamicObject) -> bool {
-        let theirs = version_of(pod);
-        self.view.uid == pod.uid() && self.version != theirs && theirs.is_at_most(&self.version)
+        let version = version_of(&pod.metadata);
+        self.view.uid == pod.uid() && version > 0 && version < self.version
     }
 
     fn tells_the_same_as(&self, other: &Self) -> bool {
@@ -80,9 +80,10 @@ impl Pods {
         if known.view.uid != after.view.uid || known.group != after.group || known.is_later_than(pod) {
             return false;
         }
-        let PodView { role, kept, proven, .. } = after.view.clone();
-        let marked = Entry { view: PodView { role, kept, proven, ..known.view.clone() }, ..known.clone() };
-        let is_news = !marked.tells_the_same_as(&after);
+        // The mark itself is no news.
+        known.view.role.clone_from(&after.view.role);
+        (known.view.kept, known.view.proven) = (after.view.kept, after.view.proven);
+        let is_news = !known.tells_the_same_as(&after);
         *known = after;
         is_news
     }
@@ -122,10 +123,6 @@ impl Pods {
     }
 }
 
-fn version_of(pod: &DynamicObject) -> Version {
-    Version::new(pod.metadata.resource_version.as_deref().unwrap_or_default())
-}
-
 fn entry_of(pod: &DynamicObject) -> Entry {
     // What has ended for good stays until it is collected, and is no pod of anybody's any more.
     let has_finished = matches!(pod.data["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
@@ -134,7 +131,7 @@ fn entry_of(pod: &DynamicObject) -> Entry {
         group: group.map_or("", String::as_str).into(),
         view: pod_view(pod),
         dead: dead_incarnations(&pod.uid().unwrap_or_default(), &pod.data).into(),
-        version: version_of(pod),
+        version: version_of(&pod.metadata),
     }
 }
 
