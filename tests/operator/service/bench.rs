@@ -91,12 +91,16 @@ impl Bench<'_> {
         get(self.cluster, &self.ns, what)
     }
 
-    /// What a candidate of mode Exec does when its program is ready.
-    pub fn tell_ready(&self) {
-        let lease = self.get("lease/kestrel").unwrap();
-        let incarnation = lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].as_str().unwrap();
-        let term = format!("k8sensus.dev/ready-of={}/{incarnation}", lease["spec"]["leaseTransitions"]);
-        kubectl(self.cluster, &["annotate", "-n", &self.ns, "lease/kestrel", "--overwrite", &term]);
+    /// What a candidate of mode Exec does when its program is ready, until the Service leads to `pod`: this one, which knows of no
+    /// program, takes it back with its next renewal.
+    pub fn tell_ready_until_it_leads_to(&self, pod: &str) {
+        within(10, &format!("{SERVICE} to lead to {pod}"), || {
+            let lease = self.get("lease/kestrel").unwrap();
+            let incarnation = lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].as_str().unwrap();
+            let term = format!("k8sensus.dev/ready-of={}/{incarnation}", lease["spec"]["leaseTransitions"]);
+            kubectl(self.cluster, &["annotate", "-n", &self.ns, "lease/kestrel", "--overwrite", &term]);
+            self.get(SLICE).filter(|slice| behind(slice) == Some(pod))
+        });
     }
 
     /// Waits until the Service leads to `pod`, or to nobody.

@@ -112,16 +112,14 @@ fn in_mode_exec_the_candidates_word_for_this_very_term_counts() {
     let mut otter = bench.candidate("otter");
     otter.wait_for("I'm the new leader!", Duration::from_secs(10));
     bench.goes_on_leading_to(None);
-    bench.tell_ready();
-    bench.leads_to(Some("otter"));
+    bench.tell_ready_until_it_leads_to("otter");
     let heron = bench.candidate("heron");
     heron.wait_for("New leader is: otter", Duration::from_secs(5));
     otter.terminate(Duration::from_secs(5));
     heron.wait_for("I'm the new leader!", Duration::from_secs(10));
     bench.leads_to(None);
     bench.goes_on_leading_to(None);
-    bench.tell_ready();
-    bench.leads_to(Some("heron"));
+    bench.tell_ready_until_it_leads_to("heron");
 }
 
 #[test]
