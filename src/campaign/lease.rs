@@ -26,6 +26,10 @@ pub const STEP_DOWN_TO: &str = "k8sensus.dev/step-down-to";
 /// 1 s before they take a Lease that is free or has run out, unless [`STEP_DOWN_TO`] names them.
 pub const PROVEN_REVISION: &str = "k8sensus.dev/proven-revision";
 
+/// The annotation that says that nobody is to follow the term of so many transitions: all candidates are about to be ended, each in
+/// its own time. Who takes part nevertheless leads a lease duration later than it would have, and by that the word is void.
+pub const SUSPENDED: &str = "k8sensus.dev/suspended";
+
 /// The annotation that names the term whose work is ready, `<leaseTransitions>/<incarnation>`. Absent, or of another term than
 /// the one that the Lease shows: not ready.
 pub const READY_OF: &str = "k8sensus.dev/ready-of";
@@ -46,6 +50,7 @@ pub fn snapshot_of(lease: &DynamicObject) -> Snapshot {
     let preference = Preference {
         successor: annotation(STEP_DOWN_TO).filter(|_| names_step_down(lease, record.transitions)),
         revision: annotation(PROVEN_REVISION),
+        suspended: annotation(SUSPENDED).is_some_and(|term| term.parse() == Ok(record.transitions)),
     };
     let version = Version::new(lease.metadata.resource_version.clone().unwrap_or_default());
     Snapshot { version, record, incarnation: annotation(INCARNATION), preference }

@@ -1,7 +1,12 @@
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use super::record::{Preference, Snapshot};
+use super::timing::Timing;
+
+/// How much longer a standby waits where the Lease would rather have another: that one may be dead.
+const HOLD_BACK: Duration = Duration::from_secs(1);
 
 /// Who takes part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +57,18 @@ impl Candidate {
         &self.incarnation
     }
 
+    /// How much longer than it must this candidate waits for a Lease that it may take. A wish may be left over from somebody who
+    /// is gone, so no wait is for ever.
+    pub(super) fn hold_back(&self, preference: &Preference, timing: &Timing) -> Duration {
+        match self.is_preferred(preference) {
+            _ if preference.suspended => timing.lease_duration(),
+            true => Duration::ZERO,
+            false => HOLD_BACK,
+        }
+    }
+
     /// Whether nobody else is to go first.
-    pub(super) fn is_preferred(&self, preference: &Preference) -> bool {
+    fn is_preferred(&self, preference: &Preference) -> bool {
         match (&preference.successor, &preference.revision, &self.revision) {
             (Some(successor), ..) => *successor == self.identity,
             (None, Some(proven), Some(own)) => proven == own,

@@ -16,8 +16,6 @@ const FIRST_TRY: Duration = Duration::from_secs(2);
 const RELEASE_BUDGET: Duration = Duration::from_millis(1500);
 /// Standbys take a free Lease in random order within this time, so that they do not all write at once.
 const TAKEOVER_SPREAD: Duration = Duration::from_millis(4);
-/// How much longer a standby waits where the Lease would rather have another: that one may be dead.
-const HOLD_BACK: Duration = Duration::from_secs(1);
 /// A timer that fires this late tells of a suspended or starved process.
 const LATE_TICK: Duration = Duration::from_secs(1);
 
@@ -455,8 +453,7 @@ impl Elector {
             Known::Lease { snapshot, since, .. } if self.is_mine(snapshot) => Some(*since),
             Known::Lease { snapshot, since, .. } if self.candidate.has_outlived(snapshot) => Some(*since),
             Known::Lease { snapshot, takeable_at, .. } => {
-                let is_preferred = self.candidate.is_preferred(&snapshot.preference);
-                Some(*takeable_at + if is_preferred { Duration::ZERO } else { HOLD_BACK })
+                Some(*takeable_at + self.candidate.hold_back(&snapshot.preference, &self.timing))
             }
         }
     }

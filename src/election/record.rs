@@ -85,6 +85,8 @@ pub struct Preference {
     pub successor: Option<String>,
     /// The revision of the program that has proved itself; counts where no successor is named.
     pub revision: Option<String>,
+    /// Whether nobody is to follow that term: all candidates are about to end.
+    pub suspended: bool,
 }
 
 /// A Lease at one `resourceVersion`.
@@ -96,6 +98,7 @@ pub struct Snapshot {
     pub record: Record,
     /// Its annotation `k8sensus.dev/incarnation`: which process of that name acquired it.
     pub incarnation: Option<String>,
-    /// Its annotations `k8sensus.dev/step-down-to` and `k8sensus.dev/proven-revision`, as far as they concern this record.
+    /// Its annotations `k8sensus.dev/step-down-to`, `k8sensus.dev/proven-revision` and `k8sensus.dev/suspended`, as far as they
+    /// concern this record.
     pub preference: Preference,
 }

@@ -12,6 +12,7 @@
 //! - [`drift`]: whether a live child still is as desired.
 //! - [`proof`]: whether the kubelet's report proves that the leader is dead.
 //! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
+//! - [`suspension`]: whether candidates are to be told that nobody is to lead.
 //! - [`rollout`]: whether a revision of the pod template has led well, so that its pods may replace the former ones.
 //! - [`unhealthy`]: whether a leader whose program does not work is to give way.
 //! - [`status`]: what was observed becomes the status.
@@ -31,6 +32,7 @@ pub mod service;
 mod shape;
 pub mod status;
 pub mod step_down;
+pub mod suspension;
 pub mod unhealthy;
 pub mod valid;
 

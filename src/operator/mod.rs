@@ -1,5 +1,5 @@
-//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead -> desired -> apply ->
-//! rollout -> step-down -> status -> publish -> pods, one file for each step.
+//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead -> desired -> suspension ->
+//! apply -> rollout -> step-down -> status -> publish -> pods, one file for each step.
 //!
 //! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
 //! leadership is not valid at that moment.
@@ -17,5 +17,6 @@ mod release;
 mod rollout;
 mod status;
 mod step_down;
+mod suspension;
 
 pub use lead::{Error, Options, run};

@@ -15,7 +15,7 @@ use super::publish::{Metrics, ResultLabel};
 use super::release::{ReleaseError, release_of_dead};
 use super::rollout::{self, Sought};
 use super::step_down::StepDowns;
-use super::{pods, status};
+use super::{pods, status, suspension};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
 use crate::group::status::Outcome;
 use crate::group::{Desired, Group, Observed};
@@ -65,13 +65,14 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Ok(group) => release_of_dead(&context.client, group, &context.world, &*context.clock).await,
         Err(_) => Ok(None),
     };
-    let (mut failed, mut sought) = (None, Sought::Unknown);
+    let (mut failed, mut sought, mut suspended) = (None, Sought::Unknown, None);
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, None),
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             let desired = Desired::of(group, recorded, &context.candidate_image);
             sought = Sought::of(&desired);
+            suspended = suspension::tell(&resource, group, &context).await;
             let applied = context.applier.apply(group, &resource, &desired, &*context.clock).await;
             // What the pods got is recorded though another child is in the way: else the next version would get them anew.
             let deployed = applied.is_ok() || context.applier.has_deployed(group, &desired);
@@ -116,7 +117,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         memory.failures = 0;
         memory.blocked = observed.outcome != Outcome::Applied;
     });
-    let waits = [told.wait, judged.wait, retry, marked, again, next, follow];
+    let waits = [told.wait, judged.wait, retry, suspended, marked, again, next, follow];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::reconcile::{Context, remember, told_name};
+use crate::api::names::annotation;
 use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use crate::group::rollout::{self, preferred};
 use crate::group::status::Outcome;
@@ -93,7 +94,8 @@ pub(super) async fn judge(
 async fn prefer(resource: &ElectionGroup, group: &Group, observed: &Observed, context: &Context) -> Option<Duration> {
     let proven = proven_in(resource.status.as_ref()?);
     let revision = preferred(observed.lease.as_ref()?, &observed.pods, proven)?;
-    let error = context.step_downs.prefer(group, revision).await.err()?;
+    let wanted = |_: &_| revision.map(str::to_owned);
+    let error = context.step_downs.annotate(group, annotation::PROVEN_REVISION, wanted).await.err()?;
     warn!(group = told_name(resource), "{error}; the candidates are not told which revision is proven");
     Some(RETRY)
 }

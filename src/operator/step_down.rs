@@ -105,20 +105,30 @@ impl StepDowns {
         Err(format!("{lease} was changed by others at each of {TRIES} tries to write the request onto it"))
     }
 
-    /// Lets the Lease say which revision is proven, or nothing of it.
+    /// Lets the Lease carry under `annotation` what `value` says for it as it is now. Returns it as it is then; `None` if there is
+    /// none.
     ///
     /// # Errors
     /// Says which request failed, and why.
-    pub(super) async fn prefer(&self, group: &Group, revision: Option<&str>) -> Result<(), String> {
+    pub(super) async fn annotate(
+        &self,
+        group: &Group,
+        annotation: &str,
+        value: impl Fn(&DynamicObject) -> Option<String>,
+    ) -> Result<Option<DynamicObject>, String> {
         for _ in 0..TRIES {
-            let Some(mut lease) = self.read(group).await? else { return Ok(()) };
+            let Some(mut lease) = self.read(group).await? else { return Ok(None) };
+            let wanted = value(&lease);
+            if lease.annotations().get(annotation) == wanted.as_ref() {
+                return Ok(Some(lease));
+            }
             let annotations = lease.annotations_mut();
-            match revision {
-                Some(revision) => annotations.insert(annotation::PROVEN_REVISION.to_owned(), revision.to_owned()),
-                None => annotations.remove(annotation::PROVEN_REVISION),
+            match wanted {
+                Some(wanted) => annotations.insert(annotation.to_owned(), wanted),
+                None => annotations.remove(annotation),
             };
-            if self.replace(group, &lease).await?.is_some() {
-                return Ok(());
+            if let Some(lease) = self.replace(group, &lease).await? {
+                return Ok(Some(lease));
             }
         }
         Err(format!("{} was changed by others at each of {TRIES} tries to write onto it", lease_of(group)))

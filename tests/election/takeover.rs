@@ -17,8 +17,8 @@ fn released(version: u32) -> Snapshot {
 }
 
 fn with(snapshot: Snapshot, successor: Option<&str>, revision: Option<&str>) -> Snapshot {
-    let preference = Preference { successor: successor.map(str::to_owned), revision: revision.map(str::to_owned) };
-    Snapshot { preference, ..snapshot }
+    let (successor, revision) = (successor.map(str::to_owned), revision.map(str::to_owned));
+    Snapshot { preference: Preference { successor, revision, suspended: false }, ..snapshot }
 }
 
 /// After how many milliseconds, by steps of 5 ms, it writes; 0 at once.
@@ -71,6 +71,31 @@ fn whoever_the_lease_would_rather_have_goes_first_and_the_others_follow_a_second
         let after = takes(candidate, with(lease(5, held_by(OTHER, 3, 1), None), successor, revision));
         let wait = if first { 15_000 } else { 16_000 };
         assert!((wait..=wait + 5).contains(&after), "{text}: {after}");
+    }
+}
+
+#[test]
+fn while_nobody_is_to_lead_a_standby_waits_for_a_lease_duration_more_whomever_the_lease_names() {
+    for (successor, revision) in [(None, None), (Some(ME), Some("b")), (Some(OTHER), Some("a"))] {
+        let suspended = |mut sight: Snapshot| {
+            sight.preference.suspended = true;
+            sight
+        };
+        let me = || me().with_revision("b");
+        let after = takes(me(), suspended(with(released(5), successor, revision)));
+        assert!((15_000..=15_005).contains(&after), "{successor:?}: {after}");
+        // The same when the Lease has run out.
+        let mut late = table(me());
+        late.first_sight(Sight::Lease(suspended(with(lease(5, held_by(OTHER, 3, 1), None), successor, revision))));
+        assert!(!writes(&late.after(29.9).tell(Event::Tick)));
+        assert!(takes_after(&mut late) <= 105);
+        // Told beforehand, as it is meant; and taken back later.
+        let mut table = table(me());
+        table.first_sight(Sight::Lease(suspended(with(lease(5, held_by(OTHER, 3, 1), None), successor, revision))));
+        table.after(1.0).tell(Event::Watched(Sight::Lease(suspended(released(6)))));
+        assert!(!writes(&table.after(14.0).tell(Event::Tick)));
+        let actions = table.tell(Event::Watched(Sight::Lease(released(7))));
+        assert!(writes(&actions) || takes_after(&mut table) <= 5);
     }
 }
 

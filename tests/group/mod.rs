@@ -17,6 +17,7 @@ mod service;
 mod shape;
 mod status;
 mod step_down;
+mod suspension;
 mod unhealthy;
 mod valid;
 

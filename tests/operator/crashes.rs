@@ -52,7 +52,7 @@ const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "suspended",
         happens: |direct, ns| patch(direct, ns, &json!({ "suspend": true })),
-        writes: &["PATCH deployments/kestrel", "PATCH electiongroups/kestrel/status"],
+        writes: &["PUT leases/kestrel", "PATCH deployments/kestrel", "PATCH electiongroups/kestrel/status"],
     },
     Scenario {
         name: "robbed",
@@ -169,13 +169,16 @@ fn operator(ns: &str, which: &str, kubeconfig: &Path) -> Program {
     operator
 }
 
-/// Waits until nothing has been written and nothing has changed for two seconds.
+/// Waits until nothing has been written and nothing has changed for two seconds, and the Deployment controller, which may have
+/// begun only now, has done its part.
 fn at_rest(direct: &Direct, ns: &str, proxy: &HttpProxy) -> Value {
     let look = || (state(direct, ns), proxy.writes().len());
     let (mut last, mut since) = (look(), Instant::now());
     within(40, &format!("{ns} to be at rest"), || {
         let now = look();
-        if now != last || now.0["electiongroup"]["status"].is_null() {
+        let (pods, wanted) =
+            (&now.0["electiongroup"]["status"]["replicas"], &now.0["deployments"][0]["spec"]["replicas"]);
+        if now != last || pods.is_null() || pods.as_i64() < wanted.as_i64() {
             (last, since) = (now, Instant::now());
         }
         (since.elapsed() > Duration::from_secs(2)).then(|| last.0.clone())

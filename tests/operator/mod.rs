@@ -22,5 +22,6 @@ mod rollout;
 mod service;
 mod status;
 mod step_down;
+mod suspension;
 mod unhealthy;
 mod watches;

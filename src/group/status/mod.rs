@@ -59,6 +59,8 @@ pub struct LeaseView {
     pub ready: bool,
     /// The revision whose pods take it first.
     pub proven_revision: Option<String>,
+    /// Whether it tells candidates that nobody is to lead.
+    pub suspended: bool,
 }
 
 impl LeaseView {
@@ -76,6 +78,7 @@ impl LeaseView {
             asked: None,
             ready: false,
             proven_revision: None,
+            suspended: false,
         }
     }
 

@@ -35,6 +35,7 @@ struct Seen {
     asked: Option<Asked>,
     ready_of: Option<Box<str>>,
     proven_revision: Option<Box<str>>,
+    suspended: bool,
     /// How the term before ended.
     former: Option<Ended>,
     /// Whether it was seen to change, and not only to stand there: its holder may have been dead all along.
@@ -45,13 +46,14 @@ struct Seen {
 }
 
 /// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
-type Told<'a> = (&'a str, Option<WallTime>, i32, bool, [Option<&'a str>; 6], bool);
+type Told<'a> = (&'a str, Option<WallTime>, i32, [bool; 3], [Option<&'a str>; 6]);
 
 impl Seen {
     fn told(&self) -> Told<'_> {
         let Self { controller, group, managed_by, incarnation, ready_of, proven_revision, .. } = self;
         let words = [controller, group, managed_by, incarnation, ready_of, proven_revision].map(Option::as_deref);
-        (&self.record.holder, self.record.acquire_time, self.record.transitions, self.expired, words, self.changed)
+        let is = [self.expired, self.changed, self.suspended];
+        (&self.record.holder, self.record.acquire_time, self.record.transitions, is, words)
     }
 
     /// `None` if `lease` is an older state than the one that is known. `unbroken` says that there was none in between.
@@ -86,7 +88,8 @@ impl Seen {
             incarnation: snapshot.incarnation.map(Into::into),
             asked: asked_of(lease),
             ready_of: annotated(lease, annotation::READY_OF).map(Into::into),
-            proven_revision: annotated(lease, annotation::PROVEN_REVISION).map(Into::into),
+            proven_revision: snapshot.preference.revision.map(Into::into),
+            suspended: snapshot.preference.suspended,
         })
     }
 
@@ -95,6 +98,7 @@ impl Seen {
         LeaseView {
             ready: term.is_some() && self.ready_of.as_deref() == term.as_deref(),
             proven_revision: self.proven_revision.as_deref().map(str::to_owned),
+            suspended: self.suspended,
             incarnation: self.incarnation.as_deref().map(str::to_owned),
             asked: self.asked.clone(),
             ..LeaseView::of(&self.record, self.expired, self.former.clone())

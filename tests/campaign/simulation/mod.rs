@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::subject::campaign::{PROVEN_REVISION, Term};
+use crate::subject::campaign::{PROVEN_REVISION, SUSPENDED, Term};
 use plan::{CALM_FROM, END, Fault};
 use process::{Freezable, Signal, live, name_of};
 use server::holder;
@@ -268,6 +268,12 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
                 .server
                 .edit(|lease| lease["metadata"]["annotations"][PROVEN_REVISION] = json!(format!("r{revision}")));
             "revisions proved"
+        }
+        Fault::Suspend => {
+            guard.server.edit(|lease| {
+                lease["metadata"]["annotations"][SUSPENDED] = json!(lease["spec"]["leaseTransitions"].to_string());
+            });
+            "suspensions"
         }
     };
     guard.counts.count(true, name);

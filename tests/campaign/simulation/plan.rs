@@ -86,6 +86,8 @@ pub enum Fault {
     Prove {
         revision: usize,
     },
+    /// An operator says that nobody is to lead, though all go on.
+    Suspend,
 }
 
 /// Percentages of what happens to a single request.
@@ -124,7 +126,7 @@ pub struct Plan {
 /// From here on nothing goes wrong any more.
 pub const CALM_FROM: u64 = 45_000;
 /// The end of the run, in milliseconds.
-pub const END: u64 = 82_000;
+pub const END: u64 = 98_000;
 
 impl Plan {
     pub fn draw(random: &mut Random) -> Self {
@@ -225,6 +227,9 @@ impl Plan {
         }
         // Documented: a namesake that knows no incarnations, and keeps a dead one's, is taken for it.
         self.in_place = naming.chance(50) && !self.faults.iter().any(|(_, fault)| *fault == Fault::Usurp);
+        if naming.chance(20) {
+            self.faults.push((naming.between(1_000, CALM_FROM - 1_000), Fault::Suspend));
+        }
         // Whoever deletes the Lease just when a candidate that may create it starts gives up the guarantee (documented).
         let starts = |fault: &Fault| matches!(fault, Fault::Crash { .. } | Fault::Shutdown { .. });
         if self.create && self.faults.iter().any(|(_, fault)| starts(fault)) {

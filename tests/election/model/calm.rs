@@ -7,6 +7,8 @@ use super::world::{Life, SECOND, World};
 /// Two leases and a bit: one may have passed when a standby that missed the last renewal learns of it, or when who
 /// stepped down has abstained; then another.
 const LIMIT: u64 = 15 * SECOND;
+/// As much longer do candidates wait that were told that nobody is to lead: a lease.
+const SUSPENDED: u64 = 6 * SECOND;
 
 impl World {
     /// Whether somebody leads in the end. `tell` is shown each step.
@@ -17,6 +19,7 @@ impl World {
         let start = world.now;
         let mut annotated = start;
         world.faults = u8::MAX;
+        let limit = LIMIT + if family.allows(Fault::Suspend) { SUSPENDED } else { 0 };
         for _ in 0..10_000 {
             let leads = |i| world.believes(i) && world.members[i].life == Life::Up;
             if (0..world.members.len()).any(leads) || world.members.iter().all(|m| m.life == Life::Finished) {
@@ -31,7 +34,7 @@ impl World {
             } else if world.lease.is_some() && world.now >= annotated + SECOND {
                 annotated = world.now;
                 Happening::Edit(Fault::Annotate)
-            } else if world.now > start + LIMIT {
+            } else if world.now > start + limit {
                 return false;
             } else {
                 Happening::Pass

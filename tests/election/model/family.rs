@@ -43,6 +43,8 @@ pub enum Fault {
     Succeed,
     /// A candidate's revision is named as proved.
     Prove,
+    /// Nobody is to lead from now on, and somebody may be again.
+    Suspend,
 }
 
 /// One finite world.
@@ -126,6 +128,7 @@ impl Family {
                 ..two.clone()
             },
             Family { name: "preferences", faults: &[Succeed, Prove, Shutdown, StepDown, MissWatch], ..two.clone() },
+            Family { name: "suspension", faults: &[Suspend, Shutdown, StepDown, MissWatch], ..two.clone() },
             Family {
                 name: "three candidates",
                 rates: &[950, 1000, 1050],

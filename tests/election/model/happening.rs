@@ -33,6 +33,10 @@ use Happening::*;
 const BEFALLING: [Fault; 7] =
     [Fault::Pause, Fault::Crash, Fault::StepDown, Fault::Shutdown, Fault::Quit, Fault::Succeed, Fault::Prove];
 
+/// The faults that concern the Lease.
+const BY_HAND: [Fault; 6] =
+    [Fault::Delete, Fault::Empty, Fault::Foreign, Fault::Mimic, Fault::Annotate, Fault::Suspend];
+
 impl World {
     /// What happens before time goes on.
     pub fn urgent(&self) -> Vec<Happening> {
@@ -133,13 +137,15 @@ impl World {
         }
         if let Some(held) = &self.lease {
             let is_held = !held.snapshot.record.holder.is_empty();
-            for fault in [Fault::Delete, Fault::Empty, Fault::Foreign, Fault::Mimic, Fault::Annotate] {
+            for fault in BY_HAND {
                 // The election's documented caveat: who starts and finds no Lease creates it at once.
                 if fault == Fault::Delete && family.may_create && self.is_being_created() {
                     continue;
                 }
                 // A released Lease that is edited to look released in another way protects nobody.
-                if family.allows(fault) && (is_held || matches!(fault, Fault::Delete | Fault::Annotate)) {
+                if family.allows(fault)
+                    && (is_held || matches!(fault, Fault::Delete | Fault::Annotate | Fault::Suspend))
+                {
                     faults.push(Edit(fault));
                 }
             }
@@ -304,6 +310,7 @@ impl World {
             // At no moment that a candidate's own clock has shown.
             Fault::Mimic => self.edit(None, |record, now| record.renew_time = Some(WallTime(now.0 + 1))),
             Fault::Annotate => self.annotate(),
+            Fault::Suspend => self.suspend(),
             _ => unreachable!("{fault:?} edits no Lease"),
         }
     }

@@ -54,9 +54,14 @@ impl World {
         self.version += 1;
         let version = Version::new(self.version.to_string());
         let held = self.lease.take();
-        let revision = held.as_ref().and_then(|held| held.snapshot.preference.revision.clone());
+        let former = held.as_ref().map(|held| held.snapshot.preference.clone()).unwrap_or_default();
+        let same_term = held.as_ref().is_some_and(|held| held.snapshot.record.transitions == record.transitions);
         let successor = held.and_then(|held| held.successor).filter(|(term, _)| *term == record.transitions);
-        let preference = Preference { successor: successor.as_ref().map(|(_, name)| name.clone()), revision };
+        let preference = Preference {
+            successor: successor.as_ref().map(|(_, name)| name.clone()),
+            suspended: former.suspended && same_term,
+            revision: former.revision,
+        };
         let snapshot = Snapshot { version: version.clone(), record, incarnation, preference };
         self.lease = Some(Held { snapshot: snapshot.clone(), owner, successor });
         self.show(&Sight::Lease(snapshot), owner);
@@ -104,6 +109,13 @@ impl World {
     pub fn prove_revision(&mut self, revision: &str) {
         if let Some(held) = &mut self.lease {
             held.snapshot.preference.revision = Some(revision.to_owned());
+            self.annotate();
+        }
+    }
+
+    pub fn suspend(&mut self) {
+        if let Some(held) = &mut self.lease {
+            held.snapshot.preference.suspended ^= true;
             self.annotate();
         }
     }

@@ -39,7 +39,7 @@ const IS_MINE: &str = r#"snapshot.record.holder == self.candidate.identity()
                 Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
             })"#;
 
-const TAKEABLE_AT: &str = "Some(*takeable_at + if is_preferred { Duration::ZERO } else { HOLD_BACK })";
+const TAKEABLE_AT: &str = "Some(*takeable_at + self.candidate.hold_back(&snapshot.preference, &self.timing))";
 
 pub const FLAWS: &[Flaw] = &[
     Flaw {
@@ -303,7 +303,7 @@ pub const FLAWS: &[Flaw] = &[
         rule: 5,
         file: "election/elector.rs",
         original: TAKEABLE_AT,
-        flawed: "is_preferred.then_some(*takeable_at)",
+        flawed: "Some(*takeable_at + self.candidate.hold_back(&snapshot.preference, &self.timing) * 10_000)",
         found_by: FoundBy::Model("preferences"),
     },
     Flaw {
@@ -312,10 +312,18 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector.rs",
         original: TAKEABLE_AT,
         flawed: r#"{
-                let is_named = is_preferred && snapshot.preference.successor.is_some();
+                let is_named = snapshot.preference.successor.as_deref() == Some(self.candidate.identity());
                 Some(if is_named { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
             }"#,
         found_by: FoundBy::Model("preferences"),
+    },
+    Flaw {
+        name: "where nobody was to lead nobody ever does",
+        rule: 5,
+        file: "election/candidate.rs",
+        original: "timing.lease_duration()",
+        flawed: "timing.lease_duration() * 1000",
+        found_by: FoundBy::Model("suspension"),
     },
     Flaw {
         name: "any Lease is taken for the one that was written",
