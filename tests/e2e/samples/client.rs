@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -48,18 +48,20 @@ impl Client {
         Some((status, String::from_utf8(body).ok()?))
     }
 
-    /// Counts up, many times in a second. A connection is kept until its server closes it.
-    pub fn ask_until(&mut self, enough: &AtomicBool) -> Vec<Answer> {
+    /// Counts up, many times in a second. A connection is kept until its server closes it. `latest` is the token of the last answer.
+    pub fn ask_until(&mut self, enough: &AtomicBool, latest: &AtomicU64) -> Vec<Answer> {
         let mut answers = Vec::new();
         while !enough.load(Ordering::Relaxed) {
             let sent = Instant::now();
             if let Ok((200, body)) = self.ask("POST", "/") {
                 let body: Value = serde_json::from_slice(&body).unwrap();
+                let token = body["fencingToken"].as_str().unwrap().parse().unwrap();
+                latest.store(token, Ordering::Relaxed);
                 answers.push(Answer {
                     sent,
                     received: Instant::now(),
                     pod: body["pod"].as_str().unwrap().to_owned(),
-                    token: body["fencingToken"].as_str().unwrap().parse().unwrap(),
+                    token,
                     count: body["count"].as_u64().unwrap(),
                 });
             }
