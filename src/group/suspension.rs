@@ -6,7 +6,8 @@ use super::valid::Group;
 /// Whether the Lease is to say that nobody is to follow its term; `None` if it is right as it stands.
 ///
 /// Where no pod is about to be taken away there is nobody to be told; one that is the group's by its label alone stays, and may
-/// lead. Programs that elect by themselves would not heed it, and some of them fail to release a Lease that was changed.
+/// lead. Programs that elect by themselves would not heed it, and client-go of before kubernetes pull request 132849 fails to
+/// release a Lease that was changed since its last renewal.
 pub fn word(group: &Group, lease: &LeaseView, pods: &[PodView]) -> Option<bool> {
     let leaves = |pod: &PodView| pod.revision.is_some();
     let suspended = group.replicas == 0;
