@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::TryFutureExt;
-use futures::future::{Either, join_all, select};
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -24,8 +24,6 @@ use crate::group::{Group, Observed};
 
 /// How soon that is tried again which failed.
 const RETRY: Duration = Duration::from_secs(10);
-/// For how long the next look at the group may be kept waiting for this.
-const LONGEST: Duration = Duration::from_secs(2);
 
 /// Brings the pods to what `stored` says. Returns how soon the group needs another look: if something failed, or if
 /// an answer brought news.
@@ -58,14 +56,12 @@ pub(super) async fn mark(
         // Another look may come before the watch has shown it.
         write(&api, pod, subresource, patch).map_ok(|pod| pod.is_some_and(|pod| context.world.took_pod(&pod)))
     });
-    let sent = join_all(sent);
-    let late = context.clock.sleep_until(context.clock.since_boot() + LONGEST);
-    let (failed, is_news) = match select(Box::pin(sent), late).await {
-        Either::Left((results, _)) => {
+    let (failed, is_news) = match context.soon(join_all(sent)).await {
+        Ok(results) => {
             let is_news = results.contains(&Ok(true));
             (results.into_iter().find_map(Result::err), is_news)
         }
-        Either::Right(_) => (Some(format!("the API server did not answer within {} s", LONGEST.as_secs())), false),
+        Err(late) => (Some(late), false),
     };
     let was_said = remember(resource, context, |memory| std::mem::replace(&mut memory.unmarked, failed.is_some()));
     let Some(error) = failed else { return is_news.then_some(Duration::ZERO) };

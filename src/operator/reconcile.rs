@@ -1,8 +1,10 @@
 //! The pipeline: each step takes what the former one made.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
@@ -29,6 +31,8 @@ const BLOCKED_RETRY: Duration = Duration::from_secs(10);
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// For how long a look at a group may be kept waiting for what is not its purpose.
+const LONGEST: Duration = Duration::from_secs(2);
 
 pub(super) struct Context {
     pub(super) client: Client,
@@ -39,6 +43,20 @@ pub(super) struct Context {
     pub(super) candidate_image: String,
     pub(super) metrics: Metrics,
     pub(super) events: Recorder,
+}
+
+impl Context {
+    /// What `work` brings, unless it keeps a look at a group waiting.
+    ///
+    /// # Errors
+    /// Says for how long it was waited for.
+    pub(super) async fn soon<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+        let late = self.clock.sleep_until(self.clock.since_boot() + LONGEST);
+        match select(pin!(work), late).await {
+            Either::Left((result, _)) => Ok(result),
+            Either::Right(_) => Err(format!("the API server did not answer within {} s", LONGEST.as_secs())),
+        }
+    }
 }
 
 /// A request failed that the next try may bring through.

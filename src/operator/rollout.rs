@@ -15,7 +15,7 @@ use crate::group::unhealthy::{self, Watch};
 use crate::group::{Desired, Group, Observed};
 
 /// How soon a write onto the Lease is tried again that failed.
-const RETRY: Duration = Duration::from_secs(10);
+pub(super) const RETRY: Duration = Duration::from_secs(10);
 
 /// The revision of the pod template that is to be brought in.
 pub(super) enum Sought {

@@ -1,12 +1,11 @@
 use k8sensus::group::Group;
-use k8sensus::group::status::{LeaseView, PodView};
+use k8sensus::group::status::PodView;
 use k8sensus::group::suspension::word;
 
 use super::{MINIMAL, NATIVE, with};
 
 #[test]
 fn those_that_are_about_to_end_are_told_that_nobody_is_to_lead() {
-    let lease = |suspended| LeaseView { suspended, ..LeaseView::default() };
     let pods = [PodView { revision: Some("7c9".to_owned()), ..PodView::default() }];
     let made_by_hand = [PodView::default()];
     for (suspended, pods, spec, wanted) in [
@@ -20,7 +19,7 @@ fn those_that_are_about_to_end_are_told_that_nobody_is_to_lead() {
         (true, &pods, "replicas: 3", Some(false)),
         (false, &pods, "replicas: 3", None),
     ] {
-        let said = |manifest: &str| word(&Group::check(&with(manifest, spec)).unwrap(), &lease(suspended), pods);
+        let said = |manifest: &str| word(&Group::check(&with(manifest, spec)).unwrap(), suspended, || pods.to_vec());
         assert_eq!(said(MINIMAL), wanted, "{suspended} {} {spec}", pods.len());
         // It does not listen, but what another mode has left there goes.
         assert_eq!(said(NATIVE), wanted.filter(|told| !told), "Native: {suspended} {} {spec}", pods.len());

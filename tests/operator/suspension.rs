@@ -3,17 +3,12 @@
 use serde_json::{Value, json};
 
 use super::rollout::Play;
-use crate::support::{audit_position, kubectl, within, writes_since};
-
-fn patch(play: &Play, spec: &Value) {
-    let patch = json!({ "spec": spec }).to_string();
-    kubectl(play.cluster, &["patch", "-n", &play.ns, "electiongroup/kestrel", "--type=merge", "-p", &patch]);
-}
+use crate::support::{audit_position, within, writes_since};
 
 /// What the Lease tells standbys, and the writes onto Lease and Deployment until the latter asks for so many pods.
-fn changed(play: &Play, spec: &Value, pods: u32) -> (Value, Vec<String>) {
+fn changed(play: &Play, spec: Value, pods: u32) -> (Value, Vec<String>) {
     let start = audit_position(play.cluster);
-    patch(play, spec);
+    play.apply(spec);
     within(20, "the Deployment to follow", || {
         (play.get("deployment/kestrel")["spec"]["replicas"] == pods).then_some(())
     });
@@ -37,13 +32,13 @@ fn standbys_are_told_before_the_pods_are_taken_away_and_before_there_are_some_ag
     pods.iter().for_each(|pod| play.comes_up(pod));
     play.lead(&pods[0], true);
     let told = ["update leases kestrel", "patch deployments kestrel"].map(str::to_owned);
-    assert_eq!(changed(&play, &json!({ "suspend": true }), 0), (json!("1"), told.to_vec()));
-    assert_eq!(changed(&play, &json!({ "suspend": false }), 2), (Value::Null, told.to_vec()));
+    assert_eq!(changed(&play, json!({ "replicas": 2, "suspend": true }), 0), (json!("1"), told.to_vec()));
+    assert_eq!(changed(&play, json!({ "replicas": 2 }), 2), (Value::Null, told.to_vec()));
     // The same for whoever scales it.
     play.new_pods(2, &pods);
-    assert_eq!(changed(&play, &json!({ "replicas": 0 }), 0), (json!("1"), told.to_vec()));
-    assert_eq!(changed(&play, &json!({ "replicas": 1 }), 1), (Value::Null, told.to_vec()));
+    assert_eq!(changed(&play, json!({ "replicas": 0 }), 0), (json!("1"), told.to_vec()));
+    assert_eq!(changed(&play, json!({ "replicas": 1 }), 1), (Value::Null, told.to_vec()));
     // Fewer pods are no reason: somebody is to lead.
-    assert_eq!(changed(&play, &json!({ "replicas": 3 }), 3), (Value::Null, told[1..].to_vec()));
-    assert_eq!(changed(&play, &json!({ "replicas": 2 }), 2), (Value::Null, told[1..].to_vec()));
+    assert_eq!(changed(&play, json!({ "replicas": 3 }), 3), (Value::Null, told[1..].to_vec()));
+    assert_eq!(changed(&play, json!({ "replicas": 2 }), 2), (Value::Null, told[1..].to_vec()));
 }

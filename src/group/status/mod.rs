@@ -59,8 +59,6 @@ pub struct LeaseView {
     pub ready: bool,
     /// The revision whose pods take it first.
     pub proven_revision: Option<String>,
-    /// Whether it tells candidates that nobody is to lead.
-    pub suspended: bool,
 }
 
 impl LeaseView {
@@ -78,7 +76,6 @@ impl LeaseView {
             asked: None,
             ready: false,
             proven_revision: None,
-            suspended: false,
         }
     }
 

@@ -98,7 +98,6 @@ impl Seen {
         LeaseView {
             ready: term.is_some() && self.ready_of.as_deref() == term.as_deref(),
             proven_revision: self.proven_revision.as_deref().map(str::to_owned),
-            suspended: self.suspended,
             incarnation: self.incarnation.as_deref().map(str::to_owned),
             asked: self.asked.clone(),
             ..LeaseView::of(&self.record, self.expired, self.former.clone())
@@ -144,6 +143,11 @@ impl Leases {
     pub(super) fn holder_of(&self, namespace: &str, name: &str, uid: &str) -> Option<(String, Option<String>, i32)> {
         let seen = self.owned(namespace, name, uid)?;
         Some((seen.record.holder.clone(), seen.incarnation.as_deref().map(str::to_owned), seen.record.transitions))
+    }
+
+    /// Whether the Lease says that nobody is to follow its term, if the group of that uid controls it.
+    pub(super) fn is_suspended(&self, namespace: &str, name: &str, uid: &str) -> Option<bool> {
+        self.owned(namespace, name, uid).map(|seen| seen.suspended)
     }
 
     /// Since when, since boot, the Lease stands released, if it does and the group of that uid controls it.

@@ -140,6 +140,11 @@ impl World {
         Some(Held { holder, incarnation, transitions, dead })
     }
 
+    /// Whether the group's Lease says that nobody is to follow its term; `None` if there is none.
+    pub(super) fn is_suspended(&self, group: &Group) -> Option<bool> {
+        self.lock().leases.is_suspended(&group.namespace, &group.lease_name, &group.uid)
+    }
+
     /// Since when, since boot, the group's Lease stands released, if it does.
     pub(super) fn released_at(&self, group: &Group) -> Option<Duration> {
         self.lock().leases.released_at(&group.namespace, &group.lease_name, &group.uid)
