@@ -86,10 +86,9 @@ fn beside_app(flags: &CandidateFlags, http: HttpFlags) -> ExitCode {
         Err(error) => return cli::misuse(error),
     };
     telemetry::init(telemetry::LogFormat::Text);
-    let port = http.http_port.unwrap_or(HttpFlags::DEFAULT_PORT);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     cli::run(runtime, flags.kubeconfig(), async |config, shutdown| {
-        sidecar::run(&config, campaign, port, longest_promise, shutdown).await.unwrap_or_else(cli::failure)
+        sidecar::run(&config, campaign, &http, longest_promise, shutdown).await.unwrap_or_else(cli::failure)
     })
 }
 

@@ -19,9 +19,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
+use super::access::Origin;
 use crate::runtime::clock::{Clock, SystemClock};
 
-/// Open connections from within the pod, and as many again from elsewhere: nobody outside takes the app's places.
+/// Open connections from within the pod, as many again from its node, and from elsewhere: nobody outside takes the program's places,
+/// and nobody takes those of the kubelet.
 pub(super) const MOST_CONNECTIONS: usize = 32;
 /// How long a client may take to send its request's head.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -59,19 +61,15 @@ fn is_without_ipv6(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// What answers a request; `true` if it comes over the loopback interface.
+/// What answers a request that comes from `origin`.
 pub(super) trait Answer: Clone + Send + Sync + 'static {
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        from_inside: bool,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn answer(&self, request: Request<Incoming>, origin: Origin) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// Accepts for ever; the connections end with this future.
-pub(super) async fn accept(listener: TcpListener, answers: impl Answer) {
+/// Accepts for ever; the connections end with this future. `node` are the addresses of the pod's node.
+pub(super) async fn accept(listener: TcpListener, answers: impl Answer, node: Vec<IpAddr>) {
     let mut tasks = JoinSet::new();
-    let (mut inside, mut outside) = (Places::default(), Places::default());
+    let (mut pod, mut kubelet, mut others) = (Places::default(), Places::default(), Places::default());
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
@@ -83,11 +81,16 @@ pub(super) async fn accept(listener: TcpListener, answers: impl Answer) {
             }
         };
         while tasks.try_join_next().is_some() {}
-        let from_inside = peer.is_loopback();
-        let places = if from_inside { &mut inside } else { &mut outside };
+        let local = stream.local_addr().ok().map(|local| local.ip());
+        let origin = Origin::of(peer, local, &node);
+        let places = match origin {
+            Origin::Pod => &mut pod,
+            Origin::Node => &mut kubelet,
+            Origin::Elsewhere => &mut others,
+        };
         if places.make_one(peer) {
             let waits = Arc::new(AtomicBool::new(true));
-            let task = tasks.spawn(converse(stream, answers.clone(), from_inside, waits.clone()));
+            let task = tasks.spawn(converse(stream, answers.clone(), origin, waits.clone()));
             places.0.push(Place { peer, task, waits });
         }
     }
@@ -124,11 +127,11 @@ impl Places {
 }
 
 /// One request and its answer.
-async fn converse(stream: TcpStream, answers: impl Answer, from_inside: bool, waits: Arc<AtomicBool>) {
+async fn converse(stream: TcpStream, answers: impl Answer, origin: Origin, waits: Arc<AtomicBool>) {
     let service = service_fn(move |request| {
         waits.store(false, Ordering::Relaxed);
         let answers = answers.clone();
-        async move { Ok::<_, Infallible>(answers.answer(request, from_inside).await) }
+        async move { Ok::<_, Infallible>(answers.answer(request, origin).await) }
     });
     // What a client does wrong is no news.
     let _ = http1::Builder::new()

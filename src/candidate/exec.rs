@@ -42,7 +42,7 @@ use super::flags::HttpFlags;
 use super::heard::told_to_stop;
 use super::lock;
 use super::message::TerminationMessage;
-use super::serve::{Answers, ListenError, Server};
+use super::serve::{Answers, ListenError};
 use super::signals::{Asked, PassedOn};
 use super::supervisor::{Environment, Supervisor};
 use crate::campaign::{Builder, Metrics, StartError};
@@ -108,7 +108,7 @@ pub async fn exec(
     let mut passed_on = PassedOn::listen()?;
     let children = Children::adopt_orphans()?;
     let clock = SystemClock;
-    let server = http.http_port.map(Server::bind).transpose()?;
+    let server = http.http_port.map(|port| http.bind(port)).transpose()?;
     let campaign = lock::campaign(campaign, lock_path.as_deref());
     let environment = Environment::of(&campaign);
     // Before anything can be led: a leader without it could die unproved.

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::node;
+use super::serve::{ListenError, Server};
 use crate::campaign::{Builder, Campaign, LeaseName, TimingFlags, incarnation};
 use crate::election::InvalidTiming;
 
@@ -39,17 +41,28 @@ pub struct CandidateFlags {
 }
 
 /// Where the candidate's HTTP server listens.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct HttpFlags {
     /// Port of the HTTP server that says who leads; by default 4040 beside an app, none with a command
     #[arg(long, env = "K8SENSUS_HTTP_PORT", value_name = "PORT")]
     pub http_port: Option<u16>,
+    /// The node's address, for which places are kept; the operator names it in its pods
+    #[arg(long, env = "K8SENSUS_NODE_IP", default_value = "", hide = true)]
+    pub node_ip: String,
 }
 
 impl HttpFlags {
     /// Of a sidecar, where nothing else is said.
     pub const DEFAULT_PORT: u16 = 4040;
+
+    /// The server on `port`, with places kept for the pod's node.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub(super) fn bind(&self, port: u16) -> Result<Server, ListenError> {
+        Ok(Server::bind(port)?.keep_places_for(node::addresses(&self.node_ip)))
+    }
 }
 
 /// What is wrong with the flags. One line each, with what to do.

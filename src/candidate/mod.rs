@@ -5,6 +5,7 @@
 //! who leads and takes no part. [`install`] puts this very program where a container without it can start it. [`lock`] proves that
 //! what ran before in a container is dead.
 
+mod access;
 pub mod app;
 mod children;
 mod connections;
@@ -15,6 +16,7 @@ pub mod install;
 mod killer;
 pub mod lock;
 mod message;
+mod node;
 pub mod observe;
 pub mod promise;
 pub mod run;

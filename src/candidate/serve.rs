@@ -1,7 +1,7 @@
 //! The candidate's HTTP server: who leads, for how long this is so, and the way to give it up.
 //!
-//! One listener on every address. What is for the app is answered to the pod's own loopback interface alone, others get 403;
-//! probes and metrics are answered to everybody.
+//! One listener on every address. What is for the app is answered on the pod's own loopback interface alone, others get 403 with
+//! the reason; `access.rs` says who counts as inside. Probes and metrics are answered to everybody.
 //!
 //! | | from | answer |
 //! |---|---|---|
@@ -41,6 +41,7 @@
 //!   other containers of the pod it is no promise, since the Lease is released as soon as the command is gone.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::access::{Origin, PATHS, refusal};
 use super::connections::{self, Answer, PATIENCE};
 use crate::campaign::{Campaign, Metrics};
 use crate::runtime::clock::{Clock, SystemClock};
@@ -107,7 +109,10 @@ pub struct ListenError {
 
 /// The bound server.
 #[derive(Debug)]
-pub struct Server(TcpListener);
+pub struct Server {
+    listener: TcpListener,
+    node: Vec<IpAddr>,
+}
 
 /// The server at work; it ends when this is dropped.
 #[derive(Debug)]
@@ -119,7 +124,13 @@ impl Server {
     /// # Errors
     /// [`ListenError`].
     pub fn bind(port: u16) -> Result<Self, ListenError> {
-        connections::listen(port).map(Self).map_err(|source| ListenError { port, source })
+        let listener = connections::listen(port).map_err(|source| ListenError { port, source })?;
+        Ok(Self { listener, node: Vec::new() })
+    }
+
+    /// Keeps places for connections from the addresses `node`, which no other peer can take.
+    pub fn keep_places_for(self, node: Vec<IpAddr>) -> Self {
+        Self { node, ..self }
     }
 
     /// The port that it has.
@@ -127,12 +138,12 @@ impl Server {
     /// # Errors
     /// If the kernel does not say.
     pub fn port(&self) -> io::Result<u16> {
-        Ok(self.0.local_addr()?.port())
+        Ok(self.listener.local_addr()?.port())
     }
 
     /// Answers from now on, as a task of the runtime that this is called in.
     pub fn serve(self, answers: Answers) -> Serving {
-        Serving(tokio::spawn(connections::accept(self.0, Arc::new(answers))))
+        Serving(tokio::spawn(connections::accept(self.listener, Arc::new(answers), self.node)))
     }
 }
 
@@ -258,18 +269,15 @@ impl Answers {
 }
 
 impl Answer for Arc<Answers> {
-    async fn answer(&self, request: Request<Incoming>, from_inside: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let Some((_, allowed, audience)) = PATHS.into_iter().find(|(known, ..)| *known == path) else {
             let known: Vec<_> = PATHS.into_iter().map(|(path, allowed, _)| format!("{allowed} {path}")).collect();
             return text(StatusCode::NOT_FOUND, format!("no such path; there are: {}", known.join("; ")));
         };
-        if audience == Audience::Pod && !from_inside {
-            return text(
-                StatusCode::FORBIDDEN,
-                format!("{path} is answered only within the pod, over its loopback interface: ask http://localhost"),
-            );
+        if let Some(why) = refusal(&head, audience, origin) {
+            return text(StatusCode::FORBIDDEN, why);
         }
         if !allowed.split(", ").any(|method| head.method.as_str() == method) {
             let why = format!("{path} takes {allowed}, found {}", head.method.as_str());
@@ -294,29 +302,6 @@ impl Answer for Arc<Answers> {
         }
     }
 }
-
-/// Who gets an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Audience {
-    Pod,
-    All,
-}
-
-const LOOK: &str = "GET, HEAD";
-const ACT: &str = "POST";
-
-const PATHS: [(&str, &str, Audience); 10] = [
-    ("/", LOOK, Audience::Pod),
-    ("/leader", LOOK, Audience::Pod),
-    ("/replica", LOOK, Audience::Pod),
-    ("/step-down", ACT, Audience::Pod),
-    ("/stopped", ACT, Audience::Pod),
-    ("/livez", LOOK, Audience::All),
-    ("/readyz", LOOK, Audience::All),
-    ("/app-health/liveness", LOOK, Audience::All),
-    ("/app-health/readiness", LOOK, Audience::All),
-    ("/metrics", LOOK, Audience::All),
-];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -16,9 +16,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::flags::HttpFlags;
 use super::heard::{Stops, say_holder, told_to_stop};
 use super::promise::{Heard, Promises};
-use super::serve::{Answers, Leading, ListenError, Server, Voice};
+use super::serve::{Answers, Leading, ListenError, Voice};
 use crate::campaign::{Builder, LeaderGuard, Metrics, StartError, Stop, Term};
 use crate::election::{Loss, Moment};
 use crate::runtime::clock::{Clock, SystemClock, sleep_until};
@@ -35,7 +36,7 @@ pub enum SidecarError {
     Listen(#[from] ListenError),
 }
 
-/// Takes part in `campaign` and serves the app on `port` until SIGTERM or SIGINT; then keeps the last promise and releases. No
+/// Takes part in `campaign` and serves the app on the port of `http` until SIGTERM or SIGINT; then keeps the last promise and releases. No
 /// promise lasts longer than `longest_promise`. Returns 0.
 ///
 /// # Errors
@@ -43,11 +44,11 @@ pub enum SidecarError {
 pub async fn run(
     config: &kube::Config,
     campaign: Builder,
-    port: u16,
+    http: &HttpFlags,
     longest_promise: Duration,
     mut shutdown: Shutdown,
 ) -> Result<ExitCode, SidecarError> {
-    let server = Server::bind(port)?;
+    let server = http.bind(http.http_port.unwrap_or(HttpFlags::DEFAULT_PORT))?;
     if let Ok(port) = server.port() {
         info!("listening on port {port}");
     }

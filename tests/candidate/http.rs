@@ -47,6 +47,12 @@ pub fn exchange(to: SocketAddr, request: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(request)?;
+    Ok(Answer { sent, ..read_answer(&mut stream)? })
+}
+
+/// Reads to the end; as if the request was sent just now.
+pub fn read_answer(stream: &mut TcpStream) -> io::Result<Answer> {
+    let sent = Instant::now();
     let mut text = Vec::new();
     stream.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);

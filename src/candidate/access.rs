@@ -1,0 +1,155 @@
+//! Which paths the HTTP server has, and which requests each of them answers.
+//!
+//! # Guarantees
+//! - A path that is for the pod alone is answered only on a connection that stays inside the pod: its peer's address *and* its local
+//!   address are loopback addresses. A service mesh forwards connections of the whole network from a loopback address
+//!   (127.0.0.6), but to the pod's own address.
+//! - Such a request names a loopback host, or none at all. A web page whose name was rebound to 127.0.0.1 names its own host.
+//! - A request that changes something carries none of the headers by which browsers mark what a web page sends.
+
+use std::net::IpAddr;
+
+use http::request::Parts;
+use http::uri::Authority;
+use http::{Method, header};
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The pod itself.
+    Pod,
+    /// The pod's node, whose kubelet sends the probes.
+    Node,
+    /// Everywhere else.
+    Elsewhere,
+}
+
+impl Origin {
+    /// The origin of a connection from `peer` to `local`, the accepted socket's own address. `node` are the node's addresses.
+    pub(super) fn of(peer: IpAddr, local: Option<IpAddr>, node: &[IpAddr]) -> Self {
+        let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+        if is_loopback(peer) && local.is_some_and(is_loopback) {
+            Self::Pod
+        } else if node.contains(&peer.to_canonical()) {
+            Self::Node
+        } else {
+            Self::Elsewhere
+        }
+    }
+}
+
+/// Who gets an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// The pod's own containers.
+    Pod,
+    /// Everybody who reaches the pod.
+    All,
+}
+
+const READ: &str = "GET, HEAD";
+const CHANGE: &str = "POST";
+
+/// Each path with its methods and its audience.
+pub(super) const PATHS: [(&str, &str, Audience); 10] = [
+    ("/", READ, Audience::Pod),
+    ("/leader", READ, Audience::Pod),
+    ("/replica", READ, Audience::Pod),
+    ("/step-down", CHANGE, Audience::Pod),
+    ("/stopped", CHANGE, Audience::Pod),
+    ("/livez", READ, Audience::All),
+    ("/readyz", READ, Audience::All),
+    ("/app-health/liveness", READ, Audience::All),
+    ("/app-health/readiness", READ, Audience::All),
+    ("/metrics", READ, Audience::All),
+];
+
+/// Why a request for a path of `audience` is refused; `None` if it is answered.
+pub(super) fn refusal(head: &Parts, audience: Audience, origin: Origin) -> Option<String> {
+    let path = head.uri.path();
+    if audience == Audience::All {
+        return None;
+    }
+    if origin != Origin::Pod {
+        return Some(format!(
+            "{path} is answered only within the pod, over its loopback interface: ask http://localhost"
+        ));
+    }
+    if let Some(host) = foreign_host(head) {
+        return Some(format!(
+            "{path} is answered only within the pod: expected the host localhost or a loopback address, found {host:?}: ask \
+             http://localhost"
+        ));
+    }
+    let mark = [header::ORIGIN.as_str(), "sec-fetch-site"].into_iter().find(|name| head.headers.contains_key(*name));
+    match mark {
+        Some(name) if head.method == Method::POST => {
+            Some(format!("{path} takes no request of a web page, found the header {name}: send it without that"))
+        }
+        _ => None,
+    }
+}
+
+/// The host that the request names, if that is none of the pod's own.
+fn foreign_host(head: &Parts) -> Option<String> {
+    let written =
+        head.headers.get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+    let in_target = head.uri.authority().map(|authority| authority.to_string());
+    written.chain(in_target).find(|host| !host.is_empty() && !is_own_host(host))
+}
+
+fn is_own_host(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(peer: &str, local: &str) -> Origin {
+        let node = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        Origin::of(peer.parse().unwrap(), Some(local.parse().unwrap()), &node)
+    }
+
+    #[test]
+    fn a_connection_is_inside_the_pod_only_if_both_of_its_addresses_are_loopback_addresses() {
+        for (peer, local) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.6", "127.0.0.1"),
+            ("::1", "::1"),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+        ] {
+            assert_eq!(origin(peer, local), Origin::Pod, "{peer} to {local}");
+        }
+        for (peer, local) in [
+            ("127.0.0.6", "10.1.0.7"),
+            ("::ffff:127.0.0.6", "::ffff:10.1.0.7"),
+            ("::1", "fd00::7"),
+            ("10.1.0.7", "10.1.0.7"),
+            ("10.1.0.7", "127.0.0.1"),
+        ] {
+            assert_eq!(origin(peer, local), Origin::Elsewhere, "{peer} to {local}");
+        }
+        assert_eq!(Origin::of("127.0.0.1".parse().unwrap(), None, &[]), Origin::Elsewhere, "nothing is known of it");
+        assert_eq!(origin("::ffff:10.0.0.1", "::ffff:10.1.0.7"), Origin::Node);
+        assert_eq!(origin("fd00::1", "fd00::7"), Origin::Node);
+    }
+
+    #[test]
+    fn only_loopback_hosts_are_the_pods_own() {
+        for host in ["localhost", "LocalHost:4040", "localhost.", "127.0.0.1:4040", "127.9.9.9", "[::1]:4040", "[::1]"]
+        {
+            assert!(is_own_host(host), "{host}");
+        }
+        for host in
+            ["billing", "localhost.example", "127.0.0.1.example", "10.1.0.7:4040", "0.0.0.0:4040", "[::]", "a b"]
+        {
+            assert!(!is_own_host(host), "{host}");
+        }
+    }
+}
