@@ -74,8 +74,8 @@ pub enum ProbeKind {
 
 /// Answers the app's probes in its place.
 pub trait AppHealth: Send + Sync + 'static {
-    /// `Ok` is answered with 200, `Err` with 503, each with its text. Asked by everybody who reaches the pod, also at the same
-    /// time: what is costly must be shared between those who ask. Dropped when the asker hangs up.
+    /// `Ok` is answered with 200, `Err` with 503, each with its text. Asked by everybody who reaches the pod, as often as they
+    /// like: what is costly must be shared between those who ask. Dropped when the asker hangs up.
     fn check(&self, probe: ProbeKind) -> BoxFuture<'static, Result<String, String>>;
 }
 

@@ -4,12 +4,16 @@
 //! The kubelet asks `/app-health/liveness` and `/app-health/readiness` instead of the app. Liveness is the app's own answer to
 //! a question that is put to it there and then, shared by all who ask meanwhile; readiness is what the candidate's own
 //! probes, run with the user's periods and thresholds, have found.
+//!
+//! Everybody who reaches the pod may ask. So the app's liveness probe runs at most twice in its period: in between the last
+//! result is repeated. The kubelet alone, which asks once in a period, gets a result of its own each time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
+use futures::future::{BoxFuture, FutureExt, Shared};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::probe::{ProbeError, Prober};
@@ -20,7 +24,6 @@ use crate::election::Moment;
 use crate::runtime::clock::{Clock, sleep_until};
 
 type Answer = Shared<BoxFuture<'static, Result<String, String>>>;
-type WeakAnswer = WeakShared<BoxFuture<'static, Result<String, String>>>;
 
 /// What its supervisor is told of the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,17 +54,30 @@ struct State {
     prober: Prober,
     clock: Arc<dyn Clock>,
     replay: Mutex<Replay>,
-    /// The liveness probe that is under way, if anybody still waits for it.
-    asked: Mutex<Option<WeakAnswer>>,
+    /// The last liveness probe of this app, whether it is under way or not.
+    liveness: Mutex<Option<LivenessRun>>,
     /// What the log was told of each probe last.
     told: Mutex<[Option<ProbeError>; 3]>,
+}
+
+/// One run of the liveness probe.
+struct LivenessRun {
+    started: Moment,
+    answer: Answer,
+    task: JoinHandle<()>,
+}
+
+impl Drop for LivenessRun {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Attendant {
     /// Of an app that does not run yet.
     pub fn new(spec: Arc<AppSpec>, prober: Prober, clock: Arc<dyn Clock>) -> Self {
         let replay = Mutex::new(Replay::new(spec.clone()));
-        let shared = State { spec, prober, clock, replay, asked: Mutex::default(), told: Mutex::default() };
+        let shared = State { spec, prober, clock, replay, liveness: Mutex::default(), told: Mutex::default() };
         Self { shared: Arc::new(shared), orders: VecDeque::new(), under_way: None }
     }
 
@@ -73,6 +89,7 @@ impl Attendant {
     /// The app was started.
     pub fn started(&mut self) {
         *lock(&self.shared.told) = Default::default();
+        *lock(&self.shared.liveness) = None;
         self.step(Event::Started);
     }
 
@@ -168,32 +185,40 @@ impl State {
         }
     }
 
-    /// Joins the question that is under way, or puts it.
+    /// The result of the app's liveness probe: of the run that is under way or was begun less than half a period ago, else of a
+    /// new one. It runs to its end also when nobody waits for it: whoever hangs up at once must not start the next one.
     fn ask(this: &Arc<Self>) -> Option<Answer> {
-        let mut asked = lock(&this.asked);
-        if let Some(answer) = asked.as_ref().and_then(WeakShared::upgrade).filter(|answer| answer.peek().is_none()) {
-            return Some(answer);
+        let probe = this.spec.liveness_probe.as_ref()?;
+        let (mut last, now) = (lock(&this.liveness), this.now());
+        if let Some(last) = last.as_ref()
+            && (last.answer.peek().is_none() || now.since(last.started) < probe.period() / 2)
+        {
+            return Some(last.answer.clone());
         }
-        let state = this.clone();
-        let question = this.prober.probe(this.spec.liveness_probe.as_ref()?);
-        let work = async move {
-            let answer = question.await;
-            // What an app says that was told to stop meanwhile, or is gone, is no reason to restart anything.
-            match state.replay().liveness(state.now()) {
-                Liveness::Passes(why) => Ok(why.to_owned()),
-                Liveness::AskApp => {
-                    state.tell("liveness", 2, &answer);
-                    match answer {
-                        // The kubelet, too, throws such a result away.
-                        Err(ProbeError::NotRun(why)) => Ok(format!("the probe says nothing: {why}")),
-                        answer => answer.map_err(|error| error.to_string()),
-                    }
+        let answer = Self::run_liveness_probe(this.clone(), this.prober.probe(probe)).boxed().shared();
+        let task = tokio::spawn(answer.clone().map(drop));
+        *last = Some(LivenessRun { started: now, answer: answer.clone(), task });
+        Some(answer)
+    }
+
+    async fn run_liveness_probe(
+        self: Arc<Self>,
+        question: BoxFuture<'static, Result<String, ProbeError>>,
+    ) -> Result<String, String> {
+        let answer = question.await;
+        // What an app says that was told to stop meanwhile, or is gone, is no reason to restart anything.
+        let liveness = self.replay().liveness(self.now());
+        match liveness {
+            Liveness::Passes(why) => Ok(why.to_owned()),
+            Liveness::AskApp => {
+                self.tell("liveness", 2, &answer);
+                match answer {
+                    // The kubelet, too, throws such a result away.
+                    Err(ProbeError::NotRun(why)) => Ok(format!("the probe says nothing: {why}")),
+                    answer => answer.map_err(|error| error.to_string()),
                 }
             }
-        };
-        let answer = work.boxed().shared();
-        *asked = answer.downgrade();
-        Some(answer)
+        }
     }
 }
 

@@ -54,6 +54,13 @@ impl App {
         (status, answer.split("\r\n\r\n").nth(1).unwrap().trim().to_owned())
     }
 
+    /// Asks, and does not wait for the answer.
+    fn hang_up_on(&self, probe: &str) {
+        let mut stream =
+            within(5, "the candidate to listen", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok());
+        write!(stream, "GET /app-health/{probe} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    }
+
     fn touch(&self, name: &str) {
         std::fs::write(self.folder.path().join(name), "").unwrap();
     }
