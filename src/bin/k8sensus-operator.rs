@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use k8sensus::campaign::{self, Campaign, TimingFlags};
 use k8sensus::operator;
 use k8sensus::runtime::cli;
+use k8sensus::runtime::kubeconfig::Source;
 use k8sensus::runtime::telemetry::{self, LogFormat};
 
 /// Manages ElectionGroups: one active, the rest ready.
@@ -77,7 +78,7 @@ fn start(run: Run) -> ExitCode {
     };
     telemetry::init(run.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    cli::run(runtime, kubeconfig.as_deref(), async |config, shutdown| {
+    cli::run(runtime, Source::Surroundings(kubeconfig.as_deref()), async |config, shutdown| {
         operator::run(config, options, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS)
     })
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use k8sensus::candidate::{CandidateFlags, HttpFlags, exec, install, observe, run, sample, sidecar};
 use k8sensus::runtime::clock::SystemClock;
-use k8sensus::runtime::{cli, telemetry};
+use k8sensus::runtime::kubeconfig::Source;
+use k8sensus::runtime::{cli, end_reason, telemetry};
 
 /// One active, the rest ready: campaigns for a Kubernetes Lease.
 ///
@@ -47,6 +48,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before the arguments are known to be right: a mistake in them is a reason, too.
+    if std::env::args_os().nth(1).is_some_and(|command| command == "exec" || command == "run") {
+        end_reason::speak_for_the_container();
+    }
     let arguments = match cli::parse::<Arguments>(with_two_dashes(std::env::args_os())) {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -69,12 +74,12 @@ fn campaign(flags: &CandidateFlags, orders: Option<exec::Orders>) -> ExitCode {
         Ok(campaign) => campaign,
         Err(error) => return cli::misuse(error),
     };
-    telemetry::init(telemetry::LogFormat::Text);
+    telemetry::init_with(telemetry::LogFormat::Text, flags.log_filter());
     if orders.is_none() {
         println!("🚢🏗️ k8sensus is running!");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| match orders {
+    cli::run(runtime, flags.source(), async |config, shutdown| match orders {
         Some(orders) => exec::exec(&config, campaign, orders, shutdown).await.unwrap_or_else(cli::failure),
         None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
     })
@@ -85,9 +90,9 @@ fn beside_app(flags: &CandidateFlags, http: HttpFlags) -> ExitCode {
         Ok(checked) => checked,
         Err(error) => return cli::misuse(error),
     };
-    telemetry::init(telemetry::LogFormat::Text);
+    telemetry::init_with(telemetry::LogFormat::Text, flags.log_filter());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| {
+    cli::run(runtime, flags.source(), async |config, shutdown| {
         sidecar::run(&config, campaign, &http, longest_promise, shutdown).await.unwrap_or_else(cli::failure)
     })
 }
@@ -99,7 +104,7 @@ fn observe(flags: &observe::ObserveFlags) -> ExitCode {
     };
     telemetry::init(telemetry::LogFormat::Text);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    cli::run(runtime, flags.kubeconfig(), async |config, shutdown| {
+    cli::run(runtime, Source::Surroundings(flags.kubeconfig()), async |config, shutdown| {
         let clock = Arc::new(SystemClock);
         observe::watch::observe(&config, options, clock, shutdown).await.unwrap_or_else(cli::failure)
     })

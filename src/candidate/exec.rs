@@ -114,7 +114,14 @@ pub async fn exec(
     // Before anything can be led: a leader without it could die unproved.
     let message = termination_message_path.and_then(|path| leave_message(&path, &campaign));
     let metrics = Metrics::default();
-    let campaign = Arc::new(campaign.metrics(metrics.clone()).start(config)?);
+    let campaign = match campaign.metrics(metrics.clone()).start(config) {
+        Ok(campaign) => Arc::new(campaign),
+        Err(error) => {
+            // Nothing was led, so there is nothing to prove beside the reason.
+            let _ = message.map(TerminationMessage::take_back);
+            return Err(error.into());
+        }
+    };
     let mut holders = campaign.holders();
     let app = Arc::new(app);
     let address = if pod_ip.is_empty() { LOOPBACK } else { &pod_ip };

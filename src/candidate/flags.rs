@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -7,6 +7,7 @@ use super::node;
 use super::serve::{ListenError, Server};
 use crate::campaign::{Builder, Campaign, LeaseName, TimingFlags, incarnation};
 use crate::election::InvalidTiming;
+use crate::runtime::kubeconfig::Source;
 
 /// What every form of the candidate is told about its election.
 #[derive(Args, Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct CandidateFlags {
     /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// The file to which `install` wrote the API server's URL; the operator names it in its pods. With it the environment, which is
+    /// the program's, sets neither the cluster nor the credentials nor the log
+    #[arg(long, env = "K8SENSUS_API_SERVER_FILE", hide = true)]
+    api_server_file: Option<PathBuf>,
     #[command(flatten)]
     timing: TimingFlags,
 }
@@ -83,9 +88,21 @@ pub enum FlagError {
 }
 
 impl CandidateFlags {
-    /// The kubeconfig that was named.
-    pub fn kubeconfig(&self) -> Option<&std::path::Path> {
-        self.kubeconfig.as_deref()
+    /// Where the cluster's configuration comes from.
+    pub fn source(&self) -> Source<'_> {
+        match (&self.kubeconfig, self.pods_own()) {
+            (None, Some(address)) => Source::Pod(address),
+            (kubeconfig, _) => Source::Surroundings(kubeconfig.as_deref()),
+        }
+    }
+
+    /// What filters the log, in the words of `RUST_LOG`.
+    pub fn log_filter(&self) -> Option<String> {
+        if self.pods_own().is_some() { None } else { std::env::var("RUST_LOG").ok() }
+    }
+
+    fn pods_own(&self) -> Option<&Path> {
+        self.api_server_file.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
     /// The campaign that they ask for, checked.

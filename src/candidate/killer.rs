@@ -18,7 +18,7 @@ use super::children::{Children, Reach};
 use crate::campaign::{Stop, Term};
 use crate::election::Moment;
 use crate::runtime::clock::{Clock, sleep_until};
-use crate::runtime::telemetry;
+use crate::runtime::{end_reason, telemetry};
 
 /// The time between two rounds while something is left.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -131,6 +131,8 @@ fn kill(children: &Children, lost: bool, since: Duration) {
 /// Ends this process. As PID 1 of a container it takes all others along, whoever they belong to.
 fn give_up(why: std::fmt::Arguments<'_>) {
     error!("{why}");
+    // Beside the line that proves this process dead.
+    end_reason::leave(&why.to_string());
     telemetry::flush();
     std::process::exit(1);
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::runtime::end_reason;
+
 /// The kubelet reads the last 4096 bytes: of a longer file it does not see the line.
 const LONGEST: u64 = 4096;
 
@@ -49,8 +51,7 @@ impl TerminationMessage {
 
     /// Adds `why` the container ends to the line, which stays the proof that this process is dead.
     pub(super) fn add(self, why: &str) -> io::Result<()> {
-        let written = fs::read(&self.path)?;
-        self.write(&[&written, why.as_bytes(), b"\n"].concat())
+        end_reason::append(&self.path, why)
     }
 
     /// In place: the kubelet has mounted this very file, and where it has mounted none nothing may come to be.

@@ -14,7 +14,9 @@ use crate::api::names::{PROVEN_GATE, label};
 ///    heeds step-downs.
 /// 3. Mode Sidecar. The candidate answers on a port of its own, carries probes and hooks out, knows its revision and proves a
 ///    restart in place; the pods have the readiness gate.
-pub const REVISION: i32 = 3;
+/// 4. The environment of the program in mode Exec, `envFrom` included, does not reach the candidate. It keeps places for its node, and
+///    leaves the reason of its end.
+pub const REVISION: i32 = 4;
 
 /// The first revision whose candidates heed a step-down.
 pub const STEP_DOWN: i32 = 2;
@@ -25,6 +27,9 @@ const TERMINATION_MESSAGE: i32 = 2;
 /// The first revision whose candidates serve HTTP, and whose pods are proved; the first with mode Sidecar.
 pub const SERVING: i32 = 3;
 
+/// The first revision whose candidates take nothing from the program's environment.
+const OWN_SETTINGS: i32 = 4;
+
 /// Volume, init container and mount of the candidate program in mode Exec.
 const VOLUME: &str = "k8sensus";
 const INSTALLER: &str = "k8sensus-install";
@@ -33,6 +38,8 @@ const MOUNT: &str = "/.k8sensus";
 pub const PROGRAM: &str = "/.k8sensus/k8sensus";
 /// The file whose lock tells that no process of a former start of the container is left; made beside the program.
 const LOCK: &str = "/.k8sensus/lock";
+/// The file with the API server's URL, made beside the program.
+const API_SERVER: &str = "/.k8sensus/api-server";
 
 /// The container of mode Sidecar.
 const SIDECAR: &str = "k8sensus-sidecar";
@@ -87,11 +94,11 @@ pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value
     }
     match (group.mode, injection) {
         (GroupMode::Exec, Some(injection)) => {
-            list(spec, "initContainers").insert(0, installer(group, &injection.image));
+            list(spec, "initContainers").insert(0, installer(group, injection));
             list(spec, "volumes").push(json!({ "name": VOLUME, "emptyDir": { "sizeLimit": "64Mi" } }));
         }
         (GroupMode::Sidecar, Some(injection)) => {
-            list(spec, "initContainers").insert(0, sidecar(group, &injection.image));
+            list(spec, "initContainers").insert(0, sidecar(group, injection));
         }
         _ => {}
     }
@@ -121,13 +128,18 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
             environment.push(value("K8SENSUS_TERMINATION_MESSAGE_PATH", path));
         }
         if injection.revision >= SERVING {
-            environment.extend(served(group));
+            environment.extend(served(group, injection));
             environment.push(value("K8SENSUS_LOCK_PATH", LOCK.to_owned()));
+            let is_of_candidate_alone = injection.revision >= OWN_SETTINGS;
+            if is_of_candidate_alone {
+                environment.push(value("K8SENSUS_API_SERVER_FILE", API_SERVER.to_owned()));
+            }
             let mut app = probe::hand_over(container, group.http_port, &environment);
             if !grace.is_null() {
                 app["terminationGracePeriodSeconds"] = grace.clone();
             }
-            if app.as_object().is_some_and(|app| !app.is_empty()) {
+            // A variable that is not set here may come from the user's envFrom.
+            if is_of_candidate_alone || app.as_object().is_some_and(|app| !app.is_empty()) {
                 environment.push(value("K8SENSUS_APP", escaped(&app.to_string())));
             }
         }
@@ -155,25 +167,37 @@ fn set_revision(template: &mut Value, group: &Group) {
 }
 
 /// Copies the candidate into the pod. Meets the Pod Security Standard `restricted`, whatever the pod's own context says.
-fn installer(group: &Group, image: &str) -> Value {
-    json!({
+fn installer(group: &Group, injection: &InjectionStatus) -> Value {
+    let mut container = json!({
         "name": INSTALLER,
-        "image": image,
+        "image": injection.image,
         "command": ["/k8sensus", "install", PROGRAM],
         "resources": resources(group),
         "securityContext": restricted(),
         "volumeMounts": [{ "name": VOLUME, "mountPath": MOUNT }],
-    })
+    });
+    give_reasons(&mut container, injection);
+    container
+}
+
+/// Where a container of the operator's own ends without a message, its last log lines are the reason that the kubelet reports.
+fn give_reasons(container: &mut Value, injection: &InjectionStatus) {
+    if injection.revision >= OWN_SETTINGS {
+        container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
+    }
 }
 
 /// The candidate beside the program: an init container that stays, so that it is there before the program and goes after it.
-fn sidecar(group: &Group, image: &str) -> Value {
+fn sidecar(group: &Group, injection: &InjectionStatus) -> Value {
     let mut environment = settings(group);
-    environment.extend(served(group));
+    environment.extend(served(group, injection));
+    if injection.revision >= OWN_SETTINGS {
+        environment.push(value("K8SENSUS_TERMINATION_MESSAGE_PATH", TERMINATION_LOG.to_owned()));
+    }
     let asked = |path: &str| json!({ "path": path, "port": group.http_port, "scheme": "HTTP" });
-    json!({
+    let mut container = json!({
         "name": SIDECAR,
-        "image": image,
+        "image": injection.image,
         "command": ["/k8sensus", "run"],
         "restartPolicy": "Always",
         "env": environment,
@@ -183,7 +207,9 @@ fn sidecar(group: &Group, image: &str) -> Value {
         "readinessProbe": { "httpGet": asked("/readyz"), "periodSeconds": 2, "timeoutSeconds": 5 },
         "resources": resources(group),
         "securityContext": restricted(),
-    })
+    });
+    give_reasons(&mut container, injection);
+    container
 }
 
 fn resources(group: &Group) -> Value {
@@ -244,8 +270,13 @@ fn settings(group: &Group) -> Vec<Value> {
 }
 
 /// What a candidate that serves needs besides.
-fn served(group: &Group) -> [Value; 2] {
-    [field("POD_IP", "status.podIP"), value("K8SENSUS_HTTP_PORT", group.http_port.to_string())]
+fn served(group: &Group, injection: &InjectionStatus) -> Vec<Value> {
+    let mut environment =
+        vec![field("POD_IP", "status.podIP"), value("K8SENSUS_HTTP_PORT", group.http_port.to_string())];
+    if injection.revision >= OWN_SETTINGS {
+        environment.push(field("K8SENSUS_NODE_IP", "status.hostIP"));
+    }
+    environment
 }
 
 /// What the program beside a sidecar is told: who it is and where to ask.

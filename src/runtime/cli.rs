@@ -1,15 +1,15 @@
 //! What all programs do alike at their start.
 
 use std::future::Future;
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::runtime::Runtime;
 
+use super::kubeconfig::Source;
 use super::shutdown::Shutdown;
-use super::{kubeconfig, telemetry};
+use super::{end_reason, kubeconfig, telemetry};
 
 /// Parses the arguments or ends the program: exit code 2 and one line for a mistake, 0 for `--help` and `--version`.
 pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<T, ExitCode> {
@@ -25,23 +25,29 @@ pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = std::ffi::OsString>)
     })
 }
 
-/// One line to stderr, exit code 2: the program was called wrongly, nothing was done.
+/// One line to stderr and into the termination message, exit code 2: the program was called wrongly, nothing was done.
 pub fn misuse(what: impl std::fmt::Display) -> ExitCode {
-    eprintln!("error: {what}");
+    report(what);
     ExitCode::from(2)
 }
 
-/// One line to stderr, exit code 1: the surroundings do not allow the program to run.
+/// One line to stderr and into the termination message, exit code 1: the surroundings do not allow the program to run.
 pub fn failure(what: impl std::fmt::Display) -> ExitCode {
-    eprintln!("error: {what}");
+    report(what);
     ExitCode::FAILURE
 }
 
-/// Runs `program` on `runtime`, with signals listened for and the cluster's configuration at hand. The last log lines are
+fn report(what: impl std::fmt::Display) {
+    // Not eprintln: it panics where stderr is closed.
+    let _ = writeln!(io::stderr(), "error: {what}");
+    end_reason::leave(&what.to_string());
+}
+
+/// Runs `program` on `runtime`, with signals listened for and the cluster's configuration from `source` at hand. The last log lines are
 /// written before it returns.
 pub fn run<F: Future<Output = ExitCode>>(
     runtime: io::Result<Runtime>,
-    kubeconfig: Option<&Path>,
+    source: Source<'_>,
     program: impl FnOnce(kube::Config, Shutdown) -> F,
 ) -> ExitCode {
     use_ring();
@@ -54,7 +60,7 @@ pub fn run<F: Future<Output = ExitCode>>(
             Ok(shutdown) => shutdown,
             Err(error) => return failure(format_args!("cannot listen for signals: {error}")),
         };
-        match kubeconfig::load(kubeconfig).await {
+        match kubeconfig::load(source).await {
             Ok(config) => program(config, shutdown).await,
             Err(error) => failure(error),
         }

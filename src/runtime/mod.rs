@@ -6,6 +6,7 @@ pub mod admin;
 pub mod backoff;
 pub mod cli;
 pub mod clock;
+pub mod end_reason;
 pub mod kubeconfig;
 pub mod memory;
 pub mod shutdown;

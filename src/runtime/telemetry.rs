@@ -21,19 +21,25 @@ pub enum LogFormat {
 }
 
 /// Logs to stderr from now on, filtered by `RUST_LOG`: a level, or `target=level` pairs separated by commas. Default `info`.
+/// See [`init_with`].
+pub fn init(format: LogFormat) {
+    init_with(format, std::env::var("RUST_LOG").ok());
+}
+
+/// Logs to stderr from now on, filtered by `filter` in the words of `RUST_LOG`; by default `info`.
 ///
 /// Writing never blocks the caller: where the reader of stderr stalls, lines are dropped. A leader that waits for its
 /// log would neither renew nor stop its work.
-pub fn init(format: LogFormat) {
+pub fn init_with(format: LogFormat, filter: Option<String>) {
     let lines = tracing_subscriber::fmt::layer().with_writer(Lossy::start);
     match format {
         LogFormat::Text => {
             let lines = lines.with_target(false).with_ansi(io::stderr().is_terminal());
-            tracing_subscriber::registry().with(lines.with_filter(filter())).init();
+            tracing_subscriber::registry().with(lines.with_filter(targets(filter))).init();
         }
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            tracing_subscriber::registry().with(lines.with_filter(filter())).init();
+            tracing_subscriber::registry().with(lines.with_filter(targets(filter))).init();
         }
     }
 }
@@ -48,8 +54,8 @@ pub fn flush() {
     }
 }
 
-fn filter() -> Targets {
-    let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+fn targets(filter: Option<String>) -> Targets {
+    let asked = filter.filter(|filter| !filter.is_empty());
     let speaks_of_kube = asked.as_ref().is_some_and(|filter| filter.contains("kube_"));
     let filter = asked.and_then(|filter| filter.parse().ok());
     let filter = filter.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));

@@ -1,5 +1,6 @@
 //! The whole on a real node: operator installed by Helm, pods in containers.
 
+mod environment;
 mod groups;
 mod helm;
 mod images;

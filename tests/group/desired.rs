@@ -30,6 +30,9 @@ fn of_revision(spec: &str, revision: i32) -> Desired {
 
 #[test]
 fn pods_of_older_revisions_stay_byte_for_byte_what_they_were() {
+    assert_yaml_snapshot!("exec_shortcut_of_revision_3", by_kind(of_revision(MINIMAL, 3)));
+    assert_yaml_snapshot!("exec_template_of_revision_3", by_kind(of_revision(TEMPLATE, 3)));
+    assert_yaml_snapshot!("sidecar_template_of_revision_3", by_kind(of_revision(SIDECAR, 3)));
     assert_yaml_snapshot!("exec_shortcut_of_revision_2", by_kind(of_revision(MINIMAL, 2)));
     assert_yaml_snapshot!("exec_template_of_revision_2", by_kind(of_revision(TEMPLATE, 2)));
     assert_yaml_snapshot!("exec_shortcut_of_revision_1", by_kind(of_revision(MINIMAL, 1)));
@@ -40,7 +43,7 @@ fn pods_of_older_revisions_stay_byte_for_byte_what_they_were() {
 fn pods_of_revision_1_get_the_rules_of_today_with_the_next_change_of_their_template() {
     let before = of_revision(MINIMAL, 1).injection;
     let after = upgraded(&MINIMAL.replace("1.4", "1.5"), before.as_ref());
-    assert_eq!(after.injection.expect("an injection").revision, 3);
+    assert_eq!(after.injection.expect("an injection").revision, 4);
     assert!(after.deployment.to_string().contains("K8SENSUS_TERMINATION_MESSAGE_PATH"));
 }
 
@@ -49,7 +52,7 @@ fn an_injection_that_this_operator_cannot_carry_out_is_replaced_by_its_own() {
     let recorded = children(&group(MINIMAL)).injection.expect("an injection");
     let today = upgraded(MINIMAL, None);
     for unknown in [
-        InjectionStatus { revision: 4, ..recorded.clone() },
+        InjectionStatus { revision: 5, ..recorded.clone() },
         InjectionStatus { revision: i32::MAX, ..recorded.clone() },
         InjectionStatus { revision: 0, ..recorded.clone() },
         InjectionStatus { revision: -1, ..recorded.clone() },
@@ -75,7 +78,7 @@ fn a_group_that_becomes_a_sidecar_leaves_a_revision_without_sidecars() {
     let of_exec = of_revision(TEMPLATE, 2).injection.expect("an injection");
     let sidecar = with(TEMPLATE, "candidate: { mode: Sidecar, container: main }");
     let desired = Desired::of(&valid(&sidecar), Some(&of_exec), NEWER_IMAGE);
-    assert_eq!(desired.injection.expect("an injection").revision, 3);
+    assert_eq!(desired.injection.expect("an injection").revision, 4);
 }
 
 #[test]

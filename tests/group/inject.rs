@@ -226,6 +226,52 @@ fn the_candidate_is_told_where_the_kubelet_looks_for_the_termination_message() {
 }
 
 #[test]
+fn every_variable_that_the_candidate_reads_is_written_out_so_that_none_comes_from_the_users_env_from() {
+    // What `k8sensus exec --help` and its hidden flags take from the environment.
+    let names = [
+        "K8SENSUS_LEASE_NAME",
+        "K8SENSUS_LEASE_NAMESPACE",
+        "K8SENSUS_CREATE_LEASE",
+        "POD_NAME",
+        "POD_UID",
+        "K8SENSUS_CONTAINER",
+        "K8SENSUS_REVISION",
+        "K8SENSUS_API_SERVER_FILE",
+        "K8SENSUS_LEASE_DURATION_SECONDS",
+        "K8SENSUS_RENEW_DEADLINE_SECONDS",
+        "K8SENSUS_RETRY_PERIOD_SECONDS",
+        "K8SENSUS_RENEW_INTERVAL_SECONDS",
+        "K8SENSUS_STOP_GRACE_PERIOD_SECONDS",
+        "K8SENSUS_TERMINATION_MESSAGE_PATH",
+        "K8SENSUS_LOCK_PATH",
+        "K8SENSUS_APP",
+        "POD_IP",
+        "K8SENSUS_HTTP_PORT",
+        "K8SENSUS_NODE_IP",
+    ];
+    for (spec, name) in [(MINIMAL, "app"), (TEMPLATE, "main")] {
+        let pod = pod(&group(spec));
+        for variable in names {
+            // Set exactly once, or this panics.
+            value(container(&pod, name), variable);
+        }
+    }
+    let bare = pod(&group(MINIMAL));
+    assert_eq!(value(container(&bare, "app"), "K8SENSUS_APP"), "{}", "no probes, no hooks");
+    assert_eq!(value(container(&bare, "app"), "K8SENSUS_API_SERVER_FILE"), "/.k8sensus/api-server");
+}
+
+#[test]
+fn what_the_operator_adds_reports_why_it_ended() {
+    for spec in [MINIMAL, SIDECAR] {
+        let pod = pod(&group(spec));
+        assert_eq!(pod["initContainers"][0]["terminationMessagePolicy"], "FallbackToLogsOnError");
+    }
+    let sidecar = pod(&group(SIDECAR))["initContainers"][0].clone();
+    assert_eq!(value(&sidecar, "K8SENSUS_TERMINATION_MESSAGE_PATH"), "/dev/termination-log");
+}
+
+#[test]
 fn pods_are_spread_over_nodes_unless_the_user_says_otherwise() {
     let with_spread = |spread: &str| {
         let containers = "containers: [{ name: main, image: b, command: [/b] }]";

@@ -186,8 +186,12 @@ fn has_variable(container: &Value, name: &str) -> bool {
 fn trouble(container: &Value) -> Option<String> {
     let text = |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
     let name = text(&container["name"])?;
-    // What the candidate or the program said last, but not the candidate's own mark.
-    let said = |terminated: &Value| text(&terminated["message"]).filter(|said| !said.lines().any(is_incarnation));
+    // What the candidate or the program said last, without the candidate's own mark.
+    let said = |terminated: &Value| {
+        let message = terminated["message"].as_str()?;
+        let lines: Vec<&str> = message.lines().filter(|line| !is_incarnation(line)).collect();
+        text(&lines.join("\n").into())
+    };
     let waiting = &container["state"]["waiting"];
     if let Some(reason) = text(&waiting["reason"]).filter(|reason| !STARTING.contains(&reason.as_str())) {
         let former = &container["lastState"]["terminated"];
