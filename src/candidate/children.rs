@@ -14,9 +14,10 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, pidfd_open,
     pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, test_kill_process,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::app::probe::Runner;
+use super::starter::Starter;
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,13 @@ pub(super) enum Reach {
 
 /// A command and all that it started, and what runs beside it. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Children(Arc<Mutex<Tree>>);
+pub(super) struct Children {
+    tree: Arc<Mutex<Tree>>,
+    command_starter: Starter,
+    /// Starts probes and hooks: one that hangs must not keep the command from being started, nor the other way round.
+    beside_starter: Starter,
+    start_ended: Arc<Notify>,
+}
 
 #[derive(Default)]
 struct Tree {
@@ -54,6 +61,8 @@ struct Tree {
     environment: Vec<(&'static str, String)>,
     /// Each the leader of a process group, with whoever waits for its end.
     beside: HashMap<Pid, oneshot::Sender<Exit>>,
+    /// Starts that were asked for and have not ended: each may have a child whose number is not known here yet.
+    starts: usize,
 }
 
 impl Children {
@@ -61,38 +70,74 @@ impl Children {
     pub(super) fn adopt_orphans() -> io::Result<Self> {
         // PID 1 of a container inherits them anyway.
         set_child_subreaper(Some(getpid()))?;
-        Ok(Self(Arc::default()))
+        Ok(Self {
+            tree: Arc::default(),
+            command_starter: Starter::start("start")?,
+            beside_starter: Starter::start("start-beside")?,
+            start_ended: Arc::default(),
+        })
     }
 
-    /// Starts `command` with `environment` added to this process' own. Standard streams are handed on untouched.
-    pub(super) fn start(&self, command: &[OsString], environment: &[(&'static str, String)]) -> io::Result<()> {
-        let mut child = prepare(command, environment)?;
+    /// Starts `command` with `environment` added to this process' own. Standard streams are handed on untouched. The answer comes
+    /// when the start has succeeded or failed, however long that takes; [`kill_all`](Children::kill_all) reaches what is being started.
+    pub(super) fn start(
+        &self,
+        command: &[OsString],
+        environment: &[(&'static str, String)],
+    ) -> oneshot::Receiver<io::Result<()>> {
+        let (children, command, environment) = (self.clone(), command.to_vec(), environment.to_vec());
+        self.start_by(&self.command_starter, move || children.spawn_command(&command, environment))
+    }
+
+    /// Completes after a start has ended. Then [`reap`](Children::reap) may see what it could not see before. Cancel safe.
+    pub(super) async fn start_ended(&self) {
+        self.start_ended.notified().await;
+    }
+
+    fn start_by<T: Send + 'static>(
+        &self,
+        starter: &Starter,
+        spawn: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> oneshot::Receiver<io::Result<T>> {
+        let (answer, started) = oneshot::channel();
+        let children = self.clone();
+        self.tree().starts += 1;
+        starter.run(move || {
+            // It may have waited behind a start that hung for longer than anybody waits for this one.
+            let result = if answer.is_closed() { Err(Errno::CANCELED.into()) } else { spawn() };
+            children.tree().starts -= 1;
+            // What nobody waits for any more is dropped, and thereby killed.
+            drop(answer.send(result));
+            children.start_ended.notify_one();
+        });
+        started
+    }
+
+    fn spawn_command(&self, command: &[OsString], environment: Vec<(&'static str, String)>) -> io::Result<()> {
+        let mut child = prepare(command, &environment)?;
         // On a terminal only its foreground group may read: there the command shares this process' group.
         if !io::stdin().is_terminal() {
             child.process_group(0);
         }
-        let mut tree = self.tree();
         let child = child.spawn()?;
+        let mut tree = self.tree();
         tree.command = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         tree.exit = None;
-        tree.environment = environment.to_vec();
+        tree.environment = environment;
         Ok(())
     }
 
     /// Collects what has ended. Call it after each SIGCHLD; cheap at any time.
     pub(super) fn reap(&self) -> io::Result<Reaped> {
         let mut tree = self.tree();
+        if tree.starts > 0 {
+            // Whatever is being started is not to be taken for an orphan: nobody would know how it ended.
+            tree.reap_known()?;
+            return Ok(Reaped::Running { command_ended: tree.exit.is_some() });
+        }
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => {
-                    if Some(pid) == tree.command {
-                        tree.command = None;
-                        tree.exit = Some(exit_of(status));
-                    } else if let Some(waiting) = tree.beside.remove(&pid) {
-                        // Who does not wait any more needs no answer.
-                        let _ = waiting.send(exit_of(status));
-                    }
-                }
+                Ok(Some((pid, status))) => tree.has_ended(pid, exit_of(status)),
                 Ok(None) => return Ok(Reaped::Running { command_ended: tree.exit.is_some() }),
                 Err(Errno::CHILD) => return Ok(Reaped::AllGone),
                 Err(Errno::INTR) => {}
@@ -139,22 +184,50 @@ impl Children {
 
 impl Children {
     /// Starts a probe or a hook in a process group of its own. Only beside the command: without it nobody leads.
-    fn start_beside(&self, command: &[String]) -> io::Result<(Beside, oneshot::Receiver<Exit>)> {
-        let mut tree = self.tree();
-        if tree.command.is_none() {
-            return Err(io::Error::other("the command does not run"));
-        }
-        let mut child = prepare(command, &tree.environment)?;
+    fn spawn_beside(&self, command: &[String]) -> io::Result<(Beside, oneshot::Receiver<Exit>)> {
+        let environment = {
+            let tree = self.tree();
+            if tree.command.is_none() {
+                return Err(io::Error::other("the command does not run"));
+            }
+            tree.environment.clone()
+        };
+        let mut child = prepare(command, &environment)?;
         child.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = child.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
         let (waiting, end) = oneshot::channel();
-        tree.beside.insert(pid, waiting);
+        self.tree().beside.insert(pid, waiting);
         Ok((Beside { children: self.clone(), pid }, end))
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tree {
+    fn has_ended(&mut self, pid: Pid, exit: Exit) {
+        if Some(pid) == self.command {
+            self.command = None;
+            self.exit = Some(exit);
+        } else if let Some(waiting) = self.beside.remove(&pid) {
+            // Who does not wait any more needs no answer.
+            let _ = waiting.send(exit);
+        }
+    }
+
+    /// Collects those that were started and have ended since, and no others.
+    fn reap_known(&mut self) -> io::Result<()> {
+        let known: Vec<Pid> = self.command.into_iter().chain(self.beside.keys().copied()).collect();
+        for pid in known {
+            match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.has_ended(pid, exit_of(status)),
+                Ok(None) | Err(Errno::INTR | Errno::CHILD) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -162,7 +235,12 @@ impl Runner for Children {
     fn run(&self, command: Vec<String>) -> BoxFuture<'static, io::Result<u8>> {
         let children = self.clone();
         Box::pin(async move {
-            let (_beside, end) = children.start_beside(&command)?;
+            let starter = children.beside_starter.clone();
+            let spawn = {
+                let children = children.clone();
+                move || children.spawn_beside(&command)
+            };
+            let (_beside, end) = children.start_by(&starter, spawn).await.map_err(io::Error::other)??;
             end.await.map(|exit| exit.code).map_err(io::Error::other)
         })
     }

@@ -5,7 +5,8 @@
 //! - A stop that was asked for (SIGTERM, SIGINT or SIGQUIT to this process, a step-down) runs the preStop hook, then sends the
 //!   stop signal: the user's, else the one that this process got, else SIGTERM. After `terminationGracePeriodSeconds` in all,
 //!   less a tenth of at most 0.5 s in which the Lease can still be released before the kubelet kills this process, SIGKILL. A
-//!   hook that runs on is given up 2 s before that, so that the command hears of its end.
+//!   hook that runs on is given up 2 s before that, so that the command hears of its end. A command that is still being started
+//!   (its file system does not answer) is killed after 2 s, if its start has not ended by then.
 //! - When leadership is lost the command gets the stop signal without a hook, and SIGKILL at the end of the stop grace at the
 //!   latest: before any other candidate may lead. When another holder shows, it gets SIGKILL at once.
 //! - The Lease is released only after the kernel said that nothing of the command's process tree is left, nor of its probes and
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::app::AppSpec;
@@ -131,6 +133,7 @@ pub async fn exec(
         let health = Arc::new(attendant.answers());
         server.serve(Answers::beside_command(campaign.clone(), health, &metrics))
     });
+    let starts = children.clone();
     let mut supervisor = Supervisor::new(command, app, environment, children, campaign, attendant, prober)?;
     loop {
         tokio::select! {
@@ -138,7 +141,9 @@ pub async fn exec(
             biased;
             signal = asked.next() => supervisor.asked(signal),
             stop = told_to_stop(supervisor.work.as_mut().map(|work| &mut work.stops)) => supervisor.stop(stop),
+            started = answer_of(&mut supervisor.starting) => supervisor.started(started)?,
             _ = child_signals.recv() => supervisor.reap()?,
+            () = starts.start_ended() => supervisor.reap()?,
             signal = passed_on.next() => supervisor.pass_on(signal),
             () = ended(&mut supervisor.pre_stop) => supervisor.tell_to_stop(),
             news = supervisor.attendant.news() => supervisor.hear(news),
@@ -163,6 +168,18 @@ fn leave_message(path: &Path, campaign: &Builder) -> Option<TerminationMessage> 
         );
     };
     left.inspect_err(warn).ok()
+}
+
+/// The answer of the start that is under way, if there is one. Cancel safe.
+async fn answer_of(starting: &mut Option<oneshot::Receiver<io::Result<()>>>) -> io::Result<()> {
+    match starting {
+        Some(start) => {
+            let answer = start.await;
+            *starting = None;
+            answer.map_err(io::Error::other)?
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// The end of the hook that is under way, if there is one.

@@ -24,6 +24,7 @@ pub mod sample;
 pub mod serve;
 pub mod sidecar;
 mod signals;
+mod starter;
 mod supervisor;
 
 pub use flags::{CandidateFlags, FlagError, HttpFlags};

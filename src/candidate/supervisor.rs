@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rustix::process::Signal;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::app::AppSpec;
@@ -25,6 +26,8 @@ use crate::runtime::clock::{Clock, SystemClock};
 const FOR_RELEASE: Duration = Duration::from_millis(500);
 /// What is kept of the grace for the command when a preStop hook does not end.
 const AFTER_HOOK: Duration = Duration::from_secs(2);
+/// How long the command's start may still take once it is to end, at most: there is nothing yet that could end in good order.
+const LONGEST_START: Duration = Duration::from_secs(2);
 
 /// What the command is told of its election.
 pub(super) struct Environment {
@@ -57,8 +60,8 @@ impl Environment {
 pub(super) struct Work {
     guard: LeaderGuard,
     pub(super) stops: Stops,
-    /// The command's end was asked for.
-    stopping: bool,
+    /// When the command's end was asked for.
+    stopping: Option<Moment>,
 }
 
 pub(super) struct Supervisor {
@@ -72,6 +75,8 @@ pub(super) struct Supervisor {
     pub(super) campaign: Arc<Campaign>,
     pub(super) attendant: Attendant,
     pub(super) work: Option<Work>,
+    /// The start of the command that is under way.
+    pub(super) starting: Option<oneshot::Receiver<io::Result<()>>>,
     /// The preStop hook that is under way.
     pub(super) pre_stop: Option<BoxFuture<'static, ()>>,
     pub(super) exit: Exit,
@@ -103,6 +108,7 @@ impl Supervisor {
             campaign,
             attendant,
             work: None,
+            starting: None,
             pre_stop: None,
             exit: Exit { code: 0 },
             asked: None,
@@ -137,31 +143,51 @@ impl Supervisor {
     }
 
     pub(super) fn start(&mut self, guard: LeaderGuard) {
-        let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         // Much may have happened since it was handed out.
         if self.asked.is_some() || guard.stops().borrow().is_some() || !guard.is_valid() {
             return guard.end();
         }
         self.exit = Exit { code: 0 };
-        // Before it can start: whoever is long in starting is stopped as well.
+        // Before it can start: what is long in starting is stopped as well.
         self.killer.begin(&guard);
-        match self.children.start(&self.command, &self.environment.during(&guard)) {
-            Ok(()) => {
-                info!("leading with fencing token {}: started {name}", guard.token());
-                let stops = Stops::of(&guard);
-                self.work = Some(Work { guard, stops, stopping: false });
-                self.attendant.started();
+        self.starting = Some(self.children.start(&self.command, &self.environment.during(&guard)));
+        self.work = Some(Work { stops: Stops::of(&guard), guard, stopping: None });
+    }
+
+    /// The start that was under way has succeeded or failed.
+    pub(super) fn started(&mut self, result: io::Result<()>) -> io::Result<()> {
+        let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Err(error) = result {
+            self.not_started(&name, &error);
+            return Ok(());
+        }
+        // It may have ended already; while it was being started nobody could know.
+        self.reap()?;
+        let Some(Work { guard, stopping, .. }) = &self.work else { return Ok(()) };
+        info!("leading with fencing token {}: started {name}", guard.token());
+        let stop = *guard.stops().borrow();
+        match (stopping, stop) {
+            (Some(since), Some(Stop { loss: Loss::Requested, .. })) => {
+                // From now on it has its whole time to end in good order.
+                self.killer.begin(guard);
+                self.stop_in_good_order(*since, self.now());
             }
-            Err(error) => {
-                // As a shell has it.
-                self.exit = Exit { code: if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 } };
-                let why = format!("cannot start {name}: {error}; check the command and the image's file system");
-                error!("{why}; releasing the lease");
-                self.failure = Some((why, Duration::ZERO));
-                self.campaign.leave();
-                self.killer.done();
-                guard.end();
-            }
+            (Some(_), _) => self.tell_to_stop(),
+            (None, _) => self.attendant.started(),
+        }
+        Ok(())
+    }
+
+    fn not_started(&mut self, name: &str, error: &io::Error) {
+        // As a shell has it.
+        self.exit = Exit { code: if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 } };
+        let why = format!("cannot start {name}: {error}; check the command and the image's file system");
+        error!("{why}; releasing the lease");
+        self.failure = Some((why, Duration::ZERO));
+        self.campaign.leave();
+        self.killer.done();
+        if let Some(Work { guard, .. }) = self.work.take() {
+            guard.end();
         }
     }
 
@@ -170,7 +196,7 @@ impl Supervisor {
         let Some(work) = &self.work else { return };
         match news {
             News::Ready(ready) => {
-                if !work.stopping {
+                if work.stopping.is_none() {
                     info!("the command is {}", if ready { "ready" } else { "not ready" });
                 }
                 work.guard.show_ready(ready);
@@ -188,10 +214,16 @@ impl Supervisor {
     pub(super) fn stop(&mut self, Stop { loss, kill_at }: Stop) {
         let now = self.now();
         let Some(work) = &mut self.work else { return };
-        let first = !std::mem::replace(&mut work.stopping, true);
+        let first = work.stopping.is_none();
+        work.stopping.get_or_insert(now);
         self.attendant.stopping();
         match loss {
-            Loss::Requested if first => self.stop_in_good_order(now),
+            Loss::Requested if first && self.starting.is_some() => {
+                let limit = LONGEST_START.min(self.grace());
+                self.killer.kill_at(now + limit);
+                info!("giving leadership up: the command is being started, and has {} s for that", limit.as_secs_f64());
+            }
+            Loss::Requested if first => self.stop_in_good_order(now, now),
             // The stop is under way.
             Loss::Requested => {}
             Loss::DeadlinePassed => {
@@ -208,11 +240,17 @@ impl Supervisor {
         }
     }
 
-    /// The preStop hook, then the signal; all of it within the grace.
-    fn stop_in_good_order(&mut self, now: Moment) {
+    /// How long the command may take to end, hook included, when that is asked for.
+    fn grace(&self) -> Duration {
         let grace = self.failure.as_ref().map_or_else(|| self.app.grace(), |(_, grace)| *grace);
-        let grace = grace.saturating_sub(FOR_RELEASE.min(grace / 10));
-        self.killer.kill_at(now + grace);
+        grace.saturating_sub(FOR_RELEASE.min(grace / 10))
+    }
+
+    /// The preStop hook, then the signal; all of it within the grace, which has begun at `since`.
+    fn stop_in_good_order(&mut self, since: Moment, now: Moment) {
+        let end = since + self.grace();
+        let grace = end.since(now);
+        self.killer.kill_at(end);
         info!("giving leadership up: the command has {} s to end", grace.as_secs_f64());
         let Some(hook) = self.app.pre_stop() else { return self.tell_to_stop() };
         let (prober, work) = (self.prober.clone(), self.prober.hook(hook));
@@ -271,7 +309,7 @@ impl Supervisor {
                 self.killer.done();
                 let exit = self.children.take_exit();
                 // What did not come up may have ended before it was stopped: that is still the reason.
-                if !stopping && self.failure.is_none() {
+                if stopping.is_none() && self.failure.is_none() {
                     self.campaign.leave();
                     self.exit = exit.unwrap_or(self.exit);
                     info!("the command ended by itself with code {}: leaving the election", self.exit.code);

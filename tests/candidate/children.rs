@@ -101,8 +101,10 @@ fn orphans_are_reaped_while_the_command_runs() {
         wait_for(folder.path(), "done");
         let candidate = candidate_of(&leader, as_init);
         within(5, "all orphans to be reaped", || {
-            let children = fs::read_to_string(format!("/proc/{candidate}/task/{candidate}/children")).unwrap();
-            (children.split_whitespace().count() == 1).then_some(())
+            // The command is the child of the thread that started it, orphans are the main thread's.
+            let threads = fs::read_dir(format!("/proc/{candidate}/task")).unwrap().filter_map(Result::ok);
+            let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+            (children.map(|children| children.split_whitespace().count()).sum::<usize>() == 1).then_some(())
         });
         assert!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"] == "otter");
     }

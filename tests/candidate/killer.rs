@@ -2,7 +2,7 @@
 //! a container, or not.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,7 +20,11 @@ const OTHER_USER: &str = "setpriv --reuid 65534 --clear-groups /bin/sh -c \
     'trap \"\" TERM; while :; do echo >> $DIR/beats; sleep 0.02; done'";
 
 fn start(ns: &str, as_init: bool, folder: &Path, script: &str, more: &[(&str, &str)]) -> Program {
-    let direct = candidate_command(shared(), ns, "weir", "otter", &["exec", "--", "/bin/sh", "-c", script]);
+    start_command(ns, as_init, folder, &["/bin/sh", "-c", script], more)
+}
+
+fn start_command(ns: &str, as_init: bool, folder: &Path, command: &[&str], more: &[(&str, &str)]) -> Program {
+    let direct = candidate_command(shared(), ns, "weir", "otter", &[&["exec", "--"], command].concat());
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-kill", "--inh-caps", "-kill", "--"]);
     if as_init {
@@ -65,13 +69,23 @@ fn a_command_of_another_user_is_dead_once_leadership_is_lost() {
     for script in [format!("exec {OTHER_USER}"), format!("{OTHER_USER} & trap '' TERM; wait")] {
         let ns = namespace(shared(), "other-user-lost");
         let folder = folder();
-        let mut leader = start(&ns, true, folder.path(), &script, &[]);
+        let message = folder.path().join("message");
+        fs::write(&message, "").unwrap();
+        let pod = [
+            ("POD_UID", "0c7e5a52"),
+            ("K8SENSUS_CONTAINER", "main"),
+            ("K8SENSUS_TERMINATION_MESSAGE_PATH", message.to_str().unwrap()),
+        ];
+        let mut leader = start(&ns, true, folder.path(), &script, &pod);
         wait_for_beats(folder.path());
         give_the_lease_to_another(&ns);
         // A renewal of each second finds the other; the container ends as a whole.
         leader.wait(SOON);
         has_stopped(folder.path());
         assert!(leader.says("ending the whole container; add the capability KILL"), "{}", leader.output());
+        let message = fs::read_to_string(&message).unwrap();
+        let (proof, why) = message.split_once('\n').unwrap();
+        assert!(proof.starts_with("0c7e5a52/main/") && why.contains("add the capability KILL"), "{message}");
     }
 }
 
@@ -151,16 +165,41 @@ fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 open(sys.argv[2], 'w').write('held\\n')
 time.sleep(60)";
 
+/// A program in `folder` whose start hangs for as long as the second one lives.
+fn hanging_program(folder: &Path) -> (PathBuf, Program) {
+    let (program, held) = (folder.join("check"), folder.join("held"));
+    fs::write(&program, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let holder = Program::start("holder", Command::new("python3").args(["-c", HOLD]).arg(&program).arg(&held));
+    within(10, "the file to be held", || held.exists().then_some(()));
+    (program, holder)
+}
+
+#[test]
+fn a_requested_stop_reaches_a_command_whose_start_hangs() {
+    for as_init in [false, true] {
+        let ns = namespace(shared(), "hanging-command");
+        let folder = folder();
+        let (program, _holder) = hanging_program(folder.path());
+        let program = program.to_str().unwrap();
+        let mut leader = start_command(&ns, as_init, folder.path(), &[program], &[]);
+        leader.wait_for("successfully acquired lease", SOON);
+        std::thread::sleep(Duration::from_millis(500));
+        match as_init {
+            true => terminate_candidate(&leader),
+            false => leader.signal(Signal::TERM),
+        }
+        assert!(leader.wait(SOON).success(), "{}", leader.output());
+        assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "", "nothing is left of it");
+    }
+}
+
 #[test]
 fn a_command_is_killed_on_time_while_the_candidate_waits_for_a_program_to_start() {
     for as_init in [false, true] {
         let ns = namespace(shared(), "hanging-start");
         let folder = folder();
-        let (program, held) = (folder.path().join("check"), folder.path().join("held"));
-        fs::write(&program, "#!/bin/sh\n").unwrap();
-        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let _holder = Program::start("holder", Command::new("python3").args(["-c", HOLD]).arg(&program).arg(&held));
-        within(10, "the file to be held", || held.exists().then_some(()));
+        let (program, _holder) = hanging_program(folder.path());
         let probe = serde_json::json!({ "exec": { "command": [program] }, "initialDelaySeconds": 1 });
         let app = serde_json::json!({ "readinessProbe": probe }).to_string();
         let script = "trap '' TERM; while :; do echo >> $DIR/beats; sleep 0.02; done";
