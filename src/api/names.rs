@@ -20,8 +20,6 @@ pub const FIELD_MANAGER: &str = "k8sensus-operator";
 pub const SHORTCUT_CONTAINER: &str = "app";
 /// The readiness gate of Exec and Sidecar pods: true once the pod's revision has led well.
 pub const PROVEN_GATE: &str = "k8sensus.dev/proven";
-/// The `holderIdentity` of a Lease that was made again; no candidate's name, so everybody waits its full duration.
-pub const RECREATED_HOLDER: &str = "k8sensus.dev/recreated";
 
 /// Label keys and values.
 pub mod label {
@@ -57,6 +55,9 @@ pub mod annotation {
     pub const SUSPENDED: &str = "k8sensus.dev/suspended";
     /// On the Lease, by the candidate: the term whose program is ready, `<leaseTransitions>/<incarnation>`.
     pub const READY_OF: &str = "k8sensus.dev/ready-of";
+    /// On pods of mode Exec: for how many seconds every candidate waits where the Lease was deleted and made again, so that the
+    /// pod's program can use its whole grace. The operator keeps to it when it creates the Lease.
+    pub const RECREATED_LEASE_SECONDS: &str = "k8sensus.dev/recreated-lease-seconds";
     /// On the leader's pod: what a ReplicaSet that is scaled down removes last.
     pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
     /// What the operator sets there: above what anybody else would.

@@ -94,6 +94,10 @@ impl Builder {
     }
 
     /// Whether to create the Lease where there is none, which needs the verb `create`. True by default.
+    ///
+    /// With `false` whoever creates the Lease must let all candidates wait for [`Timing::recreation_wait`] where a leader of a
+    /// deleted Lease may still work, as the operator does: a leader whose Lease is deleted stops in good order within that time.
+    /// With `true` it stops at once, since another candidate may create the Lease at once.
     pub fn create_lease(mut self, create: bool) -> Self {
         self.create_lease = create;
         self
@@ -169,6 +173,7 @@ impl Builder {
             lease: self.lease.clone(),
             identity: self.identity,
             lease_duration: self.timing.lease_duration(),
+            recreation_wait: self.timing.recreation_wait(),
             commands,
             leadership: shown,
         };

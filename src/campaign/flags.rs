@@ -23,6 +23,9 @@ pub struct TimingFlags {
     /// SIGTERM to SIGKILL when leadership is lost [default: 3, or less where the lease leaves less]
     #[arg(long, env = "K8SENSUS_STOP_GRACE_PERIOD_SECONDS", value_name = "SECONDS", value_parser = seconds)]
     stop_grace_period_seconds: Option<Duration>,
+    /// How long every candidate waits, at least, for a lease that was made again after its deletion [default: the lease duration]
+    #[arg(long, env = "K8SENSUS_RECREATED_LEASE_SECONDS", value_name = "SECONDS", value_parser = seconds, hide = true)]
+    recreated_lease_seconds: Option<Duration>,
 }
 
 impl TimingFlags {
@@ -41,6 +44,9 @@ impl TimingFlags {
         }
         if let Some(grace) = self.stop_grace_period_seconds {
             timing = timing.with_stop_grace(grace)?;
+        }
+        if let Some(wait) = self.recreated_lease_seconds {
+            timing = timing.with_recreation_wait(wait)?;
         }
         Ok(timing)
     }

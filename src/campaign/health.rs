@@ -3,12 +3,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Leadership, LeaseName};
+use crate::election::Loss;
 
 /// Whether this candidate does what its Lease says, for a liveness probe. What client-go has as `HealthzAdaptor`.
 #[derive(Clone, Debug)]
 pub struct Health {
     pub(super) lease: LeaseName,
     pub(super) lease_duration: Duration,
+    pub(super) recreation_wait: Duration,
     pub(super) leadership: watch::Receiver<Leadership>,
 }
 
@@ -23,7 +25,7 @@ pub struct Unhealthy {
     pub lease: LeaseName,
     /// The time since the send of the last acknowledged renewal.
     pub since_renewal: Duration,
-    /// How long the Lease lasts.
+    /// How long the Lease lasts; where it was deleted, how long all candidates wait after that.
     pub lease_duration: Duration,
 }
 
@@ -37,9 +39,12 @@ impl Health {
         let leadership = self.leadership.borrow();
         let Some(term) = leadership.term.as_ref().filter(|term| term.is_worked_on()) else { return Ok(()) };
         let since_renewal = term.since_renewal();
-        if since_renewal <= self.lease_duration {
+        // All candidates wait longer for a leader whose Lease was deleted.
+        let is_deleted = term.stops().borrow().is_some_and(|stop| stop.loss == Loss::LeaseDeleted);
+        let lease_duration = if is_deleted { self.recreation_wait } else { self.lease_duration };
+        if since_renewal <= lease_duration {
             return Ok(());
         }
-        Err(Unhealthy { lease: self.lease.clone(), since_renewal, lease_duration: self.lease_duration })
+        Err(Unhealthy { lease: self.lease.clone(), since_renewal, lease_duration })
     }
 }

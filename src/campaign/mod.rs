@@ -142,6 +142,7 @@ pub struct Campaign {
     lease: LeaseName,
     identity: String,
     lease_duration: std::time::Duration,
+    recreation_wait: std::time::Duration,
     commands: mpsc::UnboundedSender<Command>,
     leadership: watch::Receiver<Leadership>,
 }
@@ -195,7 +196,12 @@ impl Campaign {
 
     /// For a liveness probe.
     pub fn health(&self) -> Health {
-        Health { lease: self.lease.clone(), lease_duration: self.lease_duration, leadership: self.leadership.clone() }
+        Health {
+            lease: self.lease.clone(),
+            lease_duration: self.lease_duration,
+            recreation_wait: self.recreation_wait,
+            leadership: self.leadership.clone(),
+        }
     }
 
     /// Gives leadership up, once the work has ended, and abstains until another leads, for a lease duration at most. Of no effect on a

@@ -102,6 +102,7 @@ struct Work {
 
 fn say_stop(stop: Stop) {
     match stop.loss {
+        Loss::LeaseDeleted => warn!("the lease was deleted: nothing is promised any more"),
         Loss::Requested => info!("giving leadership up: nothing is promised any more"),
         Loss::DeadlinePassed => warn!("no renewal within the renew deadline: nothing is promised any more"),
         Loss::Deposed => warn!("the lease is no longer held by this process: nothing is promised any more"),

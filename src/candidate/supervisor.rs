@@ -218,14 +218,23 @@ impl Supervisor {
         work.stopping.get_or_insert(now);
         self.attendant.stopping();
         match loss {
-            Loss::Requested if first && self.starting.is_some() => {
-                let limit = LONGEST_START.min(self.grace());
-                self.killer.kill_at(now + limit);
-                info!("giving leadership up: the command is being started, and has {} s for that", limit.as_secs_f64());
+            Loss::LeaseDeleted | Loss::Requested if first => {
+                if loss == Loss::LeaseDeleted {
+                    warn!("the lease was deleted: stopping the command in good order");
+                }
+                if self.starting.is_some() {
+                    let limit = LONGEST_START.min(self.grace());
+                    self.killer.kill_at(now + limit);
+                    info!(
+                        "giving leadership up: the command is being started, and has {} s for that",
+                        limit.as_secs_f64()
+                    );
+                } else {
+                    self.stop_in_good_order(now, now);
+                }
             }
-            Loss::Requested if first => self.stop_in_good_order(now, now),
             // The stop is under way.
-            Loss::Requested => {}
+            Loss::LeaseDeleted | Loss::Requested => {}
             Loss::DeadlinePassed => {
                 warn!("no renewal within the renew deadline: stopping the command");
                 self.pre_stop = None;

@@ -55,6 +55,8 @@ pub struct Elector {
     release_due: bool,
     release_until: Option<Moment>,
     abstain_until: Option<Moment>,
+    /// The Lease was deleted while this process held it, and no other candidate has been seen to hold it since.
+    deleted_while_held: bool,
     planned_wake: Option<Moment>,
 }
 
@@ -89,6 +91,7 @@ impl Elector {
             release_due: false,
             release_until: None,
             abstain_until: None,
+            deleted_while_held: false,
             planned_wake: None,
         }
     }
@@ -193,6 +196,7 @@ impl Elector {
             self.last_duration + self.spread()
         };
         let version = Some(snapshot.version.clone());
+        self.deleted_while_held &= record.is_recreated();
         self.known = Known::Lease { snapshot, since: now, takeable_at: now + wait };
         if !self.holds() && self.lease().is_some_and(|lease| !lease.record.holder.is_empty()) {
             self.abstain_until = None; // it was for another to lead, and one does
@@ -317,7 +321,7 @@ impl Elector {
             }
             Role::Leaving { .. } => {
                 self.role = Role::Standby;
-                self.release_due = true;
+                self.release_due = self.leave > Leave::Stay;
             }
             Role::Lost { .. } => self.role = Role::Standby,
             Role::Standby | Role::Finished => {}
@@ -325,6 +329,7 @@ impl Elector {
     }
 
     fn decide(&mut self, now: Reading, actions: &mut Vec<Action>) {
+        self.notice_deletion(actions);
         if let Some((loss, kill_at)) = self.loss(now.moment) {
             self.role = Role::Lost { kill_at };
             actions.push(Action::Valid { valid_until: now.moment });
@@ -353,7 +358,7 @@ impl Elector {
                 let left = valid_until.since(now.moment);
                 if self.must_read {
                     self.send_read(now.moment, left, actions);
-                } else if self.renewal_due().is_some_and(|due| now.moment >= due) {
+                } else if self.holds() && self.renewal_due().is_some_and(|due| now.moment >= due) {
                     self.send_claim(now, Purpose::Renew, left, actions);
                 }
             }
@@ -362,15 +367,52 @@ impl Elector {
         }
     }
 
+    /// A Lease that was deleted ends leadership, but not at once: nobody can acquire it before it was created again and its wait
+    /// has passed. What may be relied on as leadership ([`Action::Valid`]) is not extended, only the time to stop.
+    fn notice_deletion(&mut self, actions: &mut Vec<Action>) {
+        let (Role::Leading { valid_until } | Role::Leaving { valid_until }) = self.role else { return };
+        let Some((wait, renewed)) = self.wait_after_deletion().zip(self.renewed) else { return };
+        let stop_at = renewed + Timing::work_limit(wait).saturating_sub(self.timing.stop_grace());
+        if matches!(self.role, Role::Leading { .. }) {
+            actions.push(Action::Stop { loss: Loss::LeaseDeleted, kill_at: None });
+        }
+        // A Lease that was created again with a shorter wait shortens the time.
+        let stop_at = if self.deleted_while_held { valid_until.min(stop_at) } else { stop_at };
+        self.role = Role::Leaving { valid_until: stop_at };
+        self.deleted_while_held = true;
+    }
+
+    /// How long every candidate waits, at least, from the deletion of the Lease until it may acquire it. `None` if the Lease was
+    /// not deleted, or if candidates may create it: then they wait only for a holder that they have seen.
+    fn wait_after_deletion(&self) -> Option<Duration> {
+        if self.may_create {
+            return None;
+        }
+        match &self.known {
+            Known::Nothing => None,
+            Known::Absent { .. } => Some(self.timing.recreation_wait()),
+            Known::Lease { snapshot, .. } if snapshot.record.is_recreated() => {
+                let wait = snapshot.record.duration()?.min(self.timing.recreation_wait());
+                (wait >= self.timing.lease_duration()).then_some(wait)
+            }
+            Known::Lease { .. } => None,
+        }
+    }
+
+    /// Whether another candidate may lead already.
+    fn is_deposed(&self) -> bool {
+        !self.holds() && self.wait_after_deletion().is_none()
+    }
+
     /// Whether leadership ends now, and when the work must be dead. What was lost by time ends sooner when another
     /// holder shows.
     fn loss(&self, now: Moment) -> Option<(Loss, Moment)> {
         match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
                 Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
             }
-            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            Role::Lost { kill_at } if kill_at > now && self.is_deposed() => Some((Loss::Deposed, now)),
             _ => None,
         }
     }
@@ -413,7 +455,7 @@ impl Elector {
         if self.must_read || self.poll_due().is_some_and(|due| now.moment >= due) {
             return self.send_read(now.moment, unlimited, actions);
         }
-        if self.takeable_at().is_some_and(|at| now.moment >= at) {
+        if self.takeable_at(now.moment).is_some_and(|at| now.moment >= at) {
             let purpose = if self.lease().is_some() { Purpose::Acquire } else { Purpose::Create };
             self.send_claim(now, purpose, unlimited, actions);
         }
@@ -441,7 +483,7 @@ impl Elector {
     }
 
     /// The moment from which a standby may take the Lease, `None` while there is nothing that it may take.
-    fn takeable_at(&self) -> Option<Moment> {
+    fn takeable_at(&self, now: Moment) -> Option<Moment> {
         match &self.known {
             Known::Nothing => None,
             Known::Absent { since, was_seen } if self.may_create => {
@@ -452,10 +494,21 @@ impl Elector {
             // This process's own work has ended, and nobody has taken the Lease since.
             Known::Lease { snapshot, since, .. } if self.is_mine(snapshot) => Some(*since),
             Known::Lease { snapshot, since, .. } if self.candidate.has_outlived(snapshot) => Some(*since),
+            // All candidates wait for this process's work, which has ended.
+            Known::Lease { snapshot, since, .. } if self.is_awaited(now) => {
+                Some(*since + self.candidate.hold_back(&snapshot.preference, &self.timing))
+            }
             Known::Lease { snapshot, takeable_at, .. } => {
                 Some(*takeable_at + self.candidate.hold_back(&snapshot.preference, &self.timing))
             }
         }
+    }
+
+    /// Whether every candidate still waits for this process, whose Lease was deleted and made again. Later, another may have
+    /// acquired it without having been seen, and the record may be of a further deletion.
+    fn is_awaited(&self, now: Moment) -> bool {
+        let wait = self.wait_after_deletion().filter(|_| self.deleted_while_held);
+        wait.zip(self.renewed).is_some_and(|(wait, renewed)| now < renewed + Timing::work_limit(wait))
     }
 
     fn renewal_due(&self) -> Option<Moment> {
@@ -562,14 +615,14 @@ impl Elector {
                 if self.must_read {
                     Some(now)
                 } else {
-                    self.renewal_due()
+                    self.renewal_due().filter(|_| self.holds())
                 }
             }
             Role::Standby if self.leave > Leave::Stay => Some(now),
             Role::Standby => match self.abstain_until {
                 Some(until) => Some(until),
                 None if self.must_read => Some(now),
-                None => soonest(self.takeable_at(), self.poll_due()),
+                None => soonest(self.takeable_at(now), self.poll_due()),
             },
         };
         let work = match (work, self.not_before) {

@@ -68,7 +68,10 @@ pub enum Loss {
     Requested,
     /// No renewal was acknowledged within the renew deadline, or nobody renews any more.
     DeadlinePassed,
-    /// The Lease has another holder, none, or is gone.
+    /// The Lease was deleted. Nobody can acquire it before it was made again and its wait has passed, so the work may end in good
+    /// order. Comes without an end at first; [`Loss::DeadlinePassed`] follows if the work takes too long.
+    LeaseDeleted,
+    /// The Lease has another holder, or none, or is gone where candidates may create it.
     Deposed,
 }
 

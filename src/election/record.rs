@@ -2,6 +2,10 @@ use std::time::Duration;
 
 use super::moment::WallTime;
 
+/// The `holderIdentity` of a Lease that the operator made again after its deletion. No candidate has this name, so every
+/// candidate waits for the record's full duration.
+pub const RECREATED_HOLDER: &str = "k8sensus.dev/recreated";
+
 /// What a Lease's `spec` says, in the words of client-go's `LeaderElectionRecord`.
 ///
 /// Absent fields of the Lease are read as empty or zero: a Lease without `spec` is a record without holder.
@@ -39,6 +43,11 @@ impl Record {
     /// Only the form that a release writes counts. A holder that was emptied by hand may still be at work.
     pub fn is_released(&self) -> bool {
         self.holder.is_empty() && self.duration_seconds == Self::RELEASED_SECONDS
+    }
+
+    /// Whether the Lease was made again after its deletion, and nobody has acquired it since.
+    pub fn is_recreated(&self) -> bool {
+        self.holder == RECREATED_HOLDER
     }
 
     /// How long the record protects its holder, `None` if it does not say.

@@ -12,6 +12,7 @@ pub struct Timing {
     retry_period: Duration,
     renew_interval: Duration,
     stop_grace: Duration,
+    recreation_wait: Duration,
 }
 
 impl Timing {
@@ -54,7 +55,14 @@ impl Timing {
             stop_grace: Duration::ZERO,
         })?;
         let stop_grace = Self::DEFAULT_STOP_GRACE.min(room);
-        Ok(Self { lease_duration, renew_deadline, retry_period, renew_interval: retry_period, stop_grace })
+        Ok(Self {
+            lease_duration,
+            renew_deadline,
+            retry_period,
+            renew_interval: retry_period,
+            stop_grace,
+            recreation_wait: lease_duration,
+        })
     }
 
     /// Renews every `interval` instead of every retry period: fewer requests, but shorter outages are survived.
@@ -78,6 +86,19 @@ impl Timing {
             return Err(InvalidTiming::NoMargin { lease_duration, renew_deadline, stop_grace });
         }
         Ok(Self { stop_grace, ..self })
+    }
+
+    /// States that a Lease which is made again after its deletion makes every candidate wait at least `wait`. A leader whose
+    /// Lease is deleted then has nine tenths of `wait`, from the send of its last acknowledged renewal, to end its work. By
+    /// default `wait` is the lease duration.
+    ///
+    /// # Errors
+    /// [`InvalidTiming::RecreationWait`] if `wait` is shorter than the lease duration.
+    pub fn with_recreation_wait(self, wait: Duration) -> Result<Self, InvalidTiming> {
+        if wait < self.lease_duration {
+            return Err(InvalidTiming::RecreationWait { wait, lease_duration: self.lease_duration });
+        }
+        Ok(Self { recreation_wait: wait, ..self })
     }
 
     /// How long a standby waits from its first sight of a renewal before it takes over.
@@ -104,6 +125,17 @@ impl Timing {
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace
     }
+
+    /// How long every candidate waits, at least, for a Lease that was made again after its deletion.
+    pub fn recreation_wait(&self) -> Duration {
+        self.recreation_wait
+    }
+
+    /// How long after the send of a leader's last acknowledged write its work may live, if every other candidate waits `wait`
+    /// from then on: nine tenths, because clock rates differ.
+    pub(super) fn work_limit(wait: Duration) -> Duration {
+        wait * Self::DEAD_BY_TENTHS / 10
+    }
 }
 
 impl Default for Timing {
@@ -128,6 +160,8 @@ pub enum InvalidTiming {
     RetryPeriodTooLong { renew_deadline: Duration, retry_period: Duration },
     /// 0 < renew interval < renew deadline is broken.
     RenewInterval { interval: Duration, renew_deadline: Duration },
+    /// recreation wait >= lease duration is broken.
+    RecreationWait { wait: Duration, lease_duration: Duration },
     /// 10 x (renew deadline + stop grace) <= 9 x lease duration is broken.
     NoMargin { lease_duration: Duration, renew_deadline: Duration, stop_grace: Duration },
 }
@@ -156,6 +190,12 @@ impl fmt::Display for InvalidTiming {
                 "renew interval ({}) must be greater than 0 s and less than renew deadline ({})",
                 Seconds(interval),
                 Seconds(renew_deadline)
+            ),
+            Self::RecreationWait { wait, lease_duration } => write!(
+                f,
+                "the wait for a recreated lease ({}) must be at least the lease duration ({})",
+                Seconds(wait),
+                Seconds(lease_duration)
             ),
             Self::NoMargin { lease_duration, renew_deadline, stop_grace } => write!(
                 f,

@@ -5,8 +5,9 @@ use sha2::{Digest, Sha256};
 
 use super::valid::{Group, ServiceAccount};
 use super::{inject, probe, service};
-use crate::api::names::{RECREATED_HOLDER, annotation, label};
+use crate::api::names::{annotation, label};
 use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
+use crate::election::RECREATED_HOLDER;
 
 /// A Deployment's `progressDeadlineSeconds` where nobody says.
 const PROGRESS_DEADLINE: u64 = 600;

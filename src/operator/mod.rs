@@ -1,4 +1,4 @@
-//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead -> desired -> suspension ->
+//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead or awaits nobody -> desired -> suspension ->
 //! apply -> rollout -> step-down -> status -> publish -> pods, one file for each step.
 //!
 //! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
@@ -9,10 +9,12 @@ mod endpoints;
 mod events;
 mod gate;
 mod lead;
+mod live_pods;
 mod observe;
 mod pods;
 mod publish;
 mod reconcile;
+mod recreated;
 mod release;
 mod rollout;
 mod status;

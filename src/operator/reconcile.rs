@@ -14,6 +14,7 @@ use super::apply::{Applier, ApplyError};
 use super::events::Recorder;
 use super::observe::{Memory, RawGroup, World};
 use super::publish::{Metrics, ResultLabel};
+use super::recreated::release_unawaited;
 use super::release::{ReleaseError, release_of_dead};
 use super::rollout::{self, Sought};
 use super::step_down::StepDowns;
@@ -83,6 +84,10 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Ok(group) => release_of_dead(&context.client, group, &context.world, &*context.clock).await,
         Err(_) => Ok(None),
     };
+    let unawaited = match &valid {
+        Ok(group) => release_unawaited(&context.client, group, &context.world, &*context.clock).await,
+        Err(_) => Ok(None),
+    };
     let (mut failed, mut sought, mut suspended) = (None, Sought::Unknown, None);
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, None),
@@ -123,6 +128,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     let again = told.stored.as_ref().and_then(|stored| rollout::next_look(&resource, stored, &observed, &context));
     // The children and the status had their turn; the release has another try.
     released?;
+    let recreated = unawaited?;
     let follow = followed?;
     let next = match observed.outcome {
         Outcome::Applied => Some(RESYNC + jitter(&resource)),
@@ -135,7 +141,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         memory.failures = 0;
         memory.blocked = observed.outcome != Outcome::Applied;
     });
-    let waits = [told.wait, judged.wait, retry, suspended, marked, again, next, follow];
+    let waits = [told.wait, judged.wait, retry, suspended, marked, again, next, follow, recreated];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 

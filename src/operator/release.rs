@@ -22,7 +22,7 @@ use crate::runtime::clock::Clock;
 /// How often a Lease is read again that somebody wrote meanwhile. A dead leader's last renewal may still arrive.
 const TRIES: u32 = 3;
 
-/// The Lease of a dead leader could not be released.
+/// A Lease whose leader is dead, or for which nobody has to wait any more, could not be released.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot {verb} Lease {lease} to release it, though its leader is dead: {}; it runs out by itself",
@@ -66,27 +66,46 @@ async fn release(
     dead: &[String],
     clock: &dyn Clock,
 ) -> Result<Option<Freed>, ReleaseError> {
-    let leases =
-        Api::<DynamicObject>::namespaced_with(client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()));
+    let released = release_if(client, group, clock, |lease| is_of_dead(lease, group, holder, dead)).await?;
+    Ok(released.map(|Snapshot { record: Record { transitions, .. }, incarnation, .. }| {
+        info!(
+            group = format!("{}/{}", group.namespace, group.name),
+            "released lease {}: the kubelet reports the end of its leader {holder}, incarnation {}",
+            group.lease_name,
+            incarnation.unwrap_or_default()
+        );
+        Freed { transitions }
+    }))
+}
+
+/// The Leases of the group's namespace, in full, so that a PUT keeps what is not ours.
+pub(super) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
+}
+
+/// Releases the group's Lease by compare-and-swap if `may_release` says so of its live state, and returns what it was before.
+///
+/// # Errors
+/// [`ReleaseError`]. The Lease is as it was, or released by a write whose answer was lost.
+pub(super) async fn release_if(
+    client: &Client,
+    group: &Group,
+    clock: &dyn Clock,
+    may_release: impl Fn(&DynamicObject) -> bool,
+) -> Result<Option<Snapshot>, ReleaseError> {
+    let leases = leases_of(client, group);
     let mut conflict = None;
     for _ in 0..TRIES {
         let live = leases.get_opt(&group.lease_name).await.map_err(|source| failed("get", group, source))?;
-        let Some(mut lease) = live.filter(|lease| is_of_dead(lease, group, holder, dead)) else { return Ok(None) };
-        let Snapshot { record: Record { transitions, .. }, incarnation, .. } = snapshot_of(&lease);
+        let Some(mut lease) = live.filter(|lease| may_release(lease)) else { return Ok(None) };
+        let former = snapshot_of(&lease);
+        let transitions = former.record.transitions;
         apply_record(&mut lease, &Record::released(transitions, WallTime(clock.wall_micros())), None);
         // What the dead one has said of its program.
         lease.annotations_mut().remove(READY_OF);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match leases.replace(&group.lease_name, &params, &lease).await {
-            Ok(_) => {
-                info!(
-                    group = format!("{}/{}", group.namespace, group.name),
-                    "released lease {}: the kubelet reports the end of its leader {holder}, incarnation {}",
-                    group.lease_name,
-                    incarnation.unwrap_or_default()
-                );
-                return Ok(Some(Freed { transitions }));
-            }
+            Ok(_) => return Ok(Some(former)),
             Err(error) if is_conflict(&error) => conflict = Some(error),
             Err(source) => return Err(failed("update", group, source)),
         }
@@ -99,16 +118,20 @@ fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseError {
+pub(super) fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseError {
     ReleaseError { verb, lease: format!("{}/{}", group.namespace, group.lease_name), source: Box::new(source) }
 }
 
 /// Whether this very Lease is the group's, at a known version, and held by the dead.
 fn is_of_dead(lease: &DynamicObject, group: &Group, pod: &str, dead: &[String]) -> bool {
-    let is_ours = controller_of(lease) == Some(&group.uid);
     let Snapshot { record, incarnation, .. } = snapshot_of(lease);
+    is_replaceable(lease, group) && is_dead(&record.holder, incarnation.as_deref(), pod, dead)
+}
+
+/// Whether this very Lease is the group's, at a known version: a PUT without one would replace whatever is there by then.
+pub(super) fn is_replaceable(lease: &DynamicObject, group: &Group) -> bool {
     let has_version = lease.resource_version().is_some_and(|version| !version.is_empty());
-    is_ours && has_version && is_dead(&record.holder, incarnation.as_deref(), pod, dead)
+    controller_of(lease) == Some(&group.uid) && has_version
 }
 
 #[cfg(test)]

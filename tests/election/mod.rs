@@ -1,3 +1,4 @@
+mod deletion;
 mod scenarios;
 mod simulation;
 mod takeover;

@@ -229,8 +229,8 @@ fn a_stale_watch_event_deposes_nobody() {
 }
 
 #[test]
-fn a_deleted_lease_ends_the_work_at_once() {
-    let mut table = Table::new(false);
+fn a_deleted_lease_that_candidates_may_create_ends_the_work_at_once() {
+    let mut table = Table::new(true);
     table.lead();
     let actions = table.after(1.0).tell(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("9")) }));
     assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
@@ -608,12 +608,12 @@ fn a_list_that_shows_nothing_deposes_nobody_but_is_looked_into() {
     assert_eq!(stop_of(&actions), None);
     let request = only_read(&actions);
     let actions = table.tell(Event::Read { request, result: Ok(Sight::Absent { deleted_at: None }) });
-    assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
+    assert_eq!(stop_of(&actions), Some((Loss::LeaseDeleted, None)));
 }
 
 #[test]
-fn a_renewal_of_a_lease_that_is_gone_ends_the_work_at_once() {
-    let mut table = Table::new(false);
+fn a_renewal_of_a_lease_that_is_gone_and_that_others_may_create_ends_the_work_at_once() {
+    let mut table = Table::new(true);
     table.lead();
     let (request, ..) = only_write(&table.after(2.0).tell(Event::Tick));
     let actions = table.tell(Event::Written { request, result: Err(Failure::NotFound) });

@@ -13,6 +13,7 @@ mod namespaces;
 mod ownership;
 mod policy;
 mod quiet;
+mod recreated;
 mod refusals;
 mod release;
 mod replicas;

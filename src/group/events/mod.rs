@@ -10,8 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use self::series::{About, Series, Write};
 use super::status::Observed;
 use super::step_down::{StepDown, pod_of};
-use crate::api::names::{ChangeReason, RECREATED_HOLDER, event};
+use crate::api::names::{ChangeReason, event};
 use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, LeaderlessStatus, Reason};
+use crate::election::RECREATED_HOLDER;
 
 /// The most bytes of a note that the API server takes.
 const LONGEST_NOTE: usize = 1024;

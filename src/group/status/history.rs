@@ -8,9 +8,10 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::{LeaseView, Observed, micro_time};
-use crate::api::names::{ChangeReason, RECREATED_HOLDER};
+use crate::api::names::ChangeReason;
 use crate::api::status::HISTORY_LIMIT;
 use crate::api::{ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
+use crate::election::RECREATED_HOLDER;
 use crate::election::Record;
 
 /// How a term ended.

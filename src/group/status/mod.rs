@@ -16,8 +16,9 @@ use self::history::Past;
 use super::step_down::{Asked, StepDown, pod_of};
 use super::unhealthy;
 use super::valid::Group;
-use crate::api::names::{ChangeReason, RECREATED_HOLDER, label};
+use crate::api::names::{ChangeReason, label};
 use crate::api::{ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus, RolloutStatus};
+use crate::election::RECREATED_HOLDER;
 use crate::election::{Record, WallTime};
 
 /// What became of the children.

@@ -6,17 +6,16 @@
 mod child;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, ApiResource, ListParams};
+use kube::api::ApiResource;
 use serde_json::{Value, json};
 use tracing::info;
 
 pub(super) use child::{ApplyError, Child, Owner};
 
+use super::live_pods::{longest_wait, pods_of};
 use super::observe::{Detail, Kind, World, controller_of, value_of};
 use crate::api::ElectionGroup;
-use crate::api::names::label;
 use crate::group::desired::{NewLease, new_lease};
 use crate::group::{Desired, Group, drift};
 use crate::runtime::clock::Clock;
@@ -182,14 +181,28 @@ impl Applier {
         child: &Child<'_>,
         clock: &dyn Clock,
     ) -> Result<(), ApplyError> {
+        // While a Deployment of a former group of this name exists, its pods may go on under a Lease of another name.
+        if self.world.child(Kind::Deployment, &group.namespace, &group.name).is_some() {
+            let deployment = Child::new(&self.client, Kind::Deployment.resource(), group, &group.name);
+            if let Some(live) = deployment.get().await? {
+                deployment.check_owner(&live)?;
+            }
+        }
         let known = resource.status.as_ref().filter(|status| status.lease_name.is_some());
         let transitions = known.and_then(|status| status.lease_transitions).unwrap_or_default();
-        let new = if known.is_none() && self.has_no_pods(group).await? {
+        let pods = pods_of(&self.client, group).await?;
+        let new = if known.is_none() && pods.is_empty() {
             NewLease::First
         } else {
-            info!("lease {}/{} is missing: making it again, with its wait", group.namespace, group.lease_name);
             // A leader of the lost Lease may have had longer than the spec says now.
-            let seconds = self.world.lost_lease_seconds(group).max(group.timing.lease_duration);
+            let lost = self.world.lost_lease_seconds(group).max(group.timing.lease_duration);
+            let seconds = lost.max(longest_wait(&pods));
+            info!(
+                group = format!("{}/{}", group.namespace, group.name),
+                "lease {} is missing: creating it again; every candidate waits {seconds} s, so that a leader of the former \
+                 lease can stop in good order",
+                group.lease_name
+            );
             NewLease::Recreated { transitions, seconds }
         };
         let micros = clock.wall_micros();
@@ -198,23 +211,6 @@ impl Applier {
             self.world.took_lease(&created);
         }
         Ok(())
-    }
-
-    /// Asks the API server itself: a pod that the cache does not show yet could lead.
-    async fn has_no_pods(&self, group: &Group) -> Result<bool, ApplyError> {
-        let pods = Api::<Pod>::namespaced(self.client.clone(), &group.namespace);
-        let ours = ListParams::default().labels(&format!("{}={}", label::GROUP, group.name)).limit(1);
-        match pods.list_metadata(&ours).await {
-            // A page may be empty and not the last.
-            Ok(pods) => Ok(pods.items.is_empty() && pods.metadata.continue_.unwrap_or_default().is_empty()),
-            Err(source) => Err(ApplyError::Request {
-                verb: "list",
-                kind: "Pod".to_owned(),
-                namespace: group.namespace.clone(),
-                name: format!("of group {}", group.name),
-                source: Box::new(source),
-            }),
-        }
     }
 
     /// Whether every pod, those included that are about to end, is of the template that is desired, so that nobody needs the rights of a former one.

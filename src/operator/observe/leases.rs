@@ -156,6 +156,13 @@ impl Leases {
         seen.record.is_released().then_some(seen.since)
     }
 
+    /// Since when, since boot, the Lease stands as it was created again after a deletion, if it does and the group of that uid
+    /// controls it.
+    pub(super) fn recreated_at(&self, namespace: &str, name: &str, uid: &str) -> Option<Duration> {
+        let seen = self.owned(namespace, name, uid)?;
+        seen.record.is_recreated().then_some(seen.since)
+    }
+
     /// Whether the Lease is known, controlled by the group of that uid, and carries its labels.
     pub(super) fn is_marked(&self, namespace: &str, name: &str, uid: &str, group: &str) -> bool {
         self.owned(namespace, name, uid).is_some_and(|seen| {

@@ -150,6 +150,11 @@ impl World {
         self.lock().leases.released_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
+    /// Since when, since boot, the group's Lease stands as it was created again after a deletion, if it does.
+    pub(super) fn recreated_at(&self, group: &Group) -> Option<Duration> {
+        self.lock().leases.recreated_at(&group.namespace, &group.lease_name, &group.uid)
+    }
+
     /// What is there of the group of that uid; what stands in a conflict says nothing of it.
     pub(super) fn parts(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> Parts {
         let known = self.lock();

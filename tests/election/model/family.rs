@@ -61,6 +61,8 @@ pub struct Family {
     /// Whether candidates create the Lease; otherwise an operator recreates it.
     pub may_create: bool,
     pub faults: &'static [Fault],
+    /// How long work takes at most to end in good order.
+    pub longest_stop: Duration,
     /// How many faults in all, at most.
     pub budget: u8,
     /// How many of them may be pauses: a pause may be of any length, so that each multiplies the states by many.
@@ -72,11 +74,13 @@ pub struct Family {
 }
 
 impl Family {
-    /// Lease 6 s, renew deadline 4 s, retry 2 s, and the whole margin that the rules allow: dead by 5.4 s.
+    /// Lease 6 s, renew deadline 4 s, retry 2 s, and the whole margin that the rules allow: dead by 5.4 s. All candidates wait
+    /// 8 s for a Lease that was made again.
     pub fn timing() -> Timing {
         let seconds = Duration::from_secs;
         let timing = Timing::new(seconds(6), seconds(4), seconds(2)).expect("these obey the rules");
-        timing.with_stop_grace(Duration::from_millis(1400)).expect("nine tenths exactly")
+        let timing = timing.with_stop_grace(Duration::from_millis(1400)).expect("nine tenths exactly");
+        timing.with_recreation_wait(seconds(8)).expect("longer than the lease")
     }
 
     pub fn allows(&self, fault: Fault) -> bool {
@@ -95,6 +99,7 @@ impl Family {
             in_place: false,
             may_create: false,
             faults: &[],
+            longest_stop: Duration::from_secs(3),
             budget: 2,
             pauses: 1,
             faults_until: 8,
@@ -107,6 +112,8 @@ impl Family {
             Family {
                 name: "deletion, crashes, an operator",
                 faults: &[Delete, Crash, MissWatch],
+                // Longer than all candidates wait after a deletion, so that the time to stop must be cut short.
+                longest_stop: Duration::from_secs(10),
                 faults_until: 2,
                 ..two.clone()
             },

@@ -32,7 +32,12 @@ impl World {
                     Sight::Lease(snapshot) => number(&snapshot.version),
                     Sight::Absent { deleted_at } => deleted_at.as_ref().map_or(member.seen, number),
                 };
-                deposed = owner != Some(process) && version >= member.seen;
+                let is_deletion = match sight {
+                    Sight::Lease(snapshot) => snapshot.record.is_recreated(),
+                    Sight::Absent { .. } => true,
+                };
+                let may_stop_in_good_order = is_deletion && !self.may_create;
+                deposed = owner != Some(process) && version >= member.seen && !may_stop_in_good_order;
                 member.seen = member.seen.max(version);
             }
             Event::Written { result: Ok(version), .. } => {
@@ -78,7 +83,7 @@ impl World {
                 }
                 self.token = self.token.max(token);
                 self.terms += 1;
-                let work = Work { term, order: self.terms, token, end: End::NotAsked };
+                let work = Work { term, order: self.terms, token, end: End::NotAsked, lease_deleted: false };
                 self.members[i].work = Some(work);
                 self.members[i].valid_until = Some(valid_until);
             }
@@ -106,7 +111,8 @@ impl World {
                 (End::NotAsked, None) => End::Asked(now),
                 (asked, None) => asked,
             };
-            if loss == Loss::DeadlinePassed && hindered <= 1 {
+            work.lease_deleted |= loss == Loss::LeaseDeleted;
+            if loss == Loss::DeadlinePassed && hindered <= 1 && !work.lease_deleted {
                 self.break_law(Law::OneFailureIsSurvived);
             }
         }

@@ -3,10 +3,9 @@
 use super::family::Family;
 use super::laws::Law;
 use super::world::{Ask, Body, Held, Life, Message, Process, World, incarnation};
-use crate::subject::election::{Event, Failure, Preference, Purpose, Record, Sight, Snapshot, Version, WallTime};
-
-/// What the operator writes as the holder of a Lease that it made again: nobody's name.
-const RECREATED: &str = "k8sensus.dev/recreated";
+use crate::subject::election::{
+    Event, Failure, Preference, Purpose, RECREATED_HOLDER, Record, Sight, Snapshot, Version, WallTime,
+};
 
 impl World {
     pub fn serve(&mut self, from: Process, request: u64, ask: Ask) {
@@ -123,9 +122,9 @@ impl World {
     /// The operator finds no Lease where one was: nobody may take it before an old leader has stopped.
     pub fn recreate(&mut self) {
         let now = Some(self.wall());
-        let duration = Family::timing().lease_duration().as_secs();
+        let duration = Family::timing().recreation_wait().as_secs();
         let record = Record {
-            holder: RECREATED.to_owned(),
+            holder: RECREATED_HOLDER.to_owned(),
             duration_seconds: i32::try_from(duration).expect("it is short"),
             acquire_time: now,
             renew_time: now,

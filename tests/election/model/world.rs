@@ -34,6 +34,8 @@ pub struct World {
     pub resource: Resource,
     /// Until when a client that took the Lease by another hand may believe that it leads.
     pub stranger_until: Micros,
+    /// Whether candidates create the Lease; then nobody waits for the leader of a Lease that was deleted.
+    pub may_create: bool,
     pub broken: Option<Law>,
 }
 
@@ -71,6 +73,8 @@ pub struct Member {
     pub life: Life,
     pub incarnation: u8,
     pub rate: u64,
+    /// How long its work takes at most to end in good order.
+    pub longest_stop: Duration,
     /// The timer that was asked for last, on the candidate's own clock, as are all moments here.
     pub wake: Option<Moment>,
     pub request: Option<Asked>,
@@ -100,6 +104,8 @@ pub struct Work {
     pub order: u32,
     pub token: u64,
     pub end: End,
+    /// Its end was ordered because the Lease had been deleted, so that no renewal was possible any more.
+    pub lease_deleted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,6 +174,7 @@ impl Member {
             life: Life::Up,
             incarnation,
             rate: family.rates[i],
+            longest_stop: family.longest_stop,
             wake: Some(Moment::since_boot(Duration::ZERO)),
             request: None,
             valid_until: None,
@@ -185,7 +192,7 @@ impl Member {
     pub fn kill_at(&self) -> Option<Moment> {
         match self.work.as_ref()?.end {
             End::NotAsked => None,
-            End::Asked(since) => Some(since + Duration::from_secs(3)),
+            End::Asked(since) => Some(since + self.longest_stop),
             End::By(kill_at) => Some(kill_at),
         }
     }
@@ -212,6 +219,7 @@ impl World {
             token: 0,
             resource: Resource::default(),
             stranger_until: 0,
+            may_create: family.may_create,
             broken: None,
         }
     }

@@ -24,11 +24,11 @@ pub enum FoundBy {
 }
 
 const LOSS: &str = r#"match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
                 Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
             }
-            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            Role::Lost { kill_at } if kill_at > now && self.is_deposed() => Some((Loss::Deposed, now)),
             _ => None,
         }"#;
 
@@ -38,6 +38,8 @@ const IS_MINE: &str = r#"snapshot.record.holder == self.candidate.identity()
             && snapshot.record.renew_time.is_some_and(|time| {
                 Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
             })"#;
+
+const STOP_AFTER_DELETION: &str = "renewed + Timing::work_limit(wait).saturating_sub(self.timing.stop_grace())";
 
 const TAKEABLE_AT: &str = "Some(*takeable_at + self.candidate.hold_back(&snapshot.preference, &self.timing))";
 
@@ -76,11 +78,11 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector.rs",
         original: LOSS,
         flawed: r#"match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now)),
+            Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
                 Some((Loss::DeadlinePassed, now + self.timing.stop_grace()))
             }
-            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            Role::Lost { kill_at } if kill_at > now && self.is_deposed() => Some((Loss::Deposed, now)),
             _ => None,
         }"#,
         found_by: FoundBy::Model("pauses"),
@@ -132,11 +134,11 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector.rs",
         original: LOSS,
         flawed: r#"match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if !self.holds() => Some((Loss::Deposed, now + self.timing.stop_grace())),
+            Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now + self.timing.stop_grace())),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
                 Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
             }
-            Role::Lost { kill_at } if kill_at > now && !self.holds() => Some((Loss::Deposed, now)),
+            Role::Lost { kill_at } if kill_at > now && self.is_deposed() => Some((Loss::Deposed, now)),
             _ => None,
         }"#,
         found_by: FoundBy::Model("edits by hand"),
@@ -177,14 +179,30 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector.rs",
         original: "!matches!(self.known, Known::Absent { .. })",
         flawed: "self.role == Role::Standby && !matches!(self.known, Known::Absent { .. })",
+        found_by: FoundBy::Model("candidates that create"),
+    },
+    Flaw {
+        name: "a leader whose Lease was deleted stops whenever it likes",
+        rule: 4,
+        file: "election/elector.rs",
+        original: STOP_AFTER_DELETION,
+        flawed: "renewed + wait * 10",
+        found_by: FoundBy::Model("deletion, crashes, an operator"),
+    },
+    Flaw {
+        name: "a leader whose Lease was deleted uses up the whole wait",
+        rule: 4,
+        file: "election/elector.rs",
+        original: STOP_AFTER_DELETION,
+        flawed: "renewed + wait.saturating_sub(self.timing.stop_grace())",
         found_by: FoundBy::Model("deletion, crashes, an operator"),
     },
     Flaw {
         name: "expiry goes by the record's clock",
         rule: 5,
         file: "election/elector.rs",
-        original: "self.takeable_at().is_some_and(|at| now.moment >= at)",
-        flawed: r#"self.takeable_at().is_some_and(|at| {
+        original: "self.takeable_at(now.moment).is_some_and(|at| now.moment >= at)",
+        flawed: r#"self.takeable_at(now.moment).is_some_and(|at| {
             let times = self.lease().and_then(|lease| Some((lease.record.renew_time?, lease.record.duration()?)));
             let expired = |(renewed, lasts): (WallTime, Duration)| now.wall.0 > renewed.0 + lasts.as_micros() as i64;
             now.moment >= at || times.is_some_and(expired)

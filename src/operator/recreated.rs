@@ -1,0 +1,67 @@
+//! A Lease that was made again after its deletion is released once no pod is left that could have led by the former one.
+//!
+//! Every candidate waits for the full duration of a recreated Lease, because the leader of the deleted one may still stop its
+//! program. If that leader is alive, it takes the recreated Lease itself when its program has ended. If its pod is gone, nobody
+//! would, and the group would be without a leader for the whole wait.
+//!
+//! A candidate that runs in no pod of the group relies on the group's lease duration, so that is waited for in any case.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::{Client, ResourceExt};
+use tracing::info;
+
+use super::live_pods::{any_is_older, pods_of};
+use super::observe::World;
+use super::reconcile::Error;
+use super::release::{failed, is_replaceable, leases_of, release_if};
+use crate::campaign::snapshot_of;
+use crate::group::Group;
+use crate::runtime::clock::Clock;
+
+/// Releases the recreated Lease of `group` if every pod is gone that is older than this Lease.
+///
+/// The pods are listed after the Lease was read: all that is listed was created later than the deletion of the former Lease, or
+/// not deleted yet. Costs no request while the Lease has another holder. Returns after how long the Lease should be looked at again.
+///
+/// # Errors
+/// A request failed; the Lease is as it was, or released by a write whose answer was lost.
+pub(super) async fn release_unawaited(
+    client: &Client,
+    group: &Group,
+    world: &World,
+    clock: &dyn Clock,
+) -> Result<Option<Duration>, Error> {
+    let Some(since) = world.recreated_at(group).filter(|_| !group.paused) else { return Ok(None) };
+    let lease_duration = Duration::from_secs(group.timing.lease_duration.unsigned_abs().into());
+    let left = (since + lease_duration).saturating_sub(clock.since_boot());
+    if !left.is_zero() {
+        return Ok(Some(left));
+    }
+    let live = leases_of(client, group).get_opt(&group.lease_name).await;
+    let live = live.map_err(|source| failed("get", group, source))?;
+    let Some(lease) = live.filter(|lease| is_recreated_lease(lease, group)) else { return Ok(None) };
+    // The end of a pod is an event, and so another reconcile.
+    if is_awaited(&lease, &pods_of(client, group).await?) {
+        return Ok(None);
+    }
+    let is_the_same = |live: &DynamicObject| live.uid() == lease.uid() && is_recreated_lease(live, group);
+    if release_if(client, group, clock, is_the_same).await?.is_some() {
+        info!(
+            group = format!("{}/{}", group.namespace, group.name),
+            "released lease {}: no pod is left that could have led before it was created again", group.lease_name
+        );
+    }
+    Ok(None)
+}
+
+fn is_recreated_lease(lease: &DynamicObject, group: &Group) -> bool {
+    is_replaceable(lease, group) && snapshot_of(lease).record.is_recreated()
+}
+
+/// Whether one of `pods` may have led by the Lease that `lease` replaces.
+fn is_awaited(lease: &DynamicObject, pods: &[PartialObjectMeta<Pod>]) -> bool {
+    lease.creation_timestamp().is_none_or(|created| any_is_older(pods, &created))
+}

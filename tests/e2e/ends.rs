@@ -1,0 +1,156 @@
+//! However a group ends or its leader has to go, the leader's program ends in good order: preStop hook, stop signal, its grace.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::workload::{Event, Mode, Workload};
+use super::{holder, namespace, node, ready};
+use crate::support::{apply, get, kubectl, within};
+
+/// The program takes longer to stop than a leader may that loses its Lease (3 s), or a Lease without a holder is waited for.
+const STOP: u32 = 6;
+const GRACE: u32 = 12;
+
+const GROUP: &str = "electiongroup/kestrel";
+
+/// Ends or moves what runs in a namespace. It is given the namespace and the group's manifest.
+type End = fn(&str, &Value);
+
+fn delete_in_the_background(ns: &str, _: &Value) {
+    kubectl(node(), &["delete", "-n", ns, GROUP, "--cascade=background", "--wait=false"]);
+}
+
+fn delete_in_the_foreground(ns: &str, _: &Value) {
+    kubectl(node(), &["delete", "-n", ns, GROUP, "--cascade=foreground", "--wait=false"]);
+}
+
+fn delete_the_namespace(ns: &str, _: &Value) {
+    kubectl(node(), &["delete", "namespace", ns, "--wait=false"]);
+}
+
+fn delete_the_lease(ns: &str, _: &Value) {
+    kubectl(node(), &["delete", "-n", ns, "lease/kestrel", "--wait=false"]);
+}
+
+fn replace(ns: &str, group: &Value) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), group.to_string()).unwrap();
+    kubectl(node(), &["replace", "-n", ns, "--force", "-f", file.path().to_str().unwrap()]);
+}
+
+fn replace_with_another_lease(ns: &str, group: &Value) {
+    let mut group = group.clone();
+    group["spec"]["leaseName"] = json!("kestrel-two");
+    replace(ns, &group);
+}
+
+fn suspend(ns: &str, _: &Value) {
+    patch(ns, json!({ "suspend": true }));
+}
+
+fn scale_to_zero(ns: &str, _: &Value) {
+    kubectl(node(), &["scale", "-n", ns, GROUP, "--replicas=0"]);
+}
+
+fn roll_out(ns: &str, _: &Value) {
+    patch(ns, json!({ "candidate": { "resources": { "requests": { "cpu": "1m" } } } }));
+}
+
+fn drain(ns: &str, _: &Value) {
+    let leader = holder(&get(node(), ns, GROUP).unwrap());
+    super::maintenance::evict(ns, &leader).unwrap();
+}
+
+fn patch(ns: &str, spec: Value) {
+    let patch = json!({ "spec": spec }).to_string();
+    kubectl(node(), &["patch", "-n", ns, GROUP, "--type=merge", "-p", &patch]);
+}
+
+/// Whether another program works afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    NobodyWorks,
+    AnotherWorks,
+}
+
+const ENDS: [(&str, End, Then); 10] = [
+    ("deleted", delete_in_the_background, Then::NobodyWorks),
+    ("foreground", delete_in_the_foreground, Then::NobodyWorks),
+    ("namespace", delete_the_namespace, Then::NobodyWorks),
+    ("lease", delete_the_lease, Then::AnotherWorks),
+    ("replaced", replace, Then::AnotherWorks),
+    ("renamed", replace_with_another_lease, Then::AnotherWorks),
+    ("suspended", suspend, Then::NobodyWorks),
+    ("scaled", scale_to_zero, Then::NobodyWorks),
+    ("rolled", roll_out, Then::AnotherWorks),
+    ("drained", drain, Then::AnotherWorks),
+];
+
+fn whats(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|event| event.what.as_str()).collect()
+}
+
+/// Runs one row, and returns a line of what was seen.
+fn see(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
+    let workload = Workload::new(mode, STOP, GRACE);
+    let ns = namespace(&format!("{name}-{}", if mode == Mode::Exec { "exec" } else { "sidecar" }));
+    let group = workload.group("kestrel", json!({}));
+    apply(node(), &ns, &group).unwrap();
+    let leader = holder(&ready(&ns, "kestrel", &[]));
+    within(30, "the leader's program to work", || workload.workers().contains(&leader).then_some(()));
+    end(&ns, &group);
+    // A Lease that was deleted ends a term of a Sidecar group, and no program: that goes on as a standby.
+    let program_ends = mode == Mode::Exec || name != "lease";
+    if program_ends {
+        within(60, &format!("{name}: the end of the program of {leader}"), || {
+            whats(&workload.events_of(&leader)).contains(&"end").then_some(())
+        });
+        let events = workload.events_of(&leader);
+        let at = |what: &str| events.iter().find(|event| event.what == what).map(|event| event.at);
+        let (hook, signal, end) = (at("hook"), at("signal"), at("end").unwrap());
+        assert!(hook.is_some() && signal.is_some() && hook <= signal, "{name}: {events:?}");
+        let took = end - signal.unwrap();
+        assert!(took + Duration::from_millis(300) >= Duration::from_secs(STOP.into()), "{name}: cut short: {events:?}");
+    }
+    if then == Then::AnotherWorks {
+        within(90, &format!("{name}: work under a higher token"), || {
+            let report = workload.report();
+            (report.stretches.last()?.token > report.stretches.first()?.token).then_some(())
+        });
+    }
+    let report = workload.report();
+    assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{name}: {report}");
+    if then == Then::NobodyWorks {
+        assert_eq!(report.incarnations(), 1, "{name}: a standby worked on its way out: {report}");
+    }
+    format!("{mode:?} {name}: {:?}, longest gap {:?}", whats(&workload.events_of(&leader)), report.longest_gap())
+}
+
+fn see_all(mode: Mode) {
+    node();
+    let lines: Vec<_> = thread::scope(|scope| {
+        let rows: Vec<_> = ENDS.iter().map(|row| scope.spawn(move || see(mode, *row))).collect();
+        rows.into_iter().map(|row| row.join()).collect()
+    });
+    let mut failed = 0;
+    for line in lines {
+        match line {
+            Ok(line) => println!("{line}"),
+            // The thread has printed why.
+            Err(_) => failed += 1,
+        }
+    }
+    assert_eq!(failed, 0, "rows that failed, each with its reason above");
+}
+
+#[test]
+fn an_exec_leaders_program_ends_in_good_order_however_it_has_to_go() {
+    see_all(Mode::Exec);
+}
+
+#[test]
+fn a_sidecar_leaders_program_ends_in_good_order_however_it_has_to_go() {
+    see_all(Mode::Sidecar);
+}

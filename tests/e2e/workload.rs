@@ -1,0 +1,196 @@
+//! A program that writes down what it does, in a folder of the node that the test reads, and what is concluded from it.
+//!
+//! Stamps are judged by `support::overlap`, as in every test of the election. Events say what reached the program from outside:
+//! the preStop hook, the stop signal, its end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::images::{BUSYBOX, PYTHON, load};
+use crate::support::group;
+use crate::support::overlap::Report;
+
+/// Works until SIGTERM, then for `STOP_SECONDS` more. `/proc/uptime` has hundredths of a second of CLOCK_BOOTTIME, which is
+/// CLOCK_MONOTONIC on a machine that was never suspended.
+const SHELL: &str = r#"
+now() { read up rest < /proc/uptime; echo "${up%.*}${up#*.}0000000"; }
+event() { echo "$(now) $POD_NAME $1" >> /work/events; }
+stamps=/work/stamps-$POD_NAME-$K8SENSUS_FENCING_TOKEN
+left=-1
+trap 'event signal; left=$((STOP_SECONDS * 20))' TERM
+echo "$(now) $POD_NAME start" >> $stamps
+event start
+while [ $left -ne 0 ]; do
+  echo "$(now) $POD_NAME $K8SENSUS_FENCING_TOKEN" >> $stamps
+  usleep 50000
+  [ $left -lt 0 ] || left=$((left - 1))
+done
+echo "$(now) $POD_NAME stop" >> $stamps
+event end
+"#;
+
+/// Asks the sidecar and works while its promise holds. On SIGTERM it takes `STOP_SECONDS` to finish its work, as long as the promises last.
+const PYTHON_SIDECAR: &str = r#"
+import json, os, signal, time
+from http.client import HTTPConnection, HTTPException
+
+ME, PORT = os.environ["POD_NAME"], int(os.environ["K8SENSUS_HTTP_PORT"])
+
+def now():
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+def write(name, what):
+    line = f"{time.clock_gettime_ns(time.CLOCK_MONOTONIC)} {ME} {what}\n"
+    with open(f"/work/{name}", "a") as file:
+        file.write(line)
+
+def ask(method, path):
+    connection = HTTPConnection("localhost", PORT, timeout=1)
+    try:
+        connection.request(method, path)
+        return json.loads(connection.getresponse().read())
+    except (OSError, HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+
+signaled = None
+
+def on_signal(*_):
+    global signaled
+    signaled = now()
+    write("events", "signal")
+
+signal.signal(signal.SIGTERM, on_signal)
+token, until, asked = None, 0.0, 0.0
+while signaled is None or now() < signaled + int(os.environ["STOP_SECONDS"]):
+    if now() >= asked + 0.3:
+        asked = now()
+        answer = ask("GET", "/")
+        if answer and answer["is_leader"]:
+            if answer["fencingToken"] != token:
+                token = answer["fencingToken"]
+                write(f"stamps-{ME}-{token}", "start")
+            until = asked + answer["validForSeconds"]
+    if token and now() < until:
+        write(f"stamps-{ME}-{token}", token)
+    elif token:
+        write(f"stamps-{ME}-{token}", "stop")
+        ask("POST", f"/stopped?fencingToken={token}")
+        token = None
+    time.sleep(0.05)
+if token:
+    write(f"stamps-{ME}-{token}", "stop")
+    ask("POST", f"/stopped?fencingToken={token}")
+write("events", "end")
+"#;
+
+/// How the program learns that it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Exec,
+    Sidecar,
+}
+
+/// A group of two whose program writes into a folder of the test's own. The folder goes with the test.
+pub struct Workload {
+    pub mode: Mode,
+    folder: tempfile::TempDir,
+    stop_seconds: u32,
+    grace_seconds: u32,
+}
+
+/// What reached the program of one pod, each with CLOCK_MONOTONIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub at: Duration,
+    pub pod: String,
+    pub what: String,
+}
+
+impl Workload {
+    /// Its program takes `stop_seconds` to end after the stop signal, of the `grace_seconds` that its pod has.
+    pub fn new(mode: Mode, stop_seconds: u32, grace_seconds: u32) -> Self {
+        load(if mode == Mode::Exec { BUSYBOX } else { PYTHON });
+        let folder = tempfile::Builder::new().prefix("k8sensus-work-").tempdir().unwrap();
+        // Whatever user the program runs as.
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        Self { mode, folder, stop_seconds, grace_seconds }
+    }
+
+    /// The group; `more` is added to its spec.
+    pub fn group(&self, name: &str, more: Value) -> Value {
+        let event = r#"read up rest < /proc/uptime; echo "${up%.*}${up#*.}0000000 $POD_NAME hook" >> /work/events"#;
+        let (image, command) = match self.mode {
+            Mode::Exec => (BUSYBOX, json!(["/bin/sh", "-c", SHELL])),
+            Mode::Sidecar => (PYTHON, json!(["python3", "-u", "-c", PYTHON_SIDECAR])),
+        };
+        let container = json!({
+            "name": "app",
+            "image": image,
+            "command": command,
+            "env": [{ "name": "STOP_SECONDS", "value": self.stop_seconds.to_string() }],
+            "volumeMounts": [{ "name": "work", "mountPath": "/work" }],
+            "lifecycle": { "preStop": { "exec": { "command": ["/bin/sh", "-c", event] } } },
+        });
+        let template = json!({ "spec": {
+            "terminationGracePeriodSeconds": self.grace_seconds,
+            "containers": [container],
+            "volumes": [{ "name": "work", "hostPath": { "path": self.folder.path() } }],
+        } });
+        let mode = if self.mode == Mode::Exec { "Exec" } else { "Sidecar" };
+        let mut group = group(name, json!({ "mode": mode, "replicas": 2, "minReadySeconds": 1, "template": template }));
+        let spec = group["spec"].as_object_mut().unwrap();
+        spec.retain(|field, _| !["image", "command"].contains(&field.as_str()));
+        spec.extend(more.as_object().unwrap().clone());
+        group
+    }
+
+    /// What reached the programs, in order.
+    pub fn events(&self) -> Vec<Event> {
+        let text = fs::read_to_string(self.folder.path().join("events")).unwrap_or_default();
+        let event = |line: &str| {
+            let mut words = line.split(' ');
+            let (Some(Ok(at)), Some(pod), Some(what)) = (words.next().map(str::parse), words.next(), words.next())
+            else {
+                panic!("no event: {line:?}");
+            };
+            Event { at: Duration::from_nanos(at), pod: pod.to_owned(), what: what.to_owned() }
+        };
+        text.lines().map(event).collect()
+    }
+
+    /// What reached the program of `pod`, in order.
+    pub fn events_of(&self, pod: &str) -> Vec<Event> {
+        self.events().into_iter().filter(|event| event.pod == pod).collect()
+    }
+
+    /// The pods whose program has worked.
+    pub fn workers(&self) -> BTreeSet<String> {
+        self.report().stretches.into_iter().map(|stretch| stretch.identity).collect()
+    }
+
+    /// Who worked when.
+    pub fn report(&self) -> Report {
+        let files: Vec<PathBuf> = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stamps-")))
+            .collect();
+        Report::of(&files)
+    }
+}
+
+impl Drop for Workload {
+    /// Whatever a test is about, at most one program works at a time and the tokens rise.
+    fn drop(&mut self) {
+        let report = self.report();
+        if !std::thread::panicking() {
+            assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{report}");
+        }
+    }
+}
