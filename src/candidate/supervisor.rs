@@ -167,7 +167,7 @@ impl Supervisor {
         info!("leading with fencing token {}: started {name}", guard.token());
         let stop = *guard.stops().borrow();
         match (stopping, stop) {
-            (Some(since), Some(Stop { loss: Loss::Requested, .. })) => {
+            (Some(since), Some(Stop { loss: Loss::LeaseDeleted | Loss::Requested, .. })) => {
                 // From now on it has its whole time to end in good order.
                 self.killer.begin(guard);
                 self.stop_in_good_order(*since, self.now());

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::probe;
 use super::valid::{Group, GroupMode};
 use crate::api::InjectionStatus;
-use crate::api::names::{PROVEN_GATE, label};
+use crate::api::names::{PROVEN_GATE, annotation, label};
 
 /// The newest revision of these rules. Raise it with any change that would roll pods; keep what older revisions did.
 ///
@@ -14,8 +14,8 @@ use crate::api::names::{PROVEN_GATE, label};
 ///    heeds step-downs.
 /// 3. Mode Sidecar. The candidate answers on a port of its own, carries probes and hooks out, knows its revision and proves a
 ///    restart in place; the pods have the readiness gate.
-/// 4. The environment of the program in mode Exec, `envFrom` included, does not reach the candidate. It keeps places for its node, and
-///    leaves the reason of its end.
+/// 4. The environment of the program in mode Exec, `envFrom` included, does not reach the candidate. It keeps places for its node,
+///    leaves the reason of its end, and relies on a longer wait where its Lease is deleted and created again.
 pub const REVISION: i32 = 4;
 
 /// The first revision whose candidates heed a step-down.
@@ -29,6 +29,9 @@ pub const SERVING: i32 = 3;
 
 /// The first revision whose candidates take nothing from the program's environment.
 const OWN_SETTINGS: i32 = 4;
+
+/// The longest duration that the chart's policy lets a Lease have, in seconds.
+const LONGEST_LEASE: u64 = 3600;
 
 /// Volume, init container and mount of the candidate program in mode Exec.
 const VOLUME: &str = "k8sensus";
@@ -46,6 +49,9 @@ const SIDECAR: &str = "k8sensus-sidecar";
 
 /// What kubectl logs and exec take where no container is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// A pod's `terminationGracePeriodSeconds` where nobody says.
+const DEFAULT_GRACE: u64 = 30;
 
 /// Where the kubelet looks for a container's last words unless the container says otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -76,6 +82,9 @@ pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value
     let annotations = object(&mut template["metadata"], "annotations");
     if annotations[DEFAULT_CONTAINER].is_null() {
         annotations[DEFAULT_CONTAINER] = json!(group.container);
+    }
+    if relies_on_a_wait(group, injection) {
+        annotations[annotation::RECREATED_LEASE_SECONDS] = json!(recreated_lease_seconds(group).to_string());
     }
     let spec = object(&mut template, "spec");
     spec["serviceAccountName"] = json!(group.service_account.name(&group.name));
@@ -133,6 +142,8 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
             let is_of_candidate_alone = injection.revision >= OWN_SETTINGS;
             if is_of_candidate_alone {
                 environment.push(value("K8SENSUS_API_SERVER_FILE", API_SERVER.to_owned()));
+                let seconds = recreated_lease_seconds(group).to_string();
+                environment.push(value("K8SENSUS_RECREATED_LEASE_SECONDS", seconds));
             }
             let mut app = probe::hand_over(container, group.http_port, &environment);
             if !grace.is_null() {
@@ -146,6 +157,21 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
         wrap_command(container);
     }
     set_environment(container, environment);
+}
+
+/// Whether the pods' program may need longer to stop than the lease lasts when their Lease is deleted. A sidecar's promises are
+/// over before that.
+fn relies_on_a_wait(group: &Group, injection: Option<&InjectionStatus>) -> bool {
+    group.mode == GroupMode::Exec && injection.is_some_and(|injection| injection.revision >= OWN_SETTINGS)
+}
+
+/// For how long every candidate waits for a Lease that was created again: so long that a leader that renewed just before the
+/// deletion can use the pod's whole grace within nine tenths of it.
+fn recreated_lease_seconds(group: &Group) -> u64 {
+    let grace = group.template["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE);
+    let lease = u64::from(group.timing.lease_duration.unsigned_abs());
+    let wait = (grace.saturating_add(lease)).saturating_mul(10).div_ceil(9);
+    wait.min(LONGEST_LEASE).max(lease)
 }
 
 /// The kubelet puts variables in place of `$(NAME)`; `$$` is a `$`.

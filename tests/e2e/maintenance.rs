@@ -27,7 +27,7 @@ fn names(ns: &str) -> Vec<String> {
 }
 
 /// Evicts a pod as `kubectl drain` does; the API server's word if it refuses.
-fn evict(ns: &str, pod: &str) -> Result<(), String> {
+pub(super) fn evict(ns: &str, pod: &str) -> Result<(), String> {
     let eviction =
         json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod, "namespace": ns } });
     let path = format!("/api/v1/namespaces/{ns}/pods/{pod}/eviction");

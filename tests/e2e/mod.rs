@@ -1,5 +1,6 @@
 //! The whole on a real node: operator installed by Helm, pods in containers.
 
+mod ends;
 mod environment;
 mod groups;
 mod helm;
@@ -15,6 +16,7 @@ mod samples;
 mod service;
 mod step_down;
 mod unhealthy;
+mod workload;
 
 use std::fmt;
 use std::ops::Deref;
