@@ -11,6 +11,9 @@
 //! - **Work ends before the Lease is released.** A release is only written after [`Event::WorkEnded`].
 //! - **Every write is a compare-and-swap** on the `resourceVersion` that was seen last.
 //! - **Each term has a fencing token** that rises from term to term: the `resourceVersion` of the acquiring write.
+//! - **A leader whose Lease is deleted stops in good order**, where only an operator creates the Lease. All others wait for a
+//!   Lease that was created again ([`Timing::recreation_wait`]), so its work may take nine tenths of that, from the send of its
+//!   last acknowledged write. Then it acquires the Lease at once, since the others wait for its work only.
 //! - An identity is one *incarnation*: a second process with the same name is a foreign holder.
 //! - A Lease that its holder did not release is taken before its time only from a process that is known to be dead
 //!   ([`Candidate::with_dead_predecessors`]).
@@ -24,6 +27,8 @@
 //!   The clocks' readings may differ by any amount.
 //! - [`Moment`]s come from a clock that goes on while the machine is suspended (`CLOCK_BOOTTIME`).
 //! - [`Action::Stop`] is obeyed: the work is dead at `kill_at`.
+//! - Where candidates may not create the Lease, whoever creates it again after a deletion writes [`RECREATED_HOLDER`] as its holder
+//!   and at least the recreation wait of every leader that may still work as its duration.
 //! - What is said of dead predecessors is true: of every other process under that name and prefix, those to come included.
 //!
 //! # Caveats

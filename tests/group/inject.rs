@@ -237,6 +237,7 @@ fn every_variable_that_the_candidate_reads_is_written_out_so_that_none_comes_fro
         "K8SENSUS_CONTAINER",
         "K8SENSUS_REVISION",
         "K8SENSUS_API_SERVER_FILE",
+        "K8SENSUS_RECREATED_LEASE_SECONDS",
         "K8SENSUS_LEASE_DURATION_SECONDS",
         "K8SENSUS_RENEW_DEADLINE_SECONDS",
         "K8SENSUS_RETRY_PERIOD_SECONDS",
@@ -304,4 +305,27 @@ fn kubectl_takes_the_container_that_leads_unless_the_user_named_one() {
     assert_eq!(template(&group(TEMPLATE))["metadata"]["annotations"][key], "main");
     let named = TEMPLATE.replace("example.com/scrape: \"true\"", &format!("{key}: proxy"));
     assert_eq!(template(&group(&named))["metadata"]["annotations"][key], "proxy");
+}
+
+#[test]
+fn pods_of_mode_exec_rely_on_a_wait_that_covers_their_whole_grace_when_their_lease_is_deleted() {
+    // Ten ninths of grace and lease, at most the hour that the chart's Lease policy allows.
+    for (grace, lease, expected) in
+        [(None, 15, "50"), (Some(12), 3, "17"), (Some(0), 15, "17"), (Some(7200), 15, "3600")]
+    {
+        let election = json!({ "leaseDurationSeconds": lease, "renewDeadlineSeconds": 2, "retryPeriodSeconds": 1 });
+        let mut pod = json!({ "containers": [{ "name": "app", "image": "b", "command": ["/b"] }] });
+        if let Some(grace) = grace {
+            pod["terminationGracePeriodSeconds"] = json!(grace);
+        }
+        let spec = json!({ "election": election, "template": { "spec": pod } }).to_string();
+        let template = template(&group(&spec));
+        let annotation = &template["metadata"]["annotations"]["k8sensus.dev/recreated-lease-seconds"];
+        assert_eq!(annotation, expected, "grace {grace:?}, lease {lease}");
+        assert_eq!(value(container(&template["spec"], "app"), "K8SENSUS_RECREATED_LEASE_SECONDS"), annotation);
+    }
+    for spec in [SIDECAR, NATIVE] {
+        let template = template(&group(spec));
+        assert!(template["metadata"]["annotations"]["k8sensus.dev/recreated-lease-seconds"].is_null());
+    }
 }
