@@ -25,6 +25,9 @@ use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::memory;
 use crate::runtime::shutdown::Shutdown;
 
+/// How long a watch may be silent: a bookmark's minute, the second by which it may be late, and some for the way.
+const LONGEST_SILENCE: Duration = Duration::from_secs(75);
+
 /// What the operator is told at its start.
 pub struct Options {
     /// The campaign for the operator's own Lease.
@@ -208,9 +211,10 @@ fn for_requests(config: &Config) -> Config {
     config
 }
 
-/// Watches have connections of their own and may be silent for as long as the server lets them.
+/// Each watch has a connection of its own. An API server sends a bookmark about once a minute where there is no event; a
+/// connection that brings neither for longer may be dead, and the watch goes on over another one.
 fn for_watches(config: &Config) -> Config {
     let mut config = for_requests(config);
-    config.read_timeout = Some(campaign::LONGEST_WATCH);
+    config.read_timeout = Some(LONGEST_SILENCE);
     config
 }

@@ -21,6 +21,7 @@ mod rights;
 mod roles;
 mod rollout;
 mod service;
+mod silent;
 mod status;
 mod step_down;
 mod suspension;

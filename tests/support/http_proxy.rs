@@ -1,7 +1,7 @@
 //! A way to the API server in plain HTTP that counts what is written, loses what the test says, and refuses to show what
 //! the test says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -64,6 +64,8 @@ struct Way {
     ledger: Mutex<Ledger>,
     /// By plural: the code that answers every list and watch.
     refused: watch::Sender<HashMap<String, u16>>,
+    /// The plurals whose watches stay open and bring nothing.
+    silenced: watch::Sender<HashSet<String>>,
 }
 
 #[derive(Default)]
@@ -74,6 +76,8 @@ struct Ledger {
     cut: Option<(usize, Cut, i32)>,
     /// The write at which it was.
     cut_at: Option<String>,
+    /// The single objects that were read, as "leases/kestrel".
+    reads: Vec<String>,
 }
 
 impl HttpProxy {
@@ -82,6 +86,7 @@ impl HttpProxy {
             client: client(cluster),
             ledger: Mutex::default(),
             refused: watch::Sender::new(HashMap::new()),
+            silenced: watch::Sender::new(HashSet::new()),
         });
         let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -107,6 +112,11 @@ impl HttpProxy {
         self.way.ledger.lock().unwrap().writes.clone()
     }
 
+    /// The single objects that were read until now, as "leases/kestrel".
+    pub fn reads(&self) -> Vec<String> {
+        self.way.ledger.lock().unwrap().reads.clone()
+    }
+
     /// Kills `operator` at its `write`-th write from now on, counted from 1.
     pub fn kill_at(&self, write: usize, cut: Cut, operator: &Program) {
         let mut ledger = self.way.ledger.lock().unwrap();
@@ -124,6 +134,19 @@ impl HttpProxy {
         self.way.refused.send_modify(|refused| {
             refused.insert(plural.to_owned(), code);
         });
+    }
+
+    /// From now on no watch of `plural` brings anything, and none ends: neither those that run nor later ones. All other requests
+    /// pass, single objects and lists of `plural` among them.
+    pub fn silence(&self, plural: &str) {
+        self.way.silenced.send_modify(|silenced| {
+            silenced.insert(plural.to_owned());
+        });
+    }
+
+    /// New watches bring everything again; those that were silent stay so, as over a dead connection.
+    pub fn silence_no_more(&self) {
+        self.way.silenced.send_modify(HashSet::clear);
     }
 
     pub fn refuse_no_more(&self) {
@@ -172,6 +195,9 @@ async fn answer(State(way): State<Arc<Way>>, request: Request) -> Response {
     let watching = request.uri().query().unwrap_or_default().contains("watch=true");
     if request.method() == http::Method::GET {
         let refused = way.refused.borrow().get(&call.plural).copied();
+        if call.text != call.plural {
+            way.ledger.lock().unwrap().reads.push(call.text.clone());
+        }
         return match refused {
             // A single object is still shown.
             Some(code) if call.text == call.plural => refusal(code),
@@ -266,15 +292,18 @@ async fn streamed(way: &Way, request: Request, plural: String) -> Response {
         Err(_) => return refusal(502),
     };
     let (parts, body) = response.into_parts();
-    let mut refused = way.refused.subscribe();
+    let (mut refused, mut silenced) = (way.refused.subscribe(), way.silenced.subscribe());
+    let kind = plural.clone();
     let end = Box::pin(async move { refused.wait_for(|refused| refused.contains_key(&plural)).await.is_ok() });
+    let silence = Box::pin(async move { silenced.wait_for(|silenced| silenced.contains(&kind)).await.is_ok() });
     let data = Body::new(body).into_data_stream();
-    let events = stream::unfold(Some((data, end)), |state| async move {
-        let (mut data, mut end) = state?;
+    let events = stream::unfold(Some((data, end, silence)), |state| async move {
+        let (mut data, mut end, mut silence) = state?;
         tokio::select! {
             biased;
+            _ = &mut silence => std::future::pending().await,
             _ = &mut end => Some((Ok(Bytes::from(format!("{GONE}\n"))), None)),
-            next = data.next() => Some((next?, Some((data, end)))),
+            next = data.next() => Some((next?, Some((data, end, silence)))),
         }
     });
     answered(parts.status, &parts.headers, Body::from_stream(events))
@@ -329,6 +358,7 @@ fn path(ns: &str, plural: &str, name: &str) -> String {
         "deployments" => "/apis/apps/v1",
         "roles" | "rolebindings" => "/apis/rbac.authorization.k8s.io/v1",
         "leases" => "/apis/coordination.k8s.io/v1",
+        "endpointslices" => "/apis/discovery.k8s.io/v1",
         "poddisruptionbudgets" => "/apis/policy/v1",
         "electiongroups" => "/apis/k8sensus.dev/v1alpha1",
         _ => "/api/v1",

@@ -1,11 +1,13 @@
 //! How the watches go: readiness and the log tell.
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::runtime::watcher;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::runtime::backoff::WatchProgress;
 use crate::runtime::clock::Clock;
@@ -86,6 +88,11 @@ impl WatchHealth {
                     info!("watching {what} again");
                 }
             }
+            // Quiet kinds have no event, and no API server promises bookmarks: the watch goes on where it was.
+            Err(error) if watch.listed && is_silence(error) => {
+                progress.made();
+                debug!("the watch of {what} brought neither an event nor a bookmark: starting it again");
+            }
             Err(error) => {
                 let why = explain(what, error);
                 if watch.failing.as_ref().is_none_or(|trouble| trouble.why != why) {
@@ -99,6 +106,19 @@ impl WatchHealth {
             }
         }
     }
+}
+
+/// Whether the connection brought nothing for as long as it may.
+fn is_silence(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchFailed(error) = error else { return false };
+    let mut cause: Option<&dyn Error> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn explain(what: &str, error: &watcher::Error) -> String {
@@ -177,6 +197,25 @@ mod tests {
         health.note("pods", &WatchProgress::default(), &Ok(watcher::Event::<()>::InitDone));
         assert_eq!(health.problem(), None);
     }
+
+    #[test]
+    fn a_watch_that_was_silent_is_started_again_and_no_problem_unless_that_fails() {
+        let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
+        let silent = || Err(watcher::Error::WatchFailed(kube::Error::ReadEvents(io::Error::other(Outer(timed_out())))));
+        assert_eq!(problem_after(silent(), 0), None);
+        let refused = Err(watcher::Error::WatchStartFailed(kube::Error::Service(timed_out().into())));
+        assert!(problem_after(refused, 0).is_some());
+        // Before the list was whole, nothing goes on where it was.
+        let health = WatchHealth::new(Arc::new(Hand::default()));
+        health.note("pods", &WatchProgress::default(), &Ok(watcher::Event::<()>::Init));
+        health.note::<()>("pods", &WatchProgress::default(), &silent());
+        assert!(health.problem().is_some());
+    }
+
+    /// As hyper wraps an error of the connection.
+    #[derive(Debug, thiserror::Error)]
+    #[error("error reading a body from connection")]
+    struct Outer(#[source] io::Error);
 
     #[test]
     fn a_list_that_failed_is_a_problem_until_one_comes() {

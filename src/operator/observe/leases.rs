@@ -3,6 +3,8 @@
 //! A renewal changes nothing that a group's status says, so it triggers nothing. What does: another holder, another
 //! term, and the running out of the time that the last renewal bought, by this operator's own clock.
 
+mod confirm;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -43,6 +45,8 @@ struct Seen {
     /// First sight of this record, as time since boot.
     since: Duration,
     expired: bool,
+    /// When the Lease was last found to be due for a read, since boot.
+    read_at: Option<Duration>,
 }
 
 /// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
@@ -82,6 +86,7 @@ impl Seen {
             managed_by: label(label::MANAGED_BY),
             since: same.map_or(now, |before| before.since),
             expired: same.is_some_and(|before| before.expired),
+            read_at: same.and_then(|before| before.read_at),
             former,
             changed,
             record: snapshot.record,
@@ -91,6 +96,12 @@ impl Seen {
             proven_revision: snapshot.preference.revision.map(Into::into),
             suspended: snapshot.preference.suspended,
         })
+    }
+
+    /// Whether the time has run out that the record promises its holder, as far as this operator saw.
+    fn is_over(&self, now: Duration) -> bool {
+        let protected = self.record.duration().unwrap_or_default();
+        !self.record.holder.is_empty() && now.saturating_sub(self.since) > protected
     }
 
     fn view(&self) -> LeaseView {
@@ -211,124 +222,5 @@ impl Leases {
         );
         groups.dedup();
         groups
-    }
-
-    /// Marks the Leases whose time has run out and returns their groups, but of those in `unseen`: a renewal that is not
-    /// shown is no missing one. To be called about every second.
-    pub(super) fn expire(&mut self, now: Duration, unseen: &[&Scope]) -> Vec<(String, String)> {
-        let mut groups = Vec::new();
-        let is_seen = |namespace: &str| !unseen.iter().any(|scope| scope.holds(namespace));
-        for (namespace, seen) in self.table.iter_mut().filter(|(namespace, _)| is_seen(namespace)) {
-            let protected = seen.record.duration().unwrap_or_default();
-            if !seen.expired && !seen.record.holder.is_empty() && now.saturating_sub(seen.since) > protected {
-                seen.expired = true;
-                groups.extend(seen.group.as_deref().map(|group| (namespace.to_owned(), group.to_owned())));
-            }
-        }
-        groups
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// The table of an operator that was started at second 1000 after boot.
-    struct Hand(Leases, u64);
-
-    fn started() -> Hand {
-        Hand(Leases::default(), 1_000)
-    }
-
-    impl Hand {
-        fn take(&mut self, event: Event<DynamicObject>) {
-            let Self(leases, second) = self;
-            leases.take(&Scope(None), event, Duration::from_secs(*second));
-        }
-    }
-
-    /// The Lease of group shop/billing, of 15 s.
-    fn lease(holder: &str, renew_time: &str) -> DynamicObject {
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": { "name": "billing", "namespace": "shop", "labels": { label::GROUP: "billing" } },
-            "spec": {
-                "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 4,
-                "acquireTime": "2026-03-01T12:00:00.000000Z", "renewTime": renew_time,
-            },
-        });
-        serde_json::from_value(lease).unwrap()
-    }
-
-    fn list(leases: &mut Hand, lease: DynamicObject) {
-        leases.take(Event::Init);
-        leases.take(Event::InitApply(lease));
-        leases.take(Event::InitDone);
-    }
-
-    /// Whether the Lease is expired at that second after boot, and whether its group was named for that.
-    fn at(Hand(leases, now): &mut Hand, second: u64) -> (bool, bool) {
-        *now = second;
-        let named = !leases.expire(Duration::from_secs(second), &[]).is_empty();
-        (leases.table.get("shop", "billing").unwrap().expired, named)
-    }
-
-    const NOON: &str = "2026-03-01T12:00:00.000000Z";
-
-    #[test]
-    fn a_lease_expires_once_its_duration_after_its_last_renewal_was_seen() {
-        let mut leases = started();
-        list(&mut leases, lease("billing-1", NOON));
-        assert_eq!(at(&mut leases, 1_010), (false, false));
-        leases.take(Event::Apply(lease("billing-1", "2026-03-01T12:00:10.000000Z")));
-        assert_eq!(at(&mut leases, 1_025), (false, false), "the renewal counts from when it was seen");
-        assert_eq!(at(&mut leases, 1_026), (true, true));
-        assert_eq!(at(&mut leases, 1_027), (true, false), "told once");
-        leases.take(Event::Apply(lease("billing-1", "2026-03-01T12:00:27.000000Z")));
-        assert_eq!(at(&mut leases, 1_028), (false, false), "renewed after all");
-    }
-
-    #[test]
-    fn an_operator_that_was_just_started_waits_the_whole_duration() {
-        // Whenever it was renewed by its own word: long ago, or not for a year yet.
-        for renew_time in ["2020-01-01T00:00:00.000000Z", NOON, "2027-03-01T12:00:00.000000Z"] {
-            let mut leases = started();
-            list(&mut leases, lease("billing-1", renew_time));
-            assert_eq!(at(&mut leases, 1_000), (false, false), "{renew_time}");
-            assert_eq!(at(&mut leases, 1_015), (false, false), "{renew_time}");
-            assert_eq!(at(&mut leases, 1_016), (true, true), "{renew_time}");
-        }
-    }
-
-    #[test]
-    fn a_list_of_what_is_known_is_no_renewal_and_an_edit_of_metadata_neither() {
-        let mut leases = started();
-        list(&mut leases, lease("billing-1", NOON));
-        at(&mut leases, 1_010);
-        list(&mut leases, lease("billing-1", NOON));
-        let mut annotated = lease("billing-1", NOON);
-        annotated.metadata.annotations = Some([("example.com/note".to_owned(), "x".to_owned())].into());
-        leases.take(Event::Apply(annotated));
-        assert_eq!(at(&mut leases, 1_016), (true, true));
-    }
-
-    #[test]
-    fn nothing_expires_where_renewals_are_not_shown() {
-        let mut leases = started();
-        list(&mut leases, lease("billing-1", NOON));
-        let (now, own, other) = (Duration::from_secs(1_016), Scope(Some("shop".into())), Scope(Some("river".into())));
-        assert!(leases.0.expire(now, &[&other, &own]).is_empty());
-        assert!(leases.0.expire(now, &[&Scope(None)]).is_empty());
-        assert_eq!(leases.0.expire(now, &[&other]), [("shop".to_owned(), "billing".to_owned())]);
-    }
-
-    #[test]
-    fn what_nobody_holds_does_not_expire() {
-        let mut leases = started();
-        list(&mut leases, lease("", NOON));
-        assert_eq!(at(&mut leases, 2_000), (false, false));
     }
 }

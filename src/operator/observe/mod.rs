@@ -3,6 +3,7 @@
 //! No object is kept as it came: each becomes the few words that reconciling asks of it, as soon as it arrives.
 
 mod children;
+mod expiry;
 mod groups;
 mod health;
 mod leases;
@@ -265,12 +266,19 @@ impl World {
         !self.lock().unlisted.iter().any(|(what, _)| *what == What::Groups)
     }
 
-    /// Looks for Leases whose time has run out, but not in `unseen`.
-    fn expire(&self, unseen: &[&Scope]) -> Vec<GroupRef> {
+    /// Returns the Leases that must be read because their time has run out as far as the watch has shown; none of those in
+    /// `unseen`.
+    fn due_leases(&self, unseen: &[&Scope]) -> Vec<(String, String)> {
+        self.lock().leases.due(self.clock.since_boot(), unseen)
+    }
+
+    /// Takes in what the read of such a Lease has shown. Returns the groups that need a reconcile, and whether the watch has not
+    /// shown the same.
+    fn confirm_expiry(&self, namespace: &str, name: &str, live: Option<&DynamicObject>) -> (Vec<GroupRef>, bool) {
         let mut known = self.lock();
-        let expired = known.leases.expire(self.clock.since_boot(), unseen);
-        let groups = expired.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
-        known.known_only(groups)
+        let (groups, is_news) = known.leases.confirm(namespace, name, live, self.clock.since_boot());
+        let groups = groups.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
+        (known.known_only(groups), is_news)
     }
 }
 

@@ -10,18 +10,12 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::TypeMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use super::expiry::{LeaseWatch, expiries};
 use super::{GroupRef, RawGroup, Scope, WatchHealth, What, World, api};
 use crate::api::names::label;
 use crate::runtime::backoff::WatchBackoff;
-use crate::runtime::memory;
-
-/// How often expired Leases are looked for.
-const EXPIRY_TICK: Duration = Duration::from_secs(1);
-
-/// After how many of these ticks the memory that a burst of work took is given back.
-const GIVING_BACK: u32 = 10;
 
 /// The longest wait between tries of a watch that fails.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -37,6 +31,7 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
     let (groups_known, waiting) = watch::channel(false);
     let groups_known = Arc::new(groups_known);
     let mut streams: Vec<BoxStream<'static, Vec<GroupRef>>> = Vec::new();
+    let mut lease_watches = Vec::new();
     for scope in scopes {
         let (own, its_world, known) = (scope.clone(), world.clone(), groups_known.clone());
         let groups = match &scope.0 {
@@ -64,7 +59,16 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
             let ours = watcher::Config::default().labels(label::GROUP);
             // Nor may one of these: who led before would be taken for who leads.
             let events = match what {
-                What::Leases => watcher(api(client, &resource, scope), ours).boxed(),
+                What::Leases => {
+                    let (api, restart) = (api(client, &resource, scope), Arc::new(Notify::new()));
+                    lease_watches.push(LeaseWatch {
+                        name: told(&resource.plural, scope),
+                        scope: scope.clone(),
+                        restart: restart.clone(),
+                        restarted_at: None,
+                    });
+                    restartable(move || watcher(api.clone(), ours.clone()).boxed(), restart)
+                }
                 _ => streamed(api(client, &resource, scope), ours),
             };
             let events = heard(events, told(&resource.plural, scope), health)
@@ -74,9 +78,7 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
             streams.push(stream::once(begin).map(|_| Vec::new()).chain(events).boxed());
         }
     }
-    let leases = ApiResource::erase::<Lease>(&()).plural;
-    let leases = scopes.iter().map(|scope| (told(&leases, scope), scope.clone())).collect();
-    streams.push(expiries(world, health, leases).boxed());
+    streams.push(expiries(client, world, health, lease_watches).boxed());
     stream::select_all(streams).flat_map(stream::iter).boxed()
 }
 
@@ -103,6 +105,20 @@ fn streamed(api: Api<DynamicObject>, config: watcher::Config) -> Events<DynamicO
             }
             Some((event, (events, streaming)))
         }
+    })
+    .boxed()
+}
+
+/// A watch that begins again, with a list, at each notification of `restart`.
+fn restartable<K: 'static>(begin: impl Fn() -> Events<K> + Send + 'static, restart: Arc<Notify>) -> Events<K> {
+    stream::unfold((begin(), begin, restart), async |(mut events, begin, restart)| {
+        let event = loop {
+            tokio::select! {
+                event = events.next() => break event?,
+                () = restart.notified() => events = begin(),
+            }
+        };
+        Some((event, (events, begin, restart)))
     })
     .boxed()
 }
@@ -141,22 +157,4 @@ fn complete(mut event: watcher::Event<DynamicObject>, resource: &ApiResource) ->
         object.metadata.managed_fields = None;
     }
     event
-}
-
-/// `leases` are the watches of Leases, as `health` names them.
-fn expiries(
-    world: &World,
-    health: &WatchHealth,
-    leases: Vec<(String, Scope)>,
-) -> impl Stream<Item = Vec<GroupRef>> + Send + use<> {
-    stream::unfold((world.clone(), health.clone(), leases, 0_u32), async |(world, health, leases, ticks)| {
-        world.clock.sleep_until(world.clock.since_boot() + EXPIRY_TICK).await;
-        if ticks % GIVING_BACK == GIVING_BACK - 1 {
-            memory::give_back();
-        }
-        let failing = leases.iter().filter(|(watch, _)| health.is_failing(watch));
-        let unseen: Vec<&Scope> = failing.map(|(_, scope)| scope).collect();
-        let groups = world.expire(&unseen);
-        Some((groups, (world, health, leases, ticks.wrapping_add(1))))
-    })
 }

@@ -48,9 +48,11 @@ impl<V> Table<V> {
         self.entries.get_mut(namespace)?.get_mut(name)
     }
 
-    /// Every entry with its namespace.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut V)> {
-        self.entries.iter_mut().flat_map(|(namespace, inner)| inner.values_mut().map(|entry| (&**namespace, entry)))
+    /// Every entry with its namespace and name.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &str, &mut V)> {
+        self.entries
+            .iter_mut()
+            .flat_map(|(namespace, inner)| inner.iter_mut().map(|(name, entry)| (&**namespace, &**name, entry)))
     }
 
     pub(super) fn insert(&mut self, namespace: &str, name: &str, entry: V) -> Option<V> {
