@@ -51,6 +51,7 @@ pub fn finish(root: &mut Value) {
     });
     finish_template(at(root, "spec.template"));
     finish_spec(root);
+    bound_lists(at(root, "spec"));
     finish_status(at(root, "status"));
     for rule in RULES {
         push(at(root, rule.at), "x-kubernetes-validations", rule.to_json());
@@ -179,6 +180,25 @@ fn bound_pod(template: &mut Value) {
     }
     let labels = &mut at(template, "metadata.labels")["additionalProperties"];
     set(labels, json!({ "maxLength": 63, "pattern": LABEL_VALUE }));
+}
+
+/// The most items of a list of the pod template that has no maximum of its own: beyond what anybody writes, and short enough
+/// that one object cannot keep the operator busy.
+const LONGEST_LIST: u32 = 256;
+/// Of the lists that some write much longer: arguments, keys of a ConfigMap, nodes of an affinity.
+const LONGEST_LONG_LIST: u32 = 4096;
+const LONG_LISTS: &[&str] = &["args", "command", "items", "values"];
+
+fn bound_lists(spec: &mut Value) {
+    walk(spec, &mut |node| {
+        let Some(Value::Object(properties)) = node.get_mut("properties") else { return };
+        for (name, list) in properties.iter_mut().filter(|(_, list)| list["type"] == "array") {
+            if list["maxItems"].is_null() {
+                let is_long = LONG_LISTS.contains(&name.as_str());
+                list["maxItems"] = if is_long { LONGEST_LONG_LIST } else { LONGEST_LIST }.into();
+            }
+        }
+    });
 }
 
 fn bound_name(name: &mut Value) {

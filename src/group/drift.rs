@@ -1,5 +1,7 @@
 //! Whether a live child still is as desired.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::api::names::annotation;
@@ -31,10 +33,15 @@ fn has(live: &Value, desired: &Value, field: &str, quantities: bool) -> bool {
             let quantities = quantities || QUANTITIES.contains(&key.as_str());
             has(live.get(key).unwrap_or(&Value::Null), value, key, quantities)
         }),
-        (Value::Array(live), Value::Array(desired)) if OPEN_LISTS.contains(&field) => desired.iter().all(|item| {
-            let of_that_name = |candidate: &&Value| candidate["name"] == item["name"];
-            live.iter().filter(of_that_name).any(|candidate| has(candidate, item, "", quantities))
-        }),
+        (Value::Array(live), Value::Array(desired)) if OPEN_LISTS.contains(&field) => {
+            // By name: a container may have a thousand variables.
+            let mut named: HashMap<Option<&str>, Vec<&Value>> = HashMap::with_capacity(live.len());
+            live.iter().for_each(|candidate| named.entry(candidate["name"].as_str()).or_default().push(candidate));
+            desired.iter().all(|item| {
+                let candidates = named.get(&item["name"].as_str()).map(Vec::as_slice).unwrap_or_default();
+                candidates.iter().any(|candidate| has(candidate, item, "", quantities))
+            })
+        }
         (Value::Array(live), Value::Array(desired)) => {
             live.len() == desired.len() && live.iter().zip(desired).all(|(live, item)| has(live, item, "", quantities))
         }

@@ -1,6 +1,8 @@
 //! The shape of a spec: types, bounds and forms of single fields, by the very schema that the CRD publishes. An API
 //! server has checked all of it, unless its CRD is older than the operator, or edited.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -23,7 +25,7 @@ static SPEC: LazyLock<Shape> = LazyLock::new(|| {
 
 /// Checks the spec of a group, in which null means "not set".
 pub(super) fn check_spec(spec: &Value) -> Result<(), Invalid> {
-    SPEC.check(spec, "spec")
+    SPEC.check(spec, &Path { parent: None, step: Step::Field("spec") })
 }
 
 /// Reads the schema now, and not with the first group: for a moment that takes some megabytes.
@@ -79,6 +81,37 @@ struct Form {
     matches: fn(&str) -> bool,
 }
 
+/// Where a value stands. Written out only for an error: a large spec has tens of thousands of places.
+struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Item(usize),
+}
+
+impl<'a> Path<'a> {
+    fn to(&'a self, step: Step<'a>) -> Self {
+        Self { parent: Some(self), step }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            write!(f, "{parent}")?;
+        }
+        match self.step {
+            Step::Field(name) if self.parent.is_some() => write!(f, ".{name}"),
+            Step::Field(name) => f.write_str(name),
+            Step::Item(index) => write!(f, "[{index}]"),
+        }
+    }
+}
+
 impl Shape {
     fn of(schema: &Value) -> Self {
         let kind = match schema["type"].as_str() {
@@ -119,7 +152,7 @@ impl Shape {
         }
     }
 
-    fn check(&self, value: &Value, path: &str) -> Result<(), Invalid> {
+    fn check(&self, value: &Value, path: &Path<'_>) -> Result<(), Invalid> {
         match (self.kind, value) {
             (Kind::Any, _) => Ok(()),
             (Kind::Object, Value::Object(map)) => {
@@ -129,7 +162,7 @@ impl Shape {
                 self.check_size(map.len(), "entries", path)?;
                 let set = map.iter().filter(|(_, value)| !value.is_null());
                 set.into_iter().try_for_each(|(name, value)| match self.shape_of(name) {
-                    Some(shape) => shape.check(value, &format!("{path}.{name}")),
+                    Some(shape) => shape.check(value, &path.to(Step::Field(name))),
                     None => Ok(()),
                 })
             }
@@ -137,7 +170,7 @@ impl Shape {
                 self.check_size(items.len(), "items", path)?;
                 let Some(inner) = &self.inner else { return Ok(()) };
                 for (index, item) in items.iter().enumerate() {
-                    inner.check(item, &format!("{path}[{index}]"))?;
+                    inner.check(item, &path.to(Step::Item(index)))?;
                 }
                 self.check_keys(items, path)
             }
@@ -150,7 +183,7 @@ impl Shape {
                 if within { Ok(()) } else { Err(self.out_of_bounds("", &number.to_string(), path)) }
             }
             (Kind::Number, Value::Number(_)) | (Kind::Boolean, Value::Bool(_)) => Ok(()),
-            _ => Err(invalid(path, format!("must be {}, found {}", self.kind.words(), shown(value)))),
+            _ => Err(invalid(path.to_string(), format!("must be {}, found {}", self.kind.words(), shown(value)))),
         }
     }
 
@@ -159,21 +192,24 @@ impl Shape {
         field.or(self.inner.as_deref())
     }
 
-    fn check_text(&self, text: &str, path: &str) -> Result<(), Invalid> {
+    fn check_text(&self, text: &str, path: &Path<'_>) -> Result<(), Invalid> {
         if !self.words.is_empty() && !self.words.iter().any(|word| **word == *text) {
             let words: Vec<&str> = self.words.iter().map(|word| if word.is_empty() { "\"\"" } else { word }).collect();
-            return Err(invalid(path, format!("must be one of {}, found {}", words.join(", "), quoted(text))));
+            return Err(invalid(
+                path.to_string(),
+                format!("must be one of {}, found {}", words.join(", "), quoted(text)),
+            ));
         }
         self.check_size(text.chars().count(), "characters", path)?;
         match self.form {
             Some(form) if !(form.matches)(text) => {
-                Err(invalid(path, format!("must be {}, found {}", form.words, quoted(text))))
+                Err(invalid(path.to_string(), format!("must be {}, found {}", form.words, quoted(text))))
             }
             _ => Ok(()),
         }
     }
 
-    fn check_size(&self, size: usize, unit: &str, path: &str) -> Result<(), Invalid> {
+    fn check_size(&self, size: usize, unit: &str, path: &Path<'_>) -> Result<(), Invalid> {
         let found = i64::try_from(size).unwrap_or(i64::MAX);
         if self.least.is_some_and(|least| found < least) || self.most.is_some_and(|most| found > most) {
             return Err(self.out_of_bounds(unit, &size.to_string(), path));
@@ -181,7 +217,7 @@ impl Shape {
         Ok(())
     }
 
-    fn out_of_bounds(&self, unit: &str, found: &str, path: &str) -> Invalid {
+    fn out_of_bounds(&self, unit: &str, found: &str, path: &Path<'_>) -> Invalid {
         let (must, unit) = if unit.is_empty() { ("be", String::new()) } else { ("have", format!(" {unit}")) };
         let bounds = match (self.least, self.most) {
             (Some(least), Some(most)) => format!("from {least} to {most}"),
@@ -190,10 +226,10 @@ impl Shape {
             // Beyond every integer of JSON that a Kubernetes object can have.
             (None, None) => format!("at most {}", i64::MAX),
         };
-        invalid(path, format!("must {must} {bounds}{unit}, found {found}"))
+        invalid(path.to_string(), format!("must {must} {bounds}{unit}, found {found}"))
     }
 
-    fn check_keys(&self, items: &[Value], path: &str) -> Result<(), Invalid> {
+    fn check_keys(&self, items: &[Value], path: &Path<'_>) -> Result<(), Invalid> {
         if self.keys.is_empty() {
             return Ok(());
         }
@@ -205,7 +241,7 @@ impl Shape {
             };
             self.keys.iter().map(|name| of(name)).collect()
         };
-        let mut seen = Vec::with_capacity(items.len());
+        let mut seen = HashSet::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let key = key(item);
             if seen.contains(&key) {
@@ -215,9 +251,9 @@ impl Shape {
                     self.keys.join(" and "),
                     key.join(" and ")
                 );
-                return Err(invalid(format!("{path}[{index}]"), rule));
+                return Err(invalid(path.to(Step::Item(index)).to_string(), rule));
             }
-            seen.push(key);
+            seen.insert(key);
         }
         Ok(())
     }
@@ -308,4 +344,27 @@ fn number_length(text: &str) -> Option<usize> {
     let mut is_part = |c: char| c.is_ascii_digit() || c == '.' && !std::mem::replace(&mut point, true);
     let length = text.find(|c: char| !is_part(c)).unwrap_or(text.len());
     text[..length].bytes().any(|byte| byte.is_ascii_digit()).then_some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The schema bounds each list, but the check must not depend on that: in quadratic time this takes many minutes.
+    #[test]
+    fn the_keys_of_a_long_list_are_compared_in_linear_time() {
+        let item = json!({ "type": "object", "properties": { "ip": { "type": "string" } } });
+        let schema = json!({ "type": "array", "items": item, "x-kubernetes-list-map-keys": ["ip"] });
+        let shape = Shape::of(&schema);
+        let mut list: Vec<Value> = (0..200_000).map(|i| json!({ "ip": format!("{i}") })).collect();
+        assert_eq!(shape.check(&json!(list), &Path { parent: None, step: Step::Field("list") }), Ok(()));
+        list.push(list[7].clone());
+        let rule = "must have another ip than the items before, found \"7\"";
+        assert_eq!(
+            shape.check(&json!(list), &Path { parent: None, step: Step::Field("list") }),
+            Err(invalid("list[200000]", rule))
+        );
+    }
 }

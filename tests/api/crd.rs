@@ -103,6 +103,18 @@ fn every_number_string_and_list_of_the_users_is_bounded() {
     });
 }
 
+/// Also those of the pod template: without one, a single object can keep the operator busy.
+#[test]
+fn every_list_of_the_spec_has_a_maximum() {
+    let mut unbounded = Vec::new();
+    properties(&schema(), "", &mut |path, property| {
+        if path.starts_with(".spec.") && property["type"] == "array" && property["maxItems"].is_null() {
+            unbounded.push(path.to_owned());
+        }
+    });
+    assert_eq!(unbounded, Vec::<String>::new());
+}
+
 #[test]
 fn lists_with_keys_are_merged_by_them() {
     let schema = schema();

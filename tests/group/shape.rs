@@ -1,6 +1,7 @@
 //! Single fields by the schema: their types, bounds and forms.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use k8sensus::api::crd;
 use k8sensus::group::Group;
@@ -62,6 +63,36 @@ fn sizes_are_told_with_their_bounds() {
         said(json!({ "replicas": u64::MAX })),
         "spec.replicas: must be from 0 to 100, found 18446744073709551615"
     );
+}
+
+/// A list of as many entries as an object of a megabyte can have, in a group whose CRD lost its schema.
+#[test]
+fn twenty_five_thousand_entries_are_checked_in_fifty_milliseconds() {
+    let aliases: Vec<Value> = (0..25_000).map(|i| json!({ "ip": format!("10.{}.{}.1", i / 256, i % 256) })).collect();
+    let spec = pod(json!({ "containers": [{ "name": "a", "image": "b" }], "hostAliases": aliases })).to_string();
+    let (said, took) = timed(|| Group::parse(&spec).expect_err("must be refused").to_string());
+    println!("refused {} bytes after {took:?}", spec.len());
+    assert_eq!(said, "spec.template.spec.hostAliases: must have at most 256 items, found 25000");
+    assert!(took < Duration::from_millis(50), "{took:?}");
+
+    // As many variables as may be.
+    let env = |c: usize| (0..1000).map(|i| json!({ "name": format!("V{c}_{i}"), "value": "x" })).collect::<Vec<_>>();
+    let containers: Vec<Value> =
+        (0..25).map(|c| json!({ "name": format!("c{c}"), "image": "b", "env": env(c) })).collect();
+    let spec = pod(json!({ "containers": containers })).to_string();
+    let (parsed, took) = timed(|| Group::parse(&spec));
+    println!("checked {} bytes in {took:?}", spec.len());
+    assert!(parsed.is_ok());
+    assert!(took < Duration::from_millis(50), "{took:?}");
+}
+
+/// The shortest of five runs: others share the machine.
+fn timed<T>(run: impl Fn() -> T) -> (T, Duration) {
+    let runs = (0..5).map(|_| {
+        let start = Instant::now();
+        (run(), start.elapsed())
+    });
+    runs.min_by_key(|(_, took)| *took).unwrap()
 }
 
 #[test]

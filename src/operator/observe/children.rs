@@ -120,31 +120,15 @@ pub(in crate::operator) enum Detail {
 }
 
 impl ChildView {
-    /// `before` is what was known of that name; `wanted` what this object should be as, if that is known.
-    pub(super) fn of(
-        kind: Kind,
-        object: &DynamicObject,
-        before: Option<&Self>,
-        wanted: impl Fn() -> Option<Desired>,
-    ) -> Self {
-        let content = content_of(object);
-        let known =
-            before.filter(|before| before.content == content && *before.uid == *object.uid().unwrap_or_default());
-        let fits = match known {
-            Some(known) if known.fits.is_some() => known.fits,
-            _ if kind == Kind::EndpointSlice => Some(hash_of(&comparable(&value_of(object)))),
-            _ => wanted()
-                .as_ref()
-                .and_then(|desired| kind.wanted(desired))
-                .and_then(|wanted| drift::is_as_desired(wanted, &value_of(object)).then(|| hash_of(wanted))),
-        };
+    /// What is known of `object` by itself: not yet whether it is as desired, but for an EndpointSlice.
+    pub(super) fn of(kind: Kind, object: &DynamicObject) -> Self {
         Self {
             uid: object.uid().unwrap_or_default().into(),
             version: version_of(&object.metadata),
             controller: controller_of(object).map(Into::into),
             group: object.labels().get(label::GROUP).map(|name| name.as_str().into()),
-            content,
-            fits,
+            content: content_of(object),
+            fits: (kind == Kind::EndpointSlice).then(|| hash_of(&comparable(&value_of(object)))),
             detail: match kind {
                 Kind::Deployment => Detail::Deployment(Box::new(deployment_view(object))),
                 Kind::RoleBinding => Detail::Accounts(accounts_of(object)),
@@ -155,6 +139,25 @@ impl ChildView {
                 _ => Detail::None,
             },
         }
+    }
+
+    /// Compares `object`, of which `self` was made, with what its group desires.
+    pub(super) fn compared(self, kind: Kind, object: &DynamicObject, desired: &Desired) -> Self {
+        match kind.wanted(desired) {
+            Some(wanted) if drift::is_as_desired(wanted, &value_of(object)) => self.fitting(wanted),
+            _ => self,
+        }
+    }
+
+    /// Whether it is known which desired object this is as.
+    pub(super) fn is_compared(&self) -> bool {
+        self.fits.is_some()
+    }
+
+    /// Takes over what this very content was found to be as when it was `before`.
+    pub(super) fn after(self, before: Option<&Self>) -> Self {
+        let same = before.filter(|before| before.content == self.content && before.uid == self.uid);
+        Self { fits: self.fits.or_else(|| same?.fits), ..self }
     }
 
     /// `self` was found to be as `wanted`.

@@ -213,7 +213,7 @@ impl World {
         if gone || before.is_some_and(|before| before.is_of_later(object)) {
             return;
         }
-        let view = ChildView::of(kind, object, before, || None).fitting(wanted);
+        let view = ChildView::of(kind, object).fitting(wanted);
         table.insert(namespace, name, view);
     }
 
@@ -251,15 +251,40 @@ impl World {
     /// Takes an event of another watch in.
     fn take(&self, what: What, scope: &Scope, event: Event<DynamicObject>) -> Vec<GroupRef> {
         let listed = matches!(event, Event::InitDone);
+        let child = match (&event, what) {
+            (Event::Apply(object) | Event::InitApply(object), What::Child(kind)) => {
+                Some(self.view_of_child(kind, object))
+            }
+            _ => None,
+        };
         let mut known = self.lock();
         let named = match what {
             What::Groups => Vec::new(),
-            What::Child(kind) => known.take_child(kind, scope, event, &self.candidate_image),
+            What::Child(kind) => known.take_child(kind, scope, event, child),
             What::Pods => known.pods.take(scope, event),
             What::Leases => known.leases.take(scope, event, self.clock.since_boot()),
         };
         let touched = named.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
         known.after(what, scope, listed, touched)
+    }
+
+    /// What is known of `object`, compared with what its group desires unless that was done before. The cache is not locked
+    /// meanwhile: a large spec takes its time.
+    fn view_of_child(&self, kind: Kind, object: &DynamicObject) -> ChildView {
+        let view = ChildView::of(kind, object);
+        let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
+        let (view, group) = {
+            let known = self.lock();
+            let view = view.after(known.children[kind as usize].get(namespace, name));
+            (view, known.groups.get(namespace, kind.group_of(name)))
+        };
+        let Some(group) = group.filter(|_| !view.is_compared()) else { return view };
+        let (group, _) = group.read();
+        let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
+        match Group::check(&group) {
+            Ok(valid) => view.compared(kind, object, &Desired::of(&valid, recorded, &self.candidate_image)),
+            Err(_) => view,
+        }
     }
 
     fn knows_all_groups(&self) -> bool {
@@ -303,12 +328,13 @@ impl Known {
         groups
     }
 
+    /// `view` is of the object that the event brings, if it brings one.
     fn take_child(
         &mut self,
         kind: Kind,
         scope: &Scope,
         event: Event<DynamicObject>,
-        candidate_image: &str,
+        view: Option<ChildView>,
     ) -> Vec<(String, String)> {
         let Self { children, groups, deleted, .. } = self;
         let mut touched = Vec::new();
@@ -319,14 +345,7 @@ impl Known {
                 if before.is_some_and(|before| before.is_newer_than(&object)) {
                     return None;
                 }
-                let wanted = || {
-                    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-                    let (group, _) = groups.get(namespace, kind.group_of(names(&object)))?.read();
-                    let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
-                    let valid = Group::check(&group).ok()?;
-                    Some(Desired::of(&valid, recorded, candidate_image))
-                };
-                Some(ChildView::of(kind, &object, before, wanted))
+                view.clone().map(|view| view.after(before))
             },
             |change| {
                 if let (Some(before), None) = (change.before, change.after) {

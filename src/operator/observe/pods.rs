@@ -1,6 +1,6 @@
 //! The pods of the groups, as the status asks of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -172,10 +172,14 @@ fn others_unready(pod: &Value) -> bool {
     let mut others = items(&pod["spec"]["containers"]).iter().filter(|one| !has_variable(one, OF_EXEC));
     // Among init containers those that go on beside the others.
     let mut sidecars = items(&pod["spec"]["initContainers"]).iter().filter(|one| one["restartPolicy"] == "Always");
-    let unready = |kind: &str, one: &Value| {
-        items(&pod["status"][kind]).iter().any(|status| status["name"] == one["name"] && status["ready"] == false)
+    // A pod that somebody gave the label may have thousands of containers.
+    let unready = |kind: &str| -> HashSet<&str> {
+        let statuses = items(&pod["status"][kind]).iter().filter(|status| status["ready"] == false);
+        statuses.filter_map(|status| status["name"].as_str()).collect()
     };
-    others.any(|one| unready("containerStatuses", one)) || sidecars.any(|one| unready("initContainerStatuses", one))
+    let is_in = |names: &HashSet<&str>, one: &Value| one["name"].as_str().is_some_and(|name| names.contains(name));
+    let [containers, init] = ["containerStatuses", "initContainerStatuses"].map(unready);
+    others.any(|one| is_in(&containers, one)) || sidecars.any(|one| is_in(&init, one))
 }
 
 fn has_variable(container: &Value, name: &str) -> bool {
