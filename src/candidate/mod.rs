@@ -8,7 +8,6 @@
 mod access;
 pub mod app;
 mod children;
-mod connections;
 pub mod exec;
 mod flags;
 mod heard;

@@ -55,10 +55,11 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::access::{Origin, PATHS, refusal};
-use super::connections::{self, Answer, PATIENCE};
+use super::access::{PATHS, refusal};
 use crate::campaign::{Campaign, Metrics};
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::connections::{self, Answer, PATIENCE};
+use crate::runtime::origin::Origin;
 
 /// The longest body of a request; none needs one.
 const LONGEST_BODY: usize = 4 * 1024;

@@ -78,7 +78,7 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     let elections = campaign::Metrics::default();
     elections.register(&mut registry);
     let watches = WatchHealth::new(Arc::new(SystemClock));
-    let admin = Admin::bind(options.listen, registry).await?;
+    let admin = Admin::bind(options.listen, registry)?;
     let ready = admin.readiness();
     ready.set("the operator's Lease was not seen yet");
 
@@ -87,13 +87,13 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     let mut holders = campaign.holders();
     let health = campaign.health();
     let mut reign: Option<Reign> = None;
-    let serving = tokio::spawn({
+    let _serving = {
         let (ready, watches) = (ready.clone(), watches.clone());
         admin.serve(
             move || health.check().err().map(|problem| problem.to_string()),
             move || ready.problem().or_else(|| watches.problem()),
-        )
-    });
+        )?
+    };
     loop {
         tokio::select! {
             biased;
@@ -121,7 +121,6 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
             }
         }
     }
-    serving.abort();
     Ok(())
 }
 

@@ -1,17 +1,19 @@
 //! /healthz, /readyz and /metrics.
 
-use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::connections::{self, Answer};
+use super::origin::Origin;
 
 /// The endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The system gives no thread, or no event queue for it.
+    #[error("cannot start the thread that answers /healthz, /readyz and /metrics: {0}")]
+    Thread(io::Error),
 }
 
 /// The bound endpoints.
@@ -59,8 +64,12 @@ impl Admin {
     ///
     /// # Errors
     /// [`Error::Bind`].
-    pub async fn bind(address: SocketAddr, registry: Registry) -> Result<Self, Error> {
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })?;
+    pub fn bind(address: SocketAddr, registry: Registry) -> Result<Self, Error> {
+        let listener = TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        let listener = listener.map_err(|source| Error::Bind { address, source })?;
         Ok(Self { listener, registry, readiness: Readiness::default() })
     }
 
@@ -69,24 +78,57 @@ impl Admin {
         self.readiness.clone()
     }
 
-    /// Serves until dropped. `unhealthy` is asked at each /healthz, `unready` at each /readyz: `None` is 200, a text is
-    /// 503 with that text.
-    pub fn serve(self, unhealthy: impl Problem, unready: impl Problem) -> impl Future<Output = ()> {
-        let registry = Arc::new(self.registry);
-        let router = Router::new()
-            .route("/healthz", get(async move || answer(unhealthy())))
-            .route("/readyz", get(async move || answer(unready())))
-            .route(
-                "/metrics",
-                get(move || {
-                    let registry = registry.clone();
-                    async move { metrics(&registry) }
-                }),
-            );
-        async move {
-            if let Err(error) = axum::serve(self.listener, router).await {
-                tracing::error!("the admin endpoints ended: {error}");
+    /// Serves until the result is dropped, on a thread of its own: a program that is busy still answers its probes. `unhealthy`
+    /// is asked at each /healthz, `unready` at each /readyz: `None` is 200, a text is 503 with that text.
+    ///
+    /// Connections are few, short and small, as [`connections`] has them.
+    ///
+    /// # Errors
+    /// [`Error::Thread`].
+    pub fn serve(self, unhealthy: impl Problem, unready: impl Problem) -> Result<Serving, Error> {
+        let answers = Answers { registry: Arc::new(self.registry), unhealthy, unready };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = async move {
+            match tokio::net::TcpListener::from_std(self.listener) {
+                Ok(listener) => connections::accept(listener, answers, Vec::new()).await,
+                Err(error) => tracing::error!("cannot serve /healthz, /readyz and /metrics: {error}"),
             }
+        };
+        let run = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve => {}
+                    _ = stopped => {}
+                }
+            });
+        };
+        thread::Builder::new().name("admin".to_owned()).spawn(run).map_err(Error::Thread)?;
+        Ok(Serving(stop))
+    }
+}
+
+/// The endpoints at work; they end when this is dropped.
+#[must_use]
+pub struct Serving(#[expect(dead_code, reason = "its drop is what ends the endpoints")] oneshot::Sender<()>);
+
+#[derive(Clone)]
+struct Answers<H, R> {
+    registry: Arc<Registry>,
+    unhealthy: H,
+    unready: R,
+}
+
+impl<H: Problem, R: Problem> Answer for Answers<H, R> {
+    async fn answer(&self, request: Request<Incoming>, _: Origin) -> Response<Full<Bytes>> {
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "expected GET or HEAD\n".to_owned());
+        }
+        match request.uri().path() {
+            "/healthz" => verdict((self.unhealthy)()),
+            "/readyz" => verdict((self.unready)()),
+            "/metrics" => metrics(&self.registry),
+            _ => text(StatusCode::NOT_FOUND, "no such path; there are /healthz, /readyz and /metrics\n".to_owned()),
         }
     }
 }
@@ -96,20 +138,88 @@ pub trait Problem: Fn() -> Option<String> + Clone + Send + Sync + 'static {}
 
 impl<F: Fn() -> Option<String> + Clone + Send + Sync + 'static> Problem for F {}
 
-fn answer(problem: Option<String>) -> (StatusCode, String) {
+fn verdict(problem: Option<String>) -> Response<Full<Bytes>> {
     match problem {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        None => text(StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
-fn metrics(registry: &Registry) -> impl IntoResponse + use<> {
-    let mut text = String::new();
-    match encode(&mut text, registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text)
+fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
+    let mut metrics = String::new();
+    match encode(&mut metrics, registry) {
+        Ok(()) => reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    reply(status, "text/plain; charset=utf-8", text)
+}
+
+fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn served() -> (SocketAddr, Serving) {
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), Registry::default()).unwrap();
+        let address = admin.listener.local_addr().unwrap();
+        (address, admin.serve(|| None, || Some("not yet".to_owned())).unwrap())
+    }
+
+    fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer, and the end of the connection");
+        text
+    }
+
+    #[test]
+    fn probes_are_answered_though_the_threads_of_the_program_are_busy() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            // Nothing else runs in this runtime while its only thread waits for the answers.
+            let (address, _serving) = served();
+            for (path, start) in [("/healthz", "HTTP/1.1 200"), ("/readyz", "HTTP/1.1 503"), ("/", "HTTP/1.1 404")] {
+                assert!(ask(address, path).starts_with(start), "{path}");
+            }
+            assert!(ask(address, "/metrics").ends_with("# EOF\n"));
+        });
+    }
+
+    #[test]
+    fn connections_that_send_no_request_are_closed_and_keep_nobody_from_an_answer() {
+        let (address, _serving) = served();
+        let mut idle: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(address).unwrap()).collect();
+        assert!(ask(address, "/healthz").starts_with("HTTP/1.1 200"));
+        for stream in &mut idle {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            // Closed, or reset.
+            assert!(!matches!(stream.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock));
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], format!("{error}\n")),
+    }
+
+    #[test]
+    fn the_endpoints_end_when_they_are_dropped() {
+        let (address, serving) = served();
+        drop(serving);
+        let ended = (0..1_000_000).any(|_| {
+            thread::yield_now();
+            TcpStream::connect(address).is_err()
+        });
+        assert!(ended);
     }
 }

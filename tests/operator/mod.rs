@@ -22,6 +22,7 @@ mod roles;
 mod rollout;
 mod service;
 mod silent;
+mod starved;
 mod status;
 mod step_down;
 mod suspension;

@@ -20,6 +20,10 @@ use crate::runtime::backoff::WatchBackoff;
 /// The longest wait between tries of a watch that fails.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// How many objects a page of a list has: whole pages are in memory, several times over while they are read, and an object may
+/// have a megabyte and a half.
+const PAGE: u32 = 20;
+
 /// Groups that need a look.
 pub(in crate::operator) type Trigger = BoxStream<'static, GroupRef>;
 
@@ -39,7 +43,7 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
             None => Api::all(client.clone()),
         };
         // A list of these may not be stale: an old spec would undo what a newer one has done.
-        let events = watcher(groups, watcher::Config::default()).boxed();
+        let events = watcher(groups, watcher::Config::default().page_size(PAGE)).boxed();
         streams.push(
             heard(events, told("electiongroups", scope), health)
                 .map(move |event| {
@@ -56,7 +60,7 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
         let children = super::Kind::ALL.map(|kind| (What::Child(kind), kind.resource().clone()));
         for (what, resource) in children.into_iter().chain([(What::Pods, pods), (What::Leases, leases)]) {
             let (own, its_world) = (scope.clone(), world.clone());
-            let ours = watcher::Config::default().labels(label::GROUP);
+            let ours = watcher::Config::default().labels(label::GROUP).page_size(PAGE);
             // Nor may one of these: who led before would be taken for who leads.
             let events = match what {
                 What::Leases => {

@@ -19,14 +19,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
-use super::access::Origin;
-use crate::runtime::clock::{Clock, SystemClock};
+use super::clock::{Clock, SystemClock};
+use super::origin::Origin;
 
 /// Open connections from within the pod, as many again from its node, and from elsewhere: nobody outside takes the program's places,
 /// and nobody takes those of the kubelet.
-pub(super) const MOST_CONNECTIONS: usize = 32;
+pub const MOST_CONNECTIONS: usize = 32;
 /// How long a client may take to send its request's head.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 /// The least that hyper takes.
 const BUFFER: usize = 8 * 1024;
 const BACKLOG: u32 = 128;
@@ -34,7 +34,7 @@ const BACKLOG: u32 = 128;
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
 /// Listens on every address of `port`, also where IPv6 is off.
-pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
+pub fn listen(port: u16) -> io::Result<TcpListener> {
     let six = TcpSocket::new_v6().and_then(|socket| {
         // Whatever net.ipv6.bindv6only says.
         rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
@@ -62,12 +62,13 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 }
 
 /// What answers a request that comes from `origin`.
-pub(super) trait Answer: Clone + Send + Sync + 'static {
+pub trait Answer: Clone + Send + Sync + 'static {
+    /// The answer to `request`.
     fn answer(&self, request: Request<Incoming>, origin: Origin) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 /// Accepts for ever; the connections end with this future. `node` are the addresses of the pod's node.
-pub(super) async fn accept(listener: TcpListener, answers: impl Answer, node: Vec<IpAddr>) {
+pub async fn accept(listener: TcpListener, answers: impl Answer, node: Vec<IpAddr>) {
     let mut tasks = JoinSet::new();
     let (mut pod, mut kubelet, mut others) = (Places::default(), Places::default(), Places::default());
     loop {
