@@ -161,7 +161,7 @@ impl Reign {
         let (recorder, events) = Recorder::start(client.clone(), clock.clone(), options.campaign.holder_identity());
         let context = Arc::new(Context {
             applier: Applier::new(client.clone(), world.clone()),
-            step_downs: StepDowns::new(client.clone(), recorder.clone()),
+            step_downs: StepDowns::new(client.clone(), recorder.clone(), world.clone()),
             client,
             clock,
             world: world.clone(),

@@ -180,7 +180,7 @@ async fn tell(
     if wait.is_some() {
         return Ok(Told { stored: None, wait });
     }
-    remember(resource, context, |memory| memory.writing = true);
+    context.world.begin_write(&resource.namespace().unwrap_or_default(), &resource.name_any());
     let written = status::write(&context.client, resource, &new).await;
     // What the API server has made of it: a definition of another version may have dropped something.
     let mut stored = None;

@@ -1,7 +1,5 @@
 //! Carries a step-down to the leader: one that was asked for by annotation, or one that the operator wishes itself.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -12,12 +10,13 @@ use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
 use super::events::Recorder;
-use super::observe::{controller_of, view_of};
+use super::observe::{Memory, World, controller_of, view_of};
+use super::reconcile::told_name;
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
 use crate::campaign::told;
 use crate::group::status::LeaseView;
-use crate::group::step_down::{Asked, Decision, Question, Refused, StepDown, Wish, decide};
+use crate::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
 use crate::group::{Group, Observed};
 
 /// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
@@ -27,17 +26,16 @@ const NEXT: Duration = Duration::from_secs(1);
 /// The leader renews meanwhile, so the Lease may change between a read and a write; hardly so often.
 const TRIES: usize = 5;
 
-/// Remembers what was said, so that nothing is said with every look.
+/// Carries step-downs out, and reports each of them once.
 pub(super) struct StepDowns {
     client: Client,
     events: Recorder,
-    said: Mutex<HashMap<(String, String), StepDown>>,
-    refused: Mutex<HashMap<(String, String), Refused>>,
+    world: World,
 }
 
 impl StepDowns {
-    pub(super) fn new(client: Client, events: Recorder) -> Self {
-        Self { client, events, said: Mutex::default(), refused: Mutex::default() }
+    pub(super) fn new(client: Client, events: Recorder, world: World) -> Self {
+        Self { client, events, world }
     }
 
     /// Takes the next steps towards what `resource` asks for, or else towards `wish`, and writes into `observed` what became of
@@ -70,9 +68,10 @@ impl StepDowns {
         observed: &Observed,
         wish: Option<&Wish>,
     ) -> Result<StepDown, String> {
-        let refused = self.refused_before(resource);
+        let refused = self.remember(resource, |memory| memory.refused_step_down.clone()).flatten();
         let question = Question { refused: refused.as_ref(), ..Question::of(resource, group, observed, wish) };
-        self.remember_refused(resource, question.to_be_remembered());
+        let refused_now = question.to_be_remembered();
+        self.remember(resource, |memory| memory.refused_step_down = refused_now);
         let mut live: Option<DynamicObject> = None;
         let mut view: Option<Option<LeaseView>> = None;
         for _ in 0..TRIES {
@@ -189,29 +188,21 @@ impl StepDowns {
         }
     }
 
-    fn refused_before(&self, resource: &ElectionGroup) -> Option<Refused> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&key_of(resource)).cloned()
-    }
-
-    fn remember_refused(&self, resource: &ElectionGroup, now: Option<Refused>) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        match now {
-            Some(now) => drop(refused.insert(key_of(resource), now)),
-            None => drop(refused.remove(&key_of(resource))),
-        }
+    /// Changes what is remembered of the group, for as long as it is there.
+    fn remember<T>(&self, resource: &ElectionGroup, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+        self.world.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
     }
 
     fn say(&self, resource: &ElectionGroup, step_down: &StepDown) {
-        let key = key_of(resource);
-        let group = format!("{}/{}", key.0, key.1);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match step_down {
-            // Told once: from then on the status has it.
-            StepDown::None | StepDown::Done { .. } => said.remove(&key),
-            _ => said.insert(key, step_down.clone()),
+        // Once it is done, the status has it.
+        let now = match step_down {
+            StepDown::None | StepDown::Done { .. } => None,
+            _ => Some(step_down.clone()),
         };
+        let before = self.remember(resource, |memory| std::mem::replace(&mut memory.reported_step_down, now)).flatten();
         let Some((reason, why)) = step_down.told().filter(|_| before.as_ref() != Some(step_down)) else { return };
         self.events.tell_step_down(resource, step_down);
+        let group = told_name(resource);
         match step_down {
             StepDown::Pending { .. }
             | StepDown::Refused { .. }
@@ -219,10 +210,6 @@ impl StepDowns {
             _ => info!(group, "{reason}: {why}"),
         }
     }
-}
-
-fn key_of(resource: &ElectionGroup) -> (String, String) {
-    (resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 fn lease_of(group: &Group) -> String {

@@ -22,6 +22,7 @@ use crate::api::names::annotation;
 use crate::api::status::NOT_OBSERVED;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::group::proof::Freed;
+use crate::group::step_down::{Refused, StepDown};
 use crate::group::unhealthy::Watch;
 use crate::group::{Group, Invalid};
 
@@ -137,6 +138,12 @@ pub(in crate::operator) struct Memory {
     pub(in crate::operator) endpoints: Option<u64>,
     /// A write of the status is under way: what comes of it is known already.
     pub(in crate::operator) writing: bool,
+    /// The version of the last change of the status that came meanwhile, and was taken for what comes of it.
+    came_meanwhile: u64,
+    /// The step-down that was last reported, so that nothing is reported with every reconcile.
+    pub(in crate::operator) reported_step_down: Option<StepDown>,
+    /// The request that was refused last, so that it stays refused.
+    pub(in crate::operator) refused_step_down: Option<Refused>,
     /// The leader's program.
     pub(in crate::operator) watch: Option<Watch>,
     /// The last try to label the pods or to open their gates failed: that was said.
@@ -213,7 +220,6 @@ impl Groups {
         let key = ObjectRef::from(&group);
         let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
         let before = self.get(&namespace, &name);
-        let own_write = self.memory(&namespace, &name).is_some_and(|memory| memory.writing);
         if let Some(before) = &before
             && before.metadata.uid == group.metadata.uid
             && before.version() >= group.version()
@@ -223,6 +229,11 @@ impl Groups {
         }
         let asked = before.as_ref().map(|before| before.asked()) != Some(group.asked());
         let told = before.as_ref().map(|before| before.status_text()) != Some(group.status_text());
+        let version = group.version();
+        let own_write = self.memory(&namespace, &name).filter(|memory| memory.writing).is_some_and(|memory| {
+            memory.came_meanwhile = if told { version } else { memory.came_meanwhile };
+            true
+        });
         match &mut self.waiting {
             Some(waiting) => {
                 waiting.insert(key.clone(), group);
@@ -232,15 +243,32 @@ impl Groups {
         (asked || told && !own_write).then_some(key)
     }
 
-    /// What the API server answered to a write of this operator; nothing if the group is gone by now, or another one. Returns
-    /// whether it asks for something else than what was known.
+    /// A write of that group's status begins.
+    pub(super) fn begin_write(&mut self, namespace: &str, name: &str) {
+        if let Some(memory) = self.memory(namespace, name) {
+            (memory.writing, memory.came_meanwhile) = (true, 0);
+        }
+    }
+
+    /// What the API server answered to a write of this operator, which ends with it; nothing if the group is gone by now, or
+    /// another one. Returns whether the group asks for something else than what was known, or has another status by now than
+    /// what was written.
     pub(super) fn took(&mut self, mut group: RawGroup) -> bool {
         group.slim();
-        let known = self.get(&group.namespace().unwrap_or_default(), &group.name_any());
-        let Some(known) = known.filter(|known| known.metadata.uid == group.metadata.uid) else { return false };
-        let changed = known.asked() != group.asked() && known.version() < group.version();
-        let _ = self.arrive(group);
-        changed
+        let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
+        let version = group.version();
+        let known = self.get(&namespace, &name);
+        let mut changed = false;
+        if let Some(known) = known.filter(|known| known.metadata.uid == group.metadata.uid) {
+            changed = known.asked() != group.asked() && known.version() < version;
+            let _ = self.arrive(group);
+        }
+        let memory = self.memory(&namespace, &name);
+        let overwritten = memory.is_some_and(|memory| {
+            memory.writing = false;
+            memory.came_meanwhile > version
+        });
+        changed || overwritten
     }
 
     fn forget(&mut self, key: &ObjectRef<RawGroup>) {
@@ -305,6 +333,32 @@ mod tests {
         groups.memory("shop", "billing").unwrap().failures = 3;
         feed(&mut groups, vec![Event::InitDone]);
         assert_eq!(groups.memory("shop", "billing").unwrap().failures, 3);
+    }
+
+    #[test]
+    fn a_change_of_the_status_by_others_during_a_write_is_news_if_it_came_after_the_write() {
+        let with_status = |version: &str, holder: &str| {
+            let metadata = json!({ "name": "billing", "namespace": "shop", "uid": "a", "resourceVersion": version });
+            let status = json!({ "holderIdentity": holder });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": {}, "status": status })).unwrap()
+        };
+        // In the order of arrival: what the watch shows during the write, and the answer.
+        for (shown, answer, is_news) in [
+            (vec![("8", "otter")], ("8", "otter"), false),
+            (vec![], ("8", "otter"), false),
+            (vec![("8", "heron"), ("9", "otter")], ("9", "otter"), false),
+            (vec![("8", "otter"), ("9", "heron")], ("8", "otter"), true),
+            (vec![("9", "heron")], ("8", "otter"), true),
+        ] {
+            let mut groups = opened();
+            feed(&mut groups, vec![Event::Apply(with_status("7", ""))]);
+            groups.begin_write("shop", "billing");
+            for (version, holder) in &shown {
+                assert_eq!(feed(&mut groups, vec![Event::Apply(with_status(version, holder))]), 0, "{shown:?}");
+            }
+            assert_eq!(groups.took(with_status(answer.0, answer.1)), is_news, "{shown:?} {answer:?}");
+            assert_eq!(feed(&mut groups, vec![Event::Apply(with_status("10", "siskin"))]), 1, "after the write");
+        }
     }
 
     #[test]

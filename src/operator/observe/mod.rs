@@ -198,6 +198,12 @@ impl World {
         self.lock().groups.memory(namespace, name).map(change)
     }
 
+    /// A write of that group's status begins: until [`took_group`](Self::took_group), or until `writing` is taken back, a change
+    /// of it is no news.
+    pub(super) fn begin_write(&self, namespace: &str, name: &str) {
+        self.lock().groups.begin_write(namespace, name);
+    }
+
     /// The API server has answered to a write of the group's status. Returns whether the group asks for something else by now.
     pub(super) fn took_group(&self, group: RawGroup) -> bool {
         self.lock().groups.took(group)
