@@ -6,7 +6,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -62,8 +62,8 @@ fn targets(filter: Option<String>) -> Targets {
     if speaks_of_kube {
         return filter;
     }
-    // What these say of failing requests is said here, too, with the object and what comes next.
-    filter.with_target("kube_client", tracing::Level::ERROR).with_target("kube_runtime", tracing::Level::ERROR)
+    // What these log of failing requests is logged here, too, with the object and what comes next.
+    filter.with_target("kube_client", LevelFilter::OFF).with_target("kube_runtime", LevelFilter::ERROR)
 }
 
 const LONGEST_FLUSH: Duration = Duration::from_millis(100);

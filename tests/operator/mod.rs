@@ -9,6 +9,7 @@ mod history;
 mod injection;
 mod installed;
 mod life;
+mod log;
 mod namespaces;
 mod ownership;
 mod policy;
