@@ -50,6 +50,8 @@ pub mod annotation {
     pub const STEP_DOWN_TO: &str = "k8sensus.dev/step-down-to";
     /// On the Lease: the revision that has proved to lead well; pods of another let its pods have the first second.
     pub const PROVEN_REVISION: &str = "k8sensus.dev/proven-revision";
+    /// On the Lease: the trial of a revision that leadership was last handed over for, as JSON. It outlives the trial.
+    pub const TRIAL: &str = "k8sensus.dev/trial";
     /// On the Lease: the `leaseTransitions` after which nobody is to lead, while the group is to have no pods; whoever still stands
     /// by lets the Lease be for its duration.
     pub const SUSPENDED: &str = "k8sensus.dev/suspended";

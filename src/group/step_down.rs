@@ -7,6 +7,7 @@
 //! as long as it runs.
 
 use super::inject;
+use super::rollout::Trial;
 use super::status::{LeaseView, Observed, Outcome, PodView, is_candidate};
 use super::unhealthy::standby;
 use super::valid::{Group, GroupMode};
@@ -51,6 +52,15 @@ pub struct Wish {
     pub to: Option<String>,
     /// A sentence for people, without numbers that change.
     pub why: String,
+    /// The trial that it starts, if it does. The Lease is to record it in the same request.
+    pub trial: Option<Trial>,
+}
+
+impl Wish {
+    /// The trial that `asked` starts, if it is what this wish asks for.
+    pub fn trial_of(&self, asked: &Asked) -> Option<&Trial> {
+        self.trial.as_ref().filter(|_| self.of == asked.of && self.reason.as_str() == asked.value)
+    }
 }
 
 /// What became of a request. `value` is the group's annotation, `why` a sentence for people.
@@ -288,7 +298,7 @@ fn decide_wish(question: &Question<'_>) -> Option<Decision> {
     if *outcome != Outcome::Applied || group.paused || group.suspended || too_old {
         return None;
     }
-    let Wish { reason, of, to, why } = wish.clone();
+    let Wish { reason, of, to, why, .. } = wish.clone();
     if term_of(group.mode, lease, pods).as_ref() != Some(&of) {
         return None;
     }

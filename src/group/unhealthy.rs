@@ -111,7 +111,7 @@ pub fn decide(
     let Some(leader) = pods.iter().find(|pod| pod.name == watch.pod) else { return rest };
     let Some(standby) = standby(leader, pods) else { return rest };
     let wish = |reason, why| {
-        let wish = Wish { reason, of: watch.term.clone(), to: Some(standby.name.clone()), why };
+        let wish = Wish { reason, of: watch.term.clone(), to: Some(standby.name.clone()), why, trial: None };
         Decision { wish: Some(wish), wait: None }
     };
     let holder = &lease.holder;

@@ -15,6 +15,7 @@ use super::reconcile::told_name;
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
 use crate::campaign::told;
+use crate::group::rollout::Trial;
 use crate::group::status::LeaseView;
 use crate::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
 use crate::group::{Group, Observed};
@@ -95,7 +96,10 @@ impl StepDowns {
             };
             // What the watch showed may be out of date: whoever is to go is looked at right before.
             live = match (live.take(), asked) {
-                (Some(lease), Some(asked)) => self.mark(group, lease, &asked).await?,
+                (Some(lease), Some(asked)) => {
+                    let trial = wish.and_then(|wish| wish.trial_of(&asked));
+                    self.mark(group, lease, &asked, trial).await?
+                }
                 _ => self.read(group).await?,
             };
             view = Some(live.as_ref().and_then(view_of));
@@ -151,8 +155,12 @@ impl StepDowns {
         group: &Group,
         mut lease: DynamicObject,
         asked: &Asked,
+        trial: Option<&Trial>,
     ) -> Result<Option<DynamicObject>, String> {
         let annotations = lease.annotations_mut();
+        if let Some(trial) = trial {
+            annotations.insert(annotation::TRIAL.to_owned(), trial.to_string());
+        }
         annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), asked.value.clone());
         annotations.insert(annotation::STEP_DOWN_OF.to_owned(), asked.of.clone());
         match &asked.to {

@@ -47,6 +47,7 @@ fn our_own_labels_and_annotations_are_reserved() {
         annotation::STEP_DOWN_OF,
         annotation::STEP_DOWN_TO,
         annotation::PROVEN_REVISION,
+        annotation::TRIAL,
         annotation::SUSPENDED,
         annotation::READY_OF,
         annotation::APPLIED_HASH,

@@ -108,8 +108,10 @@ impl World {
             transitions: self.lease.transitions + 1,
             former: how.map(|reason| Ended { reason, since: None }),
             incarnation: Some(incarnation),
-            asked: self.lease.asked.clone(),
+            // A candidate that acquires the Lease removes the successor of the term before.
+            asked: self.lease.asked.clone().map(|asked| Asked { to: None, ..asked }),
             proven_revision: self.lease.proven_revision.clone(),
+            trial: self.lease.trial.clone(),
             ..LeaseView::default()
         };
         self.proof = 0;
@@ -223,6 +225,9 @@ impl World {
             decide(&Question::of(&self.resource, Some(&self.group), &observed, wish.as_ref()))
         {
             self.asked.push(asked.clone());
+            if let Some(trial) = wish.as_ref().and_then(|wish| wish.trial_of(&asked)) {
+                self.lease.trial = Some(trial.clone());
+            }
             self.lease.asked = Some(asked);
         }
         let new = k8sensus::group::status::status(&self.resource, Some(&self.group), &observed, &Time(self.time()));
@@ -680,6 +685,68 @@ fn a_trial_that_came_and_went_between_two_looks_is_not_repeated_at_once() {
     dead.run(10);
     assert_eq!(dead.failed().as_deref(), Some("b: p3 was to lead, and its program ended"));
     assert_eq!((dead.leads(), dead.handovers().len()), ("p1", 1));
+}
+
+#[test]
+fn a_trial_that_was_not_observed_counts_once_the_kubelet_reports_that_the_container_ended() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    // It had been restarted before: that says nothing of its trial.
+    world.pod("p3").restarts = 2;
+    world.look();
+    assert_eq!(world.lease.trial.as_ref().map(|trial| (trial.pod.as_str(), trial.restarts)), Some(("p3", 2)));
+    world.second += 1;
+    world.elect("p3", Some(ChangeReason::LeaseReleased));
+    world.elect("p2", Some(ChangeReason::LeaseReleased));
+    // Neither an operator that starts now nor a later step-down forgets the trial.
+    world.watch = None;
+    let term = world.term().unwrap();
+    world.look();
+    world.lease.asked = Some(Asked { value: "now".to_owned(), of: term, to: None });
+    world.elect("p1", Some(ChangeReason::LeaseReleased));
+    world.run(20);
+    assert_eq!((world.leads(), world.failed()), ("p1", None), "the kubelet has reported nothing yet");
+    let pod = world.pod("p3");
+    (pod.restarts, pod.trouble) = (3, Some("container app exited with code 127: no such program".to_owned()));
+    world.run(1);
+    let why = "b: p3 was to lead, and its program ended: pod p3: container app exited with code 127: no such program";
+    assert_eq!(world.failed().as_deref(), Some(why));
+    world.run(600);
+    assert_eq!((world.leads(), world.handovers()), ("p1", vec![("p3", "Rollout")]));
+}
+
+#[test]
+fn a_pod_that_leads_again_after_an_unobserved_end_is_asked_to_hand_back() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    world.look();
+    world.second += 1;
+    world.elect("p3", Some(ChangeReason::LeaseReleased));
+    world.pod("p3").restarts = 1;
+    world.elect("p3", Some(ChangeReason::HolderRestarted));
+    world.run(2);
+    assert_eq!(world.failed().as_deref(), Some("b: a container of p3 ended while it led"));
+    assert_eq!(world.leads(), "p1");
+}
+
+#[test]
+fn trials_that_are_never_observed_come_to_an_end() {
+    let mut world = World::led(2, "a");
+    world.wanted = "b".to_owned();
+    world.start("b");
+    for _ in 0..300 {
+        world.second += 1;
+        if world.lease.asked.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+            world.elect("p3", Some(ChangeReason::LeaseReleased));
+            world.elect("p1", Some(ChangeReason::LeaseReleased));
+            world.lease.ready = true;
+        }
+        world.look();
+    }
+    assert_eq!(world.failed().as_deref(), Some("b: p3 was to lead 3 times and lost the Lease each time at once"));
+    assert_eq!(world.handovers().len(), 3);
 }
 
 #[test]

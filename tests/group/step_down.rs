@@ -246,7 +246,7 @@ fn a_native_leader_is_marked_and_then_evicted() {
 /// What the operator itself wants of the leader of [`led`].
 fn wish(reason: ChangeReason) -> Wish {
     let (of, to) = ("4/uid-1/app/0011".to_owned(), Some("billing-2".to_owned()));
-    Wish { reason, of, to, why: "it is to hand over".to_owned() }
+    Wish { reason, of, to, why: "it is to hand over".to_owned(), trial: None }
 }
 
 fn wishing(group: &ElectionGroup, observed: &Observed, wish: &Wish) -> Decision {
@@ -310,7 +310,8 @@ fn a_request_goes_before_a_wish_and_keeps_its_successor() {
 fn a_native_leader_is_evicted_for_a_wish_too() {
     let group = asking(NATIVE, "{}", None);
     let (of, to) = ("4/billing-1".to_owned(), Some("billing-2".to_owned()));
-    let wish = Wish { reason: ChangeReason::Unhealthy, of: of.clone(), to: to.clone(), why: String::new() };
+    let wish =
+        Wish { reason: ChangeReason::Unhealthy, of: of.clone(), to: to.clone(), why: String::new(), trial: None };
     let asked = Asked { value: "Unhealthy".to_owned(), of, to };
     assert_eq!(wishing(&group, &but(|_| {}), &wish), Decision::Mark(asked.clone()));
     let told = but(|it| lease_of(it).asked = Some(asked.clone()));

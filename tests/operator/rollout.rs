@@ -95,13 +95,19 @@ impl Play {
 
     /// `pod` acquires the Lease and says whether its program is ready.
     pub(super) fn lead(&self, pod: &str, ready: bool) {
+        self.lead_after(1, pod, ready);
+    }
+
+    /// `pod` acquires the Lease as the last of so many terms, of which the API server shows no other.
+    fn lead_after(&self, terms: i64, pod: &str, ready: bool) {
         static TERM: AtomicU64 = AtomicU64::new(1);
         let uid = name_of_uid(&self.get(&format!("pod/{pod}")));
         let incarnation = format!("{uid}/app/{:016x}", TERM.fetch_add(1, Ordering::Relaxed));
-        let transitions = self.get("lease/kestrel")["spec"]["leaseTransitions"].as_i64().unwrap() + 1;
+        let transitions = self.get("lease/kestrel")["spec"]["leaseTransitions"].as_i64().unwrap() + terms;
         let now = now();
         self.patch_lease(&json!({
-            "metadata": { "annotations": { "k8sensus.dev/incarnation": incarnation } },
+            // As a candidate does: the successor that was asked for concerned another term.
+            "metadata": { "annotations": { "k8sensus.dev/incarnation": incarnation, "k8sensus.dev/step-down-to": null } },
             "spec": {
                 "holderIdentity": pod, "leaseDurationSeconds": 120, "acquireTime": now, "renewTime": now,
                 "leaseTransitions": transitions,
@@ -295,6 +301,36 @@ fn a_revision_whose_program_crashes_gives_leadership_back_and_stalls_the_group()
     let third = play.revision_of(&better);
     within(15, "the proof", || (play.proven() == third).then_some(()));
     assert_eq!(condition(&play.get("electiongroup/kestrel"), "Stalled"), "");
+}
+
+#[test]
+fn a_trial_that_was_over_before_it_was_observed_is_not_repeated() {
+    let (play, known) = Play::led("unobserved", json!({}));
+    let first = play.proven();
+    play.apply(json!({ "image": NEXT }));
+    let new = play.new_pods(1, &known).remove(0);
+    play.containers_are(&new, true);
+    play.is_asked("Rollout", &new);
+    // The new pod has acquired and released the Lease meanwhile.
+    play.lead_after(2, &known[1], true);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(play.asked(), None, "the working leader is left alone until the kubelet has reported");
+    let ended = json!({ "exitCode": 127, "reason": "Error", "message": "cannot start /no/such/program" });
+    let app = json!({
+        "name": "app", "image": "i", "imageID": "i", "ready": true, "restartCount": 1,
+        "state": { "running": {} }, "lastState": { "terminated": ended },
+    });
+    play.report(&new, &json!({ "containerStatuses": [app] }));
+    let failed = within(15, "the failure", || {
+        let group = play.get("electiongroup/kestrel");
+        (condition(&group, "Stalled") == "True/RevisionFailed").then_some(group)
+    });
+    let rollout = &failed["status"]["rollout"];
+    assert_eq!((&rollout["failedRevision"], &rollout["provenRevision"]), (&play.revision_of(&new), &first));
+    let message = play.message("Stalled");
+    assert!(message.contains("was to lead, and its program ended"), "{message}");
+    assert_eq!(failed["status"]["leaseTransitions"], 3);
+    assert_eq!(play.asked(), None);
 }
 
 #[test]

@@ -9,10 +9,12 @@
 //! What was decided stands in the status, and what follows from it is done only once it stands there: whichever of its steps
 //! an operator dies after, the next one goes on from there. Elections wait for nothing of this.
 
+mod record;
 mod trials;
 
 use std::time::Duration;
 
+pub use self::record::Trial;
 use super::desired::Desired;
 use super::status::{LeaseView, PodView, is_candidate};
 use super::step_down::{Wish, pod_of};
@@ -210,7 +212,8 @@ impl<'a> Question<'a> {
             return self.waits(status, "the leader is about to end");
         }
         let name = &leader.name;
-        let has_ended = leader.restarts > watch.first_restarts || leader.trouble.is_some();
+        let first_restarts = self.restarts_before(leader).unwrap_or(watch.first_restarts).min(watch.first_restarts);
+        let has_ended = leader.restarts > first_restarts || leader.trouble.is_some();
         if has_ended && returns {
             return self.fail(status, format!("a container of {name} ended while it led"), Some(leader));
         }
@@ -270,6 +273,10 @@ impl<'a> Question<'a> {
                 let what = format!("{} was to lead {TRIES} times and did not take the Lease", named.name);
                 return self.fail(status, what, Some(named));
             }
+            if self.unobserved_trials() >= TRIES && returns {
+                let what = format!("{} was to lead {TRIES} times and lost the Lease each time at once", named.name);
+                return self.fail(status, what, Some(named));
+            }
         }
         let pause = if lost(first) { UNTIL_EVICTED } else { BETWEEN_TRIES };
         let wait = pause.saturating_sub(self.age(watch));
@@ -282,6 +289,7 @@ impl<'a> Question<'a> {
             of: watch.term.clone(),
             to: Some(first.name.clone()),
             why: why.clone(),
+            trial: Some(self.trial_of(first)),
         };
         Decision { wish: Some(wish), ..self.waits(status, &why) }
     }
@@ -300,7 +308,7 @@ impl<'a> Question<'a> {
         let why =
             format!("{} is to hand over to {}, since revision {} has failed", leader.name, back.name, self.wanted);
         let of = self.watch.filter(|watch| watch.pod == leader.name)?.term.clone();
-        Some(Wish { reason: ChangeReason::Rollout, of, to: Some(back.name.clone()), why })
+        Some(Wish { reason: ChangeReason::Rollout, of, to: Some(back.name.clone()), why, trial: None })
     }
 }
 

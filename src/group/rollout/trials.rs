@@ -1,6 +1,10 @@
 //! What has become of the trials of a revision, by the history and by what the Lease says of the last one.
+//!
+//! A trial counts whether or not an operator observed its term. The Lease records which pod was to lead at which
+//! `leaseTransitions`: a Lease that has counted beyond that shows that the trial's term is over, and what the kubelet reports of
+//! the pod shows whether its container ended.
 
-use super::{Question, TRIES, is_of};
+use super::{Question, TRIES, Trial, is_of};
 use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
 use crate::group::status::PodView;
@@ -27,7 +31,7 @@ impl<'a> Question<'a> {
             };
             (!pod.terminating).then_some((pod, how))
         });
-        seen.or_else(|| Some((self.missed().filter(|pod| has_failed(pod))?, "was to lead, and its program ended")))
+        seen.or_else(|| Some((self.ended_unobserved()?, "was to lead, and its program ended")))
     }
 
     /// How often pods of the wanted revision have released the Lease, as far as the status remembers.
@@ -67,20 +71,57 @@ impl<'a> Question<'a> {
 
     /// The pod of the wanted revision that was last to lead, if that term is over and `leader` leads in its place.
     pub(super) fn forestalled(&self, leader: &PodView) -> Option<&'a PodView> {
-        let lease = self.lease()?;
-        let asked = lease.asked.as_ref().filter(|asked| asked.reason() == ChangeReason::Rollout)?;
-        let named = self.pods.iter().find(|pod| Some(&pod.name) == asked.to.as_ref())?;
-        let is_over = asked.transitions()? < lease.transitions;
-        (is_over && self.is_wanted(named) && !named.terminating && named.name != leader.name).then_some(named)
+        let (trial, named) = self.last_trial()?;
+        let has_begun = trial.transitions <= self.lease()?.transitions;
+        (has_begun && !named.terminating && named.name != leader.name).then_some(named)
     }
 
-    /// The pod that was last to lead, if leadership changed hands more than once before anybody looked: it may have led.
-    fn missed(&self) -> Option<&'a PodView> {
+    /// The last trial of the wanted revision, and its pod, if that is still there.
+    fn last_trial(&self) -> Option<(&'a Trial, &'a PodView)> {
+        let trial = self.lease()?.trial.as_ref().filter(|trial| trial.revision == self.wanted)?;
+        let pod = self.pods.iter().find(|pod| pod.name == trial.pod && self.is_wanted(pod))?;
+        Some((trial, pod))
+    }
+
+    /// The trial that `pod` would start by leading after the present term.
+    pub(super) fn trial_of(&self, pod: &PodView) -> Trial {
+        Trial {
+            revision: self.wanted.to_owned(),
+            pod: pod.name.clone(),
+            transitions: self.lease().map_or(0, |lease| lease.transitions).saturating_add(1),
+            restarts: pod.restarts,
+            unobserved: self.unobserved_trials(),
+        }
+    }
+
+    /// How often the containers of `leader` had been restarted before its trial, if the term of that trial is over and it has
+    /// acquired the Lease again: an operator that did not observe the first term did not see its end either.
+    pub(super) fn restarts_before(&self, leader: &PodView) -> Option<i32> {
+        let (trial, pod) = self.last_trial()?;
+        (pod.name == leader.name && trial.transitions < self.lease()?.transitions).then_some(trial.restarts)
+    }
+
+    /// The last trial, and its pod, if the Lease has counted beyond its term and no operator observed that term.
+    fn unobserved_trial(&self) -> Option<(&'a Trial, &'a PodView)> {
         let (lease, status) = self.lease().zip(self.status)?;
-        let next = lease.asked.as_ref()?.transitions()?.checked_add(1)?;
-        let counted = next.saturating_add(status.lease_transitions_offset.unwrap_or_default());
-        let is_seen = status.history.iter().any(|entry| entry.lease_transitions == Some(counted));
-        self.forestalled(self.leader()?).filter(|_| next < lease.transitions && !is_seen)
+        let (trial, pod) = self.last_trial()?;
+        let counted = trial.transitions.saturating_add(status.lease_transitions_offset.unwrap_or_default());
+        let is_observed = status.history.iter().any(|entry| entry.lease_transitions == Some(counted));
+        (trial.transitions < lease.transitions && !is_observed && !pod.terminating).then_some((trial, pod))
+    }
+
+    /// How many trials of the wanted revision were over before an operator observed them.
+    pub(super) fn unobserved_trials(&self) -> usize {
+        let Some((trial, _)) = self.last_trial() else { return 0 };
+        trial.unobserved + usize::from(self.unobserved_trial().is_some())
+    }
+
+    /// The pod of the last trial, if that was not observed and the kubelet reports that a container ended since.
+    fn ended_unobserved(&self) -> Option<&'a PodView> {
+        let leader = self.leader()?;
+        let (trial, pod) = self.unobserved_trial()?;
+        let has_ended = pod.restarts > trial.restarts || pod.trouble.is_some();
+        (has_ended && pod.name != leader.name).then_some(pod)
     }
 
     /// How often in a row leadership was handed over for a rollout and came to none of the wanted revision.

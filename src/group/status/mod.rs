@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use self::conditions::{conditions, verdicts};
 pub use self::history::Ended;
 use self::history::Past;
+use super::rollout::Trial;
 use super::step_down::{Asked, StepDown, pod_of};
 use super::unhealthy;
 use super::valid::Group;
@@ -60,6 +61,8 @@ pub struct LeaseView {
     pub ready: bool,
     /// The revision whose pods take it first.
     pub proven_revision: Option<String>,
+    /// The trial that leadership was last handed over for.
+    pub trial: Option<Trial>,
 }
 
 impl LeaseView {
@@ -77,6 +80,7 @@ impl LeaseView {
             asked: None,
             ready: false,
             proven_revision: None,
+            trial: None,
         }
     }
 

@@ -18,6 +18,7 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::{annotation, label};
 use crate::campaign::snapshot_of;
 use crate::election::{Record, WallTime, term_name};
+use crate::group::rollout::Trial;
 use crate::group::status::{Ended, LeaseView};
 use crate::group::step_down::Asked;
 
@@ -37,6 +38,7 @@ struct Seen {
     asked: Option<Asked>,
     ready_of: Option<Box<str>>,
     proven_revision: Option<Box<str>>,
+    trial: Option<Box<str>>,
     suspended: bool,
     /// How the term before ended.
     former: Option<Ended>,
@@ -94,6 +96,7 @@ impl Seen {
             asked: asked_of(lease),
             ready_of: annotated(lease, annotation::READY_OF).map(Into::into),
             proven_revision: snapshot.preference.revision.map(Into::into),
+            trial: annotated(lease, annotation::TRIAL).map(Into::into),
             suspended: snapshot.preference.suspended,
         })
     }
@@ -111,6 +114,7 @@ impl Seen {
             proven_revision: self.proven_revision.as_deref().map(str::to_owned),
             incarnation: self.incarnation.as_deref().map(str::to_owned),
             asked: self.asked.clone(),
+            trial: self.trial.as_deref().and_then(Trial::parse),
             ..LeaseView::of(&self.record, self.expired, self.former.clone())
         }
     }
