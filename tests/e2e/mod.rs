@@ -28,7 +28,7 @@ use k8sensus_local::{Cluster, IMAGE, product_image};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Deleted, get, kubectl, root, within};
+use crate::support::{Deleted, get, kubectl, prepare_machine, root, within};
 
 const SYSTEM: &str = "k8sensus-system";
 
@@ -36,6 +36,7 @@ const SYSTEM: &str = "k8sensus-system";
 fn node() -> &'static Cluster {
     static NODE: OnceLock<Cluster> = OnceLock::new();
     NODE.get_or_init(|| {
+        prepare_machine();
         println!("e2e: building the image (minutes, the first time), then a node (10 s)");
         let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{}.tar", std::process::id()));
         product_image(&archive).unwrap_or_else(|error| panic!("{error}"));

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::Program;
+use crate::support::{Program, prepare_machine};
 
 pub struct Postgres {
     server: Program,
@@ -77,6 +77,7 @@ impl Drop for Postgres {
 
 /// Debian keeps the server's programs out of the PATH, by version.
 pub fn programs() -> PathBuf {
+    prepare_machine();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
     let number = |path: &Path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     let newest = versions

@@ -9,8 +9,8 @@ pub mod proxy;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use k8sensus_local::{Builder, Cluster};
@@ -26,6 +26,19 @@ pub const SHORT: [(&str, &str); 3] = [
     ("K8SENSUS_RENEW_DEADLINE_SECONDS", "2"),
     ("K8SENSUS_RETRY_PERIOD_SECONDS", "1"),
 ];
+
+/// Installs what the tests need, as root on Debian; elsewhere prints what is missing. The tests that need it then fail.
+///
+/// Once, and before anything else: to build Kubernetes' programs takes minutes.
+pub fn prepare_machine() {
+    static PREPARED: Once = Once::new();
+    PREPARED.call_once(|| {
+        let Err(lines) = k8sensus_local::ensure_tests() else { return };
+        let lines: String = lines.iter().map(|line| format!("  - {line}\n")).collect();
+        // Not by eprintln: the test harness would hide it until a test fails.
+        let _ = std::io::stderr().write_all(format!("this machine lacks what some tests need:\n{lines}").as_bytes());
+    });
+}
 
 /// The control plane that tests share, without an operator; each test has a namespace of its own.
 pub fn shared() -> &'static Cluster {
@@ -53,6 +66,7 @@ pub fn control_plane() -> Cluster {
 
 /// One whose API server was told something else.
 pub fn control_plane_with(builder: Builder) -> Cluster {
+    prepare_machine();
     let cluster = builder.audit(true).start().unwrap_or_else(|error| panic!("{error}"));
     let crd = root().join("crds/electiongroups.k8sensus.dev.yaml");
     kubectl(&cluster, &["apply", "-f", crd.to_str().unwrap()]);

@@ -10,7 +10,7 @@
 //! - [`down`] leaves no process, mount, interface, namespace, cgroup or file of the instance.
 //!
 //! # Assumptions
-//! Linux with pidfds (5.3 or newer). A node needs root, `ip`, `iptables` and util-linux.
+//! Linux with pidfds (5.3 or newer). A node needs root, and packages that [`k8sensus_prerequisites`] installs or names.
 //!
 //! # Caveats
 //! etcd runs without fsync: a crash of the machine may lose the data. There is no DNS in the cluster, and pods reach
@@ -47,6 +47,7 @@ pub use error::Error;
 pub use folder::{Folder, state_root};
 pub use image::{Image, ImageFile, Source};
 pub use instance::{Instance, Mode, Node, Ports};
+pub use k8sensus_prerequisites::{ensure_tests, forbid_installation};
 pub use process::Process;
 pub use product::{IMAGE, cargo, product_example, product_image, product_program, workspace_root};
 pub use programs::go_program;

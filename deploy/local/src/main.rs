@@ -15,18 +15,24 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use k8sensus_local::{Cluster, DEFAULT_NAME, Error, IMAGE, Mode, down, instances, product_image, workspace_root};
+use k8sensus_local::{
+    Cluster, DEFAULT_NAME, Error, IMAGE, Mode, down, forbid_installation, instances, product_image, workspace_root,
+};
 
 /// A real Kubernetes on this machine, from its own components: etcd, the control plane and a node that runs pods.
 ///
 /// Without a command: the demonstration. The first run builds the components, which takes some ten minutes; later ones
-/// start within seconds.
+/// start within seconds. As root on Debian or Ubuntu, packages that are missing are installed with apt-get.
 #[derive(Parser)]
 #[command(name = "cargo demo --", bin_name = "cargo demo --", version)]
 struct Arguments {
     /// Which instance; several can run side by side
     #[arg(long, global = true, default_value = DEFAULT_NAME)]
     name: String,
+
+    /// Never install packages; say what is missing instead. K8SENSUS_NO_INSTALL=1 does the same
+    #[arg(long, global = true)]
+    no_install: bool,
 
     #[command(subcommand)]
     command: Option<Action>,
@@ -92,7 +98,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Arguments { name, command }: Arguments) -> Result<(), Error> {
+fn run(Arguments { name, no_install, command }: Arguments) -> Result<(), Error> {
+    if no_install {
+        forbid_installation();
+    }
     match command.unwrap_or(Action::Demo) {
         Action::Demo => demo::run(&name),
         Action::Up { control_plane } => {

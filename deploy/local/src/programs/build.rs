@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use k8sensus_prerequisites::recipe::{PAUSE_SOURCE, ProgramSet};
+use k8sensus_prerequisites::{PAUSE, cache, is_program};
 use rustix::fs::{FlockOperation, flock};
 
-use super::recipe::{PAUSE_SOURCE, ProgramSet};
-use super::{PAUSE, cache, is_program};
 use crate::error::{At, Error, run, tail};
 use crate::folder::private_folder;
 use crate::progress::{Progress, seconds};

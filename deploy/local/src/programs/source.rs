@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8sensus_prerequisites::recipe::go_version_in;
+use k8sensus_prerequisites::{cache, is_program, lacking_go};
 use sha2::{Digest, Sha256};
 
-use super::recipe::go_version_in;
-use super::{build, cache, is_program, prerequisites};
+use super::build;
 use crate::error::{At, Error};
 
 /// The program that the Go module in `folder` makes, named as the folder is; built once for each state of its sources.
@@ -25,7 +26,7 @@ pub fn go_program(folder: &Path) -> Result<PathBuf, Error> {
         return Ok(program);
     }
     let go_mod = sources.iter().find(|(file, _)| file == "go.mod").map_or("", |(_, text)| text);
-    if let Some(line) = prerequisites::lacking_go(go_version_in(go_mod), &name) {
+    if let Some(line) = lacking_go(go_version_in(go_mod), &name) {
         return Err(Error::Prerequisites { missing: vec![line] });
     }
     build::go(&build::Module {

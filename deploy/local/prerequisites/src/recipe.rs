@@ -2,23 +2,23 @@
 //!
 //! Each `go.mod` names the packages with `tool` directives; there is no Go code of ours.
 
-pub(crate) struct ProgramSet {
-    pub(crate) name: &'static str,
-    pub(crate) version: &'static str,
-    pub(crate) programs: &'static [&'static str],
-    pub(crate) go_mod: &'static str,
-    pub(crate) go_sum: &'static str,
-    pub(crate) tags: &'static str,
-    pub(crate) ldflags: &'static str,
+pub struct ProgramSet {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub programs: &'static [&'static str],
+    pub go_mod: &'static str,
+    pub go_sum: &'static str,
+    pub tags: &'static str,
+    pub ldflags: &'static str,
     /// Whether C code is part of it: only runc's seccomp filters need that.
-    pub(crate) cgo: bool,
+    pub cgo: bool,
     /// Measured with empty Go caches on a machine of two cores.
-    pub(crate) seconds_on_two_cores: u64,
+    pub seconds_on_two_cores: u64,
 }
 
 const STRIPPED: &str = "-s -w";
 
-pub(crate) const KUBERNETES: ProgramSet = ProgramSet {
+pub const KUBERNETES: ProgramSet = ProgramSet {
     name: "kubernetes",
     version: "v1.37.2",
     programs: &[
@@ -40,7 +40,7 @@ pub(crate) const KUBERNETES: ProgramSet = ProgramSet {
     seconds_on_two_cores: 450,
 };
 
-pub(crate) const CONTAINERD: ProgramSet = ProgramSet {
+pub const CONTAINERD: ProgramSet = ProgramSet {
     name: "containerd",
     version: "v2.4.2",
     programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
@@ -52,7 +52,7 @@ pub(crate) const CONTAINERD: ProgramSet = ProgramSet {
     seconds_on_two_cores: 107,
 };
 
-pub(crate) const RUNC: ProgramSet = ProgramSet {
+pub const RUNC: ProgramSet = ProgramSet {
     name: "runc",
     version: "v1.5.2",
     programs: &["runc"],
@@ -65,7 +65,7 @@ pub(crate) const RUNC: ProgramSet = ProgramSet {
     seconds_on_two_cores: 36,
 };
 
-pub(crate) const CNI: ProgramSet = ProgramSet {
+pub const CNI: ProgramSet = ProgramSet {
     name: "cni",
     version: "v1.9.1",
     programs: &["bridge", "host-local", "loopback", "portmap"],
@@ -77,7 +77,7 @@ pub(crate) const CNI: ProgramSet = ProgramSet {
     seconds_on_two_cores: 13,
 };
 
-pub(crate) const HELM: ProgramSet = ProgramSet {
+pub const HELM: ProgramSet = ProgramSet {
     name: "helm",
     version: "v4.3.1",
     programs: &["helm"],
@@ -90,28 +90,28 @@ pub(crate) const HELM: ProgramSet = ProgramSet {
 };
 
 /// The pause program is ours; its version is that of this source.
-pub(crate) const PAUSE_SOURCE: &str = include_str!("../../programs/pause/pause.c");
-pub(crate) const PAUSE_FOLDER: &str = "pause-v1";
+pub const PAUSE_SOURCE: &str = include_str!("../../programs/pause/pause.c");
+pub const PAUSE_FOLDER: &str = "pause-v1";
 
 impl ProgramSet {
     /// Below the cache: `<name>-<version>`.
-    pub(crate) fn folder(&self) -> String {
+    pub fn folder(&self) -> String {
         format!("{}-{}", self.name, self.version)
     }
 
     /// etcd comes with the Kubernetes set, in the version that Kubernetes is tested with.
-    pub(crate) fn version_of(&self, program: &str) -> &'static str {
+    pub fn version_of(&self, program: &str) -> &'static str {
         if program == "etcd" { "v3.7.0" } else { self.version }
     }
 
     /// The least Go version that can build it, without `go`: `1.26.0`.
-    pub(crate) fn go_version(&self) -> &'static str {
+    pub fn go_version(&self) -> &'static str {
         go_version_in(self.go_mod)
     }
 }
 
 /// What a `go.mod` asks for: `1.26.0`.
-pub(super) fn go_version_in(go_mod: &str) -> &str {
+pub fn go_version_in(go_mod: &str) -> &str {
     go_mod.lines().find_map(|line| line.strip_prefix("go ")).map_or("", str::trim)
 }
 

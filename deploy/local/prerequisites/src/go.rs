@@ -1,39 +1,9 @@
-//! What a machine must have before anything is built or started: one line for each thing that is missing.
+//! Whether the machine has a Go that can build a module.
 
 use std::process::{Command, Stdio};
 
-use super::{ProgramSet, on_path, search_path};
-use crate::error::Error;
-use crate::instance::Mode;
-
-pub(super) fn check(mode: Mode, to_build: &[&ProgramSet], build_pause: bool) -> Result<(), Error> {
-    let mut missing = Vec::new();
-    let mut need = |present: bool, line: &str| {
-        if !present {
-            missing.push(line.to_owned());
-        }
-    };
-    if mode == Mode::Node {
-        let root = rustix::process::geteuid().is_root();
-        need(root, "root, for a node's namespaces: run as root, or use the control-plane mode (`up --control-plane`)");
-        need(on_path("ip").is_some(), "ip: apt-get install iproute2");
-        need(on_path("iptables").is_some(), "iptables: apt-get install iptables");
-        need(
-            on_path("nsenter").is_some() && on_path("mount").is_some(),
-            "nsenter and mount: apt-get install util-linux mount",
-        );
-    }
-    let cgo = to_build.iter().any(|set| set.cgo);
-    need(!(cgo || build_pause) || on_path("cc").is_some(), "a C compiler: apt-get install gcc libc6-dev");
-    need(!cgo || has_libseccomp(), "libseccomp, to build runc: apt-get install libseccomp-dev pkg-config");
-    if let Some(wanted) = to_build.iter().map(|set| set.go_version()).max_by_key(|version| numbers(version)) {
-        missing.extend(lacking_go(wanted, "Kubernetes and its parts"));
-    }
-    if missing.is_empty() { Ok(()) } else { Err(Error::Prerequisites { missing }) }
-}
-
 /// What is missing for a build of `what`, if the machine has no Go that can build it.
-pub(super) fn lacking_go(wanted: &str, what: &str) -> Option<String> {
+pub fn lacking_go(wanted: &str, what: &str) -> Option<String> {
     let installed = installed_go();
     if installed.as_ref().is_some_and(|go| go.can_build(wanted)) {
         return None;
@@ -43,15 +13,6 @@ pub(super) fn lacking_go(wanted: &str, what: &str) -> Option<String> {
         "Go {wanted} or newer, to build {what} (found: {found}): get it from https://go.dev/dl \
          (the distribution's golang-go is too old)"
     ))
-}
-
-fn has_libseccomp() -> bool {
-    let answer = Command::new("pkg-config")
-        .args(["--exists", "libseccomp"])
-        .env("PATH", search_path())
-        .stderr(Stdio::null())
-        .status();
-    answer.is_ok_and(|status| status.success())
 }
 
 #[derive(Debug)]
@@ -83,7 +44,7 @@ fn installed_go() -> Option<Go> {
 }
 
 /// The numbers of a version, for comparison: `1.26.8` is `[1, 26, 8]`.
-fn numbers(version: &str) -> Vec<u32> {
+pub(crate) fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()).collect()
 }
 
