@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::Error;
 use crate::support::Program;
 
 const START: Duration = Duration::from_secs(30);
+/// For how long it may finish what it has begun.
+const END: Duration = Duration::from_secs(30);
 const OWN_LEASE: &str = "k8sensus-operator";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,7 @@ impl Programs {
 /// One that runs.
 pub struct Running {
     pub program: Program,
+    contender: Contender,
     pub started: Instant,
     metrics: Option<String>,
 }
@@ -86,7 +91,7 @@ impl Running {
         command.env("KUBECONFIG", kubeconfig);
         let started = Instant::now();
         let program = Program::start("contender", &mut command);
-        let running = Self { program, started, metrics };
+        let running = Self { program, contender, started, metrics };
         let ready = if contender == Contender::Ours { "reconciles from now on" } else { "started" };
         running.program.wait_for(ready, START);
         Ok(running)
@@ -117,9 +122,20 @@ impl Running {
         Ok(line.split_whitespace().next().unwrap_or_default().parse::<u64>()? * 1024)
     }
 
-    /// Whatever made it end is in its output.
+    /// Asks it to end. A naive one that has not ended within 30 s is killed: with many groups it finishes the reconciles
+    /// of all of them first, and nothing of that is measured.
+    ///
+    /// # Errors
+    /// If the operator has not ended by then.
     pub fn stop(mut self) -> Result<(), Error> {
-        self.program.terminate(START);
+        self.program.signal(Signal::TERM);
+        if self.program.ended(END).is_some() {
+            return Ok(());
+        }
+        if self.contender == Contender::Ours {
+            return Err(format!("{} has not ended {END:?} after SIGTERM: {}", self.contender, self.last_words()).into());
+        }
+        println!("[{}] killed: it has not ended {END:?} after SIGTERM", self.contender);
         Ok(())
     }
 }

@@ -120,6 +120,11 @@ impl Program {
         self.process.signal(signal);
     }
 
+    /// How it ended, if it did within `limit`.
+    pub fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
+        self.process.ended(limit)
+    }
+
     /// Waits for the end, which must come within `limit`.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let status = self.process.ended(limit);
