@@ -127,7 +127,7 @@ impl Program {
 
     /// Waits for the end, which must come within `limit`.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let status = self.process.ended(limit);
+        let status = self.ended(limit);
         status.unwrap_or_else(|| panic!("still running after {limit:?}:\n{}", self.output()))
     }
 
