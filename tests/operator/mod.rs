@@ -11,6 +11,7 @@ mod installed;
 mod life;
 mod log;
 mod namespaces;
+mod openshift;
 mod ownership;
 mod policy;
 mod quiet;

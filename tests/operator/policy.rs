@@ -102,7 +102,12 @@ fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
     within(10, "the policy to be in force", || put(&lower).is_err().then_some(()));
 
     let lease = format!("Lease {ns}/kestrel: ");
-    let cases: [(Forge<'_>, &str); 7] = [
+    let by_one = "leaseTransitions may rise by 1 at a time, expected 2 at most, found";
+    let owners = "ownerReferences must stay as they are";
+    let finalizers = "finalizers must stay as they are";
+    let uid = get(cluster, &ns, "deployment/kestrel").unwrap()["metadata"]["uid"].clone();
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "name": "gone", "uid": uid });
+    let cases: [(Forge<'_>, &str); 13] = [
         (&lower, "leaseTransitions is the fencing token and must never fall, expected 1 or more, found 0"),
         (&spec("leaseTransitions", Value::Null), "leaseTransitions is the fencing token and must never fall"),
         (&spec("leaseDurationSeconds", json!(i32::MAX)), "leaseDurationSeconds must be 1 to 3600, found 2147483647"),
@@ -114,6 +119,17 @@ fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
             &|lease: &mut Value| lease["metadata"]["labels"] = json!({ "colour": "red" }),
             "the label k8sensus.dev/group must stay",
         ),
+        (&spec("leaseTransitions", json!(3)), by_one),
+        (&spec("leaseTransitions", json!(i32::MAX)), by_one),
+        (
+            &|lease: &mut Value| {
+                lease["metadata"]["ownerReferences"].as_array_mut().unwrap().push(account.clone());
+            },
+            owners,
+        ),
+        (&|lease: &mut Value| lease["metadata"]["ownerReferences"][0]["uid"] = json!("e0a5"), owners),
+        (&|lease: &mut Value| lease["metadata"]["ownerReferences"] = json!([]), owners),
+        (&|lease: &mut Value| lease["metadata"]["finalizers"] = json!(["example.com/never"]), finalizers),
     ];
     for (forge, expected) in cases {
         let refusal = put(forge).expect_err(expected);
@@ -131,6 +147,44 @@ fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
     let policy = get(cluster, &ns, "validatingadmissionpolicy/k8sensus-leases").unwrap();
     let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
     assert!(warnings.is_null(), "{warnings}");
+}
+
+#[test]
+fn the_operator_kubernetes_and_administrators_change_owners_and_finalizers() {
+    let (cluster, _) = installed();
+    let ns = namespace(cluster, "metadata");
+    // The operator adopts a Lease that exists.
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "heron" },
+        "spec": { "holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 7 },
+    });
+    apply(cluster, &ns, &lease).unwrap();
+    apply(cluster, &ns, &group("heron", json!({}))).unwrap();
+    within(20, "the Lease to be adopted", || {
+        (get(cluster, &ns, "lease/heron")?["metadata"]["ownerReferences"][0]["kind"] == "ElectionGroup").then_some(())
+    });
+
+    // An administrator adds a finalizer and sets more transitions, as after a restored etcd.
+    let administer = |patch: &str| kubectl(cluster, &["patch", "lease/heron", "-n", &ns, "--type=merge", "-p", patch]);
+    administer(r#"{"metadata":{"finalizers":["example.com/kept"]},"spec":{"leaseTransitions":4711}}"#);
+    // The garbage collector orphans it, and later collects it; the administrator removes the finalizer first.
+    kubectl(cluster, &["delete", "electiongroup/heron", "-n", &ns, "--cascade=orphan"]);
+    within(30, "the owner reference to go", || {
+        get(cluster, &ns, "lease/heron")?["metadata"]["ownerReferences"].is_null().then_some(())
+    });
+    administer(r#"{"metadata":{"finalizers":null}}"#);
+    apply(cluster, &ns, &group("heron", json!({}))).unwrap();
+    within(20, "the Lease to be adopted again", || {
+        (get(cluster, &ns, "lease/heron")?["metadata"]["ownerReferences"][0]["kind"] == "ElectionGroup").then_some(())
+    });
+    kubectl(cluster, &["delete", "electiongroup/heron", "-n", &ns, "--cascade=foreground"]);
+    within(30, "the Lease to be collected", || get(cluster, &ns, "lease/heron").is_none().then_some(()));
+
+    let refused = requests_since(cluster, 0, |event| {
+        let object = &event["objectRef"];
+        object["namespace"] == ns.as_str() && object["name"] == "heron" && event["responseStatus"]["code"] == 422
+    });
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[test]
