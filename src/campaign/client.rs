@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DynamicObject};
+use kube::client::ClientBuilder;
 use kube::core::ApiResource;
 use kube::{Client, Config};
 
 use super::LeaseName;
 use crate::election::Timing;
 use crate::runtime::cli::use_ring;
+use crate::runtime::retry_after::KeepRetryAfter;
 
 /// A request that the driver gave up is closed by its drop; this bound only catches what was forgotten.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
@@ -45,7 +47,8 @@ impl Clients {
         let client = |config: Config| {
             use_ring();
             let cluster_url = config.cluster_url.to_string();
-            Client::try_from(config).map_err(|source| ConnectError { cluster_url, source })
+            let builder = ClientBuilder::try_from(config).map_err(|source| ConnectError { cluster_url, source })?;
+            Ok(builder.with_layer(&KeepRetryAfter).build())
         };
         let mut requests = config.clone();
         requests.default_retry = false;

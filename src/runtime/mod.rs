@@ -11,5 +11,6 @@ pub mod end_reason;
 pub mod kubeconfig;
 pub mod memory;
 pub mod origin;
+pub mod retry_after;
 pub mod shutdown;
 pub mod telemetry;

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use crate::support::{Program, SHORT, control_plane, kubeconfig_with, kubectl, operator, root};
 
 /// What of the chart is applied; its Deployment would bring pods that nothing starts.
-const APPLIED: [&str; 3] = ["serviceaccount", "rbac", "leasepolicy"];
+const APPLIED: [&str; 4] = ["serviceaccount", "rbac", "leasepolicy", "flowcontrol"];
 
 pub struct Installed {
     pub operator: Program,

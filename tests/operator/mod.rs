@@ -12,6 +12,7 @@ mod life;
 mod log;
 mod namespaces;
 mod openshift;
+mod overload;
 mod ownership;
 mod policy;
 mod quiet;
