@@ -273,6 +273,8 @@ pub mod event {
     pub const LEADER_FLAPPING: &str = "LeaderFlapping";
     /// The operator made a missing Lease again.
     pub const LEASE_RECREATED: &str = "LeaseRecreated";
+    /// Another operator reconciles the group, or did.
+    pub const OTHER_OPERATOR: &str = "OtherOperator";
 }
 
 impl fmt::Display for ConditionType {

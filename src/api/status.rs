@@ -23,6 +23,10 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The operator that reconciles this group, by the namespace and name of the Lease through which its replicas elect. Another operator leaves the group alone while this one holds that Lease. Example: k8sensus-system/k8sensus-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+
     /// Number of pods of the group that exist, ready or not.
     pub replicas: i32,
 

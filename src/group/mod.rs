@@ -10,6 +10,7 @@
 //! - [`service`]: the Service that follows the leader, checked and as it is applied.
 //! - [`endpoints`]: where that Service leads.
 //! - [`drift`]: whether a live child still is as desired.
+//! - [`other_operator`]: which of several operators reconciles a group.
 //! - [`proof`]: whether the kubelet's report proves that the leader is dead.
 //! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
 //! - [`suspension`]: whether candidates are to be told that nobody is to lead.
@@ -23,6 +24,7 @@ pub mod drift;
 pub mod endpoints;
 pub mod events;
 pub mod inject;
+pub mod other_operator;
 mod pod;
 mod probe;
 pub mod proof;

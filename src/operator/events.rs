@@ -53,6 +53,11 @@ impl Recorder {
         self.hand_over(group, of_step_down(step_down));
     }
 
+    /// Reports `event` of `group`. Returns at once.
+    pub(super) fn record(&self, group: &ElectionGroup, event: Event) {
+        self.hand_over(group, [event]);
+    }
+
     fn hand_over(&self, group: &ElectionGroup, events: impl IntoIterator<Item = Event>) {
         let about = About {
             namespace: group.namespace().unwrap_or_default(),

@@ -16,6 +16,7 @@ use super::apply::Applier;
 use super::events::Recorder;
 use super::gate::Gate;
 use super::observe::{self, RawGroup, Scope, WatchHealth, World};
+use super::other_operator::OtherOperators;
 use super::publish::Metrics;
 use super::reconcile::{Context, on_error, reconcile};
 use super::step_down::StepDowns;
@@ -166,6 +167,8 @@ impl Reign {
             clock,
             world: world.clone(),
             candidate_image: options.candidate_image.clone(),
+            operator: options.campaign.lease().to_string(),
+            others: OtherOperators::default(),
             metrics: metrics.clone(),
             events: recorder,
         });

@@ -11,6 +11,7 @@ mod gate;
 mod lead;
 mod live_pods;
 mod observe;
+mod other_operator;
 mod pods;
 mod publish;
 mod reconcile;

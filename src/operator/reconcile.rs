@@ -13,12 +13,13 @@ use tracing::{info, warn};
 use super::apply::{Applier, ApplyError};
 use super::events::Recorder;
 use super::observe::{Memory, RawGroup, World};
+use super::other_operator::{OtherOperators, Ownership};
 use super::publish::{Metrics, ResultLabel};
 use super::recreated::release_unawaited;
 use super::release::{ReleaseError, release_of_dead};
 use super::rollout::{self, Sought};
 use super::step_down::StepDowns;
-use super::{pods, status, suspension};
+use super::{other_operator, pods, status, suspension};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
 use crate::group::status::Outcome;
 use crate::group::{Desired, Group, Observed};
@@ -42,6 +43,9 @@ pub(super) struct Context {
     pub(super) applier: Applier,
     pub(super) step_downs: StepDowns,
     pub(super) candidate_image: String,
+    /// The namespace and name of this operator's own Lease: `k8sensus-system/k8sensus-operator`.
+    pub(super) operator: String,
+    pub(super) others: OtherOperators,
     pub(super) metrics: Metrics,
     pub(super) events: Recorder,
 }
@@ -76,6 +80,10 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     if resource.metadata.deletion_timestamp.is_some() {
         // Owner references do the deleting.
         return Ok(Action::await_change());
+    }
+    if let Ownership::Left(wait) = other_operator::ownership(&resource, &context).await {
+        context.metrics.count(ResultLabel::Conflict);
+        return Ok(Action::requeue(wait));
     }
     let valid = readable.and_then(|()| Group::check(&resource));
     // First of all: whoever sends requests to the leader waits for nothing else.
@@ -113,7 +121,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), None),
     };
     let freed = released.as_ref().ok().copied().flatten();
-    let mut observed = status::observe(&resource, outcome, injection, freed, &context.world);
+    let mut observed = status::observe(&resource, outcome, injection, freed, &context.operator, &context.world);
     let judged = rollout::judge(&resource, valid.as_ref().ok(), &sought, &mut observed, &context).await;
     let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed, judged.wish.as_ref()).await;
     let told = tell(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;

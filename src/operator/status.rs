@@ -31,6 +31,7 @@ pub(super) fn observe(
     outcome: Outcome,
     injection: Option<InjectionStatus>,
     freed: Option<Freed>,
+    operator: &str,
     world: &World,
 ) -> Observed {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
@@ -47,6 +48,7 @@ pub(super) fn observe(
         deployment,
         lease,
         pods,
+        operator: Some(operator.to_owned()),
         injection,
         ended,
         step_down: StepDown::None,

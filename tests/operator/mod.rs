@@ -29,5 +29,6 @@ mod starved;
 mod status;
 mod step_down;
 mod suspension;
+mod two_operators;
 mod unhealthy;
 mod watches;

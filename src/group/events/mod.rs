@@ -8,6 +8,7 @@ pub mod series;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use self::series::{About, Series, Write};
+use super::other_operator::OtherOperator;
 use super::status::Observed;
 use super::step_down::{StepDown, pod_of};
 use crate::api::names::{ChangeReason, event};
@@ -106,6 +107,34 @@ pub fn of_step_down(step_down: &StepDown) -> Option<Event> {
         occurrence: value.clone(),
         goes_on: false,
     })
+}
+
+/// That `other`, of which `state` is known, reconciles or reconciled the group, which `own` leaves to it or takes over.
+pub fn of_other_operator(other: &str, own: &str, state: OtherOperator, left: bool) -> Event {
+    let advice = "let one of them serve other namespaces (the chart's value namespaces), or uninstall it";
+    let note = match (left, state) {
+        (true, _) => {
+            format!("operator {other} reconciles this group, so operator {own} leaves it alone: {advice}")
+        }
+        (false, OtherOperator::Gone) => {
+            format!("operator {own} took this group over from operator {other}, which does not run")
+        }
+        (false, _) => format!(
+            "operator {own} took this group over from operator {other}, which may still run, for its Lease cannot be \
+             read: {advice}"
+        ),
+    };
+    Event {
+        words: Words {
+            warning: left || state != OtherOperator::Gone,
+            reason: event::OTHER_OPERATOR.to_owned(),
+            action: RECONCILE,
+            note: shortened(note),
+            pod: None,
+        },
+        occurrence: format!("{other} {own} {left}"),
+        goes_on: false,
+    }
 }
 
 /// The end of a term whose successor leads already. A mere release is told by the successor's Event.

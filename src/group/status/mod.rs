@@ -196,6 +196,8 @@ pub struct Observed {
     pub lease: Option<LeaseView>,
     /// The group's pods.
     pub pods: Vec<PodView>,
+    /// The operator that observed this, as `status.operator` names it.
+    pub operator: Option<String>,
     /// What was injected, if something was.
     pub injection: Option<InjectionStatus>,
     /// Why the last holder gave up, if the operator knows who asked for it. Speaks only of the holder that it names.
@@ -222,6 +224,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
     let verdicts = verdicts(group, valid, observed, &deployment, leader, flapping);
     ElectionGroupStatus {
         observed_generation: group.metadata.generation,
+        operator: observed.operator.clone().or(before.operator),
         replicas: deployment.replicas,
         ready_replicas: deployment.ready,
         updated_replicas: deployment.updated,

@@ -146,6 +146,10 @@ pub(in crate::operator) struct Memory {
     pub(in crate::operator) refused_step_down: Option<Refused>,
     /// The leader's program.
     pub(in crate::operator) watch: Option<Watch>,
+    /// This operator has reconciled it: its status has named this operator.
+    pub(in crate::operator) was_own: bool,
+    /// Since when, since boot, it is left alone, for another operator reconciles it.
+    pub(in crate::operator) left_at: Option<Duration>,
     /// The last try to label the pods or to open their gates failed: that was said.
     pub(in crate::operator) unmarked: bool,
 }

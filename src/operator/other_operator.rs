@@ -1,0 +1,122 @@
+//! Leaves groups alone that another operator reconciles, and takes them over when that one is gone.
+//!
+//! What decides: [`other_operator`](crate::group::other_operator).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::ApiResource;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tracing::warn;
+
+use super::observe::RawGroup;
+use super::reconcile::{Context, remember, told_name};
+use crate::api::ElectionGroup;
+use crate::campaign::{snapshot_of, told};
+use crate::election::WallTime;
+use crate::group::events::of_other_operator;
+use crate::group::other_operator::{OtherOperator, is_left};
+
+/// How soon a group that was left to another operator is looked at again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// For how long the state of another operator is taken as known: there may be thousands of groups.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// The other operators that statuses name, by the names of their Leases, and when each was looked at.
+#[derive(Default)]
+pub(super) struct OtherOperators(Mutex<HashMap<String, (Duration, OtherOperator)>>);
+
+/// What a status that names another operator leads to.
+pub(super) enum Ownership {
+    /// The group is this operator's.
+    Own,
+    /// It is another operator's; it is looked at again after that time.
+    Left(Duration),
+}
+
+/// Decides whose `resource` is, and says so where that is not clear from the beginning.
+pub(super) async fn ownership(resource: &ElectionGroup, context: &Context) -> Ownership {
+    let recorded = resource.status.as_ref().and_then(|status| status.operator.as_deref());
+    let Some(other) = recorded.filter(|recorded| *recorded != context.operator) else {
+        remember(resource, context, |memory| {
+            memory.was_own |= recorded.is_some();
+            memory.left_at = None;
+        });
+        return Ownership::Own;
+    };
+    let state = state_of(other, context).await;
+    let now = context.clock.since_boot();
+    let (was_own, left_at) = remember(resource, context, |memory| (memory.was_own, memory.left_at)).unwrap_or_default();
+    let left = is_left(state, was_own, left_at.map(|at| now.saturating_sub(at)));
+    let event = of_other_operator(other, &context.operator, state, left);
+    if left {
+        if left_at.is_none() {
+            warn!(group = told_name(resource), "{}", event.words.note);
+            context.events.record(resource, event);
+            remember(resource, context, |memory| memory.left_at = Some(now));
+        }
+        return Ownership::Left(AGAIN);
+    }
+    // Before anything else is written, so that the other operator, if it runs after all, knows at once.
+    match claim(&context.client, resource, &context.operator).await {
+        Ok(group) => {
+            warn!(group = told_name(resource), "{}", event.words.note);
+            context.events.record(resource, event);
+            context.world.took_group(group);
+            remember(resource, context, |memory| {
+                memory.was_own = true;
+                memory.left_at = None;
+            });
+            Ownership::Own
+        }
+        Err(error) => {
+            warn!(group = told_name(resource), "cannot take the group over from operator {other}: {}", told(&error));
+            Ownership::Left(AGAIN)
+        }
+    }
+}
+
+/// Writes the name of this operator into the status as it was read.
+async fn claim(client: &Client, resource: &ElectionGroup, own: &str) -> Result<RawGroup, kube::Error> {
+    let api = Api::<RawGroup>::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
+    let patch = json!({
+        "metadata": { "resourceVersion": resource.resource_version(), "uid": resource.uid() },
+        "status": { "operator": own },
+    });
+    api.patch_status(&resource.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await
+}
+
+async fn state_of(other: &str, context: &Context) -> OtherOperator {
+    let now = context.clock.since_boot();
+    let known = lock(&context.others).get(other).copied();
+    if let Some((_, state)) = known.filter(|(at, _)| now.saturating_sub(*at) < KNOWN_FOR) {
+        return state;
+    }
+    let state = match other.split_once('/') {
+        Some((namespace, name)) => read(namespace, name, context).await,
+        None => OtherOperator::Gone,
+    };
+    lock(&context.others).insert(other.to_owned(), (now, state));
+    state
+}
+
+async fn read(namespace: &str, name: &str, context: &Context) -> OtherOperator {
+    let kind = ApiResource::erase::<Lease>(&());
+    let leases = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace, &kind);
+    match context.soon(leases.get_opt(name)).await {
+        Ok(Ok(lease)) => {
+            let record = lease.as_ref().map(|lease| snapshot_of(lease).record);
+            OtherOperator::with_lease(record.as_ref(), WallTime(context.clock.wall_micros()))
+        }
+        // Also where the API server does not answer: that proves nothing.
+        Ok(Err(_)) | Err(_) => OtherOperator::Unknown,
+    }
+}
+
+fn lock(others: &OtherOperators) -> std::sync::MutexGuard<'_, HashMap<String, (Duration, OtherOperator)>> {
+    others.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
