@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use k8sensus_local::{Image, ImageFile, Source, product_example};
+use k8sensus_local::{Cluster, Image, ImageFile, Source, product_example};
 
 use super::node;
 use crate::examples::postgres;
@@ -41,14 +41,19 @@ fi
 exec postgres -c 'listen_addresses=*'
 "#;
 
-/// Makes an image known to the node, once.
+/// Makes an image known to the shared node, once.
 pub fn load(name: &'static str) {
     static LOADED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
     // Held while it is loaded: another test that needs it waits.
     let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if loaded.contains(name) {
-        return;
+    if !loaded.contains(name) {
+        load_on(node(), name);
+        loaded.insert(name);
     }
+}
+
+/// Makes an image known to a node.
+pub fn load_on(node: &Cluster, name: &str) {
     let (entrypoint, files) = match name {
         BUSYBOX => ("/bin/sh", shell()),
         PYTHON => ("/usr/local/bin/python3", python()),
@@ -59,8 +64,7 @@ pub fn load(name: &'static str) {
     let archive = tempfile::NamedTempFile::new().unwrap();
     let image = Image { name: name.to_owned(), entrypoint: vec![entrypoint.to_owned()], files };
     image.write(archive.path()).unwrap_or_else(|error| panic!("{error}"));
-    node().load_image(archive.path()).unwrap_or_else(|error| panic!("{error}"));
-    loaded.insert(name);
+    node.load_image(archive.path()).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// A shell and what scripts call, all one program.

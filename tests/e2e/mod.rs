@@ -16,12 +16,14 @@ mod samples;
 mod service;
 mod step_down;
 mod unhealthy;
+mod uninstall;
 mod workload;
 
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use k8sensus_local::{Cluster, IMAGE, product_image};
@@ -32,35 +34,48 @@ use crate::support::{Deleted, get, kubectl, prepare_machine, root, within};
 
 const SYSTEM: &str = "k8sensus-system";
 
-/// A node with the product's image and the operator, as the README installs it.
+/// The node that tests share, with the product's image and the operator, as the README installs it.
 fn node() -> &'static Cluster {
     static NODE: OnceLock<Cluster> = OnceLock::new();
     NODE.get_or_init(|| {
         prepare_machine();
         println!("e2e: building the image (minutes, the first time), then a node (10 s)");
-        let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{}.tar", std::process::id()));
-        product_image(&archive).unwrap_or_else(|error| panic!("{error}"));
-        let node = Cluster::node().start().unwrap_or_else(|error| panic!("{error}"));
-        node.load_image(&archive).unwrap_or_else(|error| panic!("{error}"));
-        let _ = std::fs::remove_file(&archive);
-        let (repository, tag) = IMAGE.rsplit_once(':').unwrap();
-        let mut helm = node.helm().unwrap_or_else(|error| panic!("{error}"));
-        helm.args(["upgrade", "--install", "k8sensus", "charts/k8sensus", "--namespace", SYSTEM, "--create-namespace"])
-            .args(["--set", &format!("image.repository={repository},image.tag={tag}"), "--wait", "--timeout=120s"])
-            .current_dir(root());
-        let output = helm.output().unwrap();
-        if !output.status.success() {
-            let pods = ["describe", "pods", "--namespace", SYSTEM];
-            let logs =
-                ["logs", "--namespace", SYSTEM, "--selector=app.kubernetes.io/name=k8sensus", "--prefix", "--tail=40"];
-            for arguments in [&pods[..], &logs] {
-                let told = node.kubectl().args(arguments).output().unwrap();
-                println!("{}", String::from_utf8_lossy(&told.stdout));
-            }
-            panic!("{}", String::from_utf8_lossy(&output.stderr));
-        }
+        let node = node_of_its_own();
+        install_operator(&node, "crds.keep=true");
         node
     })
+}
+
+/// A node with the product's image.
+fn node_of_its_own() -> Cluster {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("image-{}-{}.tar", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    product_image(&archive).unwrap_or_else(|error| panic!("{error}"));
+    let node = Cluster::node().start().unwrap_or_else(|error| panic!("{error}"));
+    node.load_image(&archive).unwrap_or_else(|error| panic!("{error}"));
+    let _ = std::fs::remove_file(&archive);
+    node
+}
+
+/// Installs the chart, or upgrades it; `value` is one more of its values.
+fn install_operator(node: &Cluster, value: &str) {
+    let (repository, tag) = IMAGE.rsplit_once(':').unwrap();
+    let mut helm = node.helm().unwrap_or_else(|error| panic!("{error}"));
+    helm.args(["upgrade", "--install", "k8sensus", "charts/k8sensus", "--namespace", SYSTEM, "--create-namespace"])
+        .args(["--set", &format!("image.repository={repository},image.tag={tag},{value}"), "--wait", "--timeout=120s"])
+        .current_dir(root());
+    let output = helm.output().unwrap();
+    if !output.status.success() {
+        let pods = ["describe", "pods", "--namespace", SYSTEM];
+        let logs =
+            ["logs", "--namespace", SYSTEM, "--selector=app.kubernetes.io/name=k8sensus", "--prefix", "--tail=40"];
+        for arguments in [&pods[..], &logs] {
+            let shown = node.kubectl().args(arguments).output().unwrap();
+            println!("{}", String::from_utf8_lossy(&shown.stdout));
+        }
+        panic!("{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 /// A namespace of the test's own. It goes with the test, so that the node has no pods that nobody needs.

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use k8sensus_local::Cluster;
 use serde_json::{Value, json};
 
-use super::images::{BUSYBOX, PYTHON, load};
+use super::images::{BUSYBOX, PYTHON, load_on};
 use crate::support::group;
 use crate::support::overlap::Report;
 
@@ -115,23 +116,31 @@ pub struct Event {
 impl Workload {
     /// Its program takes `stop_seconds` to end after the stop signal, of the `grace_seconds` that its pod has.
     pub fn new(mode: Mode, stop_seconds: u32, grace_seconds: u32) -> Self {
-        load(if mode == Mode::Exec { BUSYBOX } else { PYTHON });
         let folder = tempfile::Builder::new().prefix("k8sensus-work-").tempdir().unwrap();
         // Whatever user the program runs as.
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         Self { mode, folder, stop_seconds, grace_seconds }
     }
 
+    /// Makes the program's image known to a node that has it not yet.
+    pub fn load_on(&self, node: &Cluster) {
+        load_on(node, self.image());
+    }
+
+    pub fn image(&self) -> &'static str {
+        if self.mode == Mode::Exec { BUSYBOX } else { PYTHON }
+    }
+
     /// The group; `more` is added to its spec.
     pub fn group(&self, name: &str, more: Value) -> Value {
         let event = r#"read up rest < /proc/uptime; echo "${up%.*}${up#*.}0000000 $POD_NAME hook" >> /work/events"#;
-        let (image, command) = match self.mode {
-            Mode::Exec => (BUSYBOX, json!(["/bin/sh", "-c", SHELL])),
-            Mode::Sidecar => (PYTHON, json!(["python3", "-u", "-c", PYTHON_SIDECAR])),
+        let command = match self.mode {
+            Mode::Exec => json!(["/bin/sh", "-c", SHELL]),
+            Mode::Sidecar => json!(["python3", "-u", "-c", PYTHON_SIDECAR]),
         };
         let container = json!({
             "name": "app",
-            "image": image,
+            "image": self.image(),
             "command": command,
             "env": [{ "name": "STOP_SECONDS", "value": self.stop_seconds.to_string() }],
             "volumeMounts": [{ "name": "work", "mountPath": "/work" }],
@@ -143,9 +152,13 @@ impl Workload {
             "volumes": [{ "name": "work", "hostPath": { "path": self.folder.path() } }],
         } });
         let mode = if self.mode == Mode::Exec { "Exec" } else { "Sidecar" };
-        let mut group = group(name, json!({ "mode": mode, "replicas": 2, "minReadySeconds": 1, "template": template }));
+        let mut group = group(
+            name,
+            json!({ "candidate": { "mode": mode }, "replicas": 2, "minReadySeconds": 1, "template": template }),
+        );
         let spec = group["spec"].as_object_mut().unwrap();
-        spec.retain(|field, _| !["image", "command"].contains(&field.as_str()));
+        // With the default lease, so that a busy machine costs no leadership.
+        spec.retain(|field, _| !["image", "command", "election"].contains(&field.as_str()));
         spec.extend(more.as_object().unwrap().clone());
         group
     }
@@ -162,6 +175,25 @@ impl Workload {
             Event { at: Duration::from_nanos(at), pod: pod.to_owned(), what: what.to_owned() }
         };
         text.lines().map(event).collect()
+    }
+
+    /// Whether the program of `pod` got its hook, then its stop signal, and could use its time to stop, as far as it has ended.
+    ///
+    /// # Panics
+    /// If it ended in any other way.
+    pub fn ended_in_good_order(&self, pod: &str) -> bool {
+        let events = self.events_of(pod);
+        let at = |what: &str| events.iter().find(|event| event.what == what).map(|event| event.at);
+        let Some(end) = at("end") else { return false };
+        let (hook, signal) = (at("hook"), at("signal"));
+        assert!(hook.is_some() && signal.is_some() && hook <= signal, "{events:?}");
+        let took = end - signal.unwrap_or_default();
+        // Stamps have hundredths of a second.
+        assert!(
+            took + Duration::from_millis(300) >= Duration::from_secs(self.stop_seconds.into()),
+            "cut short: {events:?}"
+        );
+        true
     }
 
     /// What reached the program of `pod`, in order.

@@ -40,13 +40,13 @@ fn what_was_put_in_front_is_not_counted() {
         of(&exec, format!("{POD}.initContainers[0].image")),
         format!("Deployment {POD}.initContainers[0].image: Not found")
     );
-    // Twenty variables come first, and take the place of the user's POD_NAME, the second of his three.
+    // Twenty-one variables come first, and take the place of the user's POD_NAME, the second of his three.
     assert_eq!(
-        of(&exec, format!("{POD}.containers[1].env[20].name")),
+        of(&exec, format!("{POD}.containers[1].env[21].name")),
         format!("{POD}.containers[1].env[0].name: Not found")
     );
     assert_eq!(
-        of(&exec, format!("{POD}.containers[1].env[21].value")),
+        of(&exec, format!("{POD}.containers[1].env[22].value")),
         format!("{POD}.containers[1].env[2].value: Not found")
     );
     assert_eq!(

@@ -21,11 +21,11 @@ fn lease(ns: &str) -> Option<Value> {
     get(operated(), ns, "lease/kestrel")
 }
 
-/// A namespace with a group, and with pods that rely on waits of 40 and of 7 s.
+/// A namespace with a group that has no pods of its own, and with pods that rely on waits of 40 and of 7 s.
 fn group_with_pods(name: &str) -> String {
     let cluster = operated();
     let ns = namespace(cluster, name);
-    apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
+    apply(cluster, &ns, &group("kestrel", json!({ "replicas": 0 }))).unwrap();
     within(10, "the status", || {
         get(cluster, &ns, "electiongroup/kestrel").filter(|group| !condition(group, "Ready").is_empty())
     });

@@ -1,0 +1,54 @@
+//! `helm uninstall` of the operator, with and without the definition of its groups.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::workload::{Mode, Workload};
+use super::{SYSTEM, holder, install_operator, node_of_its_own};
+use crate::support::{apply, condition, get, kubectl, within};
+
+const GROUP: &str = "electiongroup/kestrel";
+
+#[test]
+fn groups_outlive_the_operator_and_end_in_good_order_where_the_definition_goes_with_it() {
+    let node = node_of_its_own();
+    let workload = Workload::new(Mode::Exec, 6, 12);
+    workload.load_on(&node);
+    let uninstall = || {
+        let mut helm = node.helm().unwrap();
+        let output = helm.args(["uninstall", "k8sensus", "--namespace", SYSTEM, "--wait"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let leader = || {
+        let group = within(90, "a group that is Ready", || {
+            get(&node, "default", GROUP).filter(|group| condition(group, "Ready") == "True/LeaderElected")
+        });
+        holder(&group)
+    };
+    let last_work = || workload.report().stretches.last().map(|stretch| stretch.until).unwrap_or_default();
+
+    install_operator(&node, "crds.keep=true");
+    apply(&node, "default", &workload.group("kestrel", json!({}))).unwrap();
+    let first = leader();
+    within(30, "the leader's program to work", || workload.workers().contains(&first).then_some(()));
+    uninstall();
+    let uninstalled = last_work();
+    within(30, "work five seconds after the operator was uninstalled", || {
+        (last_work() > uninstalled + Duration::from_secs(5)).then_some(())
+    });
+    assert_eq!(workload.events_of(&first).len(), 1, "only its start: {:?}", workload.events());
+
+    install_operator(&node, "crds.keep=false");
+    assert_eq!(leader(), first, "the operator's return moved the leader");
+    uninstall();
+    within(60, "the end of the leader's program", || workload.ended_in_good_order(&first).then_some(()));
+    within(30, "the group's objects to be gone", || {
+        let objects = "deployment,serviceaccount,role,rolebinding,lease,pod";
+        let left = kubectl(&node, &["get", objects, "-l", "k8sensus.dev/group=kestrel", "-o", "name"]);
+        left.is_empty().then_some(())
+    });
+    let report = workload.report();
+    assert_eq!(report.incarnations(), 1, "another program worked: {report}");
+    node.down().unwrap();
+}
