@@ -21,6 +21,7 @@ pub struct Builder {
     dead_predecessors: Option<String>,
     timing: Timing,
     create_lease: bool,
+    is_ready: bool,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -52,6 +53,7 @@ impl Builder {
             dead_predecessors: None,
             timing: Timing::default(),
             create_lease: true,
+            is_ready: true,
             clock: Arc::new(SystemClock),
             metrics: Metrics::default(),
         }
@@ -100,6 +102,13 @@ impl Builder {
     /// With `true` it stops at once, since another candidate may create the Lease at once.
     pub fn create_lease(mut self, create: bool) -> Self {
         self.create_lease = create;
+        self
+    }
+
+    /// Whether this candidate is ready to lead from the start; true by default. Otherwise it takes no Lease before
+    /// [`Campaign::set_ready_to_lead`].
+    pub fn ready_to_lead(mut self, is_ready: bool) -> Self {
+        self.is_ready = is_ready;
         self
     }
 
@@ -166,6 +175,9 @@ impl Builder {
         }
         if let Some(prefix) = self.dead_predecessors {
             candidate = candidate.with_dead_predecessors(prefix);
+        }
+        if !self.is_ready {
+            candidate = candidate.not_ready();
         }
         let (commands, inbox) = mpsc::unbounded_channel();
         let (leadership, shown) = watch::channel(Leadership::default());

@@ -121,6 +121,7 @@ impl Driver {
             Command::WorkEnded { term } => self.work_ended(term),
             Command::ShowReady { term, ready } => self.show_ready(term, ready),
             Command::StepDown => self.step(Event::StepDown, None),
+            Command::ReadyToLead(is_ready) => self.step(Event::ReadyToLead(is_ready), None),
             Command::Leave => self.step(Event::Shutdown, None),
             Command::Abandon => {}
         }

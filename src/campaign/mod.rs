@@ -130,6 +130,7 @@ enum Command {
     /// Work may still run, but nobody will say when it has ended.
     Abandon,
     StepDown,
+    ReadyToLead(bool),
     Leave,
 }
 
@@ -208,6 +209,12 @@ impl Campaign {
     /// standby.
     pub fn step_down(&self) {
         self.command(Command::StepDown);
+    }
+
+    /// Says whether the work of this candidate could be done here. One that is not ready takes no Lease; if it leads, it gives
+    /// leadership up, once the work has ended. The others do not wait for it.
+    pub fn set_ready_to_lead(&self, is_ready: bool) {
+        self.command(Command::ReadyToLead(is_ready));
     }
 
     /// Gives leadership up, once the work has ended, and leaves the election.

@@ -6,6 +6,7 @@
 //! what ran before in a container is dead.
 
 mod access;
+pub mod activity;
 pub mod app;
 mod children;
 pub mod exec;

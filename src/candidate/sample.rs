@@ -1,5 +1,7 @@
 //! A task to see an election by.
 
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 /// The time between two lines of the sample task.
@@ -8,12 +10,25 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 /// What the sample task says each time.
 pub const LINE: &str = "k8sensus is running sample task.";
 
-/// Says [`LINE`] every [`PERIOD`], with the fencing token if there is one, until the process is ended.
+/// Says [`LINE`] every [`PERIOD`], with the fencing token if there is one, until the process is ended. Where the environment says that
+/// there is a sidecar it asks that whether it leads, and says nothing else with the answer: what elections do shows in their Leases.
 pub fn forever() -> ! {
+    let sidecar = std::env::var("K8SENSUS_HTTP_PORT").ok().filter(|_| std::env::var_os("K8SENSUS_LEADER").is_none());
+    let sidecar = sidecar.and_then(|port| port.parse().ok());
     let token = std::env::var("K8SENSUS_FENCING_TOKEN").map(|token| format!(" Fencing token: {token}"));
     let token = token.unwrap_or_default();
     loop {
         println!("{LINE}{token}");
+        if let Some(port) = sidecar {
+            // A sidecar that does not answer yet is asked again.
+            let _ = ask(port);
+        }
         std::thread::sleep(PERIOD);
     }
+}
+
+fn ask(port: u16) -> io::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    io::copy(&mut stream, &mut io::sink()).map(drop)
 }

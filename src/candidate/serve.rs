@@ -11,7 +11,7 @@
 //! | `POST /step-down` | loopback | 202: leadership will be given up; 409 if there is none |
 //! | `POST /stopped?fencingToken=…` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate sees its end itself |
 //! | `GET /livez` | all | 200, or 503 and why the process should be restarted |
-//! | `GET /readyz` | all | 200 once the Lease was seen, and from then on, without an API server too; before that 503 |
+//! | `GET /readyz` | all | 200 once the Lease was seen, and from then on, without an API server too; before that 503. Sidecar: 503 while the program does not ask |
 //! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 in its place, readiness 503 as `/readyz`; else 404 |
 //! | `GET /metrics` | all | OpenMetrics, the metrics of client-go's election under their names |
 //!
@@ -84,6 +84,14 @@ pub trait AppHealth: Send + Sync + 'static {
 pub(super) trait Voice: Send + Sync + 'static {
     /// The leadership that may be claimed now, if any.
     fn leading(&self) -> Option<Leading>;
+
+    /// Whether this candidate could take over.
+    ///
+    /// # Errors
+    /// A sentence: why it could not.
+    fn ready(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
 
     /// The app says that it has stopped to lead, in the term of that fencing token if it names one. The answer's sentence.
     ///
@@ -241,7 +249,7 @@ impl Answers {
         let mut leadership = self.campaign.watch();
         let seen = async { leadership.wait_for(|shown| shown.holder.is_some()).await.is_ok() };
         tokio::select! {
-            true = seen => Ok("ok".to_owned()),
+            true = seen => self.voice.ready().map(|()| "ok".to_owned()).map_err(str::to_owned),
             () = SystemClock.sleep_until(SystemClock.since_boot() + PATIENCE / 2) => {
                 Err(format!("lease {} was not seen yet: expected an answer of the API server", self.campaign.lease()))
             }

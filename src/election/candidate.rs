@@ -15,6 +15,7 @@ pub struct Candidate {
     incarnation: String,
     revision: Option<String>,
     dead_predecessors: Option<String>,
+    is_ready: bool,
 }
 
 impl Candidate {
@@ -24,7 +25,7 @@ impl Candidate {
     /// [`InvalidCandidate`] if either is empty.
     pub fn new(identity: impl Into<String>, incarnation: impl Into<String>) -> Result<Self, InvalidCandidate> {
         let (identity, incarnation) = (identity.into(), incarnation.into());
-        let candidate = Self { identity, incarnation, revision: None, dead_predecessors: None };
+        let candidate = Self { identity, incarnation, revision: None, dead_predecessors: None, is_ready: true };
         if candidate.identity.is_empty() {
             return Err(InvalidCandidate::Identity);
         }
@@ -45,6 +46,20 @@ impl Candidate {
     /// too.
     pub fn with_dead_predecessors(self, prefix: impl Into<String>) -> Self {
         Self { dead_predecessors: Some(prefix.into()), ..self }
+    }
+
+    /// Takes no Lease before an [`Event::ReadyToLead`](super::Event::ReadyToLead) says that it may.
+    pub fn not_ready(self) -> Self {
+        Self { is_ready: false, ..self }
+    }
+
+    /// Whether its program could work.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    pub(super) fn set_ready(&mut self, is_ready: bool) {
+        self.is_ready = is_ready;
     }
 
     /// The `holderIdentity`.

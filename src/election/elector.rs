@@ -126,6 +126,9 @@ impl Elector {
             return actions;
         }
         self.notice_late_tick(now.moment, &mut actions);
+        if let Event::ReadyToLead(is_ready) = event {
+            self.candidate.set_ready(is_ready);
+        }
         match event {
             Event::Watched(sight) => {
                 self.watch_forbidden = false;
@@ -136,8 +139,10 @@ impl Elector {
             Event::Written { request, result } => self.written(now.moment, request, result, &mut actions),
             Event::Tick => {}
             Event::Renew => self.renew_now = true,
-            Event::StepDown if self.takes_part() => self.leave = self.leave.max(Leave::StepDown),
-            Event::StepDown => {}
+            Event::StepDown | Event::ReadyToLead(false) if self.takes_part() => {
+                self.leave = self.leave.max(Leave::StepDown);
+            }
+            Event::StepDown | Event::ReadyToLead(_) => {}
             Event::Shutdown => self.leave = Leave::Shutdown,
             Event::WorkEnded { term } if term == self.term => self.work_ended(),
             Event::WorkEnded { .. } => {}
@@ -485,6 +490,7 @@ impl Elector {
     /// The moment from which a standby may take the Lease, `None` while there is nothing that it may take.
     fn takeable_at(&self, now: Moment) -> Option<Moment> {
         match &self.known {
+            _ if !self.candidate.is_ready() => None,
             Known::Nothing => None,
             Known::Absent { since, was_seen } if self.may_create => {
                 // A Lease that vanished may have had a holder who does not know it yet.

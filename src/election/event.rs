@@ -42,6 +42,9 @@ pub enum Event {
     Renew,
     /// Give leadership up, and abstain until another leads, for a lease duration at most.
     StepDown,
+    /// Whether this candidate's program could work. One that could not takes no Lease, and gives leadership up as by
+    /// [`StepDown`](Event::StepDown).
+    ReadyToLead(bool),
     /// Give leadership up and take part no more.
     Shutdown,
     /// The work that [`Action::Lead`] began with this number has ended and nothing of it is left.

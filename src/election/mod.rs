@@ -20,6 +20,7 @@
 //! - A [`Preference`] of the Lease for a successor or a revision makes the others wait 1 s longer, and never makes anybody
 //!   wait less. So a successor that does not come costs a second. One that nobody is to follow makes all wait a lease
 //!   duration longer.
+//! - A candidate that is not ready to lead ([`Event::ReadyToLead`]) takes no Lease and hinders nobody else from it.
 //! - Who stepped down abstains until it has seen another lead, for a lease duration at most.
 //!
 //! # Assumptions
@@ -41,7 +42,7 @@
 //! moment.
 //!
 //! # How it is checked
-//! `tests/flawed` explores this very function exhaustively within the bounds of eleven families of faults (10.7 million states),
+//! `tests/flawed` explores this very function exhaustively within the bounds of twelve families of faults (10.7 million states),
 //! simulates its driver with 100,000 seeds, and does both to copies with a flaw for each rule, every one of which must be found.
 //!
 //! # Source

@@ -1,4 +1,5 @@
 mod access;
+mod activity;
 mod app;
 mod arguments;
 mod bad_input;

@@ -89,6 +89,7 @@ fn an_app_that_says_nothing_keeps_its_promise() {
 fn an_app_that_was_told_nothing_delays_nobody() {
     let ns = namespace(shared(), "untold");
     let mut otter = long(&ns, "otter");
+    assert!(otter.get("/").promise().is_none(), "it asks before it leads, and not again");
     otter.program.wait_for("leading with fencing token", SOON);
     assert_eq!(otter.post("/stopped").status, 200);
     let start = Instant::now();
@@ -186,11 +187,66 @@ fn a_lease_in_other_hands_ends_promises_at_once() {
 }
 
 #[test]
+fn a_sidecar_takes_no_lease_before_its_program_has_asked() {
+    let ns = namespace(shared(), "silent-from-the-start");
+    let otter = short(&ns, "otter");
+    otter.get("/metrics");
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(get(shared(), &ns, "lease/weir").is_none(), "health and metrics are no questions of the program");
+    let heron = short(&ns, "heron");
+    heron.leads(10);
+    within(5, "the sidecar to say why it is not ready", || {
+        let answer = otter.get("/readyz");
+        assert_eq!(answer.status, 503, "{answer:?}");
+        answer.body.contains("the program does not ask").then_some(())
+    });
+    // Of two standbys the one whose program asks follows, also where the other is quicker.
+    let kite = short(&ns, "kite");
+    kite.get("/");
+    heron.post("/stopped");
+    kite.leads(5);
+    assert!(!otter.program.says("leading with"), "{}", otter.program.output());
+    drop(heron);
+    otter.get("/leader");
+    kite.post("/step-down");
+    otter.leads(5);
+}
+
+#[test]
+fn a_leader_whose_program_falls_silent_gives_leadership_up() {
+    let ns = namespace(shared(), "fallen-silent");
+    let (otter, heron) = pair(&ns, short);
+    // Longer than a second, so that its usual pause is known.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2_500) {
+        otter.leads(1);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (silent, mut led) = (Instant::now(), None);
+    within(45, "the other to lead", || {
+        let leads = heron.get("/").promise().is_some();
+        led = led.or(leads.then(|| silent.elapsed()));
+        led
+    });
+    let took = led.unwrap();
+    eprintln!("the other leads {took:?} after the last question");
+    assert!(took > Duration::from_secs(29), "{took:?}");
+    otter.program.wait_for("the program has stopped asking", SOON);
+    let holder = || get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"].clone();
+    assert_eq!(holder(), "heron");
+    // One that asks again takes part again.
+    otter.get("/");
+    heron.post("/stopped");
+    otter.leads(5);
+}
+
+#[test]
 fn two_of_one_name_are_told_apart() {
     let ns = namespace(shared(), "twins");
     let first = Sidecar::start(shared(), &ns, "otter");
     first.leads(10);
     let second = Sidecar::start(shared(), &ns, "otter");
+    second.get("/");
     within(5, "the second to see the lease", || (second.get("/readyz").status == 200).then_some(()));
     for _ in 0..50 {
         let body = second.get("/").json();

@@ -8,9 +8,9 @@ use super::images::{BUSYBOX, load};
 use super::{holder, namespace, node, ready};
 use crate::support::{apply, condition, get, group, kubectl, within};
 
-/// A program that says which version it is, and ends when it is told to.
-const WORKER: &str =
-    "echo working as $VERSION; trap 'echo stopping; exit 0' TERM; while :; do sleep 0.2 & wait $!; done";
+/// A program that says which version it is, asks whether it leads, and ends when it is told to.
+const WORKER: &str = "echo working as $VERSION; trap 'echo stopping; exit 0' TERM; \
+                      while :; do wget -qO /dev/null http://localhost:4040/; sleep 0.2 & wait $!; done";
 
 /// A group whose program is `script`, of version `version`; `container` and `spec` are added.
 fn worker(mode: &str, version: &str, script: &str, container: Value, spec: Value) -> Value {
@@ -116,7 +116,10 @@ fn revisions_in(mode: &str) -> [Broken; 5] {
     [
         // The kubelet may never have found it running: then nothing is led to.
         Broken { led: ENDED, waits: beside.then_some("code 3"), ..broken("ends at once", "exit 3", "\"exitCode\":3") },
-        Broken { led: ENDED, ..broken("ends soon", "sleep 1; exit 4", "\"exitCode\":4") },
+        Broken {
+            led: ENDED,
+            ..broken("ends soon", "wget -qO /dev/null http://localhost:4040/; sleep 1; exit 4", "\"exitCode\":4")
+        },
         Broken {
             container: never,
             led: if beside { &[] } else { &["not ready"] },
@@ -208,7 +211,8 @@ fn a_drain_hands_over_before_the_pod_goes() {
     load(BUSYBOX);
     for mode in ["Exec", "Sidecar"] {
         let ns = namespace("drain");
-        let slow = "trap 'sleep 3; exit 0' TERM; while :; do sleep 0.2 & wait $!; done";
+        let slow = "trap 'sleep 3; exit 0' TERM; \
+                    while :; do wget -qO /dev/null http://localhost:4040/; sleep 0.2 & wait $!; done";
         apply(node(), &ns, &worker(mode, "one", slow, json!({}), json!({ "replicas": 3 }))).unwrap();
         let leader = holder(&rolled_out(&ns, "one", 3));
         let path = format!("/api/v1/namespaces/{ns}/pods/{leader}/eviction");

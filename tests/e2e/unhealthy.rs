@@ -21,7 +21,8 @@ fn a_leader_that_is_not_ready_for_too_long_steps_down() {
     load(BUSYBOX);
     for mode in ["Exec", "Sidecar"] {
         let ns = namespace("unhealthy");
-        let script = "touch /tmp/ok; trap 'exit 0' TERM; while :; do sleep 0.2 & wait $!; done";
+        let script = "touch /tmp/ok; trap 'exit 0' TERM; \
+                      while :; do wget -qO /dev/null http://localhost:4040/; sleep 0.2 & wait $!; done";
         let probe = json!({ "readinessProbe": { "exec": { "command": ["test", "-e", "/tmp/ok"] }, "periodSeconds": 1, "failureThreshold": 1 } });
         let spec = json!({ "minReadySeconds": 1, "candidate": { "mode": mode, "unhealthyTimeoutSeconds": 3 } });
         apply(node(), &ns, &exec(script, probe, spec)).unwrap();

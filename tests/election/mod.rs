@@ -1,4 +1,5 @@
 mod deletion;
+mod readiness;
 mod scenarios;
 mod simulation;
 mod takeover;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+include!("src/flaw.rs");
 include!("src/flaws.rs");
 
 const ROOMS: [&str; 2] = ["election", "campaign"];
@@ -12,6 +13,7 @@ fn main() {
     let product = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../src").canonicalize().unwrap();
     let out = PathBuf::from(env::var("OUT_DIR").unwrap());
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/flaw.rs");
     println!("cargo::rerun-if-changed=src/flaws.rs");
     let mut applied = vec![false; FLAWS.len()];
     let mut rooms = String::new();

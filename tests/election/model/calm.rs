@@ -19,6 +19,12 @@ impl World {
         let start = world.now;
         let mut annotated = start;
         world.faults = u8::MAX;
+        // Where all programs are silent nobody leads, and where one asks the others keep nobody from it.
+        if let Some(first) = world.members.iter().position(|member| member.life != Life::Finished)
+            && world.members.iter().all(|member| !member.is_ready || member.life == Life::Finished)
+        {
+            world.happen(family, Happening::Befall(Fault::Ask, first));
+        }
         let limit = LIMIT + if family.allows(Fault::Suspend) { SUSPENDED } else { 0 };
         for _ in 0..10_000 {
             let leads = |i| world.believes(i) && world.members[i].life == Life::Up;

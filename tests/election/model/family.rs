@@ -45,6 +45,10 @@ pub enum Fault {
     Prove,
     /// Nobody is to lead from now on, and somebody may be again.
     Suspend,
+    /// A candidate's program falls silent: it is not ready to lead.
+    Silence,
+    /// A candidate's program asks again: it is ready to lead.
+    Ask,
 }
 
 /// One finite world.
@@ -136,6 +140,7 @@ impl Family {
             },
             Family { name: "preferences", faults: &[Succeed, Prove, Shutdown, StepDown, MissWatch], ..two.clone() },
             Family { name: "suspension", faults: &[Suspend, Shutdown, StepDown, MissWatch], ..two.clone() },
+            Family { name: "silent programs", faults: &[Silence, Ask, Quit, Lose, Late, MissWatch], ..two.clone() },
             Family {
                 name: "three candidates",
                 rates: &[950, 1000, 1050],

@@ -30,8 +30,17 @@ pub enum Happening {
 use Happening::*;
 
 /// The faults that concern a candidate.
-const BEFALLING: [Fault; 7] =
-    [Fault::Pause, Fault::Crash, Fault::StepDown, Fault::Shutdown, Fault::Quit, Fault::Succeed, Fault::Prove];
+const BEFALLING: [Fault; 9] = [
+    Fault::Pause,
+    Fault::Crash,
+    Fault::StepDown,
+    Fault::Shutdown,
+    Fault::Quit,
+    Fault::Succeed,
+    Fault::Prove,
+    Fault::Silence,
+    Fault::Ask,
+];
 
 /// The faults that concern the Lease.
 const BY_HAND: [Fault; 6] =
@@ -125,6 +134,8 @@ impl World {
                     Fault::Succeed => self.leader().is_some_and(|leader| leader != i),
                     Fault::Prove => self.lease.is_some(),
                     Fault::Quit => leads,
+                    Fault::Silence => member.is_ready,
+                    Fault::Ask => !member.is_ready,
                     Fault::Crash => leads || member.request.is_some(),
                     // Standing still shows when there is something to do.
                     Fault::Pause => self.pauses > 0 && urgent.contains(&i),
@@ -265,6 +276,10 @@ impl World {
             Fault::StepDown => self.tell(i, Event::StepDown, None),
             Fault::Shutdown => self.tell(i, Event::Shutdown, None),
             Fault::Quit => self.end_work(i),
+            Fault::Silence | Fault::Ask => {
+                self.members[i].is_ready = fault == Fault::Ask;
+                self.tell(i, Event::ReadyToLead(fault == Fault::Ask), None);
+            }
             Fault::Succeed => self.hand_over_to(i),
             Fault::Prove => {
                 self.hinder_renewals();

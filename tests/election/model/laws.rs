@@ -23,6 +23,8 @@ pub enum Law {
     OnlyOnesOwn,
     /// Rule 4: who is shown that the Lease is not its own has no grace.
     NoGraceForTheDeposed,
+    /// Rule 3: a candidate that is not ready takes no Lease, and ends what it leads.
+    OnlyTheReady,
     /// Rule 5: who took the Lease in another way is waited for like everybody.
     StrangersToo,
     /// Rule 8: no request of a leader lasts longer than its leadership.

@@ -61,6 +61,10 @@ impl World {
         if deposed {
             self.judge_deposed(i);
         }
+        let member = &self.members[i];
+        if !member.is_ready && member.work.as_ref().is_some_and(|work| work.end == End::NotAsked) {
+            self.break_law(Law::OnlyTheReady);
+        }
     }
 
     fn perform(&mut self, i: usize, action: Action) {
@@ -68,6 +72,9 @@ impl World {
         match action {
             Action::Read { request, timeout } => self.ask(i, request, timeout, Ask::Read),
             Action::Write { request, purpose, expected, record, incarnation, timeout } => {
+                if matches!(purpose, Purpose::Acquire | Purpose::Create) && !self.members[i].is_ready {
+                    self.break_law(Law::OnlyTheReady);
+                }
                 if purpose == Purpose::Release && self.members[i].work.is_some() {
                     self.break_law(Law::WorkEndsFirst);
                 }

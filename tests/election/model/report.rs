@@ -54,6 +54,7 @@ impl Model for Election {
             keeps("S5: the work ends before the release", |_, w| w.broken != Some(Law::WorkEndsFirst)),
             keeps("rule 2: in doubt after standing still", |_, w| w.broken != Some(Law::DoubtAfterAPause)),
             keeps("rule 3: only one's own Lease is released", |_, w| w.broken != Some(Law::OnlyOnesOwn)),
+            keeps("rule 3: only who is ready leads", |_, w| w.broken != Some(Law::OnlyTheReady)),
             keeps("rule 4: no grace for the deposed", |_, w| w.broken != Some(Law::NoGraceForTheDeposed)),
             keeps("rule 5: a stranger's term is waited for", |_, w| w.broken != Some(Law::StrangersToo)),
             keeps("rule 8: no request outlasts the leadership", |_, w| w.broken != Some(Law::WithinTheBudget)),

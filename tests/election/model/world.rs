@@ -85,6 +85,8 @@ pub struct Member {
     pub seen: u64,
     /// Faults that delayed its renewals since the last acknowledged write.
     pub hindered: u8,
+    /// Whether its program asks.
+    pub is_ready: bool,
 }
 
 /// The request under way.
@@ -181,6 +183,7 @@ impl Member {
             work: None,
             seen: 0,
             hindered: 0,
+            is_ready: true,
         }
     }
 

@@ -1,28 +1,5 @@
 // The table of flaws. Shared with the build script, which includes this text.
 
-/// One way to break one rule.
-#[derive(Debug)]
-pub struct Flaw {
-    pub name: &'static str,
-    /// Of the election's contract.
-    pub rule: u8,
-    /// Below `src`.
-    pub file: &'static str,
-    /// Occurs once in the file: an expression, or whole statements.
-    pub original: &'static str,
-    pub flawed: &'static str,
-    pub found_by: FoundBy,
-}
-
-/// Which kind of test has to find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FoundBy {
-    /// The model of the election, exhaustively, in this family of faults.
-    Model(&'static str),
-    /// A simulation of the campaign on its wire, by seeds.
-    Simulation,
-}
-
 const LOSS: &str = r#"match self.role {
             Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
             Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
@@ -342,6 +319,30 @@ pub const FLAWS: &[Flaw] = &[
         original: "timing.lease_duration()",
         flawed: "timing.lease_duration() * 1000",
         found_by: FoundBy::Model("suspension"),
+    },
+    Flaw {
+        name: "a candidate that is not ready takes the Lease",
+        rule: 3,
+        file: "election/elector.rs",
+        original: "!self.candidate.is_ready()",
+        flawed: "false",
+        found_by: FoundBy::Model("silent programs"),
+    },
+    Flaw {
+        name: "a leader that is not ready any more leads on",
+        rule: 3,
+        file: "election/elector.rs",
+        original: "self.takes_part()",
+        flawed: "self.candidate.is_ready() && self.takes_part()",
+        found_by: FoundBy::Model("silent programs"),
+    },
+    Flaw {
+        name: "who was not ready once never leads again",
+        rule: 5,
+        file: "election/candidate.rs",
+        original: "self.is_ready = is_ready;",
+        flawed: "self.is_ready &= is_ready;",
+        found_by: FoundBy::Model("silent programs"),
     },
     Flaw {
         name: "any Lease is taken for the one that was written",
