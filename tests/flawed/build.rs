@@ -4,8 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-include!("src/flaw.rs");
-include!("src/flaws.rs");
+#[path = "src/flaw.rs"]
+pub mod flaw;
+#[path = "src/flaws.rs"]
+pub mod flaws;
+
+use flaw::Flaw;
+use flaws::FLAWS;
 
 const ROOMS: [&str; 2] = ["election", "campaign"];
 

@@ -1,4 +1,5 @@
 // The table of flaws. Shared with the build script, which includes this text.
+use super::flaw::{Flaw, FoundBy};
 
 const LOSS: &str = r#"match self.role {
             Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
@@ -263,8 +264,7 @@ pub const FLAWS: &[Flaw] = &[
         rule: 9,
         file: "election/elector.rs",
         original: TAKEABLE_AT,
-        flawed: r#"{
-                let named = self.lease().is_some_and(|lease| lease.record.holder == self.candidate.identity());
+        flawed: r#"{ let named = self.lease().is_some_and(|lease| lease.record.holder == self.candidate.identity());
                 Some(if named { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
             }"#,
         found_by: FoundBy::Model("twins"),
