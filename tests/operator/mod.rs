@@ -8,6 +8,7 @@ mod fields;
 mod history;
 mod injection;
 mod installed;
+mod lagging;
 mod life;
 mod log;
 mod namespaces;

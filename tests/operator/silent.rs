@@ -2,6 +2,8 @@
 //! forgot the connection.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,6 +85,44 @@ fn leaders_stay_elected_while_the_lease_watch_is_silent_and_a_dead_one_is_still_
         });
         drop(ended);
     });
+}
+
+/// A bookmark comes about once a minute, so a watch is given up after a little more.
+#[test]
+fn a_watch_of_groups_or_pods_that_is_silent_for_75_s_goes_on_over_another_connection() {
+    let direct = Direct::to(shared());
+    let ns = namespace(shared(), "resumed");
+    let (proxy, listen) = (HttpProxy::to(shared()), TcpListener::bind(ANYWHERE).unwrap().local_addr().unwrap());
+    let operator = operator_for(&ns, &ns, proxy.kubeconfig(), listen);
+    within(20, "the default account", || direct.get(&ns, "serviceaccounts", "default"));
+    lead(&direct, &ns, 0);
+    within(20, "the leader", || (led(&direct, &ns).len() == 1).then_some(()));
+    proxy.silence("electiongroups");
+    proxy.silence("pods");
+    thread::sleep(Duration::from_secs(1));
+    proxy.silence_no_more();
+    let start = Instant::now();
+    // Only the watches of groups and pods show these.
+    direct.create(&ns, "electiongroups", &group("heron", json!({ "replicas": 0 })));
+    let unready = json!({ "status": { "conditions": [{ "type": "ContainersReady", "status": "False" }] } });
+    direct.merge(&ns, "pods", "kestrel-0-pod/status", &unready);
+    within(100, "heron's Lease and an empty Service", || {
+        renew(&direct, &ns, "kestrel-0");
+        assert!(ask(listen).starts_with("HTTP/1.1 200"), "{}", ask(listen));
+        thread::sleep(Duration::from_millis(500));
+        direct.get(&ns, "leases", "heron").filter(|_| led(&direct, &ns).is_empty())
+    });
+    println!("resumed after {:?}", start.elapsed());
+    assert!(!operator.says("cannot watch"), "{}", operator.output());
+}
+
+/// What /readyz says.
+fn ask(at: SocketAddr) -> String {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: operator\r\n\r\n").unwrap();
+    let _ = stream.read_to_string(&mut text);
+    text
 }
 
 struct Ended<'a>(&'a AtomicBool);

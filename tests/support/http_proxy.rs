@@ -43,9 +43,9 @@ fn runtime() -> &'static Runtime {
     })
 }
 
-fn client(cluster: &Cluster) -> Client {
+fn client(kubeconfig: &Path) -> Client {
     runtime().block_on(async {
-        let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).unwrap();
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         config.default_retry = false;
         Client::try_from(config).unwrap()
@@ -61,6 +61,8 @@ pub struct HttpProxy {
 
 struct Way {
     client: Client,
+    /// What answers lists and watches.
+    lister: Client,
     ledger: Mutex<Ledger>,
     /// By plural: the code that answers every list and watch.
     refused: watch::Sender<HashMap<String, u16>>,
@@ -82,8 +84,14 @@ struct Ledger {
 
 impl HttpProxy {
     pub fn to(cluster: &Cluster) -> Self {
+        Self::between(cluster, cluster.kubeconfig())
+    }
+
+    /// One that sends lists and watches to the API server of `second`, a kubeconfig, and all else to the cluster's own.
+    pub fn between(cluster: &Cluster, second: &Path) -> Self {
         let way = Arc::new(Way {
-            client: client(cluster),
+            client: client(cluster.kubeconfig()),
+            lister: client(second),
             ledger: Mutex::default(),
             refused: watch::Sender::new(HashMap::new()),
             silenced: watch::Sender::new(HashSet::new()),
@@ -202,11 +210,12 @@ async fn answer(State(way): State<Arc<Way>>, request: Request) -> Response {
             // A single object is still shown.
             Some(code) if call.text == call.plural => refusal(code),
             _ if watching => streamed(&way, request, call.plural).await,
-            _ => forwarded(&way, request).await,
+            _ if call.text == call.plural => forwarded(&way.lister, request).await,
+            _ => forwarded(&way.client, request).await,
         };
     }
     if call.namespace == "default" {
-        return forwarded(&way, request).await;
+        return forwarded(&way.client, request).await;
     }
     let (cut, pid) = {
         let mut ledger = way.ledger.lock().unwrap();
@@ -226,13 +235,13 @@ async fn answer(State(way): State<Arc<Way>>, request: Request) -> Response {
     };
     let kill = || kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     match cut {
-        None => forwarded(&way, request).await,
+        None => forwarded(&way.client, request).await,
         Some(Cut::Before) => {
             kill();
             refusal(503)
         }
         Some(Cut::After) => {
-            let done = forwarded(&way, request).await;
+            let done = forwarded(&way.client, request).await;
             kill();
             done
         }
@@ -252,7 +261,7 @@ fn refusal(code: u16) -> Response {
 }
 
 /// Hands a request on.
-async fn passed_on(way: &Way, request: Request) -> Result<http::Response<kube::client::Body>, String> {
+async fn passed_on(client: &Client, request: Request) -> Result<http::Response<kube::client::Body>, String> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(|error| error.to_string())?;
     let mut onward = http::Request::new(kube::client::Body::from(body.to_vec()));
@@ -262,7 +271,7 @@ async fn passed_on(way: &Way, request: Request) -> Result<http::Response<kube::c
     for own in ["host", "connection", "content-length", "transfer-encoding"] {
         onward.headers_mut().remove(own);
     }
-    way.client.send(onward).await.map_err(|error| error.to_string())
+    client.send(onward).await.map_err(|error| error.to_string())
 }
 
 fn answered(status: http::StatusCode, headers: &http::HeaderMap, body: Body) -> Response {
@@ -274,8 +283,8 @@ fn answered(status: http::StatusCode, headers: &http::HeaderMap, body: Body) -> 
     response
 }
 
-async fn forwarded(way: &Way, request: Request) -> Response {
-    let response = match passed_on(way, request).await {
+async fn forwarded(client: &Client, request: Request) -> Response {
+    let response = match passed_on(client, request).await {
         Ok(response) => response,
         Err(_) => return refusal(502),
     };
@@ -287,7 +296,7 @@ async fn forwarded(way: &Way, request: Request) -> Response {
 }
 
 async fn streamed(way: &Way, request: Request, plural: String) -> Response {
-    let response = match passed_on(way, request).await {
+    let response = match passed_on(&way.lister, request).await {
         Ok(response) => response,
         Err(_) => return refusal(502),
     };
@@ -314,7 +323,7 @@ pub struct Direct(Client);
 
 impl Direct {
     pub fn to(cluster: &Cluster) -> Self {
-        Self(client(cluster))
+        Self(client(cluster.kubeconfig()))
     }
 
     fn ask(&self, method: &str, path: &str, kind: &str, body: &Value) -> Result<Value, kube::Error> {
