@@ -66,15 +66,19 @@ fn sizes_are_told_with_their_bounds() {
     );
 }
 
+/// What checking a spec of a megabyte may take of an unoptimised build's processor time: an optimised one takes a fraction,
+/// comparing the entries pairwise takes more than ten seconds.
+const LONGEST_CHECK: Duration = Duration::from_millis(250);
+
 /// A list of as many entries as an object of a megabyte can have, in a group whose CRD lost its schema.
 #[test]
-fn twenty_five_thousand_entries_are_checked_in_fifty_milliseconds() {
+fn twenty_five_thousand_entries_are_checked_in_linear_time() {
     let aliases: Vec<Value> = (0..25_000).map(|i| json!({ "ip": format!("10.{}.{}.1", i / 256, i % 256) })).collect();
     let spec = pod(json!({ "containers": [{ "name": "a", "image": "b" }], "hostAliases": aliases })).to_string();
     let (said, took) = timed(|| Group::parse(&spec).expect_err("must be refused").to_string());
     println!("refused {} bytes after {took:?}", spec.len());
     assert_eq!(said, "spec.template.spec.hostAliases: must have at most 256 items, found 25000");
-    assert!(took < Duration::from_millis(50), "{took:?}");
+    assert!(took < LONGEST_CHECK, "{took:?}");
 
     // As many variables as may be.
     let env = |c: usize| (0..1000).map(|i| json!({ "name": format!("V{c}_{i}"), "value": "x" })).collect::<Vec<_>>();
@@ -84,7 +88,7 @@ fn twenty_five_thousand_entries_are_checked_in_fifty_milliseconds() {
     let (parsed, took) = timed(|| Group::parse(&spec));
     println!("checked {} bytes in {took:?}", spec.len());
     assert!(parsed.is_ok());
-    assert!(took < Duration::from_millis(50), "{took:?}");
+    assert!(took < LONGEST_CHECK, "{took:?}");
 }
 
 /// The least of ten runs, in time of this thread on a processor: others share the machine.
