@@ -15,6 +15,7 @@
 //! - [`step_down`]: whether a step-down that was asked for is to be carried out now.
 //! - [`suspension`]: whether candidates are to be told that nobody is to lead.
 //! - [`rollout`]: whether a revision of the pod template has led well, so that its pods may replace the former ones.
+//! - [`trouble`]: what keeps pods from being created, scheduled, started or ready.
 //! - [`unhealthy`]: whether a leader whose program does not work is to give way.
 //! - [`status`]: what was observed becomes the status.
 //! - [`events`]: two statuses become what is told of the way from one to the other.
@@ -35,6 +36,7 @@ mod shape;
 pub mod status;
 pub mod step_down;
 pub mod suspension;
+pub mod trouble;
 pub mod unhealthy;
 pub mod valid;
 

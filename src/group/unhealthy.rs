@@ -221,9 +221,3 @@ pub(super) fn reason_of(entry: &HistoryEntry) -> Option<ChangeReason> {
 fn told(pod: &PodView) -> Option<String> {
     pod.trouble.as_ref().map(|trouble| format!("pod {}: {trouble}", pod.name))
 }
-
-/// What keeps the first of those pods that do not run from running.
-pub(super) fn first_trouble(pods: &[PodView]) -> Option<String> {
-    let pods = pods.iter().filter(|pod| !pod.terminating && pod.trouble.is_some());
-    pods.min_by_key(|pod| &pod.name).and_then(told)
-}

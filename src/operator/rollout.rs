@@ -9,7 +9,7 @@ use super::reconcile::{Context, remember, told_name};
 use crate::api::names::annotation;
 use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use crate::group::rollout::{self, preferred};
-use crate::group::status::Outcome;
+use crate::group::status::{Outcome, starting_wait};
 use crate::group::step_down::Wish;
 use crate::group::unhealthy::{self, Watch};
 use crate::group::{Desired, Group, Observed};
@@ -116,7 +116,8 @@ pub(super) fn next_look(
         return Some(Duration::ZERO);
     }
     let now = Timestamp::from_microsecond(context.clock.wall_micros()).ok()?;
-    unhealthy::flapping_wait(&stored.history, &observed.pods, now)
+    let flapping = unhealthy::flapping_wait(&stored.history, &observed.pods, now);
+    [flapping, starting_wait(&observed.pods, now)].into_iter().flatten().min()
 }
 
 /// The revision that is proven by a status that the API server has.

@@ -24,6 +24,8 @@ pub(super) const HANDOVER: Duration = Duration::from_millis(250);
 
 /// The least time between two writes that only count pods.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
+/// The least time between two writes that only quote another cause: the kubelet and the scheduler keep rewording theirs.
+const BETWEEN_CAUSES: Duration = Duration::from_secs(5);
 
 /// What is there of `group`, after its children were applied.
 pub(super) fn observe(
@@ -36,7 +38,8 @@ pub(super) fn observe(
 ) -> Observed {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let uid = group.uid().unwrap_or_default();
-    let Parts { deployment, lease, pods } = world.parts(&namespace, &name, group.effective_lease_name(), &uid);
+    let Parts { deployment, lease, pods, eviction } =
+        world.parts(&namespace, &name, group.effective_lease_name(), &uid);
     let ended_by = |transitions, reason| EndedBy::of_term(group.status.as_ref()?, transitions, reason);
     let asked = lease.as_ref().and_then(|lease| lease.asked.as_ref());
     let ended = freed
@@ -49,6 +52,7 @@ pub(super) fn observe(
         lease,
         pods,
         operator: Some(operator.to_owned()),
+        eviction,
         injection,
         ended,
         step_down: StepDown::None,
@@ -81,7 +85,8 @@ pub(super) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut El
 }
 
 /// How long `new` may wait to be written, when `before` was written at `written_at`: pods that come and go one after the
-/// other are told together. Who leads, and what became of a changed spec, is told at once.
+/// other are told together, and so is what keeps pods from being ready. Who leads, and what became of a changed spec, is told at
+/// once.
 pub(super) fn wait(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
@@ -97,8 +102,21 @@ pub(super) fn wait(
         leader: status.leader.clone().map(|leader| LeaderStatus { node_name: None, pod_ip: None, ..leader }),
         ..status.clone()
     };
-    let due = written_at? + BETWEEN_COUNTS;
-    (counts(before) == counts(new) && now < due).then(|| due - now)
+    let is_requoted = without_causes(before) == without_causes(new);
+    let due = written_at? + if is_requoted { BETWEEN_CAUSES } else { BETWEEN_COUNTS };
+    ((is_requoted || counts(before) == counts(new)) && now < due).then(|| due - now)
+}
+
+/// `status` without the messages that quote why pods are missing or not ready.
+fn without_causes(status: &ElectionGroupStatus) -> ElectionGroupStatus {
+    let mut status = status.clone();
+    let quotes = [ConditionType::Ready, ConditionType::LeaderElected, ConditionType::FailoverReady];
+    for condition in &mut status.conditions {
+        if quotes.iter().any(|kind| kind.as_str() == condition.type_) {
+            condition.message.clear();
+        }
+    }
+    status
 }
 
 /// How long `new` may wait that says of a Lease released just now, at `released_at`, that nobody leads: a standby takes it
@@ -143,6 +161,8 @@ fn is_about_pods(condition: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
     use super::*;
 
     fn status(holder: Option<&str>, ready: i32) -> ElectionGroupStatus {
@@ -163,6 +183,31 @@ mod tests {
         assert_eq!(wait(Some("a"), Some("a"), None), None);
         assert_eq!(wait(Some("a"), Some("b"), Some(10_000)), None, "who leads is told at once");
         assert_eq!(super::wait(None, &status(None, 0), Some(NOW), NOW), None, "so is the first status");
+    }
+
+    #[test]
+    fn a_cause_that_is_reworded_is_written_every_five_seconds_at_most() {
+        let quoting = |reason: &str, message: &str, ready| {
+            let condition = Condition {
+                type_: "Ready".to_owned(),
+                status: "False".to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                observed_generation: None,
+                last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            };
+            ElectionGroupStatus { conditions: vec![condition], ..status(Some("a"), ready) }
+        };
+        let before = quoting("InsufficientReplicas", "pod a: ErrImagePull", 1);
+        let wait = |new: &ElectionGroupStatus| wait(Some(&before), new, Some(Duration::from_secs(8)), NOW);
+        let reworded = quoting("InsufficientReplicas", "pod a: ImagePullBackOff", 1);
+        assert_eq!(wait(&reworded), Some(Duration::from_millis(2_600)));
+        assert_eq!(
+            wait(&quoting("InsufficientReplicas", "pod a: ImagePullBackOff", 2)),
+            None,
+            "pods are counted sooner"
+        );
+        assert_eq!(wait(&quoting("NoLeader", "pod a: ImagePullBackOff", 1)), None, "so is another reason");
     }
 
     #[test]

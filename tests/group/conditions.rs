@@ -4,7 +4,7 @@ use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8sensus::api::{ConditionType, ElectionGroupStatus, HistoryEntry, RolloutStatus};
 use k8sensus::group::Observed;
-use k8sensus::group::status::{DeploymentView, LeaseView, Outcome, PodView};
+use k8sensus::group::status::{DeploymentView, LeaseView, Obstacle, Outcome, PodView, starting_wait};
 
 use serde_json::Value;
 
@@ -68,7 +68,10 @@ fn led_after(observed: &mut Observed, seconds: i64, reasons: &[&str]) -> Vec<His
 }
 
 pub fn cases() -> Vec<Case> {
-    [ready(), elected(), failover(), flapping(), troubled(), reconciling(), stalled()].into_iter().flatten().collect()
+    [ready(), elected(), failover(), flapping(), troubled(), caused(), reconciling(), stalled()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn ready() -> Vec<Case> {
@@ -227,6 +230,68 @@ fn troubled() -> Vec<Case> {
     ]
 }
 
+/// What keeps pods from being created is quoted beside what keeps one from being ready.
+fn caused() -> Vec<Case> {
+    let quota = "FailedCreate: pods \"billing-7\" is forbidden: exceeded quota: small";
+    let uncreated: fn(&mut Observed) = |it| {
+        deployment_of(it).ready = 1;
+        deployment_of(it).replica_failure =
+            Some("FailedCreate: pods \"billing-7\" is forbidden: exceeded quota: small".to_owned());
+        it.pods.pop();
+    };
+    let free = |it: &mut Observed| {
+        uncreated(it);
+        lease_of(it).holder = String::new();
+        it.pods[0].ready = false;
+        it.pods[0].trouble = Some("container app: InvalidImageName".to_owned());
+    };
+    let say = |text: String| -> &'static str { text.leak() };
+    let both = format!("pods cannot be created: {quota}; pod billing-1: container app: InvalidImageName");
+    let nobody = say(format!("lease shop/billing is free; no pod has taken it yet; {both}"));
+    let fewer = say(format!("1 of 2 pods are ready; pods cannot be created: {quota}"));
+    let alone = say(format!("no standby is ready; pods cannot be created: {quota}"));
+    let unscheduled = |passing, created: &str| {
+        let what = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.".to_owned();
+        let created = created.parse().ok();
+        but(move |it| {
+            deployment_of(it).ready = 1;
+            it.pods[1].ready = false;
+            it.pods[1].created = created;
+            it.pods[1].obstacle = Some(Obstacle { what, is_passing: passing });
+        })
+    };
+    let quoted = "1 of 2 pods are ready; pod billing-2: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.";
+    let ready = ConditionType::Ready;
+    let evicted = |change: fn(&mut Observed)| {
+        but(|it| {
+            deployment_of(it).ready = 1;
+            it.eviction = Some("pod billing-0: Evicted: The node was low on resource: memory.".to_owned());
+            change(it);
+        })
+    };
+    let few = |message| ("False", "InsufficientReplicas", message);
+    vec![
+        case("{}", but(uncreated), ready, few(fewer)),
+        case("{}", but(uncreated), ConditionType::FailoverReady, ("False", "NoReadyStandby", alone)),
+        case("{}", but(free), ConditionType::LeaderElected, ("False", "LeaseReleased", nobody)),
+        case("{}", but(free), ready, ("False", "NoLeader", nobody)),
+        case("{}", unscheduled(false, "2026-03-01T11:59:59Z"), ready, few(quoted)),
+        case("{}", unscheduled(true, "2026-03-01T11:59:30Z"), ready, few(quoted)),
+        case(
+            "{}",
+            evicted(|_| {}),
+            ready,
+            few("1 of 2 pods are ready; pod billing-0: Evicted: The node was low on resource: memory."),
+        ),
+        case(
+            "{}",
+            evicted(|it| it.pods[1].trouble = Some("container app: InvalidImageName".to_owned())),
+            ready,
+            few("1 of 2 pods are ready; pod billing-2: container app: InvalidImageName"),
+        ),
+    ]
+}
+
 /// Leadership that goes from pod to pod.
 fn flapping() -> Vec<Case> {
     let kind = ConditionType::FailoverReady;
@@ -267,7 +332,7 @@ fn reconciling() -> Vec<Case> {
     let kind = ConditionType::Reconciling;
     let deployment = |replicas, updated, observed| {
         but(|it| {
-            it.deployment = Some(DeploymentView { replicas, ready: 2, updated, observed, deadline_exceeded: None });
+            it.deployment = Some(DeploymentView { replicas, ready: 2, updated, observed, ..Default::default() });
         })
     };
     let stuck = but(|it| {
@@ -412,6 +477,27 @@ fn a_condition_that_is_abnormal_when_true_is_absent_or_true_and_never_both() {
         assert!(abnormal.len() <= 1, "{abnormal:?}");
         assert!(abnormal.iter().all(|condition| condition.status == "True"), "{abnormal:?}");
     }
+}
+
+#[test]
+fn what_every_pod_meets_on_its_way_explains_nothing_of_one_that_is_new() {
+    let noon: jiff::Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
+    let starting = |seconds: i64| {
+        but(|it| {
+            deployment_of(it).ready = 1;
+            it.pods[1].ready = false;
+            it.pods[1].created = Some(noon - seconds.seconds());
+            it.pods[1].obstacle = Some(Obstacle { what: "ContainersNotReady: [app]".to_owned(), is_passing: true });
+        })
+    };
+    let message = |observed: &Observed| {
+        let status = status(&with(MINIMAL, "{}"), observed);
+        condition(&status, ConditionType::Ready).expect("Ready").message.clone()
+    };
+    assert_eq!(message(&starting(29)), "1 of 2 pods are ready");
+    assert_eq!(message(&starting(30)), "1 of 2 pods are ready; pod billing-2: ContainersNotReady: [app]");
+    let wait = |seconds| starting_wait(&starting(seconds).pods, noon).map(|wait| wait.as_secs());
+    assert_eq!((wait(0), wait(29), wait(30)), (Some(31), Some(2), None));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod shape;
 mod status;
 mod step_down;
 mod suspension;
+mod trouble;
 mod unhealthy;
 mod valid;
 

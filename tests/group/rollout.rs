@@ -193,7 +193,7 @@ impl World {
                 ready: 2,
                 updated: 2,
                 observed: true,
-                deadline_exceeded: None,
+                ..DeploymentView::default()
             }),
             lease: Some(self.lease.clone()),
             pods: self.pods.clone(),

@@ -56,7 +56,7 @@ pub fn lease(holder: &str) -> LeaseView {
 pub fn healthy() -> Observed {
     Observed {
         outcome: Outcome::Applied,
-        deployment: Some(DeploymentView { replicas: 2, ready: 2, updated: 2, observed: true, deadline_exceeded: None }),
+        deployment: Some(DeploymentView { replicas: 2, ready: 2, updated: 2, observed: true, ..Default::default() }),
         lease: Some(lease("billing-1")),
         pods: vec![pod(1), pod(2)],
         ..Observed::default()
@@ -280,6 +280,7 @@ fn observations() -> impl Strategy<Value = Observed> {
             updated,
             observed,
             deadline_exceeded,
+            ..DeploymentView::default()
         },
     );
     let holder = prop_oneof![4 => "billing-[0-3]", 1 => Just(String::new()), 1 => Just(RECREATED.to_owned())];

@@ -201,6 +201,66 @@ fn pods_that_cannot_be_made_are_told() {
 }
 
 #[test]
+fn pods_that_the_api_server_refuses_are_explained() {
+    let privileged = |pod: Value| {
+        let app = json!({
+            "name": "app", "image": "registry.example/kestrel:1", "securityContext": { "privileged": true },
+            "resources": { "limits": { "cpu": "2" } },
+        });
+        let mut template = json!({ "containers": [app] });
+        template.as_object_mut().unwrap().extend(pod.as_object().unwrap().clone());
+        json!({ "candidate": { "mode": "Sidecar" }, "template": { "spec": template } })
+    };
+    let mut account = privileged(json!({}));
+    account["serviceAccount"] = json!({ "name": "nobody" });
+    let stages = [
+        ("quota", privileged(json!({})), "exceeded quota: none, requested: count/pods=1"),
+        ("limits", privileged(json!({})), "maximum cpu usage per Container is 1, but limit is 2"),
+        ("security", privileged(json!({})), "violates PodSecurity \"baseline:latest\": privileged"),
+        ("account", account, "serviceaccount \"nobody\" not found"),
+        (
+            "priority",
+            privileged(json!({ "priorityClassName": "nowhere" })),
+            "no PriorityClass with name nowhere was found",
+        ),
+        ("runtime", privileged(json!({ "runtimeClassName": "nowhere" })), "RuntimeClass \"nowhere\" not found"),
+    ];
+    let stages = stages.map(|(name, spec, quote)| (Stage::new(name), name, spec, quote));
+    for (stage, name, spec, _) in &stages {
+        match *name {
+            "quota" => {
+                kubectl(stage.cluster, &["create", "quota", "-n", &stage.ns, "none", "--hard=count/pods=0"]);
+            }
+            "limits" => {
+                let limits = json!([{ "type": "Container", "max": { "cpu": "1" } }]);
+                let range = json!({
+                    "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "small" }, "spec": { "limits": limits },
+                });
+                apply(stage.cluster, &stage.ns, &range).unwrap();
+            }
+            "security" => {
+                let level = "pod-security.kubernetes.io/enforce=baseline";
+                kubectl(stage.cluster, &["label", "namespace", &stage.ns, level]);
+            }
+            _ => {}
+        }
+        let mut group = group("kestrel", spec.clone());
+        group["spec"].as_object_mut().unwrap().retain(|field, _| !["image", "command"].contains(&field.as_str()));
+        apply(stage.cluster, &stage.ns, &group).unwrap();
+    }
+    for (stage, name, _, quote) in &stages {
+        let message = within(20, &format!("the reason why there are no pods: {name}"), || {
+            let group = stage.group();
+            let mut conditions = group["status"]["conditions"].as_array()?.iter();
+            let ready = conditions.find(|condition| condition["type"] == "Ready")?;
+            ready["message"].as_str().filter(|message| message.contains(quote)).map(str::to_owned)
+        });
+        println!("{name}: {message}");
+        assert!(message.contains("; pods cannot be created: FailedCreate: "), "{message}");
+    }
+}
+
+#[test]
 fn a_refused_spec_is_told_of_its_own_generation() {
     let stage = Stage::new("generation");
     stage.apply(json!({}));

@@ -329,6 +329,7 @@ fn a_trial_that_was_over_before_it_was_observed_is_not_repeated() {
     assert_eq!((&rollout["failedRevision"], &rollout["provenRevision"]), (&play.revision_of(&new), &first));
     let message = play.message("Stalled");
     assert!(message.contains("was to lead, and its program ended"), "{message}");
+    assert!(message.contains("exited with code 127: cannot start /no/such/program"), "{message}");
     assert_eq!(failed["status"]["leaseTransitions"], 3);
     assert_eq!(play.asked(), None);
 }

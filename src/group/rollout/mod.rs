@@ -318,7 +318,8 @@ fn is_of(pod: &PodView, revision: &str) -> bool {
 }
 
 fn with_trouble(what: String, pod: Option<&PodView>) -> String {
-    match pod.and_then(|pod| Some((&pod.name, pod.trouble.as_ref()?))) {
+    let words = |pod: &'_ PodView| pod.trouble.clone().or_else(|| pod.last_end.clone());
+    match pod.and_then(|pod| Some((&pod.name, words(pod)?))) {
         Some((name, trouble)) => format!("{what}: pod {name}: {trouble}"),
         None => what,
     }

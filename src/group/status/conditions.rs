@@ -1,11 +1,12 @@
 //! The five conditions, with one verdict each.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::causes::with_causes;
 use super::{DeploymentView, LeaseView, Observed, Outcome, PodView, is_candidate};
 use crate::api::{ConditionType, ElectionGroup, Reason};
 use crate::group::step_down::pod_of;
-use crate::group::unhealthy::first_trouble;
 use crate::group::valid::Group;
 
 pub(super) struct Verdict {
@@ -22,21 +23,22 @@ pub(super) fn verdicts(
     deployment: &DeploymentView,
     leader: Option<&LeaseView>,
     flapping: Option<String>,
+    now: Timestamp,
 ) -> Vec<Verdict> {
     let wanted = valid.map_or(group.spec.replicas, |valid| valid.replicas);
     let suspended = group.spec.suspend;
-    let elected = elected(group, observed, wanted, leader);
-    let mut verdicts = vec![ready(observed, deployment, wanted, suspended, leader, &elected)];
+    let elected = elected(group, observed, wanted, leader, now);
+    let mut verdicts = vec![ready(observed, deployment, wanted, suspended, leader, &elected, now)];
     verdicts.push(elected);
     verdicts.push(match flapping.filter(|_| !suspended) {
         Some(message) => {
             let reason = Reason::LeaderFlapping;
             Verdict { kind: ConditionType::FailoverReady, status: false, reason, message }
         }
-        None => failover_ready(observed, wanted, suspended, leader),
+        None => failover_ready(observed, wanted, suspended, leader, now),
     });
     verdicts.extend(reconciling(observed, deployment, wanted));
-    verdicts.extend(stalled(observed, deployment));
+    verdicts.extend(stalled(observed, deployment, now));
     verdicts
 }
 
@@ -47,6 +49,7 @@ fn ready(
     suspended: bool,
     leader: Option<&LeaseView>,
     elected: &Verdict,
+    now: Timestamp,
 ) -> Verdict {
     let (status, reason, message) = match (&observed.outcome, leader) {
         (Outcome::Invalid(message), _) => (false, Reason::Invalid, message.clone()),
@@ -55,14 +58,20 @@ fn ready(
         (_, None) => (false, Reason::NoLeader, elected.message.clone()),
         (_, Some(_)) if deployment.ready < wanted => {
             let message = format!("{} of {wanted} pods are ready", deployment.ready);
-            (false, Reason::InsufficientReplicas, with_trouble(message, &observed.pods))
+            (false, Reason::InsufficientReplicas, with_causes(message, observed, now))
         }
         (_, Some(lease)) => (true, Reason::LeaderElected, format!("{} leads", lease.holder)),
     };
     Verdict { kind: ConditionType::Ready, status, reason, message }
 }
 
-fn elected(group: &ElectionGroup, observed: &Observed, wanted: i32, leader: Option<&LeaseView>) -> Verdict {
+fn elected(
+    group: &ElectionGroup,
+    observed: &Observed,
+    wanted: i32,
+    leader: Option<&LeaseView>,
+    now: Timestamp,
+) -> Verdict {
     let name = format!("{}/{}", group.metadata.namespace.as_deref().unwrap_or_default(), group.effective_lease_name());
     let (status, reason, message) = match (leader, &observed.lease) {
         (Some(lease), _) => (true, Reason::LeaseHeld, format!("{} holds lease {name}", lease.holder)),
@@ -71,7 +80,7 @@ fn elected(group: &ElectionGroup, observed: &Observed, wanted: i32, leader: Opti
         (None, None) => (false, Reason::NoCandidates, format!("lease {name} does not exist")),
         (None, Some(lease)) if lease.holder.is_empty() => {
             let message = format!("lease {name} is free; no pod has taken it yet");
-            (false, Reason::LeaseReleased, with_trouble(message, &observed.pods))
+            (false, Reason::LeaseReleased, with_causes(message, observed, now))
         }
         (None, Some(lease)) if !is_candidate(&lease.holder) => {
             let message =
@@ -80,13 +89,19 @@ fn elected(group: &ElectionGroup, observed: &Observed, wanted: i32, leader: Opti
         }
         (None, Some(lease)) => {
             let message = format!("{} held lease {name} and renews it no more", lease.holder);
-            (false, Reason::LeaseExpired, with_trouble(message, &observed.pods))
+            (false, Reason::LeaseExpired, with_causes(message, observed, now))
         }
     };
     Verdict { kind: ConditionType::LeaderElected, status, reason, message }
 }
 
-fn failover_ready(observed: &Observed, wanted: i32, suspended: bool, leader: Option<&LeaseView>) -> Verdict {
+fn failover_ready(
+    observed: &Observed,
+    wanted: i32,
+    suspended: bool,
+    leader: Option<&LeaseView>,
+    now: Timestamp,
+) -> Verdict {
     let leader = leader.and_then(|lease| pod_of(&lease.holder, &observed.pods));
     let others = observed.pods.iter().filter(|pod| leader.is_none_or(|leader| leader.name != pod.name));
     let standbys: Vec<&PodView> = others.filter(|pod| pod.ready).collect();
@@ -96,7 +111,7 @@ fn failover_ready(observed: &Observed, wanted: i32, suspended: bool, leader: Opt
     } else if wanted < 2 {
         (false, Reason::SingleReplica, format!("spec.replicas is {wanted}: there is no standby"))
     } else if standbys.is_empty() {
-        (false, Reason::NoReadyStandby, with_trouble("no standby is ready".to_owned(), &observed.pods))
+        (false, Reason::NoReadyStandby, with_causes("no standby is ready".to_owned(), observed, now))
     } else if node.is_some() && standbys.iter().all(|pod| pod.node.as_deref() == node) {
         let message = format!("all ready standbys are on the leader's node {}", node.unwrap_or_default());
         (false, Reason::StandbysOnSameNode, message)
@@ -132,14 +147,14 @@ fn reconciling(observed: &Observed, deployment: &DeploymentView, wanted: i32) ->
     Some(Verdict { kind: ConditionType::Reconciling, status: true, reason, message })
 }
 
-fn stalled(observed: &Observed, deployment: &DeploymentView) -> Option<Verdict> {
+fn stalled(observed: &Observed, deployment: &DeploymentView, now: Timestamp) -> Option<Verdict> {
     let (reason, message) = match &observed.outcome {
         Outcome::Invalid(message) => (Reason::Invalid, message.clone()),
         Outcome::Conflict(message) => (Reason::Conflict, message.clone()),
         Outcome::Forbidden(message) => (Reason::Forbidden, message.clone()),
         Outcome::Applied => match (failed_revision(observed), &deployment.deadline_exceeded) {
             (Some(message), _) => (Reason::RevisionFailed, message),
-            (None, Some(message)) => (Reason::ProgressDeadlineExceeded, with_trouble(message.clone(), &observed.pods)),
+            (None, Some(message)) => (Reason::ProgressDeadlineExceeded, with_causes(message.clone(), observed, now)),
             (None, None) => return None,
         },
     };
@@ -154,14 +169,6 @@ fn failed_revision(observed: &Observed) -> Option<String> {
     Some(format!(
         "revision {failed} of the pod template failed: {why}; change spec.template or spec.image, or undo the change"
     ))
-}
-
-/// `message` with what keeps the first of the pods that do not run from running.
-fn with_trouble(message: String, pods: &[PodView]) -> String {
-    match first_trouble(pods) {
-        Some(trouble) => format!("{message}; {trouble}"),
-        None => message,
-    }
 }
 
 fn counted(number: usize, one: &str, many: &str) -> String {

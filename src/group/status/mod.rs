@@ -4,12 +4,14 @@
 //! The status remembers what the Lease does not: who led before, why leadership became free, and how often it changed
 //! hands over all Leases of the group. So it is made of the former status and of what is seen now, and of nothing else.
 
+mod causes;
 mod conditions;
 mod history;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
+pub use self::causes::starting_wait;
 use self::conditions::{conditions, verdicts};
 pub use self::history::Ended;
 use self::history::Past;
@@ -127,6 +129,10 @@ pub struct PodView {
     pub kept: bool,
     /// What keeps its containers from running, in the kubelet's words.
     pub trouble: Option<String>,
+    /// What else keeps it from being scheduled, started or ready.
+    pub obstacle: Option<Obstacle>,
+    /// How a container ended that has been started again since, in the kubelet's words.
+    pub last_end: Option<String>,
     /// How often its containers were restarted.
     pub restarts: i32,
     /// The named TCP ports of its containers.
@@ -152,6 +158,27 @@ impl PodView {
     }
 }
 
+/// What keeps a pod from being scheduled, started or ready, beside its containers' own trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The reason and the message of Kubernetes.
+    pub what: String,
+    /// Whether every pod meets it on its way: then it explains something only of a pod that is no longer new.
+    pub is_passing: bool,
+}
+
+impl Obstacle {
+    /// One that does not pass by itself.
+    pub(super) fn lasting(what: String) -> Self {
+        Self { what, is_passing: false }
+    }
+
+    /// One that every pod meets on its way.
+    pub(super) fn passing(what: String) -> Self {
+        Self { what, is_passing: true }
+    }
+}
+
 /// The Deployment's own status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeploymentView {
@@ -165,6 +192,8 @@ pub struct DeploymentView {
     pub observed: bool,
     /// The message of condition Progressing, if that is False for ProgressDeadlineExceeded.
     pub deadline_exceeded: Option<String>,
+    /// Why its pods cannot be created: reason and message of condition ReplicaFailure, if that is True.
+    pub replica_failure: Option<String>,
 }
 
 /// Why `holder` gave its term up, where more is known than the Lease tells.
@@ -198,6 +227,8 @@ pub struct Observed {
     pub pods: Vec<PodView>,
     /// The operator that observed this, as `status.operator` names it.
     pub operator: Option<String>,
+    /// The newest pod that the kubelet ended by itself and that has not been collected yet, and why.
+    pub eviction: Option<String>,
     /// What was injected, if something was.
     pub injection: Option<InjectionStatus>,
     /// Why the last holder gave up, if the operator knows who asked for it. Speaks only of the holder that it names.
@@ -221,7 +252,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
     let leader = leading(&before, lease);
     let past = Past::of(&before, observed, leader.is_some());
     let flapping = unhealthy::flapping(&past.history, &observed.pods, observed.unready, now.0);
-    let verdicts = verdicts(group, valid, observed, &deployment, leader, flapping);
+    let verdicts = verdicts(group, valid, observed, &deployment, leader, flapping, now.0);
     ElectionGroupStatus {
         observed_generation: group.metadata.generation,
         operator: observed.operator.clone().or(before.operator),

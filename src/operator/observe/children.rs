@@ -18,6 +18,7 @@ use super::groups::version_of;
 use crate::api::names::label;
 use crate::group::endpoints::{ServicePort, comparable, ports_of};
 use crate::group::status::DeploymentView;
+use crate::group::trouble::replica_failure;
 use crate::group::{Desired, drift, service};
 
 /// The kinds of children that are named after their group.
@@ -247,6 +248,7 @@ fn deployment_view(deployment: &DynamicObject) -> DeploymentView {
         updated: number("updatedReplicas"),
         observed: status["observedGeneration"].as_i64() >= deployment.metadata.generation,
         deadline_exceeded: exceeded.map(|condition| condition["message"].as_str().unwrap_or_default().to_owned()),
+        replica_failure: replica_failure(status),
     }
 }
 

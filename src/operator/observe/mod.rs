@@ -76,6 +76,8 @@ pub(super) struct Parts {
     pub(super) deployment: Option<DeploymentView>,
     pub(super) lease: Option<LeaseView>,
     pub(super) pods: Vec<PodView>,
+    /// The last pod that the kubelet ended for good, and why.
+    pub(super) eviction: Option<String>,
 }
 
 /// What is there of the leader Service of one group, and what it follows.
@@ -167,6 +169,7 @@ impl World {
             }),
             lease: known.leases.of(namespace, lease_name, uid),
             pods: known.pods.of(namespace, name),
+            eviction: known.pods.eviction_of(namespace, name),
         }
     }
 

@@ -13,11 +13,9 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::annotation::{LEADER_DELETION_COST, POD_DELETION_COST};
 use crate::api::names::{PROVEN_GATE, label};
 use crate::group::inject::PROGRAM;
-use crate::group::proof::{dead_incarnations, is_incarnation};
+use crate::group::proof::dead_incarnations;
 use crate::group::status::PodView;
-
-/// Why a container waits that is on its way.
-const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+use crate::group::trouble::{container_trouble, eviction, last_end, obstacle};
 
 /// Candidates of mode Exec that have this also tell on the Lease whether their program is ready.
 const OF_EXEC: &str = "K8SENSUS_LOCK_PATH";
@@ -31,6 +29,10 @@ type Members = HashMap<Box<str>, Vec<Box<str>>>;
 struct Entry {
     group: Box<str>,
     view: PodView,
+    /// Whether all its containers have ended for good. It stays until it is collected, and is no longer a pod of its group.
+    has_finished: bool,
+    /// Why the kubelet ended it, if it did.
+    eviction: Option<Box<str>>,
     /// The incarnations that the kubelet reports dead.
     dead: Box<[String]>,
     /// `resourceVersion`, 0 if it is no number.
@@ -44,8 +46,15 @@ impl Entry {
         self.view.uid == pod.uid() && version > 0 && version < self.version
     }
 
+    /// The group that it is a pod of, empty if none.
+    fn member_of(&self) -> &str {
+        if self.has_finished { "" } else { &self.group }
+    }
+
     fn tells_the_same_as(&self, other: &Self) -> bool {
-        (&self.group, &self.view, &self.dead) == (&other.group, &other.view, &other.dead)
+        let Self { group, has_finished, eviction, view, dead, .. } = self;
+        let words = (group, has_finished, eviction, view, dead);
+        words == (&other.group, &other.has_finished, &other.eviction, &other.view, &other.dead)
     }
 }
 
@@ -55,6 +64,8 @@ pub(super) struct Pods {
     table: Table<Entry>,
     /// By namespace.
     members: HashMap<Box<str>, Members>,
+    /// By namespace and group: the last pod that the kubelet ended for good.
+    evicted: HashMap<(Box<str>, Box<str>), Box<str>>,
 }
 
 impl Pods {
@@ -62,6 +73,13 @@ impl Pods {
         let names = self.members.get(namespace).and_then(|groups| groups.get(group));
         let entries = names.into_iter().flatten().filter_map(|name| self.table.get(namespace, name));
         entries.map(|entry| entry.view.clone()).collect()
+    }
+
+    /// The last pod of a group that the kubelet ended for good and that is still there, and why.
+    pub(super) fn eviction_of(&self, namespace: &str, group: &str) -> Option<String> {
+        let pod = self.evicted.get(&(namespace.into(), group.into()))?;
+        let entry = self.table.get(namespace, pod)?;
+        Some(format!("pod {pod}: {}", entry.eviction.as_deref()?))
     }
 
     /// What the kubelet's report of a pod proves to be dead.
@@ -77,7 +95,7 @@ impl Pods {
         let Some(known) = self.table.get_mut(&namespace, &name) else { return false };
         let after = entry_of(pod);
         // Another group is for the watch to tell.
-        if known.view.uid != after.view.uid || known.group != after.group || known.is_later_than(pod) {
+        if known.view.uid != after.view.uid || known.member_of() != after.member_of() || known.is_later_than(pod) {
             return false;
         }
         // The mark itself is no news.
@@ -90,7 +108,7 @@ impl Pods {
 
     /// Takes an event in and returns the groups of which something changed that is asked for, as namespace and name.
     pub(super) fn take(&mut self, scope: &Scope, event: Event<DynamicObject>) -> Vec<(String, String)> {
-        let Self { table, members } = self;
+        let Self { table, members, evicted } = self;
         let mut groups = Vec::new();
         let entry = |pod: DynamicObject, before: Option<&Entry>| {
             // A watch may lag behind what was written meanwhile.
@@ -100,7 +118,17 @@ impl Pods {
             if before.zip(after).is_some_and(|(before, after)| before.tells_the_same_as(after)) {
                 return;
             }
-            let [former, present] = [before, after].map(|entry| entry.map(|entry| &*entry.group));
+            let was_evicted = |entry: &&Entry| entry.eviction.is_some();
+            let key = |entry: &Entry| (namespace.into(), entry.group.clone());
+            match (before.filter(was_evicted), after.filter(was_evicted)) {
+                (None, Some(entry)) => drop(evicted.insert(key(entry), name.into())),
+                (Some(entry), None) if evicted.get(&key(entry)).is_some_and(|last| **last == *name) => {
+                    evicted.remove(&key(entry));
+                    groups.push((namespace.to_owned(), entry.group.clone().into()));
+                }
+                _ => {}
+            }
+            let [former, present] = [before, after].map(|entry| entry.map(Entry::member_of));
             if former != present {
                 let groups = members.entry(namespace.into()).or_default();
                 if let Some(former) = former
@@ -124,11 +152,10 @@ impl Pods {
 }
 
 fn entry_of(pod: &DynamicObject) -> Entry {
-    // What has ended for good stays until it is collected, and is no pod of anybody's any more.
-    let has_finished = matches!(pod.data["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
-    let group = pod.labels().get(label::GROUP).filter(|_| !has_finished);
     Entry {
-        group: group.map_or("", String::as_str).into(),
+        group: pod.labels().get(label::GROUP).map_or("", String::as_str).into(),
+        has_finished: matches!(pod.data["status"]["phase"].as_str(), Some("Failed" | "Succeeded")),
+        eviction: eviction(&pod.data).map(Into::into),
         view: pod_view(pod),
         dead: dead_incarnations(&pod.uid().unwrap_or_default(), &pod.data).into(),
         version: version_of(&pod.metadata),
@@ -159,7 +186,9 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         proven: gated.then(|| is_true(PROVEN_GATE)),
         role: pod.labels().get(label::ROLE).cloned(),
         kept: pod.annotations().get(POD_DELETION_COST).is_some_and(|cost| cost == LEADER_DELETION_COST),
-        trouble: statuses().find_map(trouble),
+        trouble: container_trouble(&pod.data),
+        obstacle: obstacle(&pod.data),
+        last_end: last_end(&pod.data),
         restarts: statuses().filter_map(|one| one["restartCount"].as_i64()).sum::<i64>().try_into().unwrap_or(i32::MAX),
         ports: named_ports(&pod.data["spec"]),
         tells_ready: is_told(OF_EXEC),
@@ -184,35 +213,6 @@ fn others_unready(pod: &Value) -> bool {
 
 fn has_variable(container: &Value, name: &str) -> bool {
     items(&container["env"]).iter().any(|variable| variable["name"] == name)
-}
-
-/// Why a container does not run, of one that was to.
-fn trouble(container: &Value) -> Option<String> {
-    let text = |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
-    let name = text(&container["name"])?;
-    // What the candidate or the program said last, without the candidate's own mark.
-    let said = |terminated: &Value| {
-        let message = terminated["message"].as_str()?;
-        let lines: Vec<&str> = message.lines().filter(|line| !is_incarnation(line)).collect();
-        text(&lines.join("\n").into())
-    };
-    let waiting = &container["state"]["waiting"];
-    if let Some(reason) = text(&waiting["reason"]).filter(|reason| !STARTING.contains(&reason.as_str())) {
-        let former = &container["lastState"]["terminated"];
-        let why =
-            said(former).or_else(|| former["exitCode"].as_i64().map(|code| format!("it exited with code {code}")));
-        let why = why.or_else(|| text(&waiting["message"]));
-        return Some(why.map_or_else(
-            || format!("container {name}: {reason}"),
-            |why| format!("container {name}: {reason}: {why}"),
-        ));
-    }
-    let terminated = &container["state"]["terminated"];
-    let code = terminated["exitCode"].as_i64().filter(|code| *code != 0)?;
-    Some(said(terminated).map_or_else(
-        || format!("container {name} exited with code {code}"),
-        |said| format!("container {name} exited with code {code}: {said}"),
-    ))
 }
 
 fn named_ports(spec: &Value) -> Vec<(String, i32)> {

@@ -1,0 +1,153 @@
+//! What keeps pods from being created, scheduled, started or ready, in Kubernetes' own words.
+//!
+//! The words come from the statuses of the Deployment and of the pods alone: an operator needs no further right for them, and
+//! they disappear together with what they report. Each text is one line of bounded length, and two reports of one cause that
+//! the kubelet alternates between read alike, so that the status is not written for them.
+
+use serde_json::Value;
+
+use super::proof::is_incarnation;
+use super::status::Obstacle;
+use crate::api::names::PROVEN_GATE;
+
+/// The most characters of a text of Kubernetes or of a program that are quoted.
+const LONGEST: usize = 400;
+/// The reasons of a container that waits for its turn to start.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// The reasons of a container's end that say no more than its exit code does.
+const PLAIN_ENDS: [&str; 2] = ["Error", "Completed"];
+
+/// Returns why the first container of `pod` that ought to run does not. Init containers come first.
+pub fn container_trouble(pod: &Value) -> Option<String> {
+    container_statuses(pod).find_map(trouble_of)
+}
+
+/// Returns how a container of `pod` ended that has been started again since.
+pub fn last_end(pod: &Value) -> Option<String> {
+    container_statuses(pod).find_map(|container| {
+        let name = text(&container["name"])?;
+        exited(&container["lastState"]["terminated"]).map(|end| format!("container {name} {end}"))
+    })
+}
+
+/// Returns what keeps `pod` from being scheduled, started or ready, beside the trouble of its containers.
+pub fn obstacle(pod: &Value) -> Option<Obstacle> {
+    let status = &pod["status"];
+    let find = |kind: &str| items(&status["conditions"]).iter().find(|condition| condition["type"] == kind);
+    let is = |kind: &str, wanted: &str| find(kind).filter(|condition| condition["status"] == wanted);
+    // Set before the pod is evicted, preempted or deleted from a node that is lost.
+    if let Some(disruption) = is("DisruptionTarget", "True") {
+        return Some(Obstacle::lasting(reason_and_message(disruption)?));
+    }
+    if let Some(unscheduled) = is("PodScheduled", "False") {
+        return Some(Obstacle::lasting(reason_and_message(unscheduled)?));
+    }
+    if let Some(waiting) = container_statuses(pod).find_map(starting) {
+        return Some(Obstacle::passing(waiting));
+    }
+    let unready = is("Ready", "False")?;
+    let is_ready_to_kubelet = is("ContainersReady", "True").is_some();
+    if text(&unready["reason"]).is_none() && is_ready_to_kubelet {
+        // The kubelet always gives a reason. The node controller sets the condition without one.
+        let node = text(&pod["spec"]["nodeName"]).unwrap_or_default();
+        let why =
+            format!("node {node} does not report to the API server: the pod was set to not ready, without a reason");
+        return Some(Obstacle::lasting(why));
+    }
+    // That a revision is not proven yet is part of its rollout, and reported there.
+    let is_our_gate = unready["message"].as_str().is_some_and(|message| message.contains(PROVEN_GATE));
+    reason_and_message(unready).filter(|_| !is_our_gate).map(Obstacle::passing)
+}
+
+/// Returns why `pod`, which has finished and stays until it is collected, was ended by the kubelet: such as `Evicted`.
+pub fn eviction(pod: &Value) -> Option<String> {
+    let status = &pod["status"];
+    (status["phase"] == "Failed").then(|| reason_and_message(status)).flatten()
+}
+
+/// Returns why pods of a Deployment with that `status` cannot be created.
+pub fn replica_failure(status: &Value) -> Option<String> {
+    let mut conditions = items(&status["conditions"]).iter();
+    let failure = conditions.find(|one| one["type"] == "ReplicaFailure" && one["status"] == "True")?;
+    reason_and_message(failure)
+}
+
+fn container_statuses(pod: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|kind| items(&pod["status"][kind]))
+}
+
+fn trouble_of(container: &Value) -> Option<String> {
+    let name = text(&container["name"])?;
+    let waiting = &container["state"]["waiting"];
+    if let Some(reason) = text(&waiting["reason"]).filter(|reason| !STARTING.contains(&reason.as_str())) {
+        let former = &container["lastState"]["terminated"];
+        // What the program said explains its end better than the exit code does; a reason such as OOMKilled does as well.
+        let end = match said(former).filter(|_| is_plain(former)) {
+            Some(said) => Some(said),
+            None => exited(former).map(|end| format!("it {end}")),
+        };
+        let message = text(&waiting["message"]);
+        // While it backs off from pulling an image, the kubelet repeats the error that it backs off from.
+        let error = message.as_ref().and_then(|message| message.split_once(": ErrImagePull: "));
+        return Some(match (error, end.or_else(|| message.clone())) {
+            (Some((_, error)), _) if reason == "ImagePullBackOff" => format!("container {name}: ErrImagePull: {error}"),
+            (_, Some(why)) => format!("container {name}: {reason}: {why}"),
+            (_, None) => format!("container {name}: {reason}"),
+        });
+    }
+    let end = &container["state"]["terminated"];
+    exited(end).filter(|_| end["exitCode"] != 0).map(|end| format!("container {name} {end}"))
+}
+
+/// Returns why a container has not been started yet that is on its way.
+fn starting(container: &Value) -> Option<String> {
+    let name = text(&container["name"])?;
+    let reason = text(&container["state"]["waiting"]["reason"]).filter(|reason| STARTING.contains(&reason.as_str()))?;
+    let why = match reason.as_str() {
+        "ContainerCreating" => "its image is being pulled, or a volume, ConfigMap or Secret is missing",
+        _ => "an init container has not ended yet",
+    };
+    Some(format!("container {name}: {reason}: {why}; the Events of the pod say more"))
+}
+
+/// Returns how a container ended, from its terminated state.
+fn exited(terminated: &Value) -> Option<String> {
+    let code = terminated["exitCode"].as_i64()?;
+    let reason = text(&terminated["reason"]).filter(|_| !is_plain(terminated));
+    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    Some(match said(terminated) {
+        Some(said) => format!("exited with code {code}{reason}: {said}"),
+        None => format!("exited with code {code}{reason}"),
+    })
+}
+
+fn is_plain(terminated: &Value) -> bool {
+    terminated["reason"].as_str().is_none_or(|reason| PLAIN_ENDS.contains(&reason))
+}
+
+/// Returns what the candidate or the program said last, without the candidate's own mark.
+fn said(terminated: &Value) -> Option<String> {
+    let message = terminated["message"].as_str()?;
+    let lines: Vec<&str> = message.lines().filter(|line| !is_incarnation(line)).collect();
+    text(&lines.join("\n").into())
+}
+
+fn reason_and_message(object: &Value) -> Option<String> {
+    let reason = text(&object["reason"])?;
+    Some(text(&object["message"]).map_or_else(|| reason.clone(), |message| format!("{reason}: {message}")))
+}
+
+/// Returns a text of others as one line of at most [`LONGEST`] characters; `None` if it is empty.
+fn text(value: &Value) -> Option<String> {
+    let words: Vec<&str> = value.as_str()?.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        _ if line.is_empty() => None,
+        Some((end, _)) => Some(format!("{}...", &line[..end])),
+        None => Some(line),
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
