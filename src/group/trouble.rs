@@ -42,7 +42,8 @@ pub fn obstacle(pod: &Value) -> Option<Obstacle> {
     if let Some(unscheduled) = is("PodScheduled", "False") {
         return Some(Obstacle::lasting(reason_and_message(unscheduled)?));
     }
-    if let Some(waiting) = container_statuses(pod).find_map(starting) {
+    let has_sandbox = find("PodReadyToStartContainers").map(|condition| condition["status"] == "True");
+    if let Some(waiting) = container_statuses(pod).find_map(|container| starting(container, has_sandbox)) {
         return Some(Obstacle::passing(waiting));
     }
     let unready = is("Ready", "False")?;
@@ -99,13 +100,14 @@ fn trouble_of(container: &Value) -> Option<String> {
     exited(end).filter(|_| end["exitCode"] != 0).map(|end| format!("container {name} {end}"))
 }
 
-/// Returns why a container has not been started yet that is on its way.
-fn starting(container: &Value) -> Option<String> {
+/// Returns why `container` has not been started yet that is on its way. `has_sandbox` says whether the network and the volumes of
+/// its pod are set up, if the kubelet reports that.
+fn starting(container: &Value, has_sandbox: Option<bool>) -> Option<String> {
     let name = text(&container["name"])?;
     let reason = text(&container["state"]["waiting"]["reason"]).filter(|reason| STARTING.contains(&reason.as_str()))?;
-    let why = match reason.as_str() {
-        "ContainerCreating" => "its image is being pulled, or a volume, ConfigMap or Secret is missing",
-        _ => "an init container has not ended yet",
+    let why = match has_sandbox {
+        Some(true) => "an image is being pulled, or an init container has not ended yet",
+        Some(false) | None => "a volume, ConfigMap or Secret may be missing, or an image is being pulled",
     };
     Some(format!("container {name}: {reason}: {why}; the Events of the pod say more"))
 }

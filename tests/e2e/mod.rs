@@ -15,6 +15,7 @@ mod rollout;
 mod samples;
 mod service;
 mod step_down;
+mod trouble;
 mod unhealthy;
 mod uninstall;
 mod workload;
