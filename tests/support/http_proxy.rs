@@ -356,6 +356,21 @@ impl Direct {
         patched.unwrap_or_else(|error| panic!("{plural} {ns}/{name}: {error}"))
     }
 
+    /// A merge patch that may be refused.
+    pub fn try_merge(&self, ns: &str, plural: &str, name: &str, patch: &Value) -> Result<Value, kube::Error> {
+        self.ask("PATCH", &path(ns, plural, name), "application/merge-patch+json", patch)
+    }
+
+    /// Reports the status of a pod as a kubelet does: conditions of other types stay. Nothing if the pod is gone.
+    pub fn report(&self, ns: &str, pod: &str, patch: &Value) {
+        let path = path(ns, "pods", &format!("{pod}/status"));
+        match self.ask("PATCH", &path, "application/strategic-merge-patch+json", patch) {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => panic!("pod {ns}/{pod}: {error}"),
+        }
+    }
+
     /// A patch of operations, which may be refused.
     pub fn patch(&self, ns: &str, plural: &str, name: &str, operations: &Value) -> Result<Value, kube::Error> {
         self.ask("PATCH", &path(ns, plural, name), "application/json-patch+json", operations)
@@ -369,6 +384,7 @@ fn path(ns: &str, plural: &str, name: &str) -> String {
         "leases" => "/apis/coordination.k8s.io/v1",
         "endpointslices" => "/apis/discovery.k8s.io/v1",
         "poddisruptionbudgets" => "/apis/policy/v1",
+        "endpointslices" => "/apis/discovery.k8s.io/v1",
         "electiongroups" => "/apis/k8sensus.dev/v1alpha1",
         _ => "/api/v1",
     };
