@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::need::{FoundBy, Need};
 use crate::programs::{is_program, search_path};
 
-/// This machine; a folder that stands for one in tests.
+/// This machine, or a folder that stands for one in a test.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub(crate) root: PathBuf,
@@ -34,8 +34,8 @@ impl Machine {
             FoundBy::Library(library) => self.has_library(library),
             FoundBy::File(file) => self.root.join(file).exists(),
             FoundBy::Versioned(folder, file) => {
-                let versions = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
-                versions.into_iter().any(|version| version.path().join(file).exists())
+                let mut versions = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
+                versions.any(|version| version.path().join(file).exists())
             }
         }
     }
