@@ -45,7 +45,7 @@ fn blinded(direct: &Direct, plural: &str, code: u16, time: Duration) {
 
     let (proxy, listen) = (HttpProxy::to(shared()), free_port());
     proxy.refuse(plural, code);
-    let operator = operator_for(&ns, &format!("{ns}-second"), proxy.kubeconfig(), listen);
+    let operator = operator_for(&ns, &format!("{ns}-operator"), proxy.kubeconfig(), listen);
     operator.wait_for("reconciles from now on", SOON);
     let problem = format!("cannot watch {plural} in namespace {ns}: refused by the test ({code})");
     within(10, &problem, || readiness(listen).contains(&problem).then_some(()));
@@ -78,7 +78,7 @@ fn a_leader_whose_renewals_are_not_shown_leads_until_it_is_seen_that_it_does_not
     let ns = namespace(shared(), "unseen");
     led(&direct, &ns, 4);
     let (proxy, listen) = (HttpProxy::to(shared()), free_port());
-    let operator = operator_for(&ns, &format!("{ns}-second"), proxy.kubeconfig(), listen);
+    let operator = operator_for(&ns, &format!("{ns}-operator"), proxy.kubeconfig(), listen);
     operator.wait_for("reconciles from now on", SOON);
     let elected = || condition(&direct.get(&ns, "electiongroups", "kestrel").unwrap(), "LeaderElected");
     let renew_for = |time: Duration, wanted: Option<&str>| {
@@ -147,7 +147,7 @@ fn groups_that_come_and_go_while_no_group_is_shown_are_seen_to_afterwards() {
 
 /// A group at rest that otter leads, and nobody watches over it any more.
 fn led(direct: &Direct, ns: &str, seconds: i32) -> Vec<(&'static str, Value)> {
-    let first = operator_for(ns, &format!("{ns}-first"), shared().kubeconfig(), ANYWHERE);
+    let first = operator_for(ns, &format!("{ns}-operator"), shared().kubeconfig(), ANYWHERE);
     direct.create(ns, "electiongroups", &group("kestrel", json!({})));
     within(30, "the lease", || direct.get(ns, "leases", "kestrel"));
     let spec = json!({ "holderIdentity": "otter", "leaseDurationSeconds": seconds, "leaseTransitions": 1 });
@@ -165,6 +165,8 @@ fn led(direct: &Direct, ns: &str, seconds: i32) -> Vec<(&'static str, Value)> {
         (since.elapsed() > Duration::from_secs(2)).then(|| last.clone())
     });
     drop(first);
+    // Its successor is the same operator, and need not wait until this Lease expires.
+    direct.delete("default", "leases", &format!("{ns}-operator"));
     last
 }
 

@@ -195,12 +195,13 @@ fn whatever_is_changed_of_what_the_operator_sets_comes_back() {
 fn what_others_add_is_left_alone_after_a_restart_too() {
     let (cluster, direct) = (shared(), Direct::to(shared()));
     let ns = namespace(cluster, "added");
-    let operator = |which: &str| {
-        let operator = operator_for(&ns, &format!("{ns}-{which}"), cluster.kubeconfig(), ANYWHERE);
+    let lease = format!("{ns}-operator");
+    let operator = || {
+        let operator = operator_for(&ns, &lease, cluster.kubeconfig(), ANYWHERE);
         operator.wait_for("reconciles from now on", SOON);
         operator
     };
-    let first = operator("first");
+    let first = operator();
     direct.create(&ns, "electiongroups", &rich());
     whole(&direct, &ns, 20);
     let container = "/spec/template/spec/containers/0";
@@ -227,7 +228,8 @@ fn what_others_add_is_left_alone_after_a_restart_too() {
     thread::sleep(Duration::from_secs(3));
     assert_eq!(versions(), before);
     drop(first);
-    let _second = operator("second");
+    direct.delete("default", "leases", &lease);
+    let _second = operator();
     direct.merge(&ns, "electiongroups", "kestrel", &json!({ "metadata": { "labels": { "colour": "blue" } } }));
     thread::sleep(Duration::from_secs(3));
     assert_eq!(versions(), before);
