@@ -15,7 +15,8 @@ use crate::api::names::{PROVEN_GATE, annotation, label};
 /// 3. Mode Sidecar. The candidate answers on a port of its own, carries probes and hooks out, knows its revision and proves a
 ///    restart in place; the pods have the readiness gate.
 /// 4. The environment of the program in mode Exec, `envFrom` included, does not reach the candidate. It keeps places for its node,
-///    leaves the reason of its end, and relies on a longer wait where its Lease is deleted and created again.
+///    leaves the reason of its end, and relies on a longer wait where its Lease is deleted and created again. The operator's containers
+///    ask for no user of their own, unless the pod is root.
 pub const REVISION: i32 = 4;
 
 /// The first revision whose candidates heed a step-down.
@@ -199,7 +200,7 @@ fn installer(group: &Group, injection: &InjectionStatus) -> Value {
         "image": injection.image,
         "command": ["/k8sensus", "install", PROGRAM],
         "resources": resources(group),
-        "securityContext": restricted(),
+        "securityContext": restricted(group, injection),
         "volumeMounts": [{ "name": VOLUME, "mountPath": MOUNT }],
     });
     give_reasons(&mut container, injection);
@@ -232,7 +233,7 @@ fn sidecar(group: &Group, injection: &InjectionStatus) -> Value {
         "livenessProbe": { "httpGet": asked("/livez"), "periodSeconds": 10, "timeoutSeconds": 5 },
         "readinessProbe": { "httpGet": asked("/readyz"), "periodSeconds": 2, "timeoutSeconds": 5 },
         "resources": resources(group),
-        "securityContext": restricted(),
+        "securityContext": restricted(group, injection),
     });
     give_reasons(&mut container, injection);
     container
@@ -243,15 +244,21 @@ fn resources(group: &Group) -> Value {
     group.resources.clone().unwrap_or_else(usual)
 }
 
-fn restricted() -> Value {
-    json!({
+/// The context of the operator's own containers. The candidate image's user is 65532 already: a namespace may assign another, as on
+/// OpenShift, but not while the container asks for one.
+fn restricted(group: &Group, injection: &InjectionStatus) -> Value {
+    let mut context = json!({
         "allowPrivilegeEscalation": false,
         "capabilities": { "drop": ["ALL"] },
         "readOnlyRootFilesystem": true,
         "runAsNonRoot": true,
-        "runAsUser": 65532,
         "seccompProfile": { "type": "RuntimeDefault" },
-    })
+    });
+    let pod_is_root = group.template["spec"]["securityContext"]["runAsUser"] == 0;
+    if pod_is_root || injection.revision < OWN_SETTINGS {
+        context["runAsUser"] = json!(65532);
+    }
+    context
 }
 
 /// The candidate becomes the container's process; the user's command and arguments follow behind `--`.

@@ -37,7 +37,7 @@ fn complaints(container: &Value) -> Vec<&'static str> {
         (dropped.contains(&json!("ALL")), "capabilities.drop"),
         (context["capabilities"]["add"].is_null(), "capabilities.add"),
         (context["runAsNonRoot"] == true, "runAsNonRoot"),
-        (context["runAsUser"].as_i64().is_some_and(|user| user > 0), "runAsUser"),
+        (context["runAsUser"].is_null() || context["runAsUser"].as_i64().is_some_and(|user| user > 0), "runAsUser"),
         (context["seccompProfile"]["type"] == "RuntimeDefault", "seccompProfile"),
         (context["procMount"].is_null() && context["seLinuxOptions"].is_null(), "procMount, seLinuxOptions"),
         (ports.iter().all(|port| port["hostPort"].is_null()), "hostPort"),
@@ -55,6 +55,9 @@ fn what_is_injected_meets_the_standard_restricted() {
         let pod = pod(&group(spec));
         assert_eq!(pod["initContainers"][0]["name"], "k8sensus-install");
         assert_eq!(complaints(&pod["initContainers"][0]), [""; 0]);
+        // A user that is asked for collides with one that the namespace assigns, but a pod that is root needs one.
+        let user = &pod["initContainers"][0]["securityContext"]["runAsUser"];
+        assert_eq!(user, &if spec == &*rooted { json!(65532) } else { Value::Null });
         let volume = pod["volumes"].as_array().expect("volumes").iter().find(|v| v["name"] == "k8sensus");
         assert_eq!(volume.expect("our volume"), &json!({ "name": "k8sensus", "emptyDir": { "sizeLimit": "64Mi" } }));
     }

@@ -384,7 +384,6 @@ fn path(ns: &str, plural: &str, name: &str) -> String {
         "leases" => "/apis/coordination.k8s.io/v1",
         "endpointslices" => "/apis/discovery.k8s.io/v1",
         "poddisruptionbudgets" => "/apis/policy/v1",
-        "endpointslices" => "/apis/discovery.k8s.io/v1",
         "electiongroups" => "/apis/k8sensus.dev/v1alpha1",
         _ => "/api/v1",
     };
