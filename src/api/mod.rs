@@ -23,4 +23,6 @@ pub use spec::{
     CandidateSpec, DisruptionBudgetSpec, ElectionGroup, ElectionGroupSpec, ElectionSpec, LeaderServicePort,
     LeaderServiceSpec, Mode, ServiceAccountSpec, ServiceType,
 };
-pub use status::{ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderStatus, LeaderlessStatus, RolloutStatus};
+pub use status::{
+    CandidateStatus, ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderStatus, LeaderlessStatus, RolloutStatus,
+};

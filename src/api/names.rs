@@ -43,6 +43,8 @@ pub mod label {
 pub mod annotation {
     /// On the group (and carried to the Lease): when a step-down was asked for; any new value asks again.
     pub const STEP_DOWN_REQUESTED_AT: &str = "k8sensus.dev/step-down-requested-at";
+    /// On the group: when the operator's present candidate was requested for its pods; any new value requests it again.
+    pub const UPDATE_CANDIDATE_REQUESTED_AT: &str = "k8sensus.dev/update-candidate-requested-at";
     /// On the Lease: the one term that the request beside it is meant for, `<leaseTransitions>/<incarnation>`; in mode Native
     /// `<leaseTransitions>/<holderIdentity>`.
     pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
@@ -81,12 +83,20 @@ pub enum ConditionType {
     Reconciling,
     /// No progress without a change from outside; absent otherwise (abnormal-true, as kstatus has it).
     Stalled,
+    /// The pods have another candidate than this operator adds now; absent otherwise. Nothing waits for it: the group works.
+    CandidateOutdated,
 }
 
 impl ConditionType {
     /// All of them, in the order of status.
-    pub const ALL: [Self; 5] =
-        [Self::Ready, Self::LeaderElected, Self::FailoverReady, Self::Reconciling, Self::Stalled];
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::LeaderElected,
+        Self::FailoverReady,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::CandidateOutdated,
+    ];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -96,6 +106,7 @@ impl ConditionType {
             Self::FailoverReady => "FailoverReady",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
+            Self::CandidateOutdated => "CandidateOutdated",
         }
     }
 
@@ -108,6 +119,7 @@ impl ConditionType {
             Self::FailoverReady => &[StandbyReady, SingleReplica, NoReadyStandby, StandbysOnSameNode, LeaderFlapping],
             Self::Reconciling => &[RollingOut, Scaling],
             Self::Stalled => &[Invalid, Conflict, ProgressDeadlineExceeded, Forbidden, RevisionFailed],
+            Self::CandidateOutdated => &[InjectionNewer, InjectionOlder, ImageDiffers, VersionDiffers, UpdatePending],
         }
     }
 }
@@ -155,6 +167,16 @@ pub enum Reason {
     Forbidden,
     /// A new revision was given leadership and did not work; the former one leads again.
     RevisionFailed,
+    /// A newer operator made the pods, by rules that this operator does not know.
+    InjectionNewer,
+    /// The pods were made by older rules than this operator's.
+    InjectionOlder,
+    /// The pods have another candidate image than this operator would add.
+    ImageDiffers,
+    /// The leader's candidate states another version than the operator expects, or none.
+    VersionDiffers,
+    /// The present candidate was requested, and the group waits for its turn.
+    UpdatePending,
 }
 
 impl Reason {
@@ -181,6 +203,11 @@ impl Reason {
             Self::Forbidden => "Forbidden",
             Self::LeaderFlapping => "LeaderFlapping",
             Self::RevisionFailed => "RevisionFailed",
+            Self::InjectionNewer => "InjectionNewer",
+            Self::InjectionOlder => "InjectionOlder",
+            Self::ImageDiffers => "ImageDiffers",
+            Self::VersionDiffers => "VersionDiffers",
+            Self::UpdatePending => "UpdatePending",
         }
     }
 }
@@ -273,6 +300,8 @@ pub mod event {
     pub const LEADER_FLAPPING: &str = "LeaderFlapping";
     /// The operator made a missing Lease again.
     pub const LEASE_RECREATED: &str = "LeaseRecreated";
+    /// The pods get another candidate without a change of their template.
+    pub const CANDIDATE_UPDATED: &str = "CandidateUpdated";
     /// Another operator reconciles the group, or did.
     pub const OTHER_OPERATOR: &str = "OtherOperator";
 }

@@ -64,6 +64,10 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<LeaderStatus>,
 
+    /// The candidate program of the pod that leads. Absent while nobody leads, and in mode Native.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateStatus>,
+
     /// Why nobody leads, and since when. Absent while somebody leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaderless: Option<LeaderlessStatus>,
@@ -73,11 +77,11 @@ pub struct ElectionGroupStatus {
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
 
-    /// Ready, LeaderElected and FailoverReady, always; Reconciling and Stalled only while they are True. Example: kubectl wait --for=condition=Ready electiongroup/billing.
+    /// Ready, LeaderElected and FailoverReady, always; Reconciling, Stalled and CandidateOutdated only while they are True. Example: kubectl wait --for=condition=Ready electiongroup/billing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 
-    /// What the operator adds to the pods. Recorded here so that an upgrade of the operator restarts no pod: it changes only with your next change of the pod template.
+    /// What the operator adds to the pods. Recorded here so that an upgrade of the operator restarts no pod: it changes with your next change of the pod template, or when you set the annotation k8sensus.dev/update-candidate-requested-at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub injection: Option<InjectionStatus>,
 
@@ -88,6 +92,23 @@ pub struct ElectionGroupStatus {
     /// The value of the annotation k8sensus.dev/step-down-requested-at that was last carried out. A step-down is pending while the annotation has another value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_step_down_at: Option<String>,
+
+    /// The value of the annotation k8sensus.dev/update-candidate-requested-at that was last carried out. An update of the candidate is pending while the annotation has another value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_candidate_update_at: Option<String>,
+}
+
+/// The candidate program of the pod that leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CandidateStatus {
+    /// Image that the pod takes the program from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+
+    /// Version that the program states on the Lease. Absent if it states none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// The pod that leads.

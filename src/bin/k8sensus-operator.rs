@@ -32,6 +32,9 @@ struct Run {
     /// Image that modes Exec and Sidecar take the candidate program from
     #[arg(long, env = "K8SENSUS_CANDIDATE_IMAGE", default_value = "", hide_default_value = true)]
     candidate_image: String,
+    /// Version that the candidate program of that image states; groups whose leader states another one say so
+    #[arg(long, env = "K8SENSUS_CANDIDATE_VERSION", default_value = env!("CARGO_PKG_VERSION"), value_name = "VERSION")]
+    candidate_version: String,
     /// Name of the Lease by which the operator's replicas elect one
     #[arg(long, env = "K8SENSUS_LEASE_NAME", default_value = "k8sensus-operator")]
     lease_name: String,
@@ -105,6 +108,7 @@ fn options(run: &Run) -> Result<operator::Options, String> {
             .incarnation(campaign::incarnation("-", "operator"))
             .timing(timing),
         candidate_image: run.candidate_image.clone(),
+        candidate_version: run.candidate_version.clone(),
         listen: run.listen,
         namespaces,
         concurrency: run.concurrency,

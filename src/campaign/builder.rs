@@ -22,6 +22,7 @@ pub struct Builder {
     timing: Timing,
     create_lease: bool,
     is_ready: bool,
+    candidate_version: Option<String>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -54,6 +55,7 @@ impl Builder {
             timing: Timing::default(),
             create_lease: true,
             is_ready: true,
+            candidate_version: None,
             clock: Arc::new(SystemClock),
             metrics: Metrics::default(),
         }
@@ -109,6 +111,13 @@ impl Builder {
     /// [`Campaign::set_ready_to_lead`].
     pub fn ready_to_lead(mut self, is_ready: bool) -> Self {
         self.is_ready = is_ready;
+        self
+    }
+
+    /// States `version` in the Lease with each claim ([`CANDIDATE_VERSION`](super::CANDIDATE_VERSION)), as the candidate program
+    /// does for the operator. By default nothing is stated.
+    pub fn candidate_version(mut self, version: impl Into<String>) -> Self {
+        self.candidate_version = Some(version.into());
         self
     }
 
@@ -190,8 +199,17 @@ impl Builder {
             leadership: shown,
         };
         let elector = Elector::new(candidate, self.timing, self.create_lease, seed);
-        let driver =
-            Driver::new(clients, self.lease, self.timing, self.clock, self.metrics, elector, inbox, leadership);
+        let driver = Driver::new(
+            clients,
+            self.lease,
+            self.timing,
+            self.clock,
+            self.metrics,
+            self.candidate_version,
+            elector,
+            inbox,
+            leadership,
+        );
         Ok((campaign, driver.run()))
     }
 }

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::answer::{failure_of, lease_in, told, verb};
 use super::client::{Clients, leases};
-use super::lease::{apply_term, asks_to_step_down, lease_at};
+use super::lease::{apply_term, apply_version, asks_to_step_down, lease_at};
 use super::lookout::{LeaseWatch, News};
 use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of};
 use crate::election::{
@@ -36,6 +36,8 @@ pub(super) struct Driver {
     lease_name: LeaseName,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// The version of the candidate program, if claims state it.
+    version: Option<String>,
     elector: Elector,
     inbox: UnboundedReceiver<Command>,
     leadership: watch::Sender<Leadership>,
@@ -64,6 +66,7 @@ impl Driver {
         timing: Timing,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
+        version: Option<String>,
         elector: Elector,
         inbox: UnboundedReceiver<Command>,
         leadership: watch::Sender<Leadership>,
@@ -74,6 +77,7 @@ impl Driver {
             lease_name,
             clock,
             metrics,
+            version,
             elector,
             inbox,
             leadership,
@@ -289,6 +293,9 @@ impl Driver {
                 apply_record(&mut lease, &record, incarnation.as_deref());
                 // A claim that is no renewal is for another term, of which nobody has said anything.
                 apply_term(&mut lease, self.ready && purpose == Purpose::Renew);
+                if let Some(version) = &self.version {
+                    apply_version(&mut lease, version, purpose != Purpose::Release);
+                }
                 self.ready_unsaid = false;
                 let leases = self.leases.clone();
                 let answer = async move {

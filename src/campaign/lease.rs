@@ -34,6 +34,13 @@ pub const SUSPENDED: &str = "k8sensus.dev/suspended";
 /// the one that the Lease shows: not ready.
 pub const READY_OF: &str = "k8sensus.dev/ready-of";
 
+/// The annotation in which the holder's candidate program states its version, `<version> <leaseTransitions>/<incarnation>`. It
+/// counts for that term only: other clients leave the annotation of a former holder in place.
+pub const CANDIDATE_VERSION: &str = "k8sensus.dev/candidate-version";
+
+/// The longest version that is accepted, in bytes. Whoever may update the Lease may write anything there.
+const LONGEST_VERSION: usize = 64;
+
 /// What the election needs to know of a Lease. Absent, null or absurd fields are read as empty.
 pub fn snapshot_of(lease: &DynamicObject) -> Snapshot {
     let spec = &lease.data["spec"];
@@ -93,6 +100,25 @@ pub(super) fn apply_term(lease: &mut DynamicObject, is_ready: bool) {
     let term = incarnation.filter(|_| is_ready).map(|incarnation| term_name(record.transitions, &incarnation));
     annotate(lease, READY_OF, term);
     annotate(lease, STEP_DOWN_TO, preference.successor);
+}
+
+/// States in `lease` the `version` of the program that claims the term that it shows; removes the statement where `is_claim` is
+/// false.
+pub(super) fn apply_version(lease: &mut DynamicObject, version: &str, is_claim: bool) {
+    let Snapshot { record, incarnation, .. } = snapshot_of(lease);
+    let stated = incarnation.filter(|_| is_claim);
+    let stated = stated.map(|incarnation| format!("{version} {}", term_name(record.transitions, &incarnation)));
+    annotate(lease, CANDIDATE_VERSION, stated);
+}
+
+/// The version that the candidate of the present term states in `lease`. `None` if it states none, or nothing that has the form
+/// of a version.
+pub fn candidate_version(lease: &DynamicObject) -> Option<&str> {
+    let (version, term) = annotation(lease, CANDIDATE_VERSION)?.split_once(' ')?;
+    let Snapshot { record, incarnation, .. } = snapshot_of(lease);
+    let is_version = (1..=LONGEST_VERSION).contains(&version.len())
+        && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte));
+    (is_version && term == term_name(record.transitions, &incarnation?)).then_some(version)
 }
 
 fn annotate(lease: &mut DynamicObject, name: &str, value: Option<String>) {

@@ -79,8 +79,8 @@ pub use flags::TimingFlags;
 pub use guard::LeaderGuard;
 pub use health::{Health, Unhealthy};
 pub use lease::{
-    INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED, apply_record, micro_time,
-    snapshot_of,
+    CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED, apply_record,
+    candidate_version, micro_time, snapshot_of,
 };
 pub use metrics::Metrics;
 pub use term::{Stop, Term};

@@ -122,7 +122,8 @@ impl CandidateFlags {
             .identity(&self.identity)
             .incarnation(incarnation(&self.pod_uid, &self.container))
             .timing(self.timing.timing()?)
-            .create_lease(self.create_lease))
+            .create_lease(self.create_lease)
+            .candidate_version(env!("CARGO_PKG_VERSION")))
     }
 
     /// The longest time for which leadership may be promised to an app: a handover to which the app says nothing takes no

@@ -31,14 +31,20 @@ pub struct Desired {
     pub service: Option<Value>,
     /// What was injected into the pods, to be kept in the status.
     pub injection: Option<InjectionStatus>,
+    /// Whether a Deployment that exists stays as a newer operator made it, but for its replicas. `deployment` is then what is
+    /// created if there is none.
+    pub keeps_pods: bool,
 }
 
 impl Desired {
     /// The children of `group`. `recorded` is the injection that the status has; it is kept until the user changes the
-    /// template, so that an upgrade of the operator rolls no group. One that is not [known](inject::is_known) is replaced.
+    /// template, so that neither an upgrade nor a rollback of the operator rolls a group. One that is neither
+    /// [known](inject::is_known) nor [newer](inject::is_newer) is replaced.
     pub fn of(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> Self {
         let injection = group.mode.has_candidate().then(|| injection(group, recorded, candidate_image));
+        let newer = recorded.filter(|recorded| inject::keeps_newer(&group.template, recorded) && injection.is_some());
         Self {
+            keeps_pods: newer.is_some(),
             service_account: match &group.service_account {
                 ServiceAccount::Own(annotations) => Some(with_hash({
                     let mut account = child(group, "v1", "ServiceAccount", &group.name);
@@ -55,7 +61,7 @@ impl Desired {
             deployment: with_hash(deployment(group, injection.as_ref())),
             disruption_budget: group.disruption_budget.as_ref().map(|max| with_hash(disruption_budget(group, max))),
             service: service::desired(group).map(with_hash),
-            injection,
+            injection: newer.cloned().or(injection),
         }
     }
 }

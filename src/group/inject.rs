@@ -36,7 +36,8 @@ const LONGEST_LEASE: u64 = 3600;
 
 /// Volume, init container and mount of the candidate program in mode Exec.
 const VOLUME: &str = "k8sensus";
-const INSTALLER: &str = "k8sensus-install";
+/// The init container that copies the candidate program, in mode Exec.
+pub const INSTALLER: &str = "k8sensus-install";
 const MOUNT: &str = "/.k8sensus";
 /// The program that starts the command in mode Exec.
 pub const PROGRAM: &str = "/.k8sensus/k8sensus";
@@ -46,7 +47,7 @@ const LOCK: &str = "/.k8sensus/lock";
 const API_SERVER: &str = "/.k8sensus/api-server";
 
 /// The container of mode Sidecar.
-const SIDECAR: &str = "k8sensus-sidecar";
+pub const SIDECAR: &str = "k8sensus-sidecar";
 
 /// What kubectl logs and exec take where no container is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -58,9 +59,20 @@ const DEFAULT_GRACE: u64 = 30;
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Whether `injection` can be carried out: it names an image, and a revision that this operator knows. What cannot is as good
-/// as none: an operator that was rolled back, or a status that somebody edited, must leave no group stuck.
+/// as none, unless it is [newer](is_newer): a status that somebody edited must leave no group stuck.
 pub fn is_known(injection: &InjectionStatus) -> bool {
     (1..=REVISION).contains(&injection.revision) && !injection.image.is_empty()
+}
+
+/// Whether a newer operator recorded `injection`, by rules that this one does not know.
+pub fn is_newer(injection: &InjectionStatus) -> bool {
+    injection.revision > REVISION && !injection.image.is_empty()
+}
+
+/// Whether the pods of `template`, the user's, stay as a newer operator made them: the template was not changed since. To make
+/// them again by older rules would move every leader when the operator is rolled back.
+pub(super) fn keeps_newer(template: &Value, recorded: &InjectionStatus) -> bool {
+    is_newer(recorded) && recorded.template_hash.as_deref() == Some(super::desired::hash(template).as_str())
 }
 
 /// Whether `recorded` is kept for pods of `template`, the user's: that was not changed since, and what the mode needs was there

@@ -1,6 +1,7 @@
 //! What an `ElectionGroup` means, decided where IO is impossible.
 //!
 //! - [`valid`]: a spec becomes a [`Group`], or one [`Invalid`] that names the field.
+//! - [`candidate`]: whether the pods have the candidate that this operator adds now, and the request for that.
 //! - [`desired`]: a group becomes its children, as the partial objects that are applied.
 //! - [`inject`]: what the pods get on top of the user's template.
 //! - `pod`: the user's pod template, checked.
@@ -20,6 +21,7 @@
 //! - [`status`]: what was observed becomes the status.
 //! - [`events`]: two statuses become what is told of the way from one to the other.
 
+pub mod candidate;
 pub mod desired;
 pub mod drift;
 pub mod endpoints;

@@ -22,6 +22,12 @@ pub fn container_trouble(pod: &Value) -> Option<String> {
     container_statuses(pod).find_map(trouble_of)
 }
 
+/// Whether the container of this status waits for something else than its turn to be started.
+pub fn is_stuck(container: &Value) -> bool {
+    let reason = container["state"]["waiting"]["reason"].as_str().unwrap_or_default();
+    !reason.is_empty() && !STARTING.contains(&reason)
+}
+
 /// Returns how a container of `pod` ended that has been started again since.
 pub fn last_end(pod: &Value) -> Option<String> {
     container_statuses(pod).find_map(|container| {

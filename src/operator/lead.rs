@@ -21,6 +21,7 @@ use super::publish::Metrics;
 use super::reconcile::{Context, on_error, reconcile};
 use super::step_down::StepDowns;
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
+use crate::group::candidate::Offer;
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::memory;
@@ -35,6 +36,8 @@ pub struct Options {
     pub campaign: Builder,
     /// The image that modes Exec and Sidecar take the candidate program from.
     pub candidate_image: String,
+    /// The version that the candidate program of that image is expected to state.
+    pub candidate_version: String,
     /// Where /healthz, /readyz and /metrics are served.
     pub listen: SocketAddr,
     /// The namespaces whose groups are reconciled; none means all.
@@ -166,7 +169,7 @@ impl Reign {
             client,
             clock,
             world: world.clone(),
-            candidate_image: options.candidate_image.clone(),
+            offer: Offer::new(&options.candidate_image, &options.candidate_version),
             operator: options.campaign.lease().to_string(),
             others: OtherOperators::default(),
             metrics: metrics.clone(),

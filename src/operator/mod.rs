@@ -1,10 +1,12 @@
-//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead or awaits nobody -> desired -> suspension ->
+//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead or awaits nobody ->
+//! candidate update -> desired -> suspension ->
 //! apply -> rollout -> step-down -> status -> publish -> pods, one file for each step.
 //!
 //! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
 //! leadership is not valid at that moment.
 
 mod apply;
+mod candidate_update;
 mod endpoints;
 mod events;
 mod gate;

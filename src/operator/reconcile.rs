@@ -19,10 +19,11 @@ use super::recreated::release_unawaited;
 use super::release::{ReleaseError, release_of_dead};
 use super::rollout::{self, Sought};
 use super::step_down::StepDowns;
-use super::{other_operator, pods, status, suspension};
+use super::{candidate_update, other_operator, pods, status, suspension};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
+use crate::group::candidate::{Offer, Update};
 use crate::group::status::Outcome;
-use crate::group::{Desired, Group, Observed};
+use crate::group::{Desired, Group, Observed, inject};
 use crate::runtime::clock::Clock;
 
 /// A look without a cause, for what a watch may have missed.
@@ -42,7 +43,7 @@ pub(super) struct Context {
     pub(super) world: World,
     pub(super) applier: Applier,
     pub(super) step_downs: StepDowns,
-    pub(super) candidate_image: String,
+    pub(super) offer: Offer,
     /// The namespace and name of this operator's own Lease: `k8sensus-system/k8sensus-operator`.
     pub(super) operator: String,
     pub(super) others: OtherOperators,
@@ -76,7 +77,7 @@ pub(super) enum Error {
 }
 
 pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Result<Action, Error> {
-    let (resource, readable) = raw.read();
+    let (mut resource, readable) = raw.read();
     if resource.metadata.deletion_timestamp.is_some() {
         // Owner references do the deleting.
         return Ok(Action::await_change());
@@ -85,7 +86,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         context.metrics.count(ResultLabel::Conflict);
         return Ok(Action::requeue(wait));
     }
-    let valid = readable.and_then(|()| Group::check(&resource));
+    let mut valid = readable.and_then(|()| Group::check(&resource));
     // First of all: whoever sends requests to the leader waits for nothing else.
     let followed = context.applier.follow(&resource, valid.as_ref().ok(), &*context.clock).await;
     let released = match &valid {
@@ -96,12 +97,18 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Ok(group) => release_unawaited(&context.client, group, &context.world, &*context.clock).await,
         Err(_) => Ok(None),
     };
+    let update = candidate_update::carry_out(&mut resource, valid.as_ref().ok(), &context).await?;
+    if matches!(update, Update::Replace { .. }) {
+        valid = Group::check(&resource);
+    }
     let (mut failed, mut sought, mut suspended) = (None, Sought::Unknown, None);
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, None),
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
-            let desired = Desired::of(group, recorded, &context.candidate_image);
+            // What a newer operator made can be kept only while it is there.
+            let recorded = recorded.filter(|it| !inject::is_newer(it) || context.applier.has_deployment(group));
+            let desired = Desired::of(group, recorded, &context.offer.image);
             sought = Sought::of(&desired);
             suspended = suspension::tell(&resource, group, &context).await;
             let applied = context.applier.apply(group, &resource, &desired, &*context.clock).await;
@@ -122,6 +129,9 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     };
     let freed = released.as_ref().ok().copied().flatten();
     let mut observed = status::observe(&resource, outcome, injection, freed, &context.operator, &context.world);
+    observed.offer = Some(context.offer.clone());
+    let turn = candidate_update::wait(&update);
+    observed.update = update;
     let judged = rollout::judge(&resource, valid.as_ref().ok(), &sought, &mut observed, &context).await;
     let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed, judged.wish.as_ref()).await;
     let told = tell(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;
@@ -133,6 +143,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Some(stored) => pods::mark(&resource, valid.as_ref().ok(), &observed, stored, &context).await,
         None => None,
     };
+    told.stored.iter().for_each(|stored| candidate_update::settle(&resource, stored, &context));
     let again = told.stored.as_ref().and_then(|stored| rollout::next_look(&resource, stored, &observed, &context));
     // The children and the status had their turn; the release has another try.
     released?;
@@ -149,7 +160,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         memory.failures = 0;
         memory.blocked = observed.outcome != Outcome::Applied;
     });
-    let waits = [told.wait, judged.wait, retry, suspended, marked, again, next, follow, recreated];
+    let waits = [told.wait, judged.wait, retry, suspended, marked, again, next, follow, recreated, turn];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 

@@ -29,6 +29,9 @@ pub(super) enum Sought {
 
 impl Sought {
     pub(super) fn of(desired: &Desired) -> Self {
+        if desired.keeps_pods {
+            return Self::Unknown;
+        }
         rollout::wanted(desired).map_or(Self::None, |revision| Self::Revision(revision.to_owned()))
     }
 }

@@ -13,6 +13,7 @@ use crate::api::names::{ChangeReason, FIELD_MANAGER};
 use crate::api::{
     ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, KIND, LeaderStatus, VERSION,
 };
+use crate::group::candidate::Update;
 use crate::group::proof::Freed;
 use crate::group::status::{EndedBy, Outcome, status};
 use crate::group::step_down::StepDown;
@@ -59,6 +60,8 @@ pub(super) fn observe(
         rollout,
         waiting: None,
         unready: false,
+        offer: None,
+        update: Update::None,
     }
 }
 

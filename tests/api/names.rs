@@ -29,6 +29,10 @@ fn a_condition_has_the_reasons_of_the_design() {
     );
     assert_eq!(words(ConditionType::Reconciling), "RollingOut Scaling");
     assert_eq!(words(ConditionType::Stalled), "Invalid Conflict ProgressDeadlineExceeded Forbidden RevisionFailed");
+    assert_eq!(
+        words(ConditionType::CandidateOutdated),
+        "InjectionNewer InjectionOlder ImageDiffers VersionDiffers UpdatePending"
+    );
 }
 
 #[test]
@@ -44,6 +48,7 @@ fn our_own_labels_and_annotations_are_reserved() {
         label::ROLE,
         label::REVISION,
         annotation::STEP_DOWN_REQUESTED_AT,
+        annotation::UPDATE_CANDIDATE_REQUESTED_AT,
         annotation::STEP_DOWN_OF,
         annotation::STEP_DOWN_TO,
         annotation::PROVEN_REVISION,

@@ -1,7 +1,8 @@
 //! The election's record and the Lease on the wire.
 
 use k8sensus::campaign::{
-    INCARNATION, PROVEN_REVISION, STEP_DOWN_OF, STEP_DOWN_TO, apply_record, micro_time, snapshot_of,
+    CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, STEP_DOWN_OF, STEP_DOWN_TO, apply_record, candidate_version,
+    micro_time, snapshot_of,
 };
 use k8sensus::election::{Record, Version, WallTime};
 use kube::api::DynamicObject;
@@ -250,4 +251,29 @@ fn a_successor_counts_only_after_the_term_whose_step_down_was_asked_for() {
     {
         assert_eq!(successor(of), None, "{of:?}");
     }
+}
+
+#[test]
+fn a_stated_version_counts_for_the_term_of_the_lease_only() {
+    for (stated, version) in [
+        ("0.1.0 7/uid/app/1", Some("0.1.0")),
+        ("1.2.3-rc.1+build 7/uid/app/1", Some("1.2.3-rc.1+build")),
+        ("0.1.0 6/uid/app/1", None),
+        ("0.1.0 7/uid/app/2", None),
+        ("0.1.0", None),
+        (" 7/uid/app/1", None),
+        ("<b> 7/uid/app/1", None),
+        (format!("{} 7/uid/app/1", "9".repeat(65)).as_str(), None),
+    ] {
+        let mut lease = furnished();
+        lease.metadata.annotations = Some(
+            [(INCARNATION, "uid/app/1"), (CANDIDATE_VERSION, stated)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        );
+        assert_eq!(candidate_version(&lease), version, "{stated}");
+    }
+    let mut foreign = furnished();
+    foreign.metadata.annotations = Some([(CANDIDATE_VERSION.to_owned(), "0.1.0 7/uid/app/1".to_owned())].into());
+    assert_eq!(candidate_version(&foreign), None, "a client that knows no incarnation");
 }

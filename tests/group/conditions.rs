@@ -2,8 +2,9 @@ use std::collections::BTreeSet;
 
 use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8sensus::api::{ConditionType, ElectionGroupStatus, HistoryEntry, RolloutStatus};
+use k8sensus::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, RolloutStatus};
 use k8sensus::group::Observed;
+use k8sensus::group::candidate::{Offer, Update};
 use k8sensus::group::status::{DeploymentView, LeaseView, Obstacle, Outcome, PodView, starting_wait};
 
 use serde_json::Value;
@@ -68,7 +69,7 @@ fn led_after(observed: &mut Observed, seconds: i64, reasons: &[&str]) -> Vec<His
 }
 
 pub fn cases() -> Vec<Case> {
-    [ready(), elected(), failover(), flapping(), troubled(), caused(), reconciling(), stalled()]
+    [ready(), elected(), failover(), flapping(), troubled(), caused(), reconciling(), stalled(), candidate_outdated()]
         .into_iter()
         .flatten()
         .collect()
@@ -379,6 +380,72 @@ fn failed(observed: Observed) -> Observed {
         message: Some("billing-3 led and its program ended".to_owned()),
     };
     Observed { rollout: Some(rollout), ..observed }
+}
+
+const OFFERED: &str = "registry.example/k8sensus:0.1.0";
+const ADVICE: &str = "to replace the pods, which moves leadership once, set the group's annotation \
+                      k8sensus.dev/update-candidate-requested-at to the present time";
+
+/// A healthy group whose pods have `image` by `revision`, where the operator adds 0.1.0 by revision 4, and whose leader states
+/// `version`.
+fn injected(image: &str, revision: i32, version: Option<&str>) -> Observed {
+    but(|it| {
+        it.injection = Some(InjectionStatus { image: image.to_owned(), revision, template_hash: None });
+        it.offer = Some(Offer { image: OFFERED.to_owned(), revision: 4, version: "0.1.0".to_owned() });
+        it.pods[0].candidate_image = Some(image.to_owned());
+        let lease = lease_of(it);
+        lease.incarnation = Some("uid-1/app/7".to_owned());
+        lease.candidate_version = version.map(str::to_owned);
+    })
+}
+
+fn candidate_outdated() -> Vec<Case> {
+    let kind = ConditionType::CandidateOutdated;
+    let says = |more, observed, reason, message: String| {
+        let message: &'static str = message.leak();
+        case(more, observed, kind, ("True", reason, message))
+    };
+    let older = "registry.example/k8sensus:0.0.9";
+    let image = format!("the pods have candidate image {older}, the operator adds {OFFERED}");
+    let older_rules = format!(
+        "the pods have candidate image {older} by injection revision 3, the operator adds {OFFERED} by revision 4"
+    );
+    let newer_rules = "a newer operator made the pods, by injection revision 5, and this one knows revisions up to 4: they \
+                       stay as they are, and of changes of the spec only spec.replicas and those of the pod template reach \
+                       them";
+    let version =
+        |found: &str, advice: &str| format!("the candidate of billing-1 states {found}, expected 0.1.0; {advice}");
+    let pinned = format!(
+        "image {OFFERED} is not of the operator's version: change the operator's candidate image (in the chart: \
+         candidateImage), then request the update of the groups"
+    );
+    let pending = |observed: Observed| Observed {
+        update: Update::Pending { why: "it waits".to_owned(), for_others: true },
+        ..observed
+    };
+    vec![
+        absent("{}", healthy(), kind),
+        absent("{}", injected(OFFERED, 4, Some("0.1.0")), kind),
+        absent("candidate: { mode: Native }", injected(older, 3, None), kind),
+        says("{}", injected(older, 4, Some("0.0.9")), "ImageDiffers", format!("{image}; {ADVICE}")),
+        says("{}", injected(older, 3, Some("0.0.9")), "InjectionOlder", format!("{older_rules}; {ADVICE}")),
+        says("{}", injected(OFFERED, 5, Some("0.1.0")), "InjectionNewer", format!("{newer_rules}; {ADVICE}")),
+        says("{}", pending(injected(older, 4, None)), "UpdatePending", format!("{image}; it waits")),
+        says("{}", injected(OFFERED, 4, Some("0.2.0")), "VersionDiffers", version("version 0.2.0", &pinned)),
+        says("{}", injected(OFFERED, 4, None), "VersionDiffers", version("no version", &pinned)),
+        says(
+            "{}",
+            Observed {
+                pods: vec![PodView { candidate_image: Some(older.to_owned()), ..pod(1) }, pod(2)],
+                ..injected(OFFERED, 4, Some("0.0.9"))
+            },
+            "VersionDiffers",
+            version("version 0.0.9", &format!("its pod has image {older} until the rollout replaces it")),
+        ),
+        // Another client holds the Lease.
+        absent("{}", Observed { lease: Some(lease("by-hand")), ..injected(OFFERED, 4, None) }, kind),
+        absent("{}", Observed { lease: Some(lease("")), ..injected(OFFERED, 4, None) }, kind),
+    ]
 }
 
 fn stalled() -> Vec<Case> {

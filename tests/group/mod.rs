@@ -2,6 +2,7 @@
 //!
 //! The fixture is called billing in namespace shop, unlike anything of the product, so that a swapped name shows.
 
+mod candidate;
 pub mod conditions;
 mod desired;
 mod drift;
@@ -128,8 +129,17 @@ fn children(group: &ElectionGroup) -> Desired {
 
 /// All children by kind. No `..`: a new child appears in the snapshots, or this does not compile.
 fn by_kind(desired: Desired) -> Value {
-    let Desired { service_account, role, role_binding, lease, deployment, disruption_budget, service, injection } =
-        desired;
+    let Desired {
+        service_account,
+        role,
+        role_binding,
+        lease,
+        deployment,
+        disruption_budget,
+        service,
+        injection,
+        keeps_pods: _,
+    } = desired;
     let mut children = json!({
         "ServiceAccount": service_account,
         "Role": role,

@@ -1,5 +1,6 @@
 mod beside;
 mod blind;
+mod candidate;
 mod children;
 mod conditions;
 mod crashes;

@@ -12,7 +12,7 @@ use super::other_operator::OtherOperator;
 use super::status::Observed;
 use super::step_down::{StepDown, pod_of};
 use crate::api::names::{ChangeReason, event};
-use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, LeaderlessStatus, Reason};
+use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderlessStatus, Reason};
 use crate::election::RECREATED_HOLDER;
 
 /// The most bytes of a note that the API server takes.
@@ -133,6 +133,22 @@ pub fn of_other_operator(other: &str, own: &str, state: OtherOperator, left: boo
             pod: None,
         },
         occurrence: format!("{other} {own} {left}"),
+        goes_on: false,
+    }
+}
+
+/// That the pods get the candidate of `injection`.
+pub fn of_candidate_update(injection: &InjectionStatus) -> Event {
+    let InjectionStatus { image, revision, .. } = injection;
+    Event {
+        words: Words {
+            warning: false,
+            reason: event::CANDIDATE_UPDATED.to_owned(),
+            action: RECONCILE,
+            note: shortened(format!("the pods get candidate image {image}, by injection revision {revision}")),
+            pod: None,
+        },
+        occurrence: format!("{image} {revision}"),
         goes_on: false,
     }
 }

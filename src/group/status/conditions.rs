@@ -1,4 +1,4 @@
-//! The five conditions, with one verdict each.
+//! The conditions, with one verdict each.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::causes::with_causes;
 use super::{DeploymentView, LeaseView, Observed, Outcome, PodView, is_candidate};
 use crate::api::{ConditionType, ElectionGroup, Reason};
+use crate::group::candidate;
 use crate::group::step_down::pod_of;
 use crate::group::valid::Group;
 
@@ -39,6 +40,16 @@ pub(super) fn verdicts(
     });
     verdicts.extend(reconciling(observed, deployment, wanted));
     verdicts.extend(stalled(observed, deployment, now));
+    let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
+    let recorded = observed.injection.as_ref().or(recorded);
+    let outdated =
+        valid.zip(recorded).and_then(|(valid, recorded)| candidate::outdated(valid, recorded, observed, leader));
+    verdicts.extend(outdated.map(|(reason, message)| Verdict {
+        kind: ConditionType::CandidateOutdated,
+        status: true,
+        reason,
+        message,
+    }));
     verdicts
 }
 

@@ -15,12 +15,13 @@ pub use self::causes::starting_wait;
 use self::conditions::{conditions, verdicts};
 pub use self::history::Ended;
 use self::history::Past;
+use super::candidate::{Offer, Update};
 use super::rollout::Trial;
 use super::step_down::{Asked, StepDown, pod_of};
 use super::unhealthy;
 use super::valid::Group;
 use crate::api::names::{ChangeReason, label};
-use crate::api::{ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus, RolloutStatus};
+use crate::api::{CandidateStatus, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus, RolloutStatus};
 use crate::election::RECREATED_HOLDER;
 use crate::election::{Record, WallTime};
 
@@ -65,6 +66,8 @@ pub struct LeaseView {
     pub proven_revision: Option<String>,
     /// The trial that leadership was last handed over for.
     pub trial: Option<Trial>,
+    /// The version that the candidate of this very term states.
+    pub candidate_version: Option<String>,
 }
 
 impl LeaseView {
@@ -83,6 +86,7 @@ impl LeaseView {
             ready: false,
             proven_revision: None,
             trial: None,
+            candidate_version: None,
         }
     }
 
@@ -141,6 +145,10 @@ pub struct PodView {
     pub tells_ready: bool,
     /// Whether its candidate is from before there were step-downs, so that it heeds none.
     pub deaf: bool,
+    /// The image of its candidate program; `None` in mode Native.
+    pub candidate_image: Option<String>,
+    /// Whether the candidate's own container does not start: no such image, no such program in it.
+    pub candidate_stuck: bool,
 }
 
 impl PodView {
@@ -241,6 +249,10 @@ pub struct Observed {
     pub waiting: Option<String>,
     /// Whether somebody leads whose program is not ready.
     pub unready: bool,
+    /// The candidate that this operator adds now; `None` if that is not to be compared.
+    pub offer: Option<Offer>,
+    /// What becomes of a request for that candidate.
+    pub update: Update,
 }
 
 /// The status of `group`, whose spec made `valid` unless it is invalid. `now` is used for conditions that change, and
@@ -269,6 +281,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
         lease_transitions: past.transitions,
         lease_transitions_offset: past.offset,
         leader: leader.map(|lease| leader_status(lease, &observed.pods)),
+        candidate: leader.and_then(|lease| candidate_status(lease, &observed.pods)),
         leaderless: past.leaderless,
         history: past.history,
         conditions: conditions(&before.conditions, verdicts, group.metadata.generation, now),
@@ -278,6 +291,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
             StepDown::Done { value, .. } => Some(value.clone()),
             _ => before.last_handled_step_down_at,
         },
+        last_handled_candidate_update_at: observed.update.handled().or(before.last_handled_candidate_update_at),
     }
 }
 
@@ -298,4 +312,10 @@ fn leader_status(lease: &LeaseView, pods: &[PodView]) -> LeaderStatus {
         pod_ip: pod.and_then(|pod| pod.ip.clone()),
         revision: pod.and_then(|pod| pod.revision.clone()),
     }
+}
+
+fn candidate_status(lease: &LeaseView, pods: &[PodView]) -> Option<CandidateStatus> {
+    let image = pod_of(&lease.holder, pods).and_then(|pod| pod.candidate_image.clone());
+    let version = lease.candidate_version.clone();
+    (image.is_some() || version.is_some()).then_some(CandidateStatus { image, version })
 }

@@ -11,6 +11,9 @@ use crate::campaign::snapshot_of;
 use crate::group::{Group, drift, refusal};
 use crate::operator::observe::{controller_of, value_of};
 
+/// The field manager of [`Child::scale`].
+const SCALE_MANAGER: &str = "k8sensus-operator-scale";
+
 /// Why the children are not as desired.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::operator) enum ApplyError {
@@ -172,6 +175,18 @@ impl<'a> Child<'a> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let applied = self.api.patch(self.name, &params, &Patch::Apply(&desired)).await;
         applied.map_err(|source| self.failed("apply", source))
+    }
+
+    /// Sets `spec.replicas` of `live` alone. Under a manager of its own: a later apply must still own all that it applied before.
+    pub(super) async fn scale(&self, replicas: &Value, live: &DynamicObject) -> Result<(), ApplyError> {
+        let patch = json!({ "metadata": { "uid": live.uid() }, "spec": { "replicas": replicas } });
+        let params = PatchParams { field_manager: Some(SCALE_MANAGER.to_owned()), ..PatchParams::default() };
+        self.api
+            .patch(self.name, &params, &Patch::Merge(&patch))
+            .await
+            .map_err(|source| self.failed("patch", source))?;
+        info!("scaled {} {}/{} to {replicas}", self.kind, self.owner.namespace, self.name);
+        Ok(())
     }
 
     /// Deletes `live`, not one of the same name that came after it.

@@ -48,6 +48,7 @@ impl Applier {
             disruption_budget,
             service,
             injection: _,
+            keeps_pods,
         } = desired;
         // First of all: whose Lease it is decides whether anything may be granted on it.
         self.ensure_lease(group, resource, lease, clock).await?;
@@ -59,7 +60,11 @@ impl Applier {
         let role_binding = role_binding.clone();
         let role_binding = if rolled_out { role_binding } else { self.keeping_accounts(role_binding, group) };
         self.ensure(group, Kind::RoleBinding, &role_binding).await?;
-        self.ensure(group, Kind::Deployment, deployment).await?;
+        if *keeps_pods {
+            self.scale(group, deployment).await?;
+        } else {
+            self.ensure(group, Kind::Deployment, deployment).await?;
+        }
         match disruption_budget {
             Some(budget) => self.ensure(group, Kind::DisruptionBudget, budget).await?,
             None => self.remove(group, Kind::DisruptionBudget).await?,
@@ -68,6 +73,21 @@ impl Applier {
             self.remove(group, Kind::ServiceAccount).await?;
         }
         self.serve(group, resource, service.as_ref(), clock).await
+    }
+
+    /// Gives the Deployment the replicas of `desired` and leaves everything else as it is.
+    async fn scale(&self, group: &Group, desired: &Value) -> Result<(), ApplyError> {
+        let child = Child::new(&self.client, Kind::Deployment.resource(), group, &group.name);
+        let Some(live) = child.get().await? else { return Ok(()) };
+        child.check_owner(&live)?;
+        let replicas = &desired["spec"]["replicas"];
+        if live.data["spec"]["replicas"] == *replicas { Ok(()) } else { child.scale(replicas, &live).await }
+    }
+
+    /// Whether the group's Deployment exists.
+    pub(super) fn has_deployment(&self, group: &Group) -> bool {
+        let known = self.world.child(Kind::Deployment, &group.namespace, &group.name);
+        known.is_some_and(|known| known.is_controlled_by(&group.uid))
     }
 
     /// Whether the pods are as `desired`, whatever became of the other children.

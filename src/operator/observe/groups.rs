@@ -26,6 +26,9 @@ use crate::group::step_down::{Refused, StepDown};
 use crate::group::unhealthy::Watch;
 use crate::group::{Group, Invalid};
 
+/// The annotations that request something of the operator.
+const REQUESTS: [&str; 2] = [annotation::STEP_DOWN_REQUESTED_AT, annotation::UPDATE_CANDIDATE_REQUESTED_AT];
+
 /// An ElectionGroup as it came, but for what nobody here asks of its metadata.
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::operator) struct RawGroup {
@@ -69,10 +72,10 @@ impl RawGroup {
     /// Without what is not needed: managed fields and the manifest that kubectl leaves behind are most of an object.
     pub(in crate::operator) fn slim(&mut self) {
         let metadata = std::mem::take(&mut self.metadata);
-        let annotations = metadata.annotations.and_then(|mut annotations| {
-            let (key, value) = annotations.remove_entry(annotation::STEP_DOWN_REQUESTED_AT)?;
-            Some([(key, value)].into())
-        });
+        let mut annotations = metadata.annotations;
+        if let Some(annotations) = &mut annotations {
+            annotations.retain(|key, _| REQUESTS.contains(&key.as_str()));
+        }
         self.metadata = ObjectMeta {
             annotations,
             deletion_timestamp: metadata.deletion_timestamp,
@@ -107,10 +110,10 @@ impl RawGroup {
         version_of(&self.metadata)
     }
 
-    fn asked(&self) -> (Option<&str>, Option<i64>, bool, Option<&String>) {
+    fn asked(&self) -> (Option<&str>, Option<i64>, bool, [Option<&String>; 2]) {
         let Self { metadata, .. } = self;
-        let step_down = metadata.annotations.as_ref().and_then(|all| all.get(annotation::STEP_DOWN_REQUESTED_AT));
-        (metadata.uid.as_deref(), metadata.generation, metadata.deletion_timestamp.is_some(), step_down)
+        let requests = REQUESTS.map(|name| metadata.annotations.as_ref()?.get(name));
+        (metadata.uid.as_deref(), metadata.generation, metadata.deletion_timestamp.is_some(), requests)
     }
 
     fn status_text(&self) -> &str {
@@ -152,6 +155,8 @@ pub(in crate::operator) struct Memory {
     pub(in crate::operator) left_at: Option<Duration>,
     /// The last try to label the pods or to open their gates failed: that was said.
     pub(in crate::operator) unmarked: bool,
+    /// Its leader moves because its pods get another candidate.
+    pub(in crate::operator) updates_candidate: bool,
 }
 
 /// All groups. The store that the controller reads is closed until [`Groups::open`].
@@ -183,6 +188,14 @@ impl Groups {
 
     pub(super) fn memory(&mut self, namespace: &str, name: &str) -> Option<&mut Memory> {
         self.known.get_mut(namespace, name)
+    }
+
+    /// Counts that group among those that replace their candidate, unless as many as `most` others do. Returns whether it is.
+    pub(super) fn begin_candidate_update(&mut self, namespace: &str, name: &str, most: usize) -> bool {
+        let others = self.known.iter_mut().filter(|(_, _, memory)| memory.updates_candidate).take(most).count();
+        let Some(memory) = self.memory(namespace, name) else { return false };
+        memory.updates_candidate |= others < most;
+        memory.updates_candidate
     }
 
     /// The EndpointSlice of that group as it was last asked to be.

@@ -16,7 +16,7 @@ use super::children::controller_of;
 use super::groups::version_of;
 use super::table::{Change, Scope, Table};
 use crate::api::names::{annotation, label};
-use crate::campaign::snapshot_of;
+use crate::campaign::{candidate_version, snapshot_of};
 use crate::election::{Record, WallTime, term_name};
 use crate::group::rollout::Trial;
 use crate::group::status::{Ended, LeaseView};
@@ -38,6 +38,7 @@ struct Seen {
     asked: Option<Asked>,
     ready_of: Option<Box<str>>,
     proven_revision: Option<Box<str>>,
+    candidate_version: Option<Box<str>>,
     trial: Option<Box<str>>,
     suspended: bool,
     /// How the term before ended.
@@ -52,12 +53,14 @@ struct Seen {
 }
 
 /// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
-type Told<'a> = (&'a str, Option<WallTime>, i32, [bool; 3], [Option<&'a str>; 6]);
+type Told<'a> = (&'a str, Option<WallTime>, i32, [bool; 3], [Option<&'a str>; 7]);
 
 impl Seen {
     fn told(&self) -> Told<'_> {
-        let Self { controller, group, managed_by, incarnation, ready_of, proven_revision, .. } = self;
-        let words = [controller, group, managed_by, incarnation, ready_of, proven_revision].map(Option::as_deref);
+        let Self { controller, group, managed_by, incarnation, ready_of, proven_revision, candidate_version, .. } =
+            self;
+        let words = [controller, group, managed_by, incarnation, ready_of, proven_revision, candidate_version];
+        let words = words.map(Option::as_deref);
         let is = [self.expired, self.changed, self.suspended];
         (&self.record.holder, self.record.acquire_time, self.record.transitions, is, words)
     }
@@ -97,6 +100,7 @@ impl Seen {
             ready_of: annotated(lease, annotation::READY_OF).map(Into::into),
             proven_revision: snapshot.preference.revision.map(Into::into),
             trial: annotated(lease, annotation::TRIAL).map(Into::into),
+            candidate_version: candidate_version(lease).map(Into::into),
             suspended: snapshot.preference.suspended,
         })
     }
@@ -115,6 +119,7 @@ impl Seen {
             incarnation: self.incarnation.as_deref().map(str::to_owned),
             asked: self.asked.clone(),
             trial: self.trial.as_deref().and_then(Trial::parse),
+            candidate_version: self.candidate_version.as_deref().map(str::to_owned),
             ..LeaseView::of(&self.record, self.expired, self.former.clone())
         }
     }

@@ -201,6 +201,11 @@ impl World {
         self.lock().groups.memory(namespace, name).map(change)
     }
 
+    /// Counts a group among those that replace their candidate, unless as many as `most` others do. Returns whether it is.
+    pub(super) fn begin_candidate_update(&self, namespace: &str, name: &str, most: usize) -> bool {
+        self.lock().groups.begin_candidate_update(namespace, name, most)
+    }
+
     /// A write of that group's status begins: until [`took_group`](Self::took_group), or until `writing` is taken back, a change
     /// of it is no news.
     pub(super) fn begin_write(&self, namespace: &str, name: &str) {

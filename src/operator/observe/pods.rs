@@ -12,10 +12,10 @@ use super::groups::version_of;
 use super::table::{Change, Scope, Table};
 use crate::api::names::annotation::{LEADER_DELETION_COST, POD_DELETION_COST};
 use crate::api::names::{PROVEN_GATE, label};
-use crate::group::inject::PROGRAM;
+use crate::group::inject::{INSTALLER, PROGRAM, SIDECAR};
 use crate::group::proof::dead_incarnations;
 use crate::group::status::PodView;
-use crate::group::trouble::{container_trouble, eviction, last_end, obstacle};
+use crate::group::trouble::{container_trouble, eviction, is_stuck, last_end, obstacle};
 
 /// Candidates of mode Exec that have this also tell on the Lease whether their program is ready.
 const OF_EXEC: &str = "K8SENSUS_LOCK_PATH";
@@ -170,6 +170,8 @@ fn pod_view(pod: &DynamicObject) -> PodView {
     let statuses = || ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|kind| items(&status[kind]));
     let containers = || items(&pod.data["spec"]["containers"]).iter();
     let is_told = |name: &str| containers().any(|one| has_variable(one, name));
+    let is_candidates = |one: &Value| one["name"] == INSTALLER || one["name"] == SIDECAR;
+    let candidate = items(&pod.data["spec"]["initContainers"]).iter().find(|one| is_candidates(one));
     let runs_candidate = containers().any(|one| one["command"][0] == PROGRAM);
     PodView {
         name: pod.name_any(),
@@ -193,6 +195,8 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         ports: named_ports(&pod.data["spec"]),
         tells_ready: is_told(OF_EXEC),
         deaf: runs_candidate && !is_told(HEEDS),
+        candidate_image: candidate.and_then(|one| text(&one["image"])),
+        candidate_stuck: statuses().any(|one| is_candidates(one) && is_stuck(one)),
     }
 }
 

@@ -1,0 +1,213 @@
+//! Whether the pods of a group have the candidate program that the operator adds now, and the request to give them that.
+//!
+//! An upgrade of the operator restarts no pod, so the pods of a group keep the image and the injection revision that the
+//! status records. Condition `CandidateOutdated` shows where these, or the version that the leader's candidate states, are not
+//! the operator's own. The annotation `k8sensus.dev/update-candidate-requested-at` requests the operator's own:
+//!
+//! 1. The operator records its image and revision, and the request as handled, in one write of the status.
+//! 2. The pod template follows the record, and the ordinary rollout moves the leader once.
+//!
+//! Whichever step an operator ends after, the next one continues from the record.
+
+use super::inject;
+use super::status::{LeaseView, Observed, PodView, is_candidate};
+use super::step_down::{pod_of, term_of};
+use super::valid::Group;
+use crate::api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
+use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, Reason};
+
+/// What to do where the operator would add something else.
+const ADVICE: &str = "to replace the pods, which moves leadership once, set the group's annotation \
+                      k8sensus.dev/update-candidate-requested-at to the present time";
+
+/// What this operator adds to pods now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Image of the candidate program.
+    pub image: String,
+    /// The injection revision.
+    pub revision: i32,
+    /// The version that the program of that image is expected to state.
+    pub version: String,
+}
+
+impl Offer {
+    /// The candidate of `image`, by the newest rules of this operator.
+    pub fn new(image: &str, version: &str) -> Self {
+        Self { image: image.to_owned(), revision: inject::REVISION, version: version.to_owned() }
+    }
+
+    /// What the status records once the pods of `group` are to have it.
+    pub fn injection(&self, group: &Group) -> InjectionStatus {
+        let template_hash = Some(super::desired::hash(&group.template));
+        InjectionStatus { image: self.image.clone(), revision: self.revision, template_hash }
+    }
+
+    fn is(&self, recorded: &InjectionStatus) -> bool {
+        (&self.image, self.revision) == (&recorded.image, recorded.revision)
+    }
+}
+
+/// What becomes of a request for the operator's present candidate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Update {
+    /// There is none, or it was handled before.
+    #[default]
+    None,
+    /// It changes nothing.
+    Done {
+        /// The request.
+        value: String,
+    },
+    /// The pods get the present candidate.
+    Replace {
+        /// The request; `None` where the group needs no request.
+        value: Option<String>,
+        /// Whether the group has a leader, which then moves.
+        moves_leader: bool,
+    },
+    /// It waits.
+    Pending {
+        /// What for, as a sentence without numbers that change.
+        why: String,
+        /// Whether that is the end of other groups' updates.
+        for_others: bool,
+    },
+}
+
+impl Update {
+    /// The request that is handled by this.
+    pub(super) fn handled(&self) -> Option<String> {
+        match self {
+            Self::Done { value } => Some(value.clone()),
+            Self::Replace { value, .. } => value.clone(),
+            Self::None | Self::Pending { .. } => None,
+        }
+    }
+
+    fn pending(why: &str) -> Self {
+        Self::Pending { why: why.to_owned(), for_others: false }
+    }
+}
+
+/// All that the decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The group as the API server has it.
+    pub resource: &'a ElectionGroup,
+    /// Its spec, `None` if it is invalid.
+    pub group: Option<&'a Group>,
+    /// The Lease, if there is one.
+    pub lease: Option<&'a LeaseView>,
+    /// The group's pods.
+    pub pods: &'a [PodView],
+    /// What the operator adds now.
+    pub offer: &'a Offer,
+}
+
+/// What is to be done about the candidate of the group's pods.
+pub fn decide(question: &Question<'_>) -> Update {
+    let Question { resource, group, lease, pods, offer } = *question;
+    let annotations = resource.metadata.annotations.as_ref();
+    let requested = annotations.and_then(|annotations| annotations.get(UPDATE_CANDIDATE_REQUESTED_AT));
+    let status = resource.status.as_ref();
+    let handled = status.and_then(|status| status.last_handled_candidate_update_at.as_ref());
+    let value = requested.filter(|value| !value.is_empty() && Some(*value) != handled).cloned();
+    let is_new = status.is_none_or(|status| status.observed_generation.is_none());
+    let is_led = lease.is_some_and(|lease| !lease.expired && is_candidate(&lease.holder))
+        || status.is_some_and(|status| status.holder_identity.is_some());
+    let recorded = status.and_then(|status| status.injection.as_ref());
+    let Some(recorded) = recorded.filter(|_| group.is_none_or(|group| group.mode.has_candidate()) && !is_new) else {
+        // A manifest that was restored, or made from a copy, moves no leader. A new group gets the present candidate anyway.
+        return value.map_or(Update::None, |value| Update::Done { value });
+    };
+    let Some(value) = value else {
+        let was_led = is_led || status.is_some_and(|status| !status.history.is_empty());
+        let is_stuck = pods.iter().any(|pod| pod.candidate_stuck && !pod.terminating);
+        let is_free = group.is_some_and(|group| !group.paused) && !was_led && is_stuck && !offer.is(recorded);
+        return if is_free { Update::Replace { value: None, moves_leader: false } } else { Update::None };
+    };
+    match group {
+        _ if offer.is(recorded) => Update::Done { value },
+        None => Update::pending("the update that was requested waits until the spec is valid"),
+        Some(group) if group.paused => {
+            Update::pending("the update that was requested waits until spec.paused is false")
+        }
+        Some(_) => Update::Replace { value: Some(value), moves_leader: is_led },
+    }
+}
+
+/// Whether the rollout that an update started has ended, by a status that was written after that.
+pub fn is_rolled_out(status: &ElectionGroupStatus) -> bool {
+    let goes_on = [ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
+    !status.conditions.iter().any(|condition| goes_on.contains(&condition.type_.as_str()))
+}
+
+/// Why condition `CandidateOutdated` is True, where `recorded` is what the pods have and `leader` is the Lease while somebody
+/// leads. `None` if the candidate is the operator's own.
+pub(super) fn outdated(
+    group: &Group,
+    recorded: &InjectionStatus,
+    observed: &Observed,
+    leader: Option<&LeaseView>,
+) -> Option<(Reason, String)> {
+    let offer = observed.offer.as_ref().filter(|_| group.mode.has_candidate())?;
+    let (reason, difference) = match difference(offer, recorded) {
+        Some(difference) => difference,
+        None => return other_version(group, recorded, offer, observed, leader?),
+    };
+    Some(match &observed.update {
+        Update::Pending { why, .. } => (Reason::UpdatePending, format!("{difference}; {why}")),
+        _ => (reason, format!("{difference}; {ADVICE}")),
+    })
+}
+
+fn difference(offer: &Offer, recorded: &InjectionStatus) -> Option<(Reason, String)> {
+    let Offer { image, revision, .. } = offer;
+    if inject::is_newer(recorded) {
+        let message = format!(
+            "a newer operator made the pods, by injection revision {}, and this one knows revisions up to {revision}: they stay \
+             as they are, and of changes of the spec only spec.replicas and those of the pod template reach them",
+            recorded.revision
+        );
+        Some((Reason::InjectionNewer, message))
+    } else if recorded.revision != *revision {
+        let message = format!(
+            "the pods have candidate image {} by injection revision {}, the operator adds {image} by revision {revision}",
+            recorded.image, recorded.revision
+        );
+        Some((Reason::InjectionOlder, message))
+    } else if recorded.image != *image {
+        let message = format!("the pods have candidate image {}, the operator adds {image}", recorded.image);
+        Some((Reason::ImageDiffers, message))
+    } else {
+        None
+    }
+}
+
+/// The pods are to have the operator's own candidate, but the leader's states another version, or none as the first ones did.
+fn other_version(
+    group: &Group,
+    recorded: &InjectionStatus,
+    offer: &Offer,
+    observed: &Observed,
+    leader: &LeaseView,
+) -> Option<(Reason, String)> {
+    let stated = leader.candidate_version.as_deref();
+    // Whoever else holds the Lease is no candidate of the group's pods.
+    if stated == Some(offer.version.as_str()) || term_of(group.mode, leader, &observed.pods).is_none() {
+        return None;
+    }
+    let image = pod_of(&leader.holder, &observed.pods)?.candidate_image.as_deref()?;
+    let found = stated.map_or("no version".to_owned(), |stated| format!("version {stated}"));
+    let advice = if image != recorded.image {
+        format!("its pod has image {image} until the rollout replaces it")
+    } else {
+        format!(
+            "image {image} is not of the operator's version: change the operator's candidate image (in the chart: \
+             candidateImage), then request the update of the groups"
+        )
+    };
+    let message = format!("the candidate of {} states {found}, expected {}; {advice}", leader.holder, offer.version);
+    Some((Reason::VersionDiffers, message))
+}
