@@ -64,7 +64,7 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<LeaderStatus>,
 
-    /// The candidate program of the pod that leads. Absent while nobody leads, and in mode Native.
+    /// The candidate program of the pod that leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateStatus>,
 
@@ -81,7 +81,7 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 
-    /// What the operator adds to the pods. Recorded here so that an upgrade of the operator restarts no pod: it changes with your next change of the pod template, or when you set the annotation k8sensus.dev/update-candidate-requested-at.
+    /// What the operator adds to the pods. Changes with the pod template, or by the annotation k8sensus.dev/update-candidate-requested-at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub injection: Option<InjectionStatus>,
 
@@ -93,7 +93,7 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_step_down_at: Option<String>,
 
-    /// The value of the annotation k8sensus.dev/update-candidate-requested-at that was last carried out. An update of the candidate is pending while the annotation has another value.
+    /// The last handled value of the annotation k8sensus.dev/update-candidate-requested-at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_candidate_update_at: Option<String>,
 }
@@ -102,11 +102,11 @@ pub struct ElectionGroupStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CandidateStatus {
-    /// Image that the pod takes the program from.
+    /// Image of the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
-    /// Version that the program states on the Lease. Absent if it states none.
+    /// Version that it states on the Lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
@@ -192,10 +192,10 @@ pub struct InjectionStatus {
     /// Image of the candidate program that the pods use.
     pub image: String,
 
-    /// Revision of the rules by which the operator adds to the pod template. The operator knows every older revision.
+    /// Revision of the rules by which the operator adds to the pod template.
     pub revision: i32,
 
-    /// Hash of the pod template for which the two were recorded; another hash is a template change, upon which they may move on.
+    /// Hash of the pod template for which the two were recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_hash: Option<String>,
 }

@@ -139,10 +139,20 @@ fn a_rollback_of_the_operator_leaves_the_pods_as_the_newer_operator_made_them() 
     becomes(cluster, &ns, "kestrel", "");
     assert_eq!(electiongroup(cluster, &ns, "kestrel")["status"]["injection"]["image"], OWN_IMAGE);
     // What the operator applied before is still its own: it takes away what it no longer asks for.
-    apply(cluster, &ns, &group("kestrel", json!({ "replicas": 1, "strategy": { "type": "Recreate" } }))).unwrap();
-    within(20, "the strategy", || (deployment()["strategy"]["type"] == "Recreate").then_some(()));
+    apply(
+        cluster,
+        &ns,
+        &group(
+            "kestrel",
+            json!({ "replicas": 1, "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 2 } } }),
+        ),
+    )
+    .unwrap();
+    within(20, "the strategy", || (deployment()["strategy"]["rollingUpdate"]["maxSurge"] == 2).then_some(()));
     apply(cluster, &ns, &group("kestrel", json!({ "replicas": 1 }))).unwrap();
-    within(20, "the default strategy", || (deployment()["strategy"]["type"] == "RollingUpdate").then_some(()));
+    within(20, "the default strategy", || {
+        (deployment()["strategy"]["rollingUpdate"]["maxSurge"] == "25%").then_some(())
+    });
 }
 
 #[test]
