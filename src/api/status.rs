@@ -93,7 +93,7 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_step_down_at: Option<String>,
 
-    /// The last handled value of the annotation k8sensus.dev/update-candidate-requested-at.
+    /// Last handled value of the annotation k8sensus.dev/update-candidate-requested-at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_candidate_update_at: Option<String>,
 }
@@ -106,7 +106,7 @@ pub struct CandidateStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
-    /// Version that it states on the Lease.
+    /// Version that the program states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
