@@ -1,17 +1,17 @@
+mod deletion;
+mod requests;
+
 use std::time::Duration;
 
 use super::candidate::Candidate;
 use super::event::{Action, Event, Failure, Loss, Purpose, Sight};
 use super::moment::{Moment, Reading, WallTime};
-use super::record::{Record, Snapshot, Version};
+use super::record::{Snapshot, Version};
 use super::state::{Flight, Known, Leave, Role};
 use super::timing::Timing;
 
 /// The first wait after a failed request; it doubles up to the retry period.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-/// How long the first try of a request may take, at most a fifth of the renew deadline. The next ones get twice as long
-/// each, so that a server that is only slow is not taken for one that is gone.
-const FIRST_TRY: Duration = Duration::from_secs(2);
 /// How long a release is tried before the Lease is left to expire.
 const RELEASE_BUDGET: Duration = Duration::from_millis(1500);
 /// Standbys take a free Lease in random order within this time, so that they do not all write at once.
@@ -372,43 +372,6 @@ impl Elector {
         }
     }
 
-    /// A Lease that was deleted ends leadership, but not at once: nobody can acquire it before it was created again and its wait
-    /// has passed. What may be relied on as leadership ([`Action::Valid`]) is not extended, only the time to stop.
-    fn notice_deletion(&mut self, actions: &mut Vec<Action>) {
-        let (Role::Leading { valid_until } | Role::Leaving { valid_until }) = self.role else { return };
-        let Some((wait, renewed)) = self.wait_after_deletion().zip(self.renewed) else { return };
-        let stop_at = renewed + Timing::work_limit(wait).saturating_sub(self.timing.stop_grace());
-        if matches!(self.role, Role::Leading { .. }) {
-            actions.push(Action::Stop { loss: Loss::LeaseDeleted, kill_at: None });
-        }
-        // A Lease that was created again with a shorter wait shortens the time.
-        let stop_at = if self.deleted_while_held { valid_until.min(stop_at) } else { stop_at };
-        self.role = Role::Leaving { valid_until: stop_at };
-        self.deleted_while_held = true;
-    }
-
-    /// How long every candidate waits, at least, from the deletion of the Lease until it may acquire it. `None` if the Lease was
-    /// not deleted, or if candidates may create it: then they wait only for a holder that they have seen.
-    fn wait_after_deletion(&self) -> Option<Duration> {
-        if self.may_create {
-            return None;
-        }
-        match &self.known {
-            Known::Nothing => None,
-            Known::Absent { .. } => Some(self.timing.recreation_wait()),
-            Known::Lease { snapshot, .. } if snapshot.record.is_recreated() => {
-                let wait = snapshot.record.duration()?.min(self.timing.recreation_wait());
-                (wait >= self.timing.lease_duration()).then_some(wait)
-            }
-            Known::Lease { .. } => None,
-        }
-    }
-
-    /// Whether another candidate may lead already.
-    fn is_deposed(&self) -> bool {
-        !self.holds() && self.wait_after_deletion().is_none()
-    }
-
     /// Whether leadership ends now, and when the work must be dead. What was lost by time ends sooner when another
     /// holder shows.
     fn loss(&self, now: Moment) -> Option<(Loss, Moment)> {
@@ -510,13 +473,6 @@ impl Elector {
         }
     }
 
-    /// Whether every candidate still waits for this process, whose Lease was deleted and made again. Later, another may have
-    /// acquired it without having been seen, and the record may be of a further deletion.
-    fn is_awaited(&self, now: Moment) -> bool {
-        let wait = self.wait_after_deletion().filter(|_| self.deleted_while_held);
-        wait.zip(self.renewed).is_some_and(|(wait, renewed)| now < renewed + Timing::work_limit(wait))
-    }
-
     fn renewal_due(&self) -> Option<Moment> {
         let renewed = self.renewed?;
         if self.renew_now || self.failures > 0 { Some(renewed) } else { Some(renewed + self.timing.renew_interval()) }
@@ -539,74 +495,6 @@ impl Elector {
             && snapshot.record.renew_time.is_some_and(|time| {
                 Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
             })
-    }
-
-    fn send_read(&mut self, now: Moment, left: Duration, actions: &mut Vec<Action>) {
-        let (request, timeout) = self.depart(now, left, None);
-        actions.push(Action::Read { request, timeout });
-    }
-
-    fn send_claim(&mut self, now: Reading, purpose: Purpose, left: Duration, actions: &mut Vec<Action>) {
-        let renew_time = self.renew_time(now.wall);
-        let last = self.lease().map(|lease| &lease.record);
-        let (acquire_time, transitions) = match last {
-            // The same incarnation goes on: client-go keeps both, too.
-            Some(record) if self.holds() => (record.acquire_time.or(Some(now.wall)), record.transitions),
-            Some(record) => (Some(now.wall), record.transitions.max(0).saturating_add(1)),
-            None => (Some(now.wall), 0),
-        };
-        let record = Record {
-            holder: self.candidate.identity().to_owned(),
-            duration_seconds: i32::try_from(self.timing.lease_duration().as_secs()).unwrap_or(i32::MAX),
-            acquire_time,
-            renew_time: Some(renew_time),
-            transitions,
-        };
-        let incarnation = Some(self.candidate.incarnation().to_owned());
-        self.send_write(now.moment, purpose, record, incarnation, left, actions);
-    }
-
-    /// What the next claim writes as `renewTime`. Claims that expect the same version share it.
-    fn renew_time(&mut self, wall: WallTime) -> WallTime {
-        let known = self.lease().map(|lease| (lease.version.clone(), lease.record.renew_time));
-        let (expected, last) = known.map_or((None, None), |(version, time)| (Some(version), time));
-        match &self.pending {
-            Some((version, time)) if *version == expected => return *time,
-            // The version has moved on: what was pending is either what the Lease shows, or will never be.
-            Some(_) if self.holds() => self.shown = last,
-            _ => {}
-        }
-        let time = wall.in_another_second_than(last);
-        self.pending = Some((expected, time));
-        time
-    }
-
-    fn send_release(&mut self, now: Reading, left: Duration, actions: &mut Vec<Action>) {
-        let transitions = self.lease().map_or(0, |lease| lease.record.transitions);
-        let record = Record::released(transitions, now.wall);
-        self.send_write(now.moment, Purpose::Release, record, None, left, actions);
-    }
-
-    fn send_write(
-        &mut self,
-        now: Moment,
-        purpose: Purpose,
-        record: Record,
-        incarnation: Option<String>,
-        left: Duration,
-        actions: &mut Vec<Action>,
-    ) {
-        let expected = self.version();
-        let (request, timeout) = self.depart(now, left, Some((purpose, record.clone())));
-        actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });
-    }
-
-    fn depart(&mut self, now: Moment, left: Duration, write: Option<(Purpose, Record)>) -> (u64, Duration) {
-        self.requests += 1;
-        self.flight = Some(Flight { request: self.requests, sent: now, write });
-        let first_try = FIRST_TRY.min(self.timing.renew_deadline() / 5);
-        let patience = first_try.saturating_mul(1 << self.failures.min(16));
-        (self.requests, patience.min(left))
     }
 
     fn next_wake(&self, now: Moment) -> Option<Moment> {

@@ -140,6 +140,14 @@ fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
     lease.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
+/// Who holds a Lease, and what the report of that pod proves.
+pub(in crate::operator) struct Held {
+    pub(in crate::operator) holder: String,
+    pub(in crate::operator) incarnation: Option<String>,
+    pub(in crate::operator) transitions: i32,
+    pub(in crate::operator) dead: Vec<String>,
+}
+
 /// All Leases that carry the name of a group.
 #[derive(Default)]
 pub(super) struct Leases {

@@ -23,7 +23,7 @@ use kube::runtime::watcher::Event;
 pub(super) use children::{ChildView, Detail, Kind, controller_of, value_of};
 pub(super) use groups::{Memory, RawGroup};
 pub(super) use health::WatchHealth;
-pub(super) use leases::view_of;
+pub(super) use leases::{Held, view_of};
 pub(super) use streams::triggers;
 pub(super) use table::Scope;
 
@@ -89,14 +89,6 @@ pub(super) struct Served {
     pub(super) pods: Vec<PodView>,
     /// Since when, since boot, the Lease stands released, if it does.
     pub(super) released_at: Option<Duration>,
-}
-
-/// Who holds a Lease, and what the report of that pod proves.
-pub(super) struct Held {
-    pub(super) holder: String,
-    pub(super) incarnation: Option<String>,
-    pub(super) transitions: i32,
-    pub(super) dead: Vec<String>,
 }
 
 impl World {

@@ -1,25 +1,5 @@
 // The table of flaws. Shared with the build script, which includes this text.
-use super::flaw::{Flaw, FoundBy};
-
-const LOSS: &str = r#"match self.role {
-            Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
-            Role::Leading { valid_until } | Role::Leaving { valid_until } if now >= valid_until => {
-                Some((Loss::DeadlinePassed, valid_until + self.timing.stop_grace()))
-            }
-            Role::Lost { kill_at } if kill_at > now && self.is_deposed() => Some((Loss::Deposed, now)),
-            _ => None,
-        }"#;
-
-const IS_MINE: &str = r#"snapshot.record.holder == self.candidate.identity()
-            && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
-            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
-            && snapshot.record.renew_time.is_some_and(|time| {
-                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
-            })"#;
-
-const STOP_AFTER_DELETION: &str = "renewed + Timing::work_limit(wait).saturating_sub(self.timing.stop_grace())";
-
-const TAKEABLE_AT: &str = "Some(*takeable_at + self.candidate.hold_back(&snapshot.preference, &self.timing))";
+use super::flaw::{Flaw, FoundBy, IS_MINE, LOSS, STOP_AFTER_DELETION, TAKEABLE_AT};
 
 pub const FLAWS: &[Flaw] = &[
     Flaw {
@@ -77,7 +57,7 @@ pub const FLAWS: &[Flaw] = &[
     Flaw {
         name: "released whoever holds it by now",
         rule: 3,
-        file: "election/elector.rs",
+        file: "election/elector/requests.rs",
         original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
         flawed: r#"let expected = if purpose == Purpose::Release { None } else { expected };
         actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });"#,
@@ -162,7 +142,7 @@ pub const FLAWS: &[Flaw] = &[
     Flaw {
         name: "a leader whose Lease was deleted stops whenever it likes",
         rule: 4,
-        file: "election/elector.rs",
+        file: "election/elector/deletion.rs",
         original: STOP_AFTER_DELETION,
         flawed: "renewed + wait * 10",
         found_by: FoundBy::Model("deletion, crashes, an operator"),
@@ -170,7 +150,7 @@ pub const FLAWS: &[Flaw] = &[
     Flaw {
         name: "a leader whose Lease was deleted uses up the whole wait",
         rule: 4,
-        file: "election/elector.rs",
+        file: "election/elector/deletion.rs",
         original: STOP_AFTER_DELETION,
         flawed: "renewed + wait.saturating_sub(self.timing.stop_grace())",
         found_by: FoundBy::Model("deletion, crashes, an operator"),
@@ -212,7 +192,7 @@ pub const FLAWS: &[Flaw] = &[
     Flaw {
         name: "acquired whatever its version",
         rule: 5,
-        file: "election/elector.rs",
+        file: "election/elector/requests.rs",
         original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
         flawed: r#"let expected = if purpose == Purpose::Acquire { None } else { expected };
         actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });"#,
@@ -246,7 +226,7 @@ pub const FLAWS: &[Flaw] = &[
     Flaw {
         name: "a try lasts longer than the term",
         rule: 8,
-        file: "election/elector.rs",
+        file: "election/elector/requests.rs",
         original: "patience.min(left)",
         flawed: "{ let _ = left; patience }",
         found_by: FoundBy::Model("network"),
