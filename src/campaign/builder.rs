@@ -99,7 +99,7 @@ impl Builder {
 
     /// Whether to create the Lease where there is none, which needs the verb `create`. True by default.
     ///
-    /// With `false` whoever creates the Lease must let all candidates wait for [`Timing::recreation_wait`] where a leader of a
+    /// With `false` the program that creates the Lease must let all candidates wait for [`Timing::recreation_wait`] where a leader of a
     /// deleted Lease may still work, as the operator does: a leader whose Lease is deleted stops in good order within that time.
     /// With `true` it stops at once, since another candidate may create the Lease at once.
     pub fn create_lease(mut self, create: bool) -> Self {

@@ -28,7 +28,7 @@
 //!   The clocks' readings may differ by any amount.
 //! - [`Moment`]s come from a clock that goes on while the machine is suspended (`CLOCK_BOOTTIME`).
 //! - [`Action::Stop`] is obeyed: the work is dead at `kill_at`.
-//! - Where candidates may not create the Lease, whoever creates it again after a deletion writes [`RECREATED_HOLDER`] as its holder
+//! - Where candidates may not create the Lease, a Lease that is created again after a deletion has [`RECREATED_HOLDER`] as its holder
 //!   and at least the recreation wait of every leader that may still work as its duration.
 //! - What is said of dead predecessors is true: of every other process under that name and prefix, those to come included.
 //!

@@ -135,7 +135,7 @@ fn a_recreated_lease_that_comes_too_late_is_waited_for_like_by_everybody() {
 }
 
 #[test]
-fn a_standby_waits_for_a_recreated_lease_whoever_led_before() {
+fn a_standby_waits_for_a_recreated_lease_though_it_led_earlier() {
     let (mut table, _) = leader();
     table.after(1.0).tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
     table.tell(Event::WorkEnded { term: 1 });
@@ -145,7 +145,7 @@ fn a_standby_waits_for_a_recreated_lease_whoever_led_before() {
 }
 
 #[test]
-fn a_candidate_that_was_told_to_leave_leaves_the_recreated_lease_alone() {
+fn a_candidate_that_leaves_the_election_lets_the_recreated_lease_be() {
     let (mut table, _) = leader();
     table.after(1.0).tell(deleted(9));
     table.tell(Event::Shutdown);

@@ -1,6 +1,6 @@
 //! What follows from the deletion of a Lease that only an operator creates.
 //!
-//! Whoever creates it again makes every candidate wait, so the leader of the deleted Lease stops in good order, and acquires the new
+//! The operator makes every candidate wait for a Lease that it creates again, so the leader of the deleted Lease stops in good order, and acquires the new
 //! one once its work has ended.
 
 use std::time::Duration;
