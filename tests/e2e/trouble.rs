@@ -99,7 +99,7 @@ fn troubles() -> Vec<Trouble> {
             &["CreateContainerError", "nowhere.json"],
         ),
         trouble("init", of(json!({}), json!({ "initContainers": [init] })), &["container schema", "code 7"]),
-        trouble("unready", of(json!({ "readinessProbe": probe }), json!({})), &["ContainersNotReady", "[app]"]),
+        trouble("unready", of(json!({ "readinessProbe": probe }), json!({})), &["ContainersNotReady", "app]"]),
         trouble("crash", exec("exit 3"), &["code 3"]),
         trouble(
             "memory",
