@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::observe::{Held, World, controller_of};
 use crate::api::names::FIELD_MANAGER;
-use crate::campaign::{READY_OF, apply_record, snapshot_of};
+use crate::campaign::{CANDIDATE_VERSION, READY_OF, apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
 use crate::group::proof::{Freed, is_dead};
@@ -101,8 +101,9 @@ pub(super) async fn release_if(
         let former = snapshot_of(&lease);
         let transitions = former.record.transitions;
         apply_record(&mut lease, &Record::released(transitions, WallTime(clock.wall_micros())), None);
-        // What the dead one has said of its program.
+        // What the dead candidate stated of its program and of itself.
         lease.annotations_mut().remove(READY_OF);
+        lease.annotations_mut().remove(CANDIDATE_VERSION);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match leases.replace(&group.lease_name, &params, &lease).await {
             Ok(_) => return Ok(Some(former)),

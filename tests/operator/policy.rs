@@ -61,7 +61,8 @@ fn an_election_with_releases_a_lost_lease_and_client_go_goes_through() {
     });
     // A new object has no former: its transitions begin where the operator says.
     kubectl(cluster, &["delete", "-n", &ns, "lease/kestrel"]);
-    within(20, "heron to hold a Lease with a higher token", || {
+    // Pods of the group rely on a wait of 37 s: their grace and the lease, and a tenth.
+    within(90, "heron to hold a Lease with a higher token", || {
         let lease = get(cluster, &ns, "lease/kestrel")?;
         (lease["spec"]["holderIdentity"] == "heron" && lease["spec"]["leaseTransitions"].as_i64() > Some(2))
             .then_some(())
