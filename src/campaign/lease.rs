@@ -38,7 +38,7 @@ pub const READY_OF: &str = "k8sensus.dev/ready-of";
 /// counts for that term only: other clients leave the annotation of a former holder in place.
 pub const CANDIDATE_VERSION: &str = "k8sensus.dev/candidate-version";
 
-/// The longest version that is accepted, in bytes. Whoever may update the Lease may write anything there.
+/// The longest version that is accepted, in bytes. Every client that may update the Lease may write anything there.
 const LONGEST_VERSION: usize = 64;
 
 /// What the election needs to know of a Lease. Absent, null or absurd fields are read as empty.

@@ -16,7 +16,7 @@ const API_SERVER: &str = "api-server";
 
 /// Copies the running program to `target`, executable for everyone, in one rename: a restarted init container must not
 /// truncate what another container is about to start. The file `lock` beside it is made where there is none, and never replaced:
-/// whoever holds its lock holds that of this very file. Where the environment says where the API server is, the file `api-server` gets
+/// a process that holds its lock holds that of this very file. Where the environment says where the API server is, the file `api-server` gets
 /// its URL.
 ///
 /// # Errors

@@ -194,7 +194,7 @@ fn other_version(
     leader: &LeaseView,
 ) -> Option<(Reason, String)> {
     let stated = leader.candidate_version.as_deref();
-    // Whoever else holds the Lease is no candidate of the group's pods.
+    // A holder that is none of the group's pods is not a candidate of the operator's.
     if stated == Some(offer.version.as_str()) || term_of(group.mode, leader, &observed.pods).is_none() {
         return None;
     }

@@ -186,7 +186,7 @@ impl State {
     }
 
     /// The result of the app's liveness probe: of the run that is under way or was begun less than half a period ago, else of a
-    /// new one. It runs to its end also when nobody waits for it: whoever hangs up at once must not start the next one.
+    /// new one. It runs to its end also when nobody waits for it: a client that hangs up at once must not start the next one.
     fn ask(this: &Arc<Self>) -> Option<Answer> {
         let probe = this.spec.liveness_probe.as_ref()?;
         let (mut last, now) = (lock(&this.liveness), this.now());
