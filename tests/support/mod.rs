@@ -2,6 +2,7 @@
 
 pub mod fixtures;
 pub mod http_proxy;
+mod objects;
 pub mod overlap;
 pub mod process;
 pub mod proxy;
@@ -14,6 +15,7 @@ use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use k8sensus_local::{Builder, Cluster};
+pub use objects::get;
 pub use process::Program;
 use serde_json::{Value, json};
 
@@ -176,12 +178,6 @@ pub fn apply(cluster: &Cluster, namespace: &str, manifest: &Value) -> Result<(),
     child.stdin.take().unwrap().write_all(manifest.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-}
-
-/// An object, `None` if there is none.
-pub fn get(cluster: &Cluster, namespace: &str, what: &str) -> Option<Value> {
-    let text = kubectl(cluster, &["get", "-n", namespace, what, "--ignore-not-found", "-o", "json"]);
-    (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap())
 }
 
 /// A group of the given name; `more` is added to its spec. Its image is never run in these tests.
