@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use k8sensus_local::{Cluster, product_program};
+use k8sensus_local::{Cluster, Profile, product_program};
 
 use super::Error;
 
 /// A leader's command is killed: the time until its successor's command runs. The candidates are processes of this machine, for
 /// a kubelet would back off.
 pub fn commands_killed(cluster: &Cluster, n: usize) -> Result<Vec<Duration>, Error> {
-    let program = product_program("k8sensus")?;
+    let program = product_program("k8sensus", Profile::Dist)?;
     let mut times = Vec::new();
     let mut leader = Candidate::start(&program, cluster, 0)?;
     leader.says("started /bin/sleep")?;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use k8sensus_local::{Cluster, IMAGE, product_image, product_program, workspace_root};
+use k8sensus_local::{Cluster, IMAGE, Profile, product_image, product_program, workspace_root};
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::conditions;
 use kube::runtime::wait::await_condition;
@@ -32,10 +32,10 @@ type Error = Box<dyn std::error::Error>;
 fn main() -> Result<(), Error> {
     let n = std::env::var("K8SENSUS_BENCH_N").ok().and_then(|n| n.parse().ok()).unwrap_or(N);
     let archive = std::env::temp_dir().join(format!("k8sensus-figures-{}.tar", std::process::id()));
-    product_image(&archive)?;
+    product_image(&archive, Profile::Dist)?;
     println!("sizes");
     for program in ["k8sensus", "k8sensus-operator"] {
-        size(program, &product_program(program)?)?;
+        size(program, &product_program(program, Profile::Dist)?)?;
     }
     size("image archive", &archive)?;
     size("CRD, YAML", &workspace_root().join("crds/electiongroups.k8sensus.dev.yaml"))?;

@@ -78,7 +78,7 @@ impl Programs {
         Ok(Self {
             library: k8sensus_local::product_example("leader")?,
             client_go: fixtures::client_go().to_owned(),
-            candidate: k8sensus_local::product_program("k8sensus")?,
+            candidate: k8sensus_local::product_program("k8sensus", k8sensus_local::Profile::Dist)?,
         })
     }
 

@@ -53,7 +53,7 @@ pub struct Programs {
 impl Programs {
     pub fn build() -> Result<Self, Error> {
         Ok(Self {
-            operator: k8sensus_local::product_program("k8sensus-operator")?,
+            operator: k8sensus_local::product_program("k8sensus-operator", k8sensus_local::Profile::Dist)?,
             naive: k8sensus_local::product_example("naive")?,
         })
     }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use k8sensus_local::{Cluster, Image, ImageFile, Source, product_example};
+use k8sensus_local::{Cluster, Image, ImageFile, Source};
 
 use super::node;
-use crate::examples::postgres;
+use crate::examples::{built, postgres};
 
 pub const BUSYBOX: &str = "docker.io/library/busybox:1.37";
 pub const PYTHON: &str = "docker.io/library/python:3.13-slim";
@@ -123,9 +123,12 @@ fn postgres() -> Vec<ImageFile> {
     files
 }
 
+/// The example as `cargo test` has built it.
 fn controller() -> Vec<ImageFile> {
-    let program = product_example("controller").unwrap_or_else(|error| panic!("{error}"));
-    vec![file(&program, "/controller")]
+    let program = [built("controller")];
+    let mut files: Vec<_> = libraries(&program).iter().map(|path| same(path)).collect();
+    files.push(file(&program[0], "/controller"));
+    files
 }
 
 /// The shared libraries of dynamically linked programs, and what loads them.

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
-use k8sensus_local::{IMAGE, Image, ImageFile, product_program};
+use k8sensus_local::{IMAGE, Image, ImageFile, Profile, product_program};
 use serde_json::{Value, json};
 
 use super::{SYSTEM, holder, namespace, node, ready, sample};
@@ -58,7 +58,7 @@ fn three_groups(ns: &str) -> Vec<Value> {
 /// Loads an image of that name with the candidate program in it.
 fn load_candidate(name: &str) {
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("candidate-{}.tar", std::process::id()));
-    let source = product_program("k8sensus").unwrap();
+    let source = product_program("k8sensus", Profile::Demo).unwrap();
     let files = vec![ImageFile { source: source.into(), path: "k8sensus".to_owned(), mode: 0o755 }];
     Image { name: name.to_owned(), entrypoint: vec!["/k8sensus".to_owned()], files }.write(&archive).unwrap();
     node().load_image(&archive).unwrap();

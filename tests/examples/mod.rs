@@ -91,7 +91,7 @@ fn source(example: &str) -> PathBuf {
 }
 
 /// The example's program, beside the tests' own. `cargo test` builds it, `cargo test --test all` does not.
-fn built(example: &str) -> PathBuf {
+pub fn built(example: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().and_then(Path::parent).unwrap().join("examples").join(example);
     let advice = "build it: cargo build --examples";

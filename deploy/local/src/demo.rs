@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use k8sensus_local::{Cluster, Error, IMAGE, Mode, product_image, workspace_root};
+use k8sensus_local::{Cluster, Error, IMAGE, Mode, Profile, product_image, workspace_root};
 
 const NAMESPACE: &str = "k8sensus-system";
 const GROUP: &str = "hello";
@@ -51,7 +51,7 @@ fn load_image(cluster: &Cluster) -> Result<String, Error> {
     let archive = crate::default_archive();
     command_line(&format!("cargo demo -- image --load    # {IMAGE}"));
     let start = Instant::now();
-    let digest = product_image(&archive)?;
+    let digest = product_image(&archive, Profile::Demo)?;
     cluster.load_image(&archive)?;
     println!("    {digest}");
     took(start);

@@ -49,7 +49,7 @@ pub use image::{Image, ImageFile, Source};
 pub use instance::{Instance, Mode, Node, Ports};
 pub use k8sensus_prerequisites::{ensure_tests, forbid_installation};
 pub use process::Process;
-pub use product::{IMAGE, cargo, product_example, product_image, product_program, workspace_root};
+pub use product::{IMAGE, Profile, cargo, product_example, product_image, product_program, workspace_root};
 pub use programs::go_program;
 pub use stop::{down, instances, sweep};
 

@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use k8sensus_local::{
-    Cluster, DEFAULT_NAME, Error, IMAGE, Mode, down, forbid_installation, instances, product_image, workspace_root,
+    Cluster, DEFAULT_NAME, Error, IMAGE, Mode, Profile, down, forbid_installation, instances, product_image,
+    workspace_root,
 };
 
 /// A real Kubernetes on this machine, from its own components: etcd, the control plane and a node that runs pods.
@@ -58,12 +59,12 @@ enum Action {
     Status,
     /// Print the path of the administrator's kubeconfig
     Kubeconfig,
-    /// Build the product's image and write it as an OCI archive
+    /// Build the product's image as it is released, and write it as an OCI archive
     Image {
         /// The archive [default: target/k8sensus-image.tar in the workspace]
         #[arg(long)]
         output: Option<PathBuf>,
-        /// Load it into the running cluster, too
+        /// Load it into the running cluster, too; it is built in half the time then, and is larger
         #[arg(long)]
         load: bool,
     },
@@ -158,7 +159,7 @@ fn take_down(name: &str, all: bool) -> Result<(), Error> {
 
 fn image(name: &str, output: Option<PathBuf>, load: bool) -> Result<(), Error> {
     let output = output.unwrap_or_else(default_archive);
-    let digest = product_image(&output)?;
+    let digest = product_image(&output, if load { Profile::Demo } else { Profile::Dist })?;
     println!("{IMAGE} {digest} in {}", output.display());
     if load {
         Cluster::open(name)?.load_image(&output)?;

@@ -14,6 +14,25 @@ pub const IMAGE: &str = "localhost/k8sensus:dev";
 
 const PROGRAMS: [&str; 2] = ["k8sensus", "k8sensus-operator"];
 
+/// With which of the workspace's profiles the product's programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// As they are released, optimised as a whole.
+    Dist,
+    /// In half the time, to be tried and tested: the same programs, larger and a little slower.
+    Demo,
+}
+
+impl Profile {
+    /// Its name in Cargo.toml.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dist => "dist",
+            Self::Demo => "demo",
+        }
+    }
+}
+
 /// The root of the workspace that this crate was built from.
 pub fn workspace_root() -> &'static Path {
     let local = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -21,8 +40,8 @@ pub fn workspace_root() -> &'static Path {
 }
 
 /// Builds the product's programs, statically linked, and writes their image to an OCI archive; returns its digest.
-pub fn product_image(output: &Path) -> Result<String, Error> {
-    let files = static_programs("--bin", &PROGRAMS)?
+pub fn product_image(output: &Path, profile: Profile) -> Result<String, Error> {
+    let files = static_programs("--bin", &PROGRAMS, profile)?
         .into_iter()
         .zip(PROGRAMS)
         .map(|(source, name)| ImageFile { source: source.into(), path: name.to_owned(), mode: 0o755 })
@@ -49,29 +68,25 @@ fn is_of_a_package(variable: &str) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
-/// Builds one of the product's programs as its image has it: statically linked, profile `dist`.
-pub fn product_program(name: &str) -> Result<PathBuf, Error> {
-    one("--bin", name)
+/// Builds one of the product's programs as its image has it: statically linked.
+pub fn product_program(name: &str, profile: Profile) -> Result<PathBuf, Error> {
+    static_programs("--bin", &[name], profile).map(|mut built| built.swap_remove(0))
 }
 
-/// Builds an example of the product's package likewise, to be measured beside it.
+/// Builds an example of the product's package as a released program is built, to be measured beside it.
 pub fn product_example(name: &str) -> Result<PathBuf, Error> {
-    one("--example", name)
-}
-
-fn one(kind: &str, name: &str) -> Result<PathBuf, Error> {
-    static_programs(kind, &[name]).map(|mut built| built.swap_remove(0))
+    static_programs("--example", &[name], Profile::Dist).map(|mut built| built.swap_remove(0))
 }
 
 /// `kind` is `--bin` or `--example`.
-fn static_programs(kind: &str, names: &[&str]) -> Result<Vec<PathBuf>, Error> {
+fn static_programs(kind: &str, names: &[&str], profile: Profile) -> Result<Vec<PathBuf>, Error> {
     let about = run(cargo().arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
     Progress::note(&format!("building {} for {host}, statically linked", names.join(" and ")));
     let mut command = cargo();
     command
         // With a target named, flags for it do not reach build scripts and procedural macros, which cannot be static.
-        .args(["build", "--profile", "dist", "--target", host, "--message-format", "json-render-diagnostics"])
+        .args(["build", "--profile", profile.name(), "--target", host, "--message-format", "json-render-diagnostics"])
         // Alone: in one build with this crate it would get the features that this crate asks of their dependencies.
         .args(["--package", "k8sensus"])
         .args(names.iter().flat_map(|name| [kind, name]))
