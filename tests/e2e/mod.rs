@@ -7,6 +7,7 @@ mod helm;
 mod images;
 mod install;
 mod maintenance;
+mod observer;
 mod original;
 mod probes;
 mod proof;
@@ -27,7 +28,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use k8sensus_local::{Cluster, IMAGE, product_image};
+use k8sensus_local::{Cluster, IMAGE, Profile, product_image};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -43,6 +44,7 @@ fn node() -> &'static Cluster {
         println!("e2e: building the image (minutes, the first time), then a node (10 s)");
         let node = node_of_its_own();
         install_operator(&node, "crds.keep=true");
+        observer::start();
         node
     })
 }
@@ -52,7 +54,7 @@ fn node_of_its_own() -> Cluster {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("image-{}-{}.tar", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    product_image(&archive).unwrap_or_else(|error| panic!("{error}"));
+    product_image(&archive, Profile::Demo).unwrap_or_else(|error| panic!("{error}"));
     let node = Cluster::node().start().unwrap_or_else(|error| panic!("{error}"));
     node.load_image(&archive).unwrap_or_else(|error| panic!("{error}"));
     let _ = std::fs::remove_file(&archive);
@@ -101,6 +103,15 @@ impl Deref for Namespace {
 
     fn deref(&self) -> &str {
         &self.name
+    }
+}
+
+impl Drop for Namespace {
+    /// Whatever a test is about, at most one program of a group works at a time and the tokens rise.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            observer::judge(&self.name);
+        }
     }
 }
 

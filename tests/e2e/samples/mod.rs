@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::images::{self, BUSYBOX, CONTROLLER, POSTGRES, PYTHON};
-use super::{Namespace, apply_sample, holder, logs, namespace, node, ready, sample_path, uid};
+use super::{Namespace, apply_sample, holder, logs, namespace, node, observer, ready, sample_path, uid};
 use crate::support::{Program, get, kubectl, root, shared, within};
 use client::{Answer, Client, Keeping, in_the_nodes_network};
 
@@ -73,6 +73,7 @@ fn the_shortest_sample_runs_its_command_in_one_of_three_pods() {
     delete(ns, &first);
     let second = holder(&ready(ns, "hello", &[&first]));
     within(30, "the command in its successor", || (lines(&second) > 0).then_some(()));
+    observer::judge(ns);
 }
 
 #[test]
