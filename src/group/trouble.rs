@@ -6,12 +6,16 @@
 
 use serde_json::Value;
 
+use super::inject::SIDECAR;
 use super::proof::is_incarnation;
 use super::status::Obstacle;
 use crate::api::names::PROVEN_GATE;
 
 /// The most characters of a text of Kubernetes or of a program that are quoted.
 const LONGEST: usize = 400;
+/// What the sidecar answers to the kubelet, which keeps it to itself.
+const UNASKED: &str =
+    "the program does not ask its sidecar whether it leads, or the sidecar has not seen the Lease yet";
 /// The reasons of a container that waits for its turn to start.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// The reasons of a container's end that say no more than its exit code does.
@@ -63,7 +67,15 @@ pub fn obstacle(pod: &Value) -> Option<Obstacle> {
     }
     // That a revision is not proven yet is part of its rollout, and reported there.
     let is_our_gate = unready["message"].as_str().is_some_and(|message| message.contains(PROVEN_GATE));
-    reason_and_message(unready).filter(|_| !is_our_gate).map(Obstacle::passing)
+    let why = reason_and_message(unready).filter(|_| !is_our_gate)?;
+    Some(Obstacle::passing(if only_the_sidecar_is_unready(pod) { format!("{why}: {UNASKED}") } else { why }))
+}
+
+/// Whether all containers of `pod` are ready but a running sidecar of ours.
+fn only_the_sidecar_is_unready(pod: &Value) -> bool {
+    let mut statuses = container_statuses(pod);
+    let is_found = container_statuses(pod).any(|one| one["name"] == SIDECAR && one["state"]["running"].is_object());
+    is_found && statuses.all(|one| (one["ready"] == true) != (one["name"] == SIDECAR))
 }
 
 /// Returns why `pod`, which has finished and stays until it is collected, was ended by the kubelet: such as `Evicted`.

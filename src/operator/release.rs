@@ -25,7 +25,7 @@ const TRIES: u32 = 3;
 /// A Lease whose leader is dead, or for which nobody has to wait any more, could not be released.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot {verb} Lease {lease} to release it, though its leader is dead: {}; it runs out by itself",
+    "cannot {verb} Lease {lease} to release it, though nobody works under it any more: {}; it runs out by itself",
     crate::campaign::told(source)
 )]
 pub(super) struct ReleaseError {
@@ -289,7 +289,8 @@ mod tests {
         let (result, _) = try_release(&[(200, lease(DEAD, "41")), (403, forbidden)]);
         let error = result.unwrap_err();
         assert!(
-            error.starts_with("cannot update Lease shop/billing to release it, though its leader is dead: "),
+            error
+                .starts_with("cannot update Lease shop/billing to release it, though nobody works under it any more: "),
             "{error}"
         );
         assert!(error.contains("no update") && error.ends_with("; it runs out by itself"), "{error}");

@@ -100,6 +100,7 @@ fn troubles() -> Vec<Trouble> {
         ),
         trouble("init", of(json!({}), json!({ "initContainers": [init] })), &["container schema", "code 7"]),
         trouble("unready", of(json!({ "readinessProbe": probe }), json!({})), &["ContainersNotReady", "app]"]),
+        trouble("silent", of(json!({}), json!({})), &["ContainersNotReady", "does not ask its sidecar"]),
         trouble("crash", exec("exit 3"), &["code 3"]),
         trouble(
             "memory",

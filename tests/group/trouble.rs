@@ -201,6 +201,25 @@ fn a_pod_on_a_lost_node_is_told_apart_from_one_that_fails_its_probe() {
 }
 
 #[test]
+fn a_pod_of_which_only_the_sidecar_is_unready_says_that_the_program_does_not_ask() {
+    let pod = |app_ready: bool, sidecar: Value| {
+        json!({ "status": {
+            "initContainerStatuses": [{ "name": "k8sensus-sidecar", "ready": false, "state": sidecar }],
+            "containerStatuses": [{ "name": "app", "ready": app_ready, "state": { "running": {} } }],
+            "conditions": [{ "type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "[of Kubernetes]" }],
+        } })
+    };
+    let held_up = |pod: Value| obstacle(&pod).map(|obstacle| (obstacle.what, obstacle.is_passing));
+    let running = json!({ "running": {} });
+    let silent = "ContainersNotReady: [of Kubernetes]: the program does not ask its sidecar whether it leads, \
+                  or the sidecar has not seen the Lease yet";
+    assert_eq!(held_up(pod(true, running.clone())), passing(silent));
+    let plain = passing("ContainersNotReady: [of Kubernetes]");
+    assert_eq!(held_up(pod(false, running)), plain);
+    assert_eq!(held_up(pod(true, json!({ "terminated": { "exitCode": 1 } }))), plain);
+}
+
+#[test]
 fn a_pod_that_is_taken_away_says_by_whom() {
     for (reason, message) in [
         ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"),

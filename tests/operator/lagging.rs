@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8sensus_local::{Cluster, Component};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use super::crashes::ANYWHERE;
+use super::rest::{Ended, at_rest};
 use crate::support::http_proxy::{Direct, HttpProxy, operator_for};
 use crate::support::proxy::{Passage, Proxy};
 use crate::support::{Program, control_plane, group, namespace, within};
@@ -99,14 +100,6 @@ fn nothing_is_written_from_the_view_of_an_api_server_that_lags_and_all_is_done_w
     });
 }
 
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A second API server of the cluster, started as the first one was.
 struct SecondServer {
     _program: Program,
@@ -146,16 +139,4 @@ impl SecondServer {
 fn holder(direct: &Direct, ns: &str, name: &str) -> String {
     let group: Value = direct.get(ns, "electiongroups", name).unwrap();
     group["status"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Waits until nothing is written any more and returns the number of writes until then.
-fn at_rest(proxy: &HttpProxy) -> usize {
-    let (mut last, mut since) = (0, Instant::now());
-    within(60, "the operator to be at rest", || {
-        let now = proxy.writes().len();
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-        (since.elapsed() > Duration::from_secs(4)).then_some(now)
-    })
 }

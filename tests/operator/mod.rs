@@ -22,6 +22,7 @@ mod recreated;
 mod refusals;
 mod release;
 mod replicas;
+mod rest;
 mod rights;
 mod roles;
 mod rollout;

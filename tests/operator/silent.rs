@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::crashes::ANYWHERE;
+use super::rest::{Ended, at_rest};
 use crate::support::http_proxy::{Direct, HttpProxy, operator_for};
 use crate::support::{group, namespace, shared, within};
 
@@ -125,14 +126,6 @@ fn ask(at: SocketAddr) -> String {
     text
 }
 
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 fn name(number: usize) -> String {
     format!("kestrel-{number}")
 }
@@ -185,16 +178,4 @@ fn led(direct: &Direct, ns: &str) -> BTreeSet<String> {
     let served: BTreeSet<String> =
         slices.map(|slice| text(&slice["metadata"]["name"]).trim_end_matches("-leader").to_owned()).collect();
     elected.intersection(&served).cloned().collect()
-}
-
-/// Waits until nothing is written any more and returns the number of writes until then.
-fn at_rest(proxy: &HttpProxy) -> usize {
-    let (mut last, mut since) = (0, Instant::now());
-    within(60, "the operator to be at rest", || {
-        let now = proxy.writes().len();
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-        (since.elapsed() > Duration::from_secs(4)).then_some(now)
-    })
 }
