@@ -34,4 +34,5 @@ mod step_down;
 mod suspension;
 mod two_operators;
 mod unhealthy;
+mod wall_clock;
 mod watches;
