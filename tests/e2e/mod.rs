@@ -4,6 +4,7 @@ mod ends;
 mod environment;
 mod groups;
 mod helm;
+mod hostile;
 mod images;
 mod install;
 mod maintenance;
