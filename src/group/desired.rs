@@ -12,6 +12,9 @@ use crate::election::RECREATED_HOLDER;
 /// A Deployment's `progressDeadlineSeconds` where nobody says.
 const PROGRESS_DEADLINE: u64 = 600;
 
+/// A Deployment's `maxSurge` and `maxUnavailable` where nobody says.
+const ROLLING_DEFAULT: &str = "25%";
+
 /// Every child of a group. `apply` takes it apart without `..`, so that none can be forgotten.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
@@ -123,15 +126,42 @@ fn deployment(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     deployment["spec"] = json!({
         "replicas": group.replicas,
         "selector": { "matchLabels": { label::GROUP: group.name } },
-        "template": inject::pod_template(group, injection),
+        "strategy": strategy(group),
+        "template": with_volume_sources(inject::pod_template(group, injection)),
     });
-    if let Some(strategy) = &group.strategy {
-        deployment["spec"]["strategy"] = strategy.clone();
-    }
     if injection.is_some_and(|injection| injection.revision >= inject::SERVING) {
         deployment["spec"]["progressDeadlineSeconds"] = json!(progress_deadline(group));
     }
     deployment
+}
+
+/// Returns the strategy with the server's defaults written out. What the server adds by itself has no owner, so a later apply of
+/// Recreate would keep `rollingUpdate`, and the server refuses the two together.
+fn strategy(group: &Group) -> Value {
+    let mut strategy = group.strategy.clone().unwrap_or_else(|| json!({}));
+    if strategy["type"].is_null() {
+        strategy["type"] = json!("RollingUpdate");
+    }
+    if strategy["type"] == "RollingUpdate" {
+        for field in ["maxSurge", "maxUnavailable"] {
+            if strategy["rollingUpdate"][field].is_null() {
+                strategy["rollingUpdate"][field] = json!(ROLLING_DEFAULT);
+            }
+        }
+    }
+    strategy
+}
+
+/// Returns the template with the server's default as the source of volumes that have none. What the server adds by itself has no
+/// owner, so a later apply would keep it beside another source, and the server takes only one.
+fn with_volume_sources(mut template: Value) -> Value {
+    let volumes = template.pointer_mut("/spec/volumes").and_then(Value::as_array_mut);
+    for volume in volumes.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if volume.len() == 1 {
+            volume.insert("emptyDir".to_owned(), json!({}));
+        }
+    }
+    template
 }
 
 /// In seconds. What the readiness gate waits for on purpose, a revision's time to start, to become Ready and to lead well, must

@@ -130,7 +130,32 @@ fn a_strategy_is_handed_to_the_deployment() {
     let spec = &children(&with(MINIMAL, strategy)).deployment["spec"];
     let expected = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "50%" } });
     assert_eq!(spec["strategy"], expected);
-    assert_eq!(children(&group(MINIMAL)).deployment["spec"].get("strategy"), None);
+}
+
+#[test]
+fn the_servers_defaults_of_a_strategy_are_written_out() {
+    let strategy = |more: &str| children(&with(MINIMAL, more)).deployment["spec"]["strategy"].take();
+    let rolling = |surge: Value, unavailable: &str| json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } });
+    assert_eq!(strategy("{}"), rolling(json!("25%"), "25%"));
+    assert_eq!(strategy("strategy: { type: RollingUpdate }"), rolling(json!("25%"), "25%"));
+    assert_eq!(strategy("strategy: { rollingUpdate: { maxSurge: 1 } }"), rolling(json!(1), "25%"));
+    assert_eq!(strategy("strategy: { type: Recreate }"), json!({ "type": "Recreate" }));
+}
+
+#[test]
+fn a_volume_without_a_source_gets_that_which_the_server_would_give_it() {
+    let with_volumes = |volumes: &str| {
+        let template = format!(
+            "template: {{ spec: {{ containers: [{{ name: app, image: i, command: [/app] }}], volumes: {volumes} }} }}"
+        );
+        children(&group(&template)).deployment["spec"]["template"].take()
+    };
+    let bare = with_volumes("[{ name: data }]");
+    assert_eq!(bare["spec"]["volumes"][0], json!({ "name": "data", "emptyDir": {} }));
+    let other = with_volumes("[{ name: data, configMap: { name: c } }]");
+    assert_eq!(other["spec"]["volumes"][0], json!({ "name": "data", "configMap": { "name": "c" } }));
+    // Written after the revision of the template was named: no pod is replaced for it.
+    assert_ne!(bare["metadata"]["labels"], with_volumes("[{ name: data, emptyDir: {} }]")["metadata"]["labels"]);
 }
 
 #[test]
