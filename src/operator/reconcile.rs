@@ -22,7 +22,7 @@ use super::step_down::StepDowns;
 use super::{candidate_update, other_operator, pods, status, suspension};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
 use crate::group::candidate::{Offer, Update};
-use crate::group::status::Outcome;
+use crate::group::status::{InjectionRecord, Outcome};
 use crate::group::{Desired, Group, Observed, inject};
 use crate::runtime::clock::Clock;
 
@@ -103,7 +103,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     }
     let (mut failed, mut sought, mut suspended) = (None, Sought::Unknown, None);
     let (outcome, injection) = match &valid {
-        Ok(group) if group.paused => (Outcome::Applied, None),
+        Ok(group) if group.paused => (Outcome::Applied, InjectionRecord::Keep),
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             // What a newer operator made can be kept only while it is there.
@@ -114,7 +114,11 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
             let applied = context.applier.apply(group, &resource, &desired, &*context.clock).await;
             // What the pods got is recorded though another child is in the way: else the next version would get them anew.
             let deployed = applied.is_ok() || context.applier.has_deployed(group, &desired);
-            let injection = desired.injection.filter(|_| deployed);
+            let injection = match desired.injection {
+                _ if !deployed => InjectionRecord::Keep,
+                Some(injection) => InjectionRecord::Set(injection),
+                None => InjectionRecord::Remove,
+            };
             match outcome_of(group, applied) {
                 Ok(outcome) => (outcome, injection),
                 Err(error) if resource.status.is_none() => return Err(error),
@@ -125,7 +129,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
                 }
             }
         }
-        Err(invalid) => (Outcome::Invalid(invalid.to_string()), None),
+        Err(invalid) => (Outcome::Invalid(invalid.to_string()), InjectionRecord::Keep),
     };
     let freed = released.as_ref().ok().copied().flatten();
     let mut observed = status::observe(&resource, outcome, injection, freed, &context.operator, &context.world);

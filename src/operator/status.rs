@@ -10,12 +10,10 @@ use serde_json::json;
 
 use super::observe::{Parts, RawGroup, World};
 use crate::api::names::{ChangeReason, FIELD_MANAGER};
-use crate::api::{
-    ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, KIND, LeaderStatus, VERSION,
-};
+use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, KIND, LeaderStatus, VERSION};
 use crate::group::candidate::Update;
 use crate::group::proof::Freed;
-use crate::group::status::{EndedBy, Outcome, status};
+use crate::group::status::{EndedBy, InjectionRecord, Outcome, status};
 use crate::group::step_down::StepDown;
 use crate::group::{Group, Observed};
 use crate::runtime::clock::Clock;
@@ -32,7 +30,7 @@ const BETWEEN_CAUSES: Duration = Duration::from_secs(5);
 pub(super) fn observe(
     group: &ElectionGroup,
     outcome: Outcome,
-    injection: Option<InjectionStatus>,
+    injection: InjectionRecord,
     freed: Option<Freed>,
     operator: &str,
     world: &World,

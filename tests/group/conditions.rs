@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8sensus::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, RolloutStatus};
 use k8sensus::group::Observed;
 use k8sensus::group::candidate::{Offer, Update};
-use k8sensus::group::status::{DeploymentView, LeaseView, Obstacle, Outcome, PodView, starting_wait};
+use k8sensus::group::status::{DeploymentView, InjectionRecord, LeaseView, Obstacle, Outcome, PodView, starting_wait};
 
 use serde_json::Value;
 
@@ -390,7 +390,7 @@ const ADVICE: &str = "to replace the pods, which moves leadership once, set the 
 /// `version`.
 fn injected(image: &str, revision: i32, version: Option<&str>) -> Observed {
     but(|it| {
-        it.injection = Some(InjectionStatus { image: image.to_owned(), revision, template_hash: None });
+        it.injection = InjectionRecord::Set(InjectionStatus { image: image.to_owned(), revision, template_hash: None });
         it.offer = Some(Offer { image: OFFERED.to_owned(), revision: 4, version: "0.1.0".to_owned() });
         it.pods[0].candidate_image = Some(image.to_owned());
         let lease = lease_of(it);

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 use k8sensus::api::names::ChangeReason;
 use k8sensus::api::status::HISTORY_LIMIT;
 use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
-use k8sensus::group::status::{DeploymentView, Ended, EndedBy, LeaseView, Outcome, PodView};
+use k8sensus::group::status::{DeploymentView, Ended, EndedBy, InjectionRecord, LeaseView, Outcome, PodView};
 use k8sensus::group::{Group, Observed};
 use proptest::prelude::*;
 use serde_json::json;
@@ -119,7 +119,7 @@ fn typical_statuses_read_well() {
     };
     let free = LeaseView { transitions: 0, ..lease("") };
     let fresh = Observed { lease: Some(free), pods: vec![], ..but(|it| deployment_of(it).ready = 0) };
-    let led = Observed { injection: Some(injection), ..healthy() };
+    let led = Observed { injection: InjectionRecord::Set(injection), ..healthy() };
     let expired = but(|it| {
         lease_of(it).expired = true;
         it.pods[0].ready = false;
@@ -241,8 +241,10 @@ fn what_was_recorded_stays() {
         assert_eq!(after[field], before[field], "{field}");
     }
     let new = InjectionStatus { image: "registry.example/k8sensus:0.1.0".to_owned(), ..Default::default() };
-    let moved = status(&group, &but(|it| it.injection = Some(new.clone())));
+    let moved = status(&group, &but(|it| it.injection = InjectionRecord::Set(new.clone())));
     assert_eq!(moved.injection, Some(new));
+    let removed = status(&group, &but(|it| it.injection = InjectionRecord::Remove));
+    assert_eq!(removed.injection, None);
 }
 
 #[test]
@@ -310,7 +312,6 @@ fn observations() -> impl Strategy<Value = Observed> {
             deployment,
             lease,
             pods,
-            injection: None,
             ended,
             ..Observed::default()
         },

@@ -41,7 +41,7 @@ pub(super) fn verdicts(
     verdicts.extend(reconciling(observed, deployment, wanted));
     verdicts.extend(stalled(observed, deployment, now));
     let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
-    let recorded = observed.injection.as_ref().or(recorded);
+    let recorded = observed.injection.after(recorded);
     let outdated =
         valid.zip(recorded).and_then(|(valid, recorded)| candidate::outdated(valid, recorded, observed, leader));
     verdicts.extend(outdated.map(|(reason, message)| Verdict {

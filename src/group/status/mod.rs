@@ -222,6 +222,29 @@ impl EndedBy {
     }
 }
 
+/// What the status is to record of the operator's additions to the pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum InjectionRecord {
+    /// What it records already: the pods were not changed.
+    #[default]
+    Keep,
+    /// What the pods have now.
+    Set(InjectionStatus),
+    /// Nothing: the pods have nothing of the operator's, as in mode Native.
+    Remove,
+}
+
+impl InjectionRecord {
+    /// The record that follows `before`.
+    pub(super) fn after<'a>(&'a self, before: Option<&'a InjectionStatus>) -> Option<&'a InjectionStatus> {
+        match self {
+            Self::Keep => before,
+            Self::Set(injection) => Some(injection),
+            Self::Remove => None,
+        }
+    }
+}
+
 /// Everything that the status is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
@@ -237,8 +260,8 @@ pub struct Observed {
     pub operator: Option<String>,
     /// The newest pod that the kubelet ended by itself and that has not been collected yet, and why.
     pub eviction: Option<String>,
-    /// What was injected, if something was.
-    pub injection: Option<InjectionStatus>,
+    /// What the pods get on top of the user's template.
+    pub injection: InjectionRecord,
     /// Why the last holder gave up, if the operator knows who asked for it. Speaks only of the holder that it names.
     pub ended: Option<EndedBy>,
     /// What became of a step-down that was asked for.
@@ -285,7 +308,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
         leaderless: past.leaderless,
         history: past.history,
         conditions: conditions(&before.conditions, verdicts, group.metadata.generation, now),
-        injection: observed.injection.clone().or(before.injection),
+        injection: observed.injection.after(before.injection.as_ref()).cloned(),
         rollout: observed.rollout.clone(),
         last_handled_step_down_at: match &observed.step_down {
             StepDown::Done { value, .. } => Some(value.clone()),
