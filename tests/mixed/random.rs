@@ -3,14 +3,13 @@
 //!
 //! `K8SENSUS_MIXED_SEED` repeats a sequence, as far as real time can be repeated; `K8SENSUS_MIXED_ROUNDS` makes it longer.
 
-use std::str::FromStr;
-
 use serde_json::json;
 
 use super::cuts::api_server;
 use super::group::{ClientGo, Group, Member, Ours, now, sleep};
 use super::harmed;
 use crate::support::proxy::{Passage, Proxy};
+use crate::support::random::{Random, setting};
 use crate::support::{namespace, within};
 
 const GROUPS: u64 = 3;
@@ -33,18 +32,13 @@ fn of_two_ours_and_two_of_client_gos_ours_are_never_the_second_leader() {
     std::thread::scope(|scope| {
         for number in 0..GROUPS {
             let ns = &ns;
-            scope.spawn(move || storm(ns, Random(seed.wrapping_add(number)), rounds));
+            scope.spawn(move || storm(ns, Random::from(seed.wrapping_add(number)), rounds));
         }
     });
 }
 
-fn setting<T: FromStr>(name: &str) -> Option<T> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a number")))
-}
-
 fn storm(ns: &str, mut random: Random, rounds: u64) {
-    let seed = random.0;
+    let seed = random.state();
     let group = Group::new(harmed(), ns, format!("seed-{seed}"));
     let kinds = [("otter", Ours), ("crake", Ours), ("heron", ClientGo), ("egret", ClientGo)];
     let mut members: Vec<(Proxy, Member)> = kinds
@@ -117,26 +111,5 @@ fn suffer(group: &Group, (way, member): &mut (Proxy, Member), fault: Fault) {
             // The API server may be away: then nothing is edited.
             let _ = kubectl.args(["--patch", &patch.to_string()]).output().unwrap();
         }
-    }
-}
-
-/// Splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn between(&mut self, from: f64, to: f64) -> f64 {
-        from + (to - from) * (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

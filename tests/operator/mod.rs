@@ -34,5 +34,6 @@ mod step_down;
 mod suspension;
 mod two_operators;
 mod unhealthy;
+mod walk;
 mod wall_clock;
 mod watches;

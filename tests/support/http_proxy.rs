@@ -132,6 +132,11 @@ impl HttpProxy {
         ledger.cut = Some((write, cut, operator.pid()));
     }
 
+    /// Lets the operator live that was to be killed and has not come so far.
+    pub fn kill_no_more(&self) {
+        self.way.ledger.lock().unwrap().cut = None;
+    }
+
     /// The write at which the operator was killed.
     pub fn killed_at(&self) -> Option<String> {
         self.way.ledger.lock().unwrap().cut_at.clone()

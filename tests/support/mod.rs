@@ -6,6 +6,7 @@ mod objects;
 pub mod overlap;
 pub mod process;
 pub mod proxy;
+pub mod random;
 
 use std::io::Write;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! An operator that is killed at any of its writes: the next one ends where one would have that was never disturbed.
 
-mod play;
-mod state;
+pub(super) mod play;
+pub(super) mod state;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

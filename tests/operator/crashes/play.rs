@@ -122,12 +122,12 @@ impl Play<'_> {
     }
 }
 
-pub(super) fn name_of(pod: &Value) -> String {
+pub(in crate::operator) fn name_of(pod: &Value) -> String {
     pod["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
 /// The status of a condition, empty if there is none.
-pub(super) fn condition<'a>(pod: &'a Value, kind: &str) -> &'a str {
+pub(in crate::operator) fn condition<'a>(pod: &'a Value, kind: &str) -> &'a str {
     let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
     let found = conditions.find(|condition| condition["type"] == kind);
     found.and_then(|condition| condition["status"].as_str()).unwrap_or_default()

@@ -50,7 +50,7 @@ fn marks_of(pod: &Value) -> String {
 }
 
 /// `text` with the pods named after the order in which they appear.
-fn with_numbered_pods(text: &str) -> String {
+pub(in crate::operator) fn with_numbered_pods(text: &str) -> String {
     let is_part = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     let names: Vec<&str> = text.split(|letter| !is_part(letter)).filter(|word| is_pod(word)).collect();
     let mut known: Vec<&str> = Vec::new();

@@ -1,0 +1,447 @@
+//! A random walk over valid specs, with an operator that is killed at random writes: after each step the group must be as one
+//! that was made with that spec and never disturbed.
+//!
+//! `K8SENSUS_WALK_SEED` repeats a walk, as far as real time can be repeated; `K8SENSUS_WALK_SEEDS` says how many there are, and
+//! `K8SENSUS_WALK_STEPS` how long each is.
+
+mod changes;
+mod pods;
+mod state;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pods::Pods;
+use serde_json::{Value, json};
+use state::{differences, is_settled, state};
+
+use super::crashes::ANYWHERE;
+use super::crashes::play::condition;
+use crate::support::http_proxy::{Cut, Direct, HttpProxy, operator_for};
+use crate::support::random::{Random, setting};
+use crate::support::{Program, namespace, operated, shared, within};
+
+/// How many walks there are, and how many steps each has after the group is made.
+const SEEDS: u64 = 3;
+const STEPS: usize = 3;
+
+/// Walks that go on at a time.
+const WORKERS: usize = 3;
+
+/// How long a step may take until the group is as it should be; others share the machine.
+const LONGEST: Duration = Duration::from_secs(90);
+/// For how long a group that is as it should be must stay so, and its operator write nothing.
+const QUIET: Duration = Duration::from_secs(1);
+/// For how long two groups may differ of which neither changes.
+const DIFFERENT: Duration = Duration::from_secs(15);
+/// How often the pods and the group are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What befalls the operator in a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Disturbance {
+    None,
+    /// It is killed at that write, if it comes so far, and so may be the next one.
+    Killed {
+        write: usize,
+        cut: Cut,
+    },
+    /// It is killed at rest. The next one finds nothing to do.
+    Restarted,
+    /// It is killed at rest, and the next one finds another spec.
+    Away,
+    /// The change comes while the group is paused.
+    Paused,
+}
+
+impl Disturbance {
+    fn random(random: &mut Random) -> Self {
+        match random.below(10) {
+            0..=4 => Self::killed(random),
+            5 => Self::Restarted,
+            6 | 7 => Self::Away,
+            8 => Self::Paused,
+            _ => Self::None,
+        }
+    }
+
+    /// Mostly at one of the first writes: many steps have few.
+    fn killed(random: &mut Random) -> Self {
+        let most = 1 + random.below(12);
+        let cut = if random.below(2) == 0 { Cut::Before } else { Cut::After };
+        Self::Killed { write: 1 + random.below(most), cut }
+    }
+}
+
+#[test]
+fn each_change_of_a_walk_is_one_that_the_api_server_takes() {
+    let (direct, ns) = (Direct::to(shared()), namespace(shared(), "changes"));
+    direct.create(&ns, "electiongroups", &group_of(&changes::first()));
+    let takes = |spec: &Value| replace(&direct, &ns, spec).is_ok();
+    let (mut taken, mut refused) = (0, Vec::new());
+    for (path, values) in changes::choices() {
+        for value in values.as_array().unwrap() {
+            let is_taken = |base: Value| {
+                let mut spec = base;
+                if !changes::applies(path, &spec) {
+                    return false;
+                }
+                changes::set(&mut spec, path, value);
+                changes::is_valid(&spec) && takes(&spec)
+            };
+            match changes::bases().into_iter().any(is_taken) {
+                true => taken += 1,
+                false => refused.push(format!("{path}: {value}")),
+            }
+        }
+    }
+    println!("{taken} changes");
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[test]
+fn defaults_of_the_server_do_not_stand_in_the_way_of_another_choice() {
+    let (direct, ns) = (Direct::to(operated()), namespace(operated(), "defaults"));
+    let mut spec = changes::first();
+    changes::turn_form(&mut spec);
+    changes::set(&mut spec, "/template/spec/volumes", &json!([{ "name": "data" }]));
+    direct.create(&ns, "electiongroups", &group_of(&spec));
+    let map = json!([{ "name": "data", "configMap": { "name": "c" } }]);
+    let steps = [
+        // What the first write of the Deployment brought is the operator's, what the second brings is nobody's.
+        ("/template/metadata/labels", json!({ "team": "money" })),
+        ("/template/spec/volumes", map),
+        ("/strategy", json!({ "type": "Recreate" })),
+        ("/strategy", Value::Null),
+        ("/replicas", json!(3)),
+        ("/strategy", json!({ "type": "Recreate" })),
+    ];
+    for (path, value) in steps {
+        changes::set(&mut spec, path, &value);
+        replace(&direct, &ns, &spec).unwrap();
+        within(20, &format!("{path}: {value}"), || {
+            let group = direct.get(&ns, "electiongroups", "kestrel")?;
+            let is_observed = group["status"]["observedGeneration"] == group["metadata"]["generation"];
+            assert_eq!(condition(&group, "Stalled"), "", "{path}: {value}: {:#}", group["status"]["conditions"]);
+            is_observed.then_some(())
+        });
+    }
+    let deployment = &direct.get(&ns, "deployments", "kestrel").unwrap()["spec"];
+    assert_eq!(deployment["strategy"], json!({ "type": "Recreate" }));
+    let volumes = deployment["template"]["spec"]["volumes"].as_array().unwrap();
+    let data = volumes.iter().find(|volume| volume["name"] == "data").unwrap();
+    assert_eq!(data["configMap"]["name"], "c", "{data}");
+    assert!(data["emptyDir"].is_null(), "{data}");
+}
+
+#[test]
+fn after_any_walk_over_valid_specs_a_group_is_as_one_that_was_made_so() {
+    let first = setting("K8SENSUS_WALK_SEED");
+    let seeds = setting("K8SENSUS_WALK_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let first = first.unwrap_or_else(|| u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs()));
+    let steps = setting("K8SENSUS_WALK_STEPS").unwrap_or(STEPS);
+    println!("K8SENSUS_WALK_SEED={first} K8SENSUS_WALK_SEEDS={seeds} K8SENSUS_WALK_STEPS={steps} repeats this");
+    let (walked, fresh) = (Direct::to(shared()), Direct::to(operated()));
+    let start = Instant::now();
+    let seeds: Vec<u64> = (0..seeds).map(|number| first.wrapping_add(number)).collect();
+    let (next, reports) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = Walk::new(seed, &walked, &fresh).run(steps);
+                    reports.lock().unwrap().push(report);
+                }
+            });
+        }
+    });
+    let reports = reports.into_inner().unwrap();
+    let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
+    let differences: Vec<&String> = reports.iter().flat_map(|report| &report.differences).collect();
+    println!(
+        "{} walks of {steps} steps: {} writes, {} operators killed, {} steps with differences, in {:?}",
+        reports.len(),
+        sum(|report| report.writes),
+        sum(|report| report.kills),
+        differences.len(),
+        start.elapsed(),
+    );
+    differences.iter().for_each(|found| println!("{found}"));
+    assert!(differences.is_empty(), "{} steps ended otherwise than a fresh install", differences.len());
+}
+
+/// What a walk has seen.
+#[derive(Default)]
+struct Report {
+    kills: usize,
+    writes: usize,
+    /// One text for each step that ended otherwise than a fresh install.
+    differences: Vec<String>,
+}
+
+/// What may not fall: a group's `leaseTransitions` and `observedGeneration`, and the length of its history.
+type Heights = [i64; 3];
+
+struct Walk<'a> {
+    seed: u64,
+    random: Random,
+    /// Decides about kills beyond the first of a step, so that the changes do not depend on how many there were.
+    fate: Random,
+    direct: &'a Direct,
+    ns: String,
+    /// The cluster with an operator that nothing befalls.
+    fresh: &'a Direct,
+    spec: Value,
+    way: HttpProxy,
+    operator: Program,
+    heights: Heights,
+    /// What was done, step by step.
+    told: Vec<String>,
+    report: Report,
+}
+
+impl<'a> Walk<'a> {
+    fn new(seed: u64, direct: &'a Direct, fresh: &'a Direct) -> Self {
+        let ns = namespace(shared(), "walked");
+        let (way, operator) = operator(&ns);
+        direct.create(&ns, "serviceaccounts", &other_account());
+        let (mut random, fate) = (Random::from(seed), Random::from(!seed));
+        let mut spec = changes::first();
+        if random.below(2) == 0 {
+            changes::turn_form(&mut spec);
+        }
+        let heights = [0, -1, 0];
+        Self {
+            seed,
+            random,
+            fate,
+            direct,
+            ns,
+            fresh,
+            spec,
+            way,
+            operator,
+            heights,
+            told: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    fn run(mut self, steps: usize) -> Report {
+        for step in 0..=steps {
+            let start = Instant::now();
+            let disturbance = Disturbance::random(&mut self.random);
+            self.told.push(format!("seed {} step {step} {disturbance:?}:", self.seed));
+            match disturbance {
+                Disturbance::Killed { write, cut } => self.way.kill_at(write, cut, &self.operator),
+                Disturbance::Restarted => self.restart(true),
+                Disturbance::Away => self.end_operator(),
+                Disturbance::None | Disturbance::Paused => {}
+            }
+            if step == 0 {
+                self.direct.create(&self.ns, "electiongroups", &group_of(&self.spec));
+            } else {
+                self.change(disturbance == Disturbance::Paused);
+            }
+            if disturbance == Disturbance::Away {
+                self.start_operator();
+            }
+            let fresh_ns = namespace(operated(), "fresh");
+            self.fresh.create(&fresh_ns, "serviceaccounts", &other_account());
+            self.fresh.create(&fresh_ns, "electiongroups", &group_of(&self.spec));
+            self.settle(&fresh_ns);
+            self.way.kill_no_more();
+            // It is no longer needed, and costs the cluster time.
+            self.fresh.delete(&fresh_ns, "electiongroups", "kestrel");
+            println!("{} settled in {:.1} s", self.told.last().unwrap(), start.elapsed().as_secs_f64());
+        }
+        self.report.writes += self.way.writes().len();
+        self.report
+    }
+
+    fn say(&mut self, what: &str) {
+        let last = self.told.last_mut().unwrap();
+        last.push(' ');
+        last.push_str(what);
+    }
+
+    /// One to three changes at once that the API server takes.
+    fn change(&mut self, paused: bool) {
+        loop {
+            let mut spec = self.spec.clone();
+            let is_empty = spec["suspend"] == true || spec["replicas"] == 0;
+            let mut changes = Vec::new();
+            if is_empty && self.random.below(2) == 0 {
+                // Without pods little is seen.
+                ["/suspend", "/replicas"].iter().for_each(|path| changes::set(&mut spec, path, &Value::Null));
+                changes.push("pods again".to_owned());
+            }
+            for _ in 0..=self.random.below(3) {
+                changes.push(changes::change(&mut spec, &mut self.random));
+            }
+            if spec == self.spec {
+                continue;
+            }
+            let mut first = spec.clone();
+            if paused {
+                first["paused"] = json!(true);
+            }
+            match replace(self.direct, &self.ns, &first) {
+                Ok(_) if paused => {
+                    self.say(&format!("paused, {}", changes.join(", ")));
+                    self.spec = spec;
+                    self.rest_while_paused();
+                    replace(self.direct, &self.ns, &self.spec).unwrap();
+                    return;
+                }
+                Ok(_) => {
+                    self.say(&changes.join(", "));
+                    self.spec = spec;
+                    return;
+                }
+                Err(refusal) => self.say(&format!("[refused: {}: {refusal}]", changes.join(", "))),
+            }
+        }
+    }
+
+    /// Of a paused group nothing but the status is written.
+    fn rest_while_paused(&mut self) {
+        let before = self.way.writes().len();
+        within(30, &format!("{}: the paused group to be observed", self.story()), || {
+            Pods { direct: self.direct, ns: &self.ns }.step();
+            let group = self.group();
+            (group["status"]["observedGeneration"] == group["metadata"]["generation"]).then_some(())
+        });
+        thread::sleep(Duration::from_millis(500));
+        let mut writes = self.way.writes().split_off(before);
+        writes.retain(|write| write != "PATCH electiongroups/kestrel/status" && write != "POST events");
+        assert!(writes.is_empty(), "{}: while paused: {writes:#?}", self.story());
+    }
+
+    /// Waits until the group is as that in `fresh_ns`, and has stayed so for [`QUIET`] without a write. If it is not going to be,
+    /// that is reported.
+    fn settle(&mut self, fresh_ns: &str) {
+        let fresh = Pods { direct: self.fresh, ns: fresh_ns };
+        // Since when nothing has changed, and what that was.
+        let (start, mut last, mut since) = (Instant::now(), None, Instant::now());
+        loop {
+            let pods = Pods { direct: self.direct, ns: &self.ns }.step();
+            let fresh_pods = fresh.step();
+            if self.way.killed_at().is_some() {
+                self.bury();
+            }
+            let group = self.group();
+            self.look_at_heights(&group);
+            let fresh_group = self.fresh.get(fresh_ns, "electiongroups", "kestrel").unwrap();
+            let settled = [is_settled(&group), is_settled(&fresh_group)];
+            assert!(
+                start.elapsed() < LONGEST,
+                "{}\nnot at rest within {LONGEST:?}, the fresh install {}\nlast writes: {:#?}\nspec: {:#}\nstatus: {:#}\nfresh: {:#}",
+                self.story(),
+                if settled[1] { "is" } else { "neither" },
+                self.way.writes(),
+                self.spec,
+                group["status"],
+                fresh_group["status"],
+            );
+            let is_stuck = !condition(&group, "Stalled").is_empty();
+            let now = (settled[1] && (settled[0] || is_stuck)).then(|| {
+                let walked = state(self.direct, &self.ns, &group, &pods);
+                let wanted = state(self.fresh, fresh_ns, &fresh_group, &fresh_pods);
+                (differences(&walked, &wanted), self.way.writes().len())
+            });
+            if now != last || now.is_none() {
+                (last, since) = (now, Instant::now());
+            }
+            match &last {
+                Some((found, _)) if found.is_empty() && since.elapsed() > QUIET => return,
+                Some((found, _)) if !found.is_empty() && since.elapsed() > DIFFERENT => {
+                    let found = found.join("\n    ");
+                    self.report.differences.push(format!("{}\ndiffers:\n    {found}", self.story()));
+                    return;
+                }
+                _ => thread::sleep(TICK),
+            }
+        }
+    }
+
+    fn group(&self) -> Value {
+        self.direct.get(&self.ns, "electiongroups", "kestrel").unwrap()
+    }
+
+    fn look_at_heights(&mut self, group: &Value) {
+        let status = &group["status"];
+        let number = |field: &str, least: i64| status[field].as_i64().unwrap_or(least);
+        let length = status["history"].as_array().map_or(0, Vec::len) as i64;
+        let now = [number("leaseTransitions", 0), number("observedGeneration", -1), length];
+        let fell = now.iter().zip(&self.heights).any(|(now, before)| now < before);
+        assert!(!fell, "{}: {now:?} after {:?}: {status:#}", self.story(), self.heights);
+        self.heights = now;
+    }
+
+    /// The operator was killed at a write: another one follows, which may be killed, too.
+    fn bury(&mut self) {
+        let at = self.way.killed_at().unwrap();
+        self.say(&format!("[killed at {at}]"));
+        self.report.kills += 1;
+        self.end_operator();
+        self.start_operator();
+        if let (0, Disturbance::Killed { write, cut }) = (self.fate.below(2), Disturbance::killed(&mut self.fate)) {
+            self.way.kill_at(write, cut, &self.operator);
+        }
+    }
+
+    /// Kills the operator at rest and starts another one. If `quiet`, that one must have nothing to do.
+    fn restart(&mut self, quiet: bool) {
+        self.end_operator();
+        self.start_operator();
+        if quiet {
+            thread::sleep(Duration::from_secs(1));
+            let writes = self.way.writes();
+            assert!(writes.is_empty(), "{}: a new operator wrote, of a group at rest: {writes:#?}", self.story());
+        }
+    }
+
+    fn end_operator(&mut self) {
+        // It may be dead already.
+        if self.operator.ended(Duration::ZERO).is_none() {
+            self.operator.signal(rustix::process::Signal::KILL);
+        }
+        self.operator.wait(Duration::from_secs(5));
+        // Not to wait until the Lease of the dead expires.
+        self.direct.delete("default", "leases", &format!("{}-operator", self.ns));
+    }
+
+    fn start_operator(&mut self) {
+        self.report.writes += self.way.writes().len();
+        (self.way, self.operator) = operator(&self.ns);
+    }
+
+    fn story(&self) -> String {
+        let repeat = format!("K8SENSUS_WALK_SEED={} repeats this walk", self.seed);
+        format!("{}\n{repeat}", self.told.join("\n"))
+    }
+}
+
+fn operator(ns: &str) -> (HttpProxy, Program) {
+    let way = HttpProxy::to(shared());
+    let operator = operator_for(ns, &format!("{ns}-operator"), way.kubeconfig(), ANYWHERE);
+    operator.wait_for("reconciles from now on", Duration::from_secs(20));
+    (way, operator)
+}
+
+fn replace(direct: &Direct, ns: &str, spec: &Value) -> Result<Value, kube::Error> {
+    let operation = json!([{ "op": "replace", "path": "/spec", "value": spec }]);
+    direct.patch(ns, "electiongroups", "kestrel", &operation)
+}
+
+fn group_of(spec: &Value) -> Value {
+    json!({ "apiVersion": "k8sensus.dev/v1alpha1", "kind": "ElectionGroup", "metadata": { "name": "kestrel" }, "spec": spec })
+}
+
+/// A ServiceAccount that is not the operator's.
+fn other_account() -> Value {
+    json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "other" } })
+}
