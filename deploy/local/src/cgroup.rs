@@ -11,6 +11,8 @@ use crate::error::{At, Error};
 const MOUNTS: &str = "/sys/fs/cgroup";
 /// What the kubelet asks of a cgroup v2 root.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// How long processes may take to stop or to go on: one in the midst of a system call that cannot be interrupted takes its time.
+const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Creates the root in every hierarchy.
 pub(crate) fn create(root: &str) -> Result<(), Error> {
@@ -68,6 +70,68 @@ pub(crate) fn processes(root: &str, part: &str) -> Vec<i32> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// The cgroups below the root that have this name, one in each hierarchy.
+pub(crate) fn named(root: &str, name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in existing(root) {
+        walk(&path, &mut |folder| {
+            if folder.file_name().is_some_and(|found| found == name) {
+                found.push(folder.to_owned());
+            }
+        });
+    }
+    found
+}
+
+/// Halts all processes of a cgroup, given by its folders in all hierarchies, or lets them go on; waits until that is so.
+pub(crate) fn freeze(cgroup: &[PathBuf], frozen: bool) -> Result<(), Error> {
+    let [v1, v2] = if frozen { ["FROZEN", "1"] } else { ["THAWED", "0"] };
+    let (file, value) = control(cgroup, "freezer.state", "cgroup.freeze", v1, v2)?;
+    fs::write(&file, value).at("writing", &file)?;
+    let is_done = || -> Result<bool, Error> {
+        match fs::read_to_string(file.with_file_name("cgroup.events")) {
+            Ok(events) if value == v2 => Ok(events.lines().any(|line| line == format!("frozen {v2}"))),
+            _ => Ok(fs::read_to_string(&file).at("reading", &file)?.trim() == value),
+        }
+    };
+    let deadline = Instant::now() + FREEZE_LIMIT;
+    while !is_done()? {
+        if Instant::now() > deadline {
+            let reason = format!("it has not become {value} within {} s", FREEZE_LIMIT.as_secs());
+            return Err(Error::Folder { path: file, reason });
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Limits the processor time of a cgroup, likewise, to `percent` of one CPU; `None` is no limit.
+pub(crate) fn limit_cpu(cgroup: &[PathBuf], percent: Option<u32>) -> Result<(), Error> {
+    // Of a period of 100 ms, which is the default. The limits of the containers inside must not be above it, and have none.
+    let [v1, v2] = match percent.map(|percent| percent * 1000) {
+        Some(quota) => [quota.to_string(), format!("{quota} 100000")],
+        None => ["-1".to_owned(), "max 100000".to_owned()],
+    };
+    let (file, value) = control(cgroup, "cpu.cfs_quota_us", "cpu.max", &v1, &v2)?;
+    fs::write(&file, value).at("writing", file)
+}
+
+/// The file that controls a cgroup, under its name in the first or in the second generation, and the value for it.
+fn control<'a>(
+    cgroup: &[PathBuf],
+    v1: &str,
+    v2: &str,
+    value_v1: &'a str,
+    value_v2: &'a str,
+) -> Result<(PathBuf, &'a str), Error> {
+    let in_any = |name: &str| cgroup.iter().map(|folder| folder.join(name)).find(|file| file.exists());
+    let found = in_any(v1).map(|file| (file, value_v1)).or_else(|| in_any(v2).map(|file| (file, value_v2)));
+    found.ok_or_else(|| Error::Folder {
+        path: cgroup.first().cloned().unwrap_or_else(|| MOUNTS.into()),
+        reason: format!("expected a cgroup with {v1} or {v2}; its pod may be gone"),
+    })
 }
 
 struct Hierarchy {

@@ -269,6 +269,27 @@ impl Cluster {
         Ok(processes.len())
     }
 
+    /// Halts every process of a pod, its sandbox included, until [`thaw_pod`](Self::thaw_pod): unlike SIGSTOP, this can be noticed by none
+    /// of them, and in cgroups of the first generation SIGKILL waits for the thaw, too.
+    pub fn freeze_pod(&self, pod_uid: &str) -> Result<(), Error> {
+        cgroup::freeze(&self.pod_cgroups(pod_uid), true)
+    }
+
+    /// Ends what [`freeze_pod`](Self::freeze_pod) began.
+    pub fn thaw_pod(&self, pod_uid: &str) -> Result<(), Error> {
+        cgroup::freeze(&self.pod_cgroups(pod_uid), false)
+    }
+
+    /// Lets all processes of a pod together have `percent` of one CPU, or as much as they want.
+    pub fn limit_cpu_of_pod(&self, pod_uid: &str, percent: Option<u32>) -> Result<(), Error> {
+        cgroup::limit_cpu(&self.pod_cgroups(pod_uid), percent)
+    }
+
+    fn pod_cgroups(&self, pod_uid: &str) -> Vec<PathBuf> {
+        let root = self.state().node.as_ref().map(|node| node.cgroup.clone());
+        root.map(|root| cgroup::named(&root, &format!("pod{pod_uid}"))).unwrap_or_default()
+    }
+
     /// Takes it down now, and tells if something is left.
     pub fn down(self) -> Result<(), Error> {
         let name = self.name();
