@@ -2,6 +2,7 @@
 
 mod ends;
 mod environment;
+mod faults;
 mod groups;
 mod helm;
 mod hostile;
@@ -144,8 +145,12 @@ fn sample(name: &str, more: Value) -> Value {
 
 /// The group once its condition Ready is True, with a leader that is none of `former`.
 fn ready(ns: &str, name: &str, former: &[&str]) -> Value {
+    ready_on(node(), ns, name, former)
+}
+
+fn ready_on(node: &Cluster, ns: &str, name: &str, former: &[&str]) -> Value {
     within(90, &format!("group {ns}/{name} to be Ready with a new leader"), || {
-        let group = get(node(), ns, &format!("electiongroup/{name}"))?;
+        let group = get(node, ns, &format!("electiongroup/{name}"))?;
         let holder = group["status"]["holderIdentity"].as_str().unwrap_or_default();
         let ready = crate::support::condition(&group, "Ready") == "True/LeaderElected";
         (ready && !former.contains(&holder)).then_some(group)

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use k8sensus_local::Cluster;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::images::{BUSYBOX, PYTHON, load_on};
 use crate::support::group;
-use crate::support::overlap::Report;
+use crate::support::overlap::{Report, Stretch};
 
 /// Works until SIGTERM, then for `STOP_SECONDS` more. `/proc/uptime` has hundredths of a second of CLOCK_BOOTTIME, which is
 /// CLOCK_MONOTONIC on a machine that was never suspended.
@@ -103,6 +105,11 @@ pub struct Workload {
     folder: tempfile::TempDir,
     stop_seconds: u32,
     grace_seconds: u32,
+    /// When a program was thawed that had been frozen as the leader, and until when its candidate must have ended it. No lease can
+    /// keep it from work in between; what it does bears its old token, so that a fenced resource refuses it.
+    pub woken: OnceLock<Range<Duration>>,
+    /// When the cluster's data was put back to older data: tokens from then on may be below those before.
+    pub rewound: OnceLock<Duration>,
 }
 
 /// What reached the program of one pod, each with CLOCK_MONOTONIC.
@@ -119,7 +126,7 @@ impl Workload {
         let folder = tempfile::Builder::new().prefix("k8sensus-work-").tempdir().unwrap();
         // Whatever user the program runs as.
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        Self { mode, folder, stop_seconds, grace_seconds }
+        Self { mode, folder, stop_seconds, grace_seconds, woken: OnceLock::new(), rewound: OnceLock::new() }
     }
 
     /// Makes the program's image known to a node that has it not yet.
@@ -206,6 +213,22 @@ impl Workload {
         self.report().stretches.into_iter().map(|stretch| stretch.identity).collect()
     }
 
+    /// Who worked when, and what of it must not have been.
+    pub fn judged(&self) -> Report {
+        let mut report = self.report();
+        if let Some(woken) = self.woken.get() {
+            let is_refused = |late: &Stretch, other: &Stretch| {
+                late.token < other.token && woken.contains(&late.from) && woken.contains(&late.until)
+            };
+            report.overlaps.retain(|overlap| !is_refused(&overlap.old, &overlap.new));
+            report.stale.retain(|stale| !is_refused(&stale.late, &stale.higher));
+        }
+        if let Some(&rewound) = self.rewound.get() {
+            report.stale.retain(|stale| stale.late.from < rewound || stale.higher.from >= rewound);
+        }
+        report
+    }
+
     /// Who worked when.
     pub fn report(&self) -> Report {
         let files: Vec<PathBuf> = fs::read_dir(self.folder.path())
@@ -220,7 +243,7 @@ impl Workload {
 impl Drop for Workload {
     /// Whatever a test is about, at most one program works at a time and the tokens rise.
     fn drop(&mut self) {
-        let report = self.report();
+        let report = self.judged();
         if !std::thread::panicking() {
             assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{report}");
         }
