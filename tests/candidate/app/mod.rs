@@ -28,6 +28,11 @@ struct App {
 
 impl App {
     fn start(ns: &str, pod: &str, spec: &Value, script: &str) -> Self {
+        Self::start_with(ns, pod, spec, script, &[])
+    }
+
+    /// Likewise, with `more` in its environment.
+    fn start_with(ns: &str, pod: &str, spec: &Value, script: &str, more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = port();
         std::fs::write(folder.path().join("message"), "").unwrap();
@@ -38,7 +43,8 @@ impl App {
             .env("K8SENSUS_HTTP_PORT", port.to_string())
             .env("K8SENSUS_TERMINATION_MESSAGE_PATH", folder.path().join("message"))
             .env("POD_UID", "0c7e5a52")
-            .env("K8SENSUS_CONTAINER", "main");
+            .env("K8SENSUS_CONTAINER", "main")
+            .envs(more.iter().copied());
         Self { program: Program::start(pod, &mut command), folder, port }
     }
 
