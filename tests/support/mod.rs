@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
-use k8sensus_local::{Builder, Cluster};
+use k8sensus_local::{Builder, Cluster, Profile, product_program};
 pub use objects::get;
 pub use process::Program;
 use serde_json::{Value, json};
@@ -36,11 +36,25 @@ pub const SHORT: [(&str, &str); 3] = [
 pub fn prepare_machine() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
-        let Err(lines) = k8sensus_local::ensure_tests() else { return };
-        let lines: String = lines.iter().map(|line| format!("  - {line}\n")).collect();
-        // Not by eprintln: the test harness would hide it until a test fails.
-        let _ = std::io::stderr().write_all(format!("this machine lacks what some tests need:\n{lines}").as_bytes());
+        if let Err(lines) = k8sensus_local::ensure_tests() {
+            let lines: String = lines.iter().map(|line| format!("  - {line}\n")).collect();
+            // Not by eprintln: the test harness would hide it until a test fails.
+            let _ =
+                std::io::stderr().write_all(format!("this machine lacks what some tests need:\n{lines}").as_bytes());
+        }
+        // A build takes all processors for minutes. Beside it, tests whose program has to act in time would fail.
+        if are_all_tests_wanted() {
+            for program in ["k8sensus", "k8sensus-operator"] {
+                // The tests on the node need them, and say what is wrong.
+                let _ = product_program(program, Profile::Demo);
+            }
+        }
     });
+}
+
+/// Whether the tests were started without a filter.
+fn are_all_tests_wanted() -> bool {
+    std::env::args().skip(1).all(|argument| argument.starts_with('-'))
 }
 
 /// The control plane that tests share, without an operator; each test has a namespace of its own.
