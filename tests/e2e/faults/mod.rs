@@ -21,7 +21,7 @@ use crate::support::{get, within};
 use scene::{LEASE, Scene, node, now};
 
 /// How long a frozen program may work, once it is thawed, until its candidate has noticed.
-const WAKING: Duration = Duration::from_millis(500);
+const WAKING: Duration = Duration::from_secs(1);
 
 /// The exit code by which containerd says that it does not know how a container ended.
 const UNKNOWN_END: i64 = 255;
@@ -222,7 +222,9 @@ fn whatever_befalls_a_node_one_program_of_a_group_works_at_a_time_and_another_ta
         (of_turn, scenes) = scenes.into_iter().partition(is_of_turn);
         // A group goes when it has been judged.
         let played = at_once(of_turn.into_iter(), |scene| {
-            let line = catch_unwind(AssertUnwindSafe(|| scene.play())).map_err(|_| scene.name());
+            let name = scene.name();
+            // The scene is dropped inside, since that judges it, too.
+            let line = catch_unwind(AssertUnwindSafe(move || scene.play())).map_err(|_| name);
             line.map(|line| println!("{line} ({:?})", start.elapsed()))
         });
         // Why has been printed.

@@ -19,7 +19,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// How long after its holder's death somebody else leads, by the default timings: once the Lease has run out and been retried.
 const PROMISED: Duration = Duration::from_secs(15 + 2);
 /// How much longer a busy machine may take to start the successor's program.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(8);
 
 /// A group at work.
 pub struct Scene {
