@@ -9,7 +9,7 @@ use super::images::{BUSYBOX, load};
 use super::{holder, namespace, node, ready, uid};
 use crate::support::{apply, get, group, kubectl, within};
 
-/// Takes away what it can of the candidate's, and once it is told to, more processes than its container may have.
+/// Removes what it can of the candidate's files and, once `/tmp/go` exists, starts more processes than its container may have.
 const SCRIPT: &str = "rm -rf /.k8sensus; echo nonsense > /dev/termination-log; exec <&- >&- 2>&-
     while [ ! -e /tmp/go ]; do usleep 100000; done
     sleep 3

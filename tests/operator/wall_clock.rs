@@ -95,8 +95,8 @@ fn a_wall_clock_that_is_set_by_an_hour_changes_no_leader_and_delays_no_successor
     within(20, "otter to lead", || (lease()["holderIdentity"] == "otter").then_some(()));
     let heron = candidate("heron");
     heron.wait_for("New leader is: otter", Duration::from_secs(5));
-    let told = || get(&cluster, &ns, "electiongroup/kestrel").unwrap()["status"]["holderIdentity"].clone();
-    within(20, "the status to name otter", || (told() == "otter").then_some(()));
+    let shown = || get(&cluster, &ns, "electiongroup/kestrel").unwrap()["status"]["holderIdentity"].clone();
+    within(20, "the status to name otter", || (shown() == "otter").then_some(()));
 
     let before = lease();
     for (whose, step) in
@@ -109,7 +109,7 @@ fn a_wall_clock_that_is_set_by_an_hour_changes_no_leader_and_delays_no_successor
             for field in ["holderIdentity", "leaseTransitions", "acquireTime"] {
                 assert_eq!(now[field], before[field], "{whose}'s clock was set by {step} s");
             }
-            assert_eq!(told(), "otter", "{whose}'s clock was set by {step} s");
+            assert_eq!(shown(), "otter", "{whose}'s clock was set by {step} s");
             thread::sleep(Duration::from_millis(200));
         }
         if whose == "otter" {
@@ -131,7 +131,7 @@ fn a_wall_clock_that_is_set_by_an_hour_changes_no_leader_and_delays_no_successor
     println!("heron led {:.1} s after otter was killed, with clocks that are two hours apart", took.as_secs_f64());
     // The lease, the retry period with its jitter, and a busy machine.
     assert!(took < Duration::from_secs(9), "{took:?}");
-    within(20, "the status to name heron", || (told() == "heron").then_some(()));
+    within(20, "the status to name heron", || (shown() == "heron").then_some(()));
     let group = get(&cluster, &ns, "electiongroup/kestrel").unwrap();
     assert_eq!(group["status"]["leaseTransitions"], lease()["leaseTransitions"], "{}", condition(&group, "Ready"));
 }

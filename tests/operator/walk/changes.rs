@@ -232,9 +232,9 @@ pub fn change(spec: &mut Value, random: &mut Random) -> String {
     let choices = choices();
     loop {
         let (path, values) = &choices[random.below(choices.len())];
-        if let Some((changed, told)) = changed(spec, path, values, random).filter(|(changed, _)| is_valid(changed)) {
+        if let Some((changed, text)) = changed(spec, path, values, random).filter(|(changed, _)| is_valid(changed)) {
             *spec = changed;
-            return told;
+            return text;
         }
     }
 }
@@ -252,7 +252,7 @@ fn changed(spec: &Value, path: &str, values: &Value, random: &mut Random) -> Opt
         return None;
     }
     let mut changed = spec.clone();
-    let told = match path {
+    let text = match path {
         FORM => {
             turn_form(&mut changed);
             "the other of image and template".to_owned()
@@ -271,7 +271,7 @@ fn changed(spec: &Value, path: &str, values: &Value, random: &mut Random) -> Opt
             format!("{path}: {value}")
         }
     };
-    (changed != *spec).then_some((changed, told))
+    (changed != *spec).then_some((changed, text))
 }
 
 /// Whether `spec` has the form that has the field at `path`.

@@ -31,7 +31,7 @@ const STEPS: usize = 3;
 const WORKERS: usize = 3;
 
 /// How long a step may take until the group is as it should be; others share the machine.
-const LONGEST: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(180);
 /// For how long a group that is as it should be must stay so, and its operator write nothing.
 const QUIET: Duration = Duration::from_secs(1);
 /// For how long two groups may differ of which neither changes.
@@ -198,7 +198,7 @@ struct Walk<'a> {
     operator: Program,
     heights: Heights,
     /// What was done, step by step.
-    told: Vec<String>,
+    log: Vec<String>,
     report: Report,
 }
 
@@ -224,7 +224,7 @@ impl<'a> Walk<'a> {
             way,
             operator,
             heights,
-            told: Vec::new(),
+            log: Vec::new(),
             report: Report::default(),
         }
     }
@@ -233,7 +233,7 @@ impl<'a> Walk<'a> {
         for step in 0..=steps {
             let start = Instant::now();
             let disturbance = Disturbance::random(&mut self.random);
-            self.told.push(format!("seed {} step {step} {disturbance:?}:", self.seed));
+            self.log.push(format!("seed {} step {step} {disturbance:?}:", self.seed));
             match disturbance {
                 Disturbance::Killed { write, cut } => self.way.kill_at(write, cut, &self.operator),
                 Disturbance::Restarted => self.restart(true),
@@ -255,14 +255,14 @@ impl<'a> Walk<'a> {
             self.way.kill_no_more();
             // It is no longer needed, and costs the cluster time.
             self.fresh.delete(&fresh_ns, "electiongroups", "kestrel");
-            println!("{} settled in {:.1} s", self.told.last().unwrap(), start.elapsed().as_secs_f64());
+            println!("{} settled in {:.1} s", self.log.last().unwrap(), start.elapsed().as_secs_f64());
         }
         self.report.writes += self.way.writes().len();
         self.report
     }
 
     fn say(&mut self, what: &str) {
-        let last = self.told.last_mut().unwrap();
+        let last = self.log.last_mut().unwrap();
         last.push(' ');
         last.push_str(what);
     }
@@ -421,7 +421,7 @@ impl<'a> Walk<'a> {
 
     fn story(&self) -> String {
         let repeat = format!("K8SENSUS_WALK_SEED={} repeats this walk", self.seed);
-        format!("{}\n{repeat}", self.told.join("\n"))
+        format!("{}\n{repeat}", self.log.join("\n"))
     }
 }
 
