@@ -35,14 +35,14 @@ fn outdated(cluster: &Cluster, ns: &str, name: &str) -> String {
 }
 
 fn becomes(cluster: &Cluster, ns: &str, name: &str, wanted: &str) {
-    within(20, &format!("CandidateOutdated {wanted:?} of {name}"), || {
+    within(90, &format!("CandidateOutdated {wanted:?} of {name}"), || {
         (outdated(cluster, ns, name) == wanted).then_some(())
     });
 }
 
 /// The image of the candidate in the pod template, once it is `wanted`.
 fn template_gets(cluster: &Cluster, ns: &str, name: &str, wanted: &str) {
-    within(20, &format!("candidate image {wanted} in {name}"), || {
+    within(90, &format!("candidate image {wanted} in {name}"), || {
         let deployment = get(cluster, ns, &format!("deployment/{name}"))?;
         (deployment["spec"]["template"]["spec"]["initContainers"][0]["image"] == wanted).then_some(())
     });
@@ -50,7 +50,7 @@ fn template_gets(cluster: &Cluster, ns: &str, name: &str, wanted: &str) {
 
 fn made(cluster: &Cluster, ns: &str, name: &str) {
     apply(cluster, ns, &group(name, json!({}))).unwrap();
-    within(20, "the injection in the status", || {
+    within(90, "the injection in the status", || {
         (electiongroup(cluster, ns, name)["status"]["injection"]["image"] == OWN_IMAGE).then_some(())
     });
 }
@@ -62,7 +62,7 @@ fn a_request_gives_the_pods_the_operators_candidate() {
     created_with_it["metadata"]["annotations"] = json!({ "k8sensus.dev/update-candidate-requested-at": "1" });
     apply(cluster, &ns, &created_with_it).unwrap();
     let handled = |value: &str| {
-        within(20, &format!("the request {value} to be handled"), || {
+        within(90, &format!("the request {value} to be handled"), || {
             let status = electiongroup(cluster, &ns, "kestrel")["status"].clone();
             (status["lastHandledCandidateUpdateAt"] == value).then_some(status)
         })
@@ -91,7 +91,7 @@ fn a_few_groups_at_a_time_replace_their_candidate() {
         let patch = json!({ "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 3600, "leaseTransitions": 1,
             "renewTime": "2026-01-01T00:00:00.000000Z" } });
         kubectl(&cluster, &["patch", "-n", &ns, "lease", name, "--type=merge", "-p", &patch.to_string()]);
-        within(20, "the leader in the status", || {
+        within(90, "the leader in the status", || {
             (electiongroup(&cluster, &ns, name)["status"]["holderIdentity"] == "somebody").then_some(())
         });
         record(&cluster, &ns, name, &json!({ "image": OTHER_IMAGE }));
@@ -111,7 +111,7 @@ fn a_few_groups_at_a_time_replace_their_candidate() {
         let image = |name: &String| electiongroup(&cluster, &ns, name)["status"]["injection"]["image"].clone();
         names.iter().filter(|name| image(name) == OWN_IMAGE).count()
     };
-    within(20, "five groups to be updated and two to wait", || (updated() == 5 && waiting().len() == 2).then_some(()));
+    within(90, "five groups to be updated and two to wait", || (updated() == 5 && waiting().len() == 2).then_some(()));
     // No pod ever comes up here, so nobody gives a place up by itself.
     std::thread::sleep(Duration::from_secs(12));
     assert_eq!((updated(), waiting().len()), (5, 2));
@@ -130,7 +130,7 @@ fn a_rollback_of_the_operator_leaves_the_pods_as_the_newer_operator_made_them() 
     becomes(cluster, &ns, "kestrel", "True/InjectionNewer");
     // The group goes on, and follows what does not concern its pods.
     apply(cluster, &ns, &group("kestrel", json!({ "replicas": 3 }))).unwrap();
-    within(20, "three replicas", || (deployment()["replicas"] == 3).then_some(()));
+    within(90, "three replicas", || (deployment()["replicas"] == 3).then_some(()));
     assert_eq!(deployment()["template"], before);
     let status = electiongroup(cluster, &ns, "kestrel")["status"].clone();
     assert_eq!((&status["injection"]["image"], &status["injection"]["revision"]), (&json!(OTHER_IMAGE), &json!(99)));
@@ -148,9 +148,9 @@ fn a_rollback_of_the_operator_leaves_the_pods_as_the_newer_operator_made_them() 
         ),
     )
     .unwrap();
-    within(20, "the strategy", || (deployment()["strategy"]["rollingUpdate"]["maxSurge"] == 2).then_some(()));
+    within(90, "the strategy", || (deployment()["strategy"]["rollingUpdate"]["maxSurge"] == 2).then_some(()));
     apply(cluster, &ns, &group("kestrel", json!({ "replicas": 1 }))).unwrap();
-    within(20, "the default strategy", || {
+    within(90, "the default strategy", || {
         (deployment()["strategy"]["rollingUpdate"]["maxSurge"] == "25%").then_some(())
     });
 }
@@ -161,7 +161,7 @@ fn a_candidate_image_that_does_not_exist_is_replaced_where_nobody_ever_led() {
     let first = play.new_pods(1, &[]);
     record(play.cluster, &play.ns, "kestrel", &json!({ "image": OTHER_IMAGE }));
     template_gets(play.cluster, &play.ns, "kestrel", OTHER_IMAGE);
-    let newer = within(20, "a pod with the other image", || {
+    let newer = within(90, "a pod with the other image", || {
         play.all_pods().into_iter().find(|pod| pod["spec"]["initContainers"][0]["image"] == OTHER_IMAGE)
     });
     let newer = newer["metadata"]["name"].as_str().unwrap().to_owned();
@@ -181,12 +181,12 @@ fn a_leader_that_states_another_version_than_expected_is_reported_and_stays_read
     keeper.wait_for("reconciles from now on", Duration::from_secs(10));
     let ns = namespace(&cluster, "skew");
     apply(&cluster, &ns, &group("kestrel", json!({ "replicas": 1 }))).unwrap();
-    let pod = within(20, "the pod", || get(&cluster, &ns, "pods")?["items"].as_array()?.first().cloned());
+    let pod = within(90, "the pod", || get(&cluster, &ns, "pods")?["items"].as_array()?.first().cloned());
     let (name, uid) = (pod["metadata"]["name"].as_str().unwrap(), pod["metadata"]["uid"].as_str().unwrap());
     let mut command = candidate_command(&cluster, &ns, "kestrel", name, &["exec", "--", "sleep", "1000"]);
     command.env("POD_UID", uid).env("K8SENSUS_CONTAINER", "app");
     let mut leader = Program::start(name, &mut command);
-    let status = within(20, "the candidate in the status", || {
+    let status = within(90, "the candidate in the status", || {
         let status = electiongroup(&cluster, &ns, "kestrel")["status"].clone();
         (status["candidate"]["version"] == env!("CARGO_PKG_VERSION")).then_some(status)
     });
