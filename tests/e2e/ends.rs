@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::images::load;
 use super::workload::{Event, Mode, Workload};
-use super::{holder, namespace, node, ready};
+use super::{holder, namespace, node, ready, wait_until_the_garbage_collector_knows_groups};
 use crate::support::{apply, get, kubectl, within};
 
 /// The program takes longer to stop than a leader may that loses its Lease (3 s), or a Lease without a holder is waited for.
@@ -129,7 +129,7 @@ fn see(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
 const AT_ONCE: usize = 3;
 
 fn see_all(mode: Mode) {
-    node();
+    wait_until_the_garbage_collector_knows_groups(node());
     let rows = Mutex::new(ENDS.iter());
     let see_rows = || {
         let mut failed = Vec::new();
@@ -162,6 +162,7 @@ fn a_sidecar_leaders_program_ends_in_good_order_however_it_has_to_go() {
 
 #[test]
 fn a_group_that_is_deleted_without_its_objects_goes_on() {
+    wait_until_the_garbage_collector_knows_groups(node());
     let workload = Workload::new(Mode::Exec, STOP, GRACE);
     load(workload.image());
     let ns = namespace("orphaned");

@@ -28,13 +28,14 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use k8sensus_local::{Cluster, IMAGE, Profile, product_image};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Deleted, get, kubectl, prepare_machine, root, within};
+use crate::support::{Deleted, apply, get, kubectl, prepare_machine, root, within};
 
 const SYSTEM: &str = "k8sensus-system";
 
@@ -81,6 +82,27 @@ fn install_operator(node: &Cluster, value: &str) {
         }
         panic!("{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// Kubernetes' garbage collector looks for new kinds every 30 s. It never removes what belonged to an object of a kind that came
+/// and went in between.
+fn wait_until_the_garbage_collector_knows_groups(node: &Cluster) {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    within(90, "an object whose group does not exist to be collected", || {
+        // A new one each time: the collector retries an object of an unknown kind at ever longer intervals.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("dependent-{number}");
+        let owner = json!({
+            "apiVersion": "k8sensus.dev/v1alpha1", "kind": "ElectionGroup", "name": "missing",
+            "uid": format!("00000000-0000-4000-8000-{number:012}"),
+        });
+        let dependent = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name, "ownerReferences": [owner] },
+        });
+        apply(node, "default", &dependent).unwrap();
+        thread::sleep(Duration::from_secs(2));
+        get(node, "default", &format!("configmap/{name}")).is_none().then_some(())
+    });
 }
 
 /// A namespace of the test's own. It goes with the test, so that the node has no pods that nobody needs.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::workload::{Mode, Workload};
-use super::{SYSTEM, holder, install_operator, node_of_its_own};
+use super::{SYSTEM, holder, install_operator, node_of_its_own, wait_until_the_garbage_collector_knows_groups};
 use crate::support::{apply, condition, get, kubectl, within};
 
 const GROUP: &str = "electiongroup/kestrel";
@@ -41,6 +41,7 @@ fn groups_outlive_the_operator_and_end_in_good_order_where_the_definition_goes_w
 
     install_operator(&node, "crds.keep=false");
     assert_eq!(leader(), first, "the operator's return moved the leader");
+    wait_until_the_garbage_collector_knows_groups(&node);
     uninstall();
     within(60, "the end of the leader's program", || workload.ended_in_good_order(&first).then_some(()));
     within(30, "the group's objects to be gone", || {
