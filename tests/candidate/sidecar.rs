@@ -9,7 +9,7 @@ use k8sensus_local::Component;
 use rustix::process::Signal;
 
 use super::http::Sidecar;
-use crate::support::http_proxy::Direct;
+use crate::support::objects::Direct;
 use crate::support::{get, kubectl, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(5);

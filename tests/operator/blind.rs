@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::crashes::{ANYWHERE, PLURALS};
-use crate::support::http_proxy::{Direct, HttpProxy, operator_for};
+use crate::support::http_proxy::{HttpProxy, operator_for};
+use crate::support::objects::Direct;
 use crate::support::{condition, group, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(20);

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::crashes::{ANYWHERE, PLURALS};
 use super::ownership::{version, whole};
-use crate::support::http_proxy::{Direct, operator_for};
+use crate::support::http_proxy::operator_for;
+use crate::support::objects::Direct;
 use crate::support::{audit_position, group, namespace, operated, shared, within, writes_since};
 
 const SOON: Duration = Duration::from_secs(20);

@@ -14,7 +14,8 @@ use tempfile::NamedTempFile;
 
 use super::crashes::ANYWHERE;
 use super::rest::{Ended, at_rest};
-use crate::support::http_proxy::{Direct, HttpProxy, operator_for};
+use crate::support::http_proxy::{HttpProxy, operator_for};
+use crate::support::objects::Direct;
 use crate::support::proxy::{Passage, Proxy};
 use crate::support::{Program, control_plane, group, namespace, within};
 

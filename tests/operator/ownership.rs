@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::crashes::PLURALS;
-use crate::support::http_proxy::Direct;
+use crate::support::objects::Direct;
 use crate::support::{condition, group, kubectl, namespace, operated, within};
 
 /// Nothing tells an operator that somebody else's object has gone: it looks every ten seconds.

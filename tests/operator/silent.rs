@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::crashes::ANYWHERE;
 use super::rest::{Ended, at_rest};
-use crate::support::http_proxy::{Direct, HttpProxy, operator_for};
+use crate::support::http_proxy::{HttpProxy, operator_for};
+use crate::support::objects::Direct;
 use crate::support::{group, namespace, shared, within};
 
 const GROUPS: usize = 50;

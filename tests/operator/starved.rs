@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::crashes::ANYWHERE;
-use crate::support::http_proxy::{Direct, operator_for};
+use crate::support::http_proxy::operator_for;
+use crate::support::objects::Direct;
 use crate::support::{Program, control_plane, group, namespace, within};
 
 const FAT_GROUPS: usize = 300;

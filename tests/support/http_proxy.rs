@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -14,13 +14,12 @@ use axum::response::Response;
 use futures::stream::{self, StreamExt};
 use k8sensus_local::Cluster;
 use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::NamedTempFile;
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use super::objects::{Retry, client, runtime};
 use super::{OPERATOR, Program};
 
 /// Where an operator is killed.
@@ -34,23 +33,6 @@ pub enum Cut {
 
 /// What ends a watch whose beginning the API server has forgotten.
 const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version","reason":"Expired","code":410}}"#;
-
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).enable_all().thread_name("http").build().unwrap()
-    })
-}
-
-fn client(kubeconfig: &Path) -> Client {
-    runtime().block_on(async {
-        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        config.default_retry = false;
-        Client::try_from(config).unwrap()
-    })
-}
 
 /// An HTTP proxy for one operator, whose own Lease is in namespace `default`. It ends when this is dropped.
 pub struct HttpProxy {
@@ -90,8 +72,8 @@ impl HttpProxy {
     /// One that sends lists and watches to the API server of `second`, a kubeconfig, and all else to the cluster's own.
     pub fn between(cluster: &Cluster, second: &Path) -> Self {
         let way = Arc::new(Way {
-            client: client(cluster.kubeconfig()),
-            lister: client(second),
+            client: client(cluster.kubeconfig(), Retry::Never),
+            lister: client(second, Retry::Never),
             ledger: Mutex::default(),
             refused: watch::Sender::new(HashMap::new()),
             silenced: watch::Sender::new(HashSet::new()),
@@ -321,77 +303,4 @@ async fn streamed(way: &Way, request: Request, plural: String) -> Response {
         }
     });
     answered(parts.status, &parts.headers, Body::from_stream(events))
-}
-
-/// Asks the API server without a kubectl for each request.
-pub struct Direct(Client);
-
-impl Direct {
-    pub fn to(cluster: &Cluster) -> Self {
-        Self(client(cluster.kubeconfig()))
-    }
-
-    fn ask(&self, method: &str, path: &str, kind: &str, body: &Value) -> Result<Value, kube::Error> {
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
-        runtime().block_on(self.0.request(request.body(body).unwrap()))
-    }
-
-    /// An object, or a list where `name` is empty; `None` if there is none.
-    pub fn get(&self, ns: &str, plural: &str, name: &str) -> Option<Value> {
-        match self.ask("GET", &path(ns, plural, name), "application/json", &Value::Null) {
-            Ok(found) => Some(found),
-            Err(kube::Error::Api(status)) if status.code == 404 => None,
-            Err(error) => panic!("{plural} {ns}/{name}: {error}"),
-        }
-    }
-
-    pub fn create(&self, ns: &str, plural: &str, object: &Value) -> Value {
-        let made = self.ask("POST", &path(ns, plural, ""), "application/json", object);
-        made.unwrap_or_else(|error| panic!("{plural} in {ns}: {error}"))
-    }
-
-    pub fn delete(&self, ns: &str, plural: &str, name: &str) {
-        let gone = self.ask("DELETE", &path(ns, plural, name), "application/json", &Value::Null);
-        gone.unwrap_or_else(|error| panic!("{plural} {ns}/{name}: {error}"));
-    }
-
-    pub fn merge(&self, ns: &str, plural: &str, name: &str, patch: &Value) -> Value {
-        let patched = self.ask("PATCH", &path(ns, plural, name), "application/merge-patch+json", patch);
-        patched.unwrap_or_else(|error| panic!("{plural} {ns}/{name}: {error}"))
-    }
-
-    /// A merge patch that may be refused.
-    pub fn try_merge(&self, ns: &str, plural: &str, name: &str, patch: &Value) -> Result<Value, kube::Error> {
-        self.ask("PATCH", &path(ns, plural, name), "application/merge-patch+json", patch)
-    }
-
-    /// Reports the status of a pod as a kubelet does: conditions of other types stay. Nothing if the pod is gone.
-    pub fn report(&self, ns: &str, pod: &str, patch: &Value) {
-        let path = path(ns, "pods", &format!("{pod}/status"));
-        match self.ask("PATCH", &path, "application/strategic-merge-patch+json", patch) {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => panic!("pod {ns}/{pod}: {error}"),
-        }
-    }
-
-    /// A patch of operations, which may be refused.
-    pub fn patch(&self, ns: &str, plural: &str, name: &str, operations: &Value) -> Result<Value, kube::Error> {
-        self.ask("PATCH", &path(ns, plural, name), "application/json-patch+json", operations)
-    }
-}
-
-fn path(ns: &str, plural: &str, name: &str) -> String {
-    let api = match plural {
-        "deployments" => "/apis/apps/v1",
-        "roles" | "rolebindings" => "/apis/rbac.authorization.k8s.io/v1",
-        "leases" => "/apis/coordination.k8s.io/v1",
-        "endpointslices" => "/apis/discovery.k8s.io/v1",
-        "poddisruptionbudgets" => "/apis/policy/v1",
-        "electiongroups" => "/apis/k8sensus.dev/v1alpha1",
-        _ => "/api/v1",
-    };
-    let slash = if name.is_empty() { "" } else { "/" };
-    format!("{api}/namespaces/{ns}/{plural}{slash}{name}")
 }

@@ -2,7 +2,7 @@
 
 pub mod fixtures;
 pub mod http_proxy;
-mod objects;
+pub mod objects;
 pub mod overlap;
 pub mod process;
 pub mod proxy;

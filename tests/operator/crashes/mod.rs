@@ -15,7 +15,8 @@ use play::Play;
 use serde_json::{Value, json};
 use state::{is_pod, state};
 
-use crate::support::http_proxy::{Cut, Direct, HttpProxy, operator_for};
+use crate::support::http_proxy::{Cut, HttpProxy, operator_for};
+use crate::support::objects::Direct;
 use crate::support::{Program, group, namespace, shared, within};
 
 /// What an operator writes; pods are not its own.

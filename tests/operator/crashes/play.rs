@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::http_proxy::Direct;
+use crate::support::objects::Direct;
 
 /// The pods and the election of group `kestrel`. It remembers nothing: an operator may be killed at any time.
 #[derive(Clone, Copy)]

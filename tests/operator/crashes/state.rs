@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::PLURALS;
 use super::play::condition;
-use crate::support::http_proxy::Direct;
+use crate::support::objects::Direct;
 
 /// Fields that are never twice the same.
 const VARYING: [&str; 8] =

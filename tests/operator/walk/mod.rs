@@ -19,7 +19,8 @@ use state::{differences, is_settled, state};
 
 use super::crashes::ANYWHERE;
 use super::crashes::play::condition;
-use crate::support::http_proxy::{Cut, Direct, HttpProxy, operator_for};
+use crate::support::http_proxy::{Cut, HttpProxy, operator_for};
+use crate::support::objects::Direct;
 use crate::support::random::{Random, setting};
 use crate::support::{Program, namespace, operated, shared, within};
 
@@ -188,13 +189,13 @@ struct Walk<'a> {
     seed: u64,
     random: Random,
     /// Decides about kills beyond the first of a step, so that the changes do not depend on how many there were.
-    fate: Random,
+    kill_random: Random,
     direct: &'a Direct,
     ns: String,
     /// The cluster with an operator that nothing befalls.
     fresh: &'a Direct,
     spec: Value,
-    way: HttpProxy,
+    proxy: HttpProxy,
     operator: Program,
     heights: Heights,
     /// What was done, step by step.
@@ -205,9 +206,9 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(seed: u64, direct: &'a Direct, fresh: &'a Direct) -> Self {
         let ns = namespace(shared(), "walked");
-        let (way, operator) = operator(&ns);
+        let (proxy, operator) = operator(&ns);
         direct.create(&ns, "serviceaccounts", &other_account());
-        let (mut random, fate) = (Random::from(seed), Random::from(!seed));
+        let (mut random, kill_random) = (Random::from(seed), Random::from(!seed));
         let mut spec = changes::first();
         if random.below(2) == 0 {
             changes::turn_form(&mut spec);
@@ -216,12 +217,12 @@ impl<'a> Walk<'a> {
         Self {
             seed,
             random,
-            fate,
+            kill_random,
             direct,
             ns,
             fresh,
             spec,
-            way,
+            proxy,
             operator,
             heights,
             log: Vec::new(),
@@ -235,8 +236,8 @@ impl<'a> Walk<'a> {
             let disturbance = Disturbance::random(&mut self.random);
             self.log.push(format!("seed {} step {step} {disturbance:?}:", self.seed));
             match disturbance {
-                Disturbance::Killed { write, cut } => self.way.kill_at(write, cut, &self.operator),
-                Disturbance::Restarted => self.restart(true),
+                Disturbance::Killed { write, cut } => self.proxy.kill_at(write, cut, &self.operator),
+                Disturbance::Restarted => self.restart(),
                 Disturbance::Away => self.end_operator(),
                 Disturbance::None | Disturbance::Paused => {}
             }
@@ -252,16 +253,16 @@ impl<'a> Walk<'a> {
             self.fresh.create(&fresh_ns, "serviceaccounts", &other_account());
             self.fresh.create(&fresh_ns, "electiongroups", &group_of(&self.spec));
             self.settle(&fresh_ns);
-            self.way.kill_no_more();
+            self.proxy.kill_no_more();
             // It is no longer needed, and costs the cluster time.
             self.fresh.delete(&fresh_ns, "electiongroups", "kestrel");
             println!("{} settled in {:.1} s", self.log.last().unwrap(), start.elapsed().as_secs_f64());
         }
-        self.report.writes += self.way.writes().len();
+        self.report.writes += self.proxy.writes().len();
         self.report
     }
 
-    fn say(&mut self, what: &str) {
+    fn record(&mut self, what: &str) {
         let last = self.log.last_mut().unwrap();
         last.push(' ');
         last.push_str(what);
@@ -290,32 +291,32 @@ impl<'a> Walk<'a> {
             }
             match replace(self.direct, &self.ns, &first) {
                 Ok(_) if paused => {
-                    self.say(&format!("paused, {}", changes.join(", ")));
+                    self.record(&format!("paused, {}", changes.join(", ")));
                     self.spec = spec;
                     self.rest_while_paused();
                     replace(self.direct, &self.ns, &self.spec).unwrap();
                     return;
                 }
                 Ok(_) => {
-                    self.say(&changes.join(", "));
+                    self.record(&changes.join(", "));
                     self.spec = spec;
                     return;
                 }
-                Err(refusal) => self.say(&format!("[refused: {}: {refusal}]", changes.join(", "))),
+                Err(refusal) => self.record(&format!("[refused: {}: {refusal}]", changes.join(", "))),
             }
         }
     }
 
     /// Of a paused group nothing but the status is written.
     fn rest_while_paused(&mut self) {
-        let before = self.way.writes().len();
+        let before = self.proxy.writes().len();
         within(30, &format!("{}: the paused group to be observed", self.story()), || {
             Pods { direct: self.direct, ns: &self.ns }.step();
             let group = self.group();
             (group["status"]["observedGeneration"] == group["metadata"]["generation"]).then_some(())
         });
         thread::sleep(Duration::from_millis(500));
-        let mut writes = self.way.writes().split_off(before);
+        let mut writes = self.proxy.writes().split_off(before);
         writes.retain(|write| write != "PATCH electiongroups/kestrel/status" && write != "POST events");
         assert!(writes.is_empty(), "{}: while paused: {writes:#?}", self.story());
     }
@@ -329,8 +330,8 @@ impl<'a> Walk<'a> {
         loop {
             let pods = Pods { direct: self.direct, ns: &self.ns }.step();
             let fresh_pods = fresh.step();
-            if self.way.killed_at().is_some() {
-                self.bury();
+            if self.proxy.killed_at().is_some() {
+                self.replace_killed_operator();
             }
             let group = self.group();
             self.look_at_heights(&group);
@@ -341,7 +342,7 @@ impl<'a> Walk<'a> {
                 "{}\nnot at rest within {LONGEST:?}, the fresh install {}\nlast writes: {:#?}\nspec: {:#}\nstatus: {:#}\nfresh: {:#}",
                 self.story(),
                 if settled[1] { "is" } else { "neither" },
-                self.way.writes(),
+                self.proxy.writes(),
                 self.spec,
                 group["status"],
                 fresh_group["status"],
@@ -350,7 +351,7 @@ impl<'a> Walk<'a> {
             let now = (settled[1] && (settled[0] || is_stuck)).then(|| {
                 let walked = state(self.direct, &self.ns, &group, &pods);
                 let wanted = state(self.fresh, fresh_ns, &fresh_group, &fresh_pods);
-                (differences(&walked, &wanted), self.way.writes().len())
+                (differences(&walked, &wanted), self.proxy.writes().len())
             });
             if now != last || now.is_none() {
                 (last, since) = (now, Instant::now());
@@ -382,26 +383,26 @@ impl<'a> Walk<'a> {
     }
 
     /// The operator was killed at a write: another one follows, which may be killed, too.
-    fn bury(&mut self) {
-        let at = self.way.killed_at().unwrap();
-        self.say(&format!("[killed at {at}]"));
+    fn replace_killed_operator(&mut self) {
+        let at = self.proxy.killed_at().unwrap();
+        self.record(&format!("[killed at {at}]"));
         self.report.kills += 1;
         self.end_operator();
         self.start_operator();
-        if let (0, Disturbance::Killed { write, cut }) = (self.fate.below(2), Disturbance::killed(&mut self.fate)) {
-            self.way.kill_at(write, cut, &self.operator);
+        if let (0, Disturbance::Killed { write, cut }) =
+            (self.kill_random.below(2), Disturbance::killed(&mut self.kill_random))
+        {
+            self.proxy.kill_at(write, cut, &self.operator);
         }
     }
 
-    /// Kills the operator at rest and starts another one. If `quiet`, that one must have nothing to do.
-    fn restart(&mut self, quiet: bool) {
+    /// Kills the operator at rest and starts another one, which must have nothing to do.
+    fn restart(&mut self) {
         self.end_operator();
         self.start_operator();
-        if quiet {
-            thread::sleep(Duration::from_secs(1));
-            let writes = self.way.writes();
-            assert!(writes.is_empty(), "{}: a new operator wrote, of a group at rest: {writes:#?}", self.story());
-        }
+        thread::sleep(Duration::from_secs(1));
+        let writes = self.proxy.writes();
+        assert!(writes.is_empty(), "{}: a new operator wrote, of a group at rest: {writes:#?}", self.story());
     }
 
     fn end_operator(&mut self) {
@@ -415,8 +416,8 @@ impl<'a> Walk<'a> {
     }
 
     fn start_operator(&mut self) {
-        self.report.writes += self.way.writes().len();
-        (self.way, self.operator) = operator(&self.ns);
+        self.report.writes += self.proxy.writes().len();
+        (self.proxy, self.operator) = operator(&self.ns);
     }
 
     fn story(&self) -> String {
@@ -426,10 +427,10 @@ impl<'a> Walk<'a> {
 }
 
 fn operator(ns: &str) -> (HttpProxy, Program) {
-    let way = HttpProxy::to(shared());
-    let operator = operator_for(ns, &format!("{ns}-operator"), way.kubeconfig(), ANYWHERE);
+    let proxy = HttpProxy::to(shared());
+    let operator = operator_for(ns, &format!("{ns}-operator"), proxy.kubeconfig(), ANYWHERE);
     operator.wait_for("reconciles from now on", Duration::from_secs(20));
-    (way, operator)
+    (proxy, operator)
 }
 
 fn replace(direct: &Direct, ns: &str, spec: &Value) -> Result<Value, kube::Error> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::operator::crashes::play::{condition, name_of};
-use crate::support::http_proxy::Direct;
+use crate::support::objects::Direct;
 
 /// What a pod waits for that is proven by leading well.
 const GATE: &str = "k8sensus.dev/proven";

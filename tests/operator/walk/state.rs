@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::operator::crashes::PLURALS;
 use crate::operator::crashes::play::condition;
 use crate::operator::crashes::state::with_numbered_pods;
-use crate::support::http_proxy::Direct;
+use crate::support::objects::Direct;
 
 /// Fields that the server chooses, or that are of a time.
 const CHOSEN: [&str; 5] = ["clusterIP", "clusterIPs", "nodePort", "healthCheckNodePort", "lastTransitionTime"];
