@@ -2,6 +2,7 @@
 //!
 //! The rooms of this house, from the inside out:
 //!
+//! - [`protocol`]: the names that programs and objects share.
 //! - [`election`]: the election as a pure transition function. Start here to judge its safety.
 //! - [`campaign`]: drives it against a `coordination.k8s.io` Lease. The library's public face.
 //! - [`candidate`]: the candidate program on top of it.
@@ -15,4 +16,5 @@ pub mod candidate;
 pub mod election;
 pub mod group;
 pub mod operator;
+pub mod protocol;
 pub mod runtime;

@@ -45,20 +45,6 @@ pub mod annotation {
     pub const STEP_DOWN_REQUESTED_AT: &str = "k8sensus.dev/step-down-requested-at";
     /// On the group: when the operator's present candidate was requested for its pods; any new value requests it again.
     pub const UPDATE_CANDIDATE_REQUESTED_AT: &str = "k8sensus.dev/update-candidate-requested-at";
-    /// On the Lease: the one term that the request beside it is meant for, `<leaseTransitions>/<incarnation>`; in mode Native
-    /// `<leaseTransitions>/<holderIdentity>`.
-    pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
-    /// On the Lease: the pod that is to follow the term that steps down; the others let it have the first second.
-    pub const STEP_DOWN_TO: &str = "k8sensus.dev/step-down-to";
-    /// On the Lease: the revision that has proved to lead well; pods of another let its pods have the first second.
-    pub const PROVEN_REVISION: &str = "k8sensus.dev/proven-revision";
-    /// On the Lease: the trial of a revision that leadership was last handed over for, as JSON. It outlives the trial.
-    pub const TRIAL: &str = "k8sensus.dev/trial";
-    /// On the Lease: the `leaseTransitions` after which nobody is to lead, while the group is to have no pods; whoever still stands
-    /// by lets the Lease be for its duration.
-    pub const SUSPENDED: &str = "k8sensus.dev/suspended";
-    /// On the Lease, by the candidate: the term whose program is ready, `<leaseTransitions>/<incarnation>`.
-    pub const READY_OF: &str = "k8sensus.dev/ready-of";
     /// On pods of mode Exec: for how many seconds every candidate waits where the Lease was deleted and made again, so that the
     /// pod's program can use its whole grace. The operator keeps to it when it creates the Lease.
     pub const RECREATED_LEASE_SECONDS: &str = "k8sensus.dev/recreated-lease-seconds";

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use k8sensus::campaign::{self, Campaign, TimingFlags};
 use k8sensus::operator;
+use k8sensus::protocol::environment;
 use k8sensus::runtime::cli;
 use k8sensus::runtime::kubeconfig::Source;
 use k8sensus::runtime::telemetry::{self, LogFormat};
@@ -30,31 +31,31 @@ enum Command {
 #[derive(clap::Args)]
 struct Run {
     /// Image that modes Exec and Sidecar take the candidate program from
-    #[arg(long, env = "K8SENSUS_CANDIDATE_IMAGE", default_value = "", hide_default_value = true)]
+    #[arg(long, env = environment::CANDIDATE_IMAGE, default_value = "", hide_default_value = true)]
     candidate_image: String,
     /// Version that the candidate program of that image states; groups whose leader states another one say so
-    #[arg(long, env = "K8SENSUS_CANDIDATE_VERSION", default_value = env!("CARGO_PKG_VERSION"), value_name = "VERSION")]
+    #[arg(long, env = environment::CANDIDATE_VERSION, default_value = env!("CARGO_PKG_VERSION"), value_name = "VERSION")]
     candidate_version: String,
     /// Name of the Lease by which the operator's replicas elect one
-    #[arg(long, env = "K8SENSUS_LEASE_NAME", default_value = "k8sensus-operator")]
+    #[arg(long, env = environment::LEASE_NAME, default_value = "k8sensus-operator")]
     lease_name: String,
     /// Namespace of that Lease
-    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    #[arg(long, env = environment::POD_NAMESPACE, default_value = "default")]
     lease_namespace: String,
     /// Identity in that election; by default the downward API's metadata.name
-    #[arg(long, env = "POD_NAME", default_value = "", hide_default_value = true)]
+    #[arg(long, env = environment::POD_NAME, default_value = "", hide_default_value = true)]
     identity: String,
     /// Address of /healthz, /readyz and /metrics
-    #[arg(long, env = "K8SENSUS_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = environment::LISTEN, default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     /// How many groups are reconciled at a time
-    #[arg(long, env = "K8SENSUS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
+    #[arg(long, env = environment::CONCURRENCY, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
     concurrency: u16,
     /// Namespaces whose groups are reconciled, separated by commas; by default all, which needs rights in the whole cluster
-    #[arg(long, env = "K8SENSUS_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    #[arg(long, env = environment::NAMESPACES, value_delimiter = ',', value_name = "NAMESPACE")]
     namespaces: Vec<String>,
     /// How log lines look
-    #[arg(long, env = "K8SENSUS_LOG_FORMAT", default_value = "text")]
+    #[arg(long, env = environment::LOG_FORMAT, default_value = "text")]
     log_format: LogFormat,
     /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
     #[arg(long)]

@@ -9,6 +9,7 @@ use super::client::{Clients, ConnectError};
 use super::driver::Driver;
 use super::{Campaign, Leadership, LeaseName, Metrics, incarnation};
 use crate::election::{Candidate, Elector, InvalidCandidate, Timing};
+use crate::protocol::environment;
 use crate::runtime::clock::{Clock, SystemClock};
 
 /// What a campaign needs to know. Made by [`Campaign::builder`].
@@ -233,14 +234,14 @@ impl Drop for Background {
 }
 
 fn own_name() -> String {
-    std::env::var("POD_NAME")
+    std::env::var(environment::POD_NAME)
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
 fn own_incarnation() -> String {
-    incarnation(std::env::var("POD_UID").as_deref().unwrap_or("-"), "-")
+    incarnation(std::env::var(environment::POD_UID).as_deref().unwrap_or("-"), "-")
 }
 
 /// Candidates differ in their incarnation, so their orders of takeover differ.

@@ -3,28 +3,29 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::election::{InvalidTiming, Timing};
+use crate::protocol::environment;
 
 /// The durations of the election as flags and environment variables, alike for every program that campaigns.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct TimingFlags {
     /// How long a standby waits after the leader's last renewal before it takes over, in whole seconds
-    #[arg(long, env = "K8SENSUS_LEASE_DURATION_SECONDS", default_value = "15", value_name = "SECONDS")]
+    #[arg(long, env = environment::LEASE_DURATION_SECONDS, default_value = "15", value_name = "SECONDS")]
     lease_duration_seconds: u32,
     /// How long a leader may act after the send of its last acknowledged renewal
-    #[arg(long, env = "K8SENSUS_RENEW_DEADLINE_SECONDS", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = environment::RENEW_DEADLINE_SECONDS, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     renew_deadline_seconds: Duration,
     /// The longest wait between tries while the API server does not answer
-    #[arg(long, env = "K8SENSUS_RETRY_PERIOD_SECONDS", default_value = "2", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = environment::RETRY_PERIOD_SECONDS, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
     retry_period_seconds: Duration,
     /// The time between renewals [default: the retry period]
-    #[arg(long, env = "K8SENSUS_RENEW_INTERVAL_SECONDS", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = environment::RENEW_INTERVAL_SECONDS, value_name = "SECONDS", value_parser = seconds)]
     renew_interval_seconds: Option<Duration>,
     /// SIGTERM to SIGKILL when leadership is lost [default: 3, or less where the lease leaves less]
-    #[arg(long, env = "K8SENSUS_STOP_GRACE_PERIOD_SECONDS", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = environment::STOP_GRACE_PERIOD_SECONDS, value_name = "SECONDS", value_parser = seconds)]
     stop_grace_period_seconds: Option<Duration>,
     /// How long every candidate waits, at least, for a lease that was made again after its deletion [default: the lease duration]
-    #[arg(long, env = "K8SENSUS_RECREATED_LEASE_SECONDS", value_name = "SECONDS", value_parser = seconds, hide = true)]
+    #[arg(long, env = environment::RECREATED_LEASE_SECONDS, value_name = "SECONDS", value_parser = seconds, hide = true)]
     recreated_lease_seconds: Option<Duration>,
 }
 

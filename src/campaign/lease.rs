@@ -8,35 +8,10 @@ use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 
 use super::LeaseName;
-use crate::election::{Preference, Record, Snapshot, Version, WallTime, term_name};
-
-/// The annotation that tells which process of the holder's name acquired the Lease: `<podUID>/<container>/<nonce>`.
-pub const INCARNATION: &str = "k8sensus.dev/incarnation";
-
-/// The annotation that asks a leader to step down: the name of the one term that it is meant for,
-/// `<leaseTransitions>/<incarnation>`. It stays where it is: neither a successor nor a later term of the same process heeds it.
-pub const STEP_DOWN_OF: &str = "k8sensus.dev/step-down-of";
-
-/// The annotation that names who is to lead after the term that [`STEP_DOWN_OF`] names: a pod's name, its identity in the
-/// election. The others hold back for 1 s. Both are to be written in one; a successor of another term is nobody's, and taken away
-/// with the next write.
-pub const STEP_DOWN_TO: &str = "k8sensus.dev/step-down-to";
-
-/// The annotation that names the revision of the program that has proved itself. Candidates of another revision hold back for
-/// 1 s before they take a Lease that is free or has run out, unless [`STEP_DOWN_TO`] names them.
-pub const PROVEN_REVISION: &str = "k8sensus.dev/proven-revision";
-
-/// The annotation that says that nobody is to follow the term of so many transitions: all candidates are about to be ended, each in
-/// its own time. Who takes part nevertheless leads a lease duration later than it would have, and by that the word is void.
-pub const SUSPENDED: &str = "k8sensus.dev/suspended";
-
-/// The annotation that names the term whose work is ready, `<leaseTransitions>/<incarnation>`. Absent, or of another term than
-/// the one that the Lease shows: not ready.
-pub const READY_OF: &str = "k8sensus.dev/ready-of";
-
-/// The annotation in which the holder's candidate program states its version, `<version> <leaseTransitions>/<incarnation>`. It
-/// counts for that term only: other clients leave the annotation of a former holder in place.
-pub const CANDIDATE_VERSION: &str = "k8sensus.dev/candidate-version";
+use crate::election::{Preference, Record, Snapshot, Version, WallTime};
+use crate::protocol::lease::{
+    CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED, term_name,
+};
 
 /// The longest version that is accepted, in bytes. Every client that may update the Lease may write anything there.
 const LONGEST_VERSION: usize = 64;

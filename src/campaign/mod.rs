@@ -78,14 +78,14 @@ pub(crate) use client::{LONGEST_WATCH, leases};
 pub use flags::TimingFlags;
 pub use guard::LeaderGuard;
 pub use health::{Health, Unhealthy};
-pub use lease::{
-    CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED, apply_record,
-    candidate_version, micro_time, snapshot_of,
-};
+pub use lease::{apply_record, candidate_version, micro_time, snapshot_of};
 pub use metrics::Metrics;
 pub use term::{Stop, Term};
 
 pub use crate::election::{InvalidTiming, Loss, Moment, Timing};
+pub use crate::protocol::lease::{
+    CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED,
+};
 
 /// Where the Lease is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -13,6 +13,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, header};
 
+use crate::protocol::paths;
 use crate::runtime::origin::Origin;
 
 /// Who gets an answer.
@@ -29,16 +30,16 @@ const CHANGE: &str = "POST";
 
 /// Each path with its methods and its audience.
 pub(super) const PATHS: [(&str, &str, Audience); 10] = [
-    ("/", READ, Audience::Pod),
-    ("/leader", READ, Audience::Pod),
-    ("/replica", READ, Audience::Pod),
-    ("/step-down", CHANGE, Audience::Pod),
-    ("/stopped", CHANGE, Audience::Pod),
-    ("/livez", READ, Audience::All),
-    ("/readyz", READ, Audience::All),
-    ("/app-health/liveness", READ, Audience::All),
-    ("/app-health/readiness", READ, Audience::All),
-    ("/metrics", READ, Audience::All),
+    (paths::STATE, READ, Audience::Pod),
+    (paths::LEADER, READ, Audience::Pod),
+    (paths::REPLICA, READ, Audience::Pod),
+    (paths::STEP_DOWN, CHANGE, Audience::Pod),
+    (paths::STOPPED, CHANGE, Audience::Pod),
+    (paths::LIVEZ, READ, Audience::All),
+    (paths::READYZ, READ, Audience::All),
+    (paths::APP_LIVENESS, READ, Audience::All),
+    (paths::APP_READINESS, READ, Audience::All),
+    (paths::METRICS, READ, Audience::All),
 ];
 
 /// Why a request for a path of `audience` is refused; `None` if it is answered.

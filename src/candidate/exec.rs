@@ -48,6 +48,7 @@ use super::serve::{Answers, ListenError};
 use super::signals::{Asked, PassedOn};
 use super::supervisor::{Environment, Supervisor};
 use crate::campaign::{Builder, Metrics, StartError};
+use crate::protocol::environment;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::shutdown::Shutdown;
 
@@ -59,16 +60,16 @@ const LOOPBACK: &str = "127.0.0.1";
 #[group(skip)]
 pub struct Orders {
     /// The file that the kubelet reads when the container has ended; the operator names it in its pods
-    #[arg(long, env = "K8SENSUS_TERMINATION_MESSAGE_PATH", hide = true)]
+    #[arg(long, env = environment::TERMINATION_MESSAGE_PATH, hide = true)]
     termination_message_path: Option<PathBuf>,
     /// A file of the pod's own to lock, so that a container that starts again need not wait for its lease
-    #[arg(long, env = "K8SENSUS_LOCK_PATH", hide = true)]
+    #[arg(long, env = environment::LOCK_PATH, hide = true)]
     lock_path: Option<PathBuf>,
     /// The container's own probes and hooks as JSON; the operator hands them over
-    #[arg(long, env = "K8SENSUS_APP", value_name = "JSON", value_parser = AppSpec::parse, default_value = "{}", hide = true)]
+    #[arg(long, env = environment::APP, value_name = "JSON", value_parser = AppSpec::parse, default_value = "{}", hide = true)]
     app: AppSpec,
     /// The pod's address, where the probes go
-    #[arg(long, env = "POD_IP", default_value = "", hide = true)]
+    #[arg(long, env = environment::POD_IP, default_value = "", hide = true)]
     pod_ip: String,
     #[command(flatten)]
     http: HttpFlags,

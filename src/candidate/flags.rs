@@ -7,6 +7,7 @@ use super::node;
 use super::serve::{ListenError, Server};
 use crate::campaign::{Builder, Campaign, LeaseName, TimingFlags, incarnation};
 use crate::election::InvalidTiming;
+use crate::protocol::environment;
 use crate::runtime::kubeconfig::Source;
 
 /// What every form of the candidate is told about its election.
@@ -14,32 +15,32 @@ use crate::runtime::kubeconfig::Source;
 #[group(skip)]
 pub struct CandidateFlags {
     /// Name of the Lease to campaign for
-    #[arg(long, env = "K8SENSUS_LEASE_NAME", default_value = "", hide_default_value = true)]
+    #[arg(long, env = environment::LEASE_NAME, default_value = "", hide_default_value = true)]
     lease_name: String,
     /// Namespace of the Lease
-    #[arg(long, env = "K8SENSUS_LEASE_NAMESPACE", default_value = "default")]
+    #[arg(long, env = environment::LEASE_NAMESPACE, default_value = "default")]
     lease_namespace: String,
     /// Whether to create the Lease where there is none
-    #[arg(long, env = "K8SENSUS_CREATE_LEASE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = environment::CREATE_LEASE, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     create_lease: bool,
     /// Identity in the election; by default the downward API's metadata.name
-    #[arg(long = "identity", env = "POD_NAME", default_value = "", hide_default_value = true)]
+    #[arg(long = "identity", env = environment::POD_NAME, default_value = "", hide_default_value = true)]
     identity: String,
     /// The pod's uid, part of what tells this process from others of its name
-    #[arg(long, env = "POD_UID", default_value = "-", hide = true)]
+    #[arg(long, env = environment::POD_UID, default_value = "-", hide = true)]
     pod_uid: String,
     /// The container's name, likewise
-    #[arg(long, env = "K8SENSUS_CONTAINER", default_value = "-", hide = true)]
+    #[arg(long, env = environment::CONTAINER, default_value = "-", hide = true)]
     container: String,
     /// The pod's revision: while the Lease names another as proved, this candidate lets others go first
-    #[arg(long, env = "K8SENSUS_REVISION", hide = true)]
+    #[arg(long, env = environment::REVISION, hide = true)]
     revision: Option<String>,
     /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
     /// The file to which `install` wrote the API server's URL; the operator names it in its pods. With it the environment, which is
     /// the program's, sets neither the cluster nor the credentials nor the log
-    #[arg(long, env = "K8SENSUS_API_SERVER_FILE", hide = true)]
+    #[arg(long, env = environment::API_SERVER_FILE, hide = true)]
     api_server_file: Option<PathBuf>,
     #[command(flatten)]
     timing: TimingFlags,
@@ -50,10 +51,10 @@ pub struct CandidateFlags {
 #[group(skip)]
 pub struct HttpFlags {
     /// Port of the HTTP server that says who leads; by default 4040 beside an app, none with a command
-    #[arg(long, env = "K8SENSUS_HTTP_PORT", value_name = "PORT")]
+    #[arg(long, env = environment::HTTP_PORT, value_name = "PORT")]
     pub http_port: Option<u16>,
     /// The node's address, for which places are kept; the operator names it in its pods
-    #[arg(long, env = "K8SENSUS_NODE_IP", default_value = "", hide = true)]
+    #[arg(long, env = environment::NODE_IP, default_value = "", hide = true)]
     pub node_ip: String,
 }
 

@@ -1,5 +1,6 @@
 //! A task to see an election by.
 
+use crate::protocol::environment;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
@@ -13,9 +14,10 @@ pub const LINE: &str = "k8sensus is running sample task.";
 /// Says [`LINE`] every [`PERIOD`], with the fencing token if there is one, until the process is ended. Where the environment says that
 /// there is a sidecar it asks that whether it leads, and says nothing else with the answer: what elections do shows in their Leases.
 pub fn forever() -> ! {
-    let sidecar = std::env::var("K8SENSUS_HTTP_PORT").ok().filter(|_| std::env::var_os("K8SENSUS_LEADER").is_none());
+    let sidecar =
+        std::env::var(environment::HTTP_PORT).ok().filter(|_| std::env::var_os(environment::LEADER).is_none());
     let sidecar = sidecar.and_then(|port| port.parse().ok());
-    let token = std::env::var("K8SENSUS_FENCING_TOKEN").map(|token| format!(" Fencing token: {token}"));
+    let token = std::env::var(environment::FENCING_TOKEN).map(|token| format!(" Fencing token: {token}"));
     let token = token.unwrap_or_default();
     loop {
         println!("{LINE}{token}");

@@ -57,6 +57,7 @@ use tokio::task::JoinHandle;
 
 use super::access::{PATHS, refusal};
 use crate::campaign::{Campaign, Metrics};
+use crate::protocol::paths;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::connections::{self, Answer, PATIENCE};
 use crate::runtime::origin::Origin;
@@ -185,7 +186,7 @@ impl Answers {
     fn election(&self, path: &str) -> Response<Full<Bytes>> {
         let leading = self.voice.leading();
         let status = match (path, &leading) {
-            ("/leader", None) | ("/replica", Some(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            (paths::LEADER, None) | (paths::REPLICA, Some(_)) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::OK,
         };
         let holder = self.campaign.watch().borrow().holder.clone().unwrap_or_default();
@@ -300,13 +301,13 @@ impl Answer for Arc<Answers> {
             return text(StatusCode::PAYLOAD_TOO_LARGE, why);
         }
         match path {
-            "/step-down" => self.step_down(),
-            "/stopped" => self.stopped(head.uri.query()),
-            "/livez" => self.live(),
-            "/readyz" => verdict(self.ready().await),
-            "/app-health/liveness" => self.app_health(ProbeKind::Liveness).await,
-            "/app-health/readiness" => self.app_health(ProbeKind::Readiness).await,
-            "/metrics" => self.metrics(),
+            paths::STEP_DOWN => self.step_down(),
+            paths::STOPPED => self.stopped(head.uri.query()),
+            paths::LIVEZ => self.live(),
+            paths::READYZ => verdict(self.ready().await),
+            paths::APP_LIVENESS => self.app_health(ProbeKind::Liveness).await,
+            paths::APP_READINESS => self.app_health(ProbeKind::Readiness).await,
+            paths::METRICS => self.metrics(),
             _ => self.election(path),
         }
     }

@@ -20,6 +20,7 @@ use super::killer::{ADVICE, Killer};
 use super::message::TerminationMessage;
 use crate::campaign::{Builder, Campaign, LeaderGuard, Stop, Term};
 use crate::election::{Loss, Moment};
+use crate::protocol::environment;
 use crate::runtime::clock::{Clock, SystemClock};
 
 /// What is kept of the grace for the release of the Lease, at most: the kubelet counts the same grace.
@@ -47,11 +48,11 @@ impl Environment {
 
     fn during(&self, term: &Term) -> [(&'static str, String); 5] {
         [
-            ("K8SENSUS_LEADER", "true".to_owned()),
-            ("K8SENSUS_FENCING_TOKEN", term.token().to_owned()),
-            ("K8SENSUS_LEASE_NAME", self.lease_name.clone()),
-            ("POD_NAME", self.pod_name.clone()),
-            ("POD_NAMESPACE", self.namespace.clone()),
+            (environment::LEADER, "true".to_owned()),
+            (environment::FENCING_TOKEN, term.token().to_owned()),
+            (environment::LEASE_NAME, self.lease_name.clone()),
+            (environment::POD_NAME, self.pod_name.clone()),
+            (environment::POD_NAMESPACE, self.namespace.clone()),
         ]
     }
 }

@@ -61,5 +61,7 @@ pub use candidate::{Candidate, InvalidCandidate};
 pub use elector::Elector;
 pub use event::{Action, Event, Failure, Loss, Purpose, Sight};
 pub use moment::{Moment, Reading, WallTime};
-pub use record::{Preference, RECREATED_HOLDER, Record, Snapshot, Version, term_name};
+pub use record::{Preference, Record, Snapshot, Version};
+
+pub use crate::protocol::lease::{RECREATED_HOLDER, term_name};
 pub use timing::{InvalidTiming, Timing};

@@ -1,10 +1,7 @@
 use std::time::Duration;
 
 use super::moment::WallTime;
-
-/// The `holderIdentity` of a Lease that the operator made again after its deletion. No candidate has this name, so every
-/// candidate waits for the record's full duration.
-pub const RECREATED_HOLDER: &str = "k8sensus.dev/recreated";
+use crate::protocol::lease::RECREATED_HOLDER;
 
 /// What a Lease's `spec` says, in the words of client-go's `LeaderElectionRecord`.
 ///
@@ -78,12 +75,6 @@ impl Version {
     pub fn is_at_most(&self, other: &Version) -> bool {
         self == other || matches!((self.0.parse::<u128>(), other.0.parse::<u128>()), (Ok(a), Ok(b)) if a <= b)
     }
-}
-
-/// What tells one term from every other: `<leaseTransitions>/<incarnation>`. A process that acquires the Lease again does so
-/// with more transitions, unless the Lease was still its own: then the new term goes on under the name of the one that it lost.
-pub fn term_name(transitions: i32, incarnation: &str) -> String {
-    format!("{transitions}/{incarnation}")
 }
 
 /// Whom a Lease would rather have as its next holder. A wish, never a matter of safety: whoever it passes over waits a little

@@ -7,7 +7,7 @@ use super::valid::{Group, ServiceAccount};
 use super::{inject, probe, service};
 use crate::api::names::{annotation, label};
 use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
-use crate::election::RECREATED_HOLDER;
+use crate::protocol::lease::RECREATED_HOLDER;
 
 /// A Deployment's `progressDeadlineSeconds` where nobody says.
 const PROGRESS_DEADLINE: u64 = 600;

@@ -6,6 +6,9 @@ use super::probe;
 use super::valid::{Group, GroupMode};
 use crate::api::InjectionStatus;
 use crate::api::names::{PROVEN_GATE, annotation, label};
+use crate::protocol::environment;
+use crate::protocol::paths;
+use crate::protocol::pod::{API_SERVER, INSTALLER, LOCK, MOUNT, PROGRAM, SIDECAR, VOLUME};
 
 /// The newest revision of these rules. Raise it with any change that would roll pods; keep what older revisions did.
 ///
@@ -33,21 +36,6 @@ const OWN_SETTINGS: i32 = 4;
 
 /// The longest duration that the chart's policy lets a Lease have, in seconds.
 const LONGEST_LEASE: u64 = 3600;
-
-/// Volume, init container and mount of the candidate program in mode Exec.
-const VOLUME: &str = "k8sensus";
-/// The init container that copies the candidate program, in mode Exec.
-pub const INSTALLER: &str = "k8sensus-install";
-const MOUNT: &str = "/.k8sensus";
-/// The program that starts the command in mode Exec.
-pub const PROGRAM: &str = "/.k8sensus/k8sensus";
-/// The file whose lock tells that no process of a former start of the container is left; made beside the program.
-const LOCK: &str = "/.k8sensus/lock";
-/// The file with the API server's URL, made beside the program.
-const API_SERVER: &str = "/.k8sensus/api-server";
-
-/// The container of mode Sidecar.
-pub const SIDECAR: &str = "k8sensus-sidecar";
 
 /// What kubectl logs and exec take where no container is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -147,16 +135,16 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
         if injection.revision >= TERMINATION_MESSAGE {
             let path = container["terminationMessagePath"].as_str().filter(|path| !path.is_empty());
             let path = path.unwrap_or(TERMINATION_LOG).to_owned();
-            environment.push(value("K8SENSUS_TERMINATION_MESSAGE_PATH", path));
+            environment.push(value(environment::TERMINATION_MESSAGE_PATH, path));
         }
         if injection.revision >= SERVING {
             environment.extend(served(group, injection));
-            environment.push(value("K8SENSUS_LOCK_PATH", LOCK.to_owned()));
+            environment.push(value(environment::LOCK_PATH, LOCK.to_owned()));
             let is_of_candidate_alone = injection.revision >= OWN_SETTINGS;
             if is_of_candidate_alone {
-                environment.push(value("K8SENSUS_API_SERVER_FILE", API_SERVER.to_owned()));
+                environment.push(value(environment::API_SERVER_FILE, API_SERVER.to_owned()));
                 let seconds = recreated_lease_seconds(group).to_string();
-                environment.push(value("K8SENSUS_RECREATED_LEASE_SECONDS", seconds));
+                environment.push(value(environment::RECREATED_LEASE_SECONDS, seconds));
             }
             let mut app = probe::hand_over(container, group.http_port, &environment);
             if !grace.is_null() {
@@ -164,7 +152,7 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
             }
             // A variable that is not set here may come from the user's envFrom.
             if is_of_candidate_alone || app.as_object().is_some_and(|app| !app.is_empty()) {
-                environment.push(value("K8SENSUS_APP", escaped(&app.to_string())));
+                environment.push(value(environment::APP, escaped(&app.to_string())));
             }
         }
         wrap_command(container);
@@ -201,7 +189,7 @@ fn set_revision(template: &mut Value, group: &Group) {
         GroupMode::Exec | GroupMode::Native => ("containers", group.container.as_str()),
     };
     for container in list(&mut template["spec"], kind).iter_mut().filter(|container| container["name"] == name) {
-        list(container, "env").insert(0, value("K8SENSUS_REVISION", revision.clone()));
+        list(container, "env").insert(0, value(environment::REVISION, revision.clone()));
     }
 }
 
@@ -231,7 +219,7 @@ fn sidecar(group: &Group, injection: &InjectionStatus) -> Value {
     let mut environment = settings(group);
     environment.extend(served(group, injection));
     if injection.revision >= OWN_SETTINGS {
-        environment.push(value("K8SENSUS_TERMINATION_MESSAGE_PATH", TERMINATION_LOG.to_owned()));
+        environment.push(value(environment::TERMINATION_MESSAGE_PATH, TERMINATION_LOG.to_owned()));
     }
     let asked = |path: &str| json!({ "path": path, "port": group.http_port, "scheme": "HTTP" });
     let mut container = json!({
@@ -241,9 +229,9 @@ fn sidecar(group: &Group, injection: &InjectionStatus) -> Value {
         "restartPolicy": "Always",
         "env": environment,
         // The program starts when its question would be answered.
-        "startupProbe": { "httpGet": asked("/livez"), "periodSeconds": 1, "failureThreshold": 60 },
-        "livenessProbe": { "httpGet": asked("/livez"), "periodSeconds": 10, "timeoutSeconds": 5 },
-        "readinessProbe": { "httpGet": asked("/readyz"), "periodSeconds": 2, "timeoutSeconds": 5 },
+        "startupProbe": { "httpGet": asked(paths::LIVEZ), "periodSeconds": 1, "failureThreshold": 60 },
+        "livenessProbe": { "httpGet": asked(paths::LIVEZ), "periodSeconds": 10, "timeoutSeconds": 5 },
+        "readinessProbe": { "httpGet": asked(paths::READYZ), "periodSeconds": 2, "timeoutSeconds": 5 },
         "resources": resources(group),
         "securityContext": restricted(group, injection),
     });
@@ -295,21 +283,21 @@ fn settings(group: &Group) -> Vec<Value> {
     let seconds = |name: &str, number: i32| value(name, number.to_string());
     let timing = &group.timing;
     let mut environment = vec![
-        field("POD_NAME", "metadata.name"),
-        field("POD_NAMESPACE", "metadata.namespace"),
-        field("POD_UID", "metadata.uid"),
-        value("K8SENSUS_CONTAINER", group.container.clone()),
-        value("K8SENSUS_LEASE_NAME", group.lease_name.clone()),
-        field("K8SENSUS_LEASE_NAMESPACE", "metadata.namespace"),
+        field(environment::POD_NAME, "metadata.name"),
+        field(environment::POD_NAMESPACE, "metadata.namespace"),
+        field(environment::POD_UID, "metadata.uid"),
+        value(environment::CONTAINER, group.container.clone()),
+        value(environment::LEASE_NAME, group.lease_name.clone()),
+        field(environment::LEASE_NAMESPACE, "metadata.namespace"),
         // The operator makes the Lease; the pods may not.
-        value("K8SENSUS_CREATE_LEASE", "false".to_owned()),
-        seconds("K8SENSUS_LEASE_DURATION_SECONDS", timing.lease_duration),
-        seconds("K8SENSUS_RENEW_DEADLINE_SECONDS", timing.renew_deadline),
-        seconds("K8SENSUS_RETRY_PERIOD_SECONDS", timing.retry_period),
-        seconds("K8SENSUS_RENEW_INTERVAL_SECONDS", timing.renew_interval),
+        value(environment::CREATE_LEASE, "false".to_owned()),
+        seconds(environment::LEASE_DURATION_SECONDS, timing.lease_duration),
+        seconds(environment::RENEW_DEADLINE_SECONDS, timing.renew_deadline),
+        seconds(environment::RETRY_PERIOD_SECONDS, timing.retry_period),
+        seconds(environment::RENEW_INTERVAL_SECONDS, timing.renew_interval),
     ];
     if let Some(grace) = timing.stop_grace {
-        environment.push(value("K8SENSUS_STOP_GRACE_PERIOD_SECONDS", grace.as_secs_f64().to_string()));
+        environment.push(value(environment::STOP_GRACE_PERIOD_SECONDS, grace.as_secs_f64().to_string()));
     }
     environment
 }
@@ -317,9 +305,9 @@ fn settings(group: &Group) -> Vec<Value> {
 /// What a candidate that serves needs besides.
 fn served(group: &Group, injection: &InjectionStatus) -> Vec<Value> {
     let mut environment =
-        vec![field("POD_IP", "status.podIP"), value("K8SENSUS_HTTP_PORT", group.http_port.to_string())];
+        vec![field(environment::POD_IP, "status.podIP"), value(environment::HTTP_PORT, group.http_port.to_string())];
     if injection.revision >= OWN_SETTINGS {
-        environment.push(field("K8SENSUS_NODE_IP", "status.hostIP"));
+        environment.push(field(environment::NODE_IP, "status.hostIP"));
     }
     environment
 }
@@ -327,10 +315,10 @@ fn served(group: &Group, injection: &InjectionStatus) -> Vec<Value> {
 /// What the program beside a sidecar is told: who it is and where to ask.
 fn told_to_the_app(group: &Group) -> Vec<Value> {
     vec![
-        field("POD_NAME", "metadata.name"),
-        field("POD_NAMESPACE", "metadata.namespace"),
-        value("K8SENSUS_LEASE_NAME", group.lease_name.clone()),
-        value("K8SENSUS_HTTP_PORT", group.http_port.to_string()),
+        field(environment::POD_NAME, "metadata.name"),
+        field(environment::POD_NAMESPACE, "metadata.namespace"),
+        value(environment::LEASE_NAME, group.lease_name.clone()),
+        value(environment::HTTP_PORT, group.http_port.to_string()),
     ]
 }
 

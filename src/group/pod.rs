@@ -6,28 +6,25 @@ use super::probe;
 use super::valid::{GroupMode, Invalid, invalid, reserved};
 use crate::api::ElectionGroupSpec;
 use crate::api::names::{RESERVED_PREFIX, SHORTCUT_CONTAINER};
+use crate::protocol::environment;
+use crate::protocol::pod::{FOLDER, RESERVED_NAME_PREFIX, VOLUME};
 
-/// What names of containers and volumes of the operator's own begin with, those of later versions too.
-const RESERVED_NAME: &str = "k8sensus-";
-/// The volume of the candidate program.
-const RESERVED_VOLUME: &str = "k8sensus";
-/// The folder below which the candidate program is mounted.
-const RESERVED_FOLDER: &str = ".k8sensus";
 /// The variables by which the operator tells the candidate what the group says.
 const SETTINGS: &[&str] = &[
-    "K8SENSUS_CONTAINER",
-    "K8SENSUS_LEASE_NAME",
-    "K8SENSUS_LEASE_NAMESPACE",
-    "K8SENSUS_CREATE_LEASE",
-    "K8SENSUS_LEASE_DURATION_SECONDS",
-    "K8SENSUS_RENEW_DEADLINE_SECONDS",
-    "K8SENSUS_RETRY_PERIOD_SECONDS",
-    "K8SENSUS_RENEW_INTERVAL_SECONDS",
-    "K8SENSUS_STOP_GRACE_PERIOD_SECONDS",
-    "K8SENSUS_TERMINATION_MESSAGE_PATH",
+    environment::CONTAINER,
+    environment::LEASE_NAME,
+    environment::LEASE_NAMESPACE,
+    environment::CREATE_LEASE,
+    environment::LEASE_DURATION_SECONDS,
+    environment::RENEW_DEADLINE_SECONDS,
+    environment::RETRY_PERIOD_SECONDS,
+    environment::RENEW_INTERVAL_SECONDS,
+    environment::STOP_GRACE_PERIOD_SECONDS,
+    environment::TERMINATION_MESSAGE_PATH,
 ];
 /// Those of candidates that serve HTTP.
-const SETTINGS_OF_SERVING: &[&str] = &["K8SENSUS_HTTP_PORT", "K8SENSUS_REVISION", "K8SENSUS_LOCK_PATH", "K8SENSUS_APP"];
+const SETTINGS_OF_SERVING: &[&str] =
+    &[environment::HTTP_PORT, environment::REVISION, environment::LOCK_PATH, environment::APP];
 
 /// The template, the shortcut written out.
 pub(super) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
@@ -132,9 +129,9 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
     for list in ["containers", "initContainers"] {
         for container in items(&spec[list]) {
             let name = text(&container["name"]);
-            if name.starts_with(RESERVED_NAME) {
+            if name.starts_with(RESERVED_NAME_PREFIX) {
                 let rule = format!(
-                    "names that begin with {RESERVED_NAME} are reserved for what the operator adds, found {name}"
+                    "names that begin with {RESERVED_NAME_PREFIX} are reserved for what the operator adds, found {name}"
                 );
                 return Err(invalid(at(list), rule));
             }
@@ -143,7 +140,7 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
                 let rule = format!("the volume {} is the candidate's; no other container may have it", mount["name"]);
                 return Err(invalid(at(&format!("{list}[{name}].volumeMounts")), rule));
             }
-            let under = |mount: &&Value| text(&mount["mountPath"]).split('/').any(|part| part == RESERVED_FOLDER);
+            let under = |mount: &&Value| text(&mount["mountPath"]).split('/').any(|part| part == FOLDER);
             if let Some(mount) = items(&container["volumeMounts"]).iter().find(under) {
                 let rule =
                     format!("{} is where the candidate program is mounted; use another path", mount["mountPath"]);
@@ -160,8 +157,8 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
         items(&spec["volumes"]).iter().map(|volume| text(&volume["name"])).find(|name| is_our_volume(name))
     {
         let rule = format!(
-            "the name {} and those that begin with {RESERVED_NAME} are reserved for what the operator adds, found {name}",
-            RESERVED_VOLUME
+            "the name {} and those that begin with {RESERVED_NAME_PREFIX} are reserved for what the operator adds, found {name}",
+            VOLUME
         );
         return Err(invalid(at("volumes"), rule));
     }
@@ -204,7 +201,7 @@ fn check_environment(spec: &Value, leading: &str, serves: bool) -> Result<(), In
 }
 
 fn is_our_volume(name: &str) -> bool {
-    name == RESERVED_VOLUME || name.starts_with(RESERVED_NAME)
+    name == VOLUME || name.starts_with(RESERVED_NAME_PREFIX)
 }
 
 fn items(value: &Value) -> &[Value] {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::valid::{Invalid, invalid};
+use crate::protocol::paths;
 
 /// What a probe or a hook can do; exactly one of them.
 const PROBES: [&str; 4] = ["exec", "grpc", "httpGet", "tcpSocket"];
@@ -55,8 +56,6 @@ const SIGNALS: &[&str] = &[
 ];
 
 /// Where the candidate answers for the program.
-const LIVENESS: &str = "/app-health/liveness";
-const READINESS: &str = "/app-health/readiness";
 
 /// Checks what the API server would check, but never sees: the Deployment has other probes. `at` is the container's path.
 pub(super) fn check(container: &Value, at: &str) -> Result<(), Invalid> {
@@ -196,10 +195,10 @@ pub(super) fn hand_over(container: &mut Value, http_port: i32, ours: &[Value]) -
     for kind in ["startupProbe", "livenessProbe", "readinessProbe", "lifecycle"] {
         let Some(mut taken) = container.remove(kind).filter(|taken| !taken.is_null()) else { continue };
         let asked = match kind {
-            "livenessProbe" => Some(passed_on(&taken, LIVENESS, http_port)),
+            "livenessProbe" => Some(passed_on(&taken, paths::APP_LIVENESS, http_port)),
             "readinessProbe" => {
                 // The candidate counts the program's failures; what it says then holds.
-                let mut probe = passed_on(&taken, READINESS, http_port);
+                let mut probe = passed_on(&taken, paths::APP_READINESS, http_port);
                 probe["failureThreshold"] = json!(1);
                 probe["successThreshold"] = json!(1);
                 Some(probe)
@@ -228,7 +227,7 @@ pub(super) fn hand_over(container: &mut Value, http_port: i32, ours: &[Value]) -
     }
     // A standby that never saw the Lease could not take over, whatever else it is.
     container.entry("readinessProbe").or_insert_with(|| {
-        let asked = json!({ "path": "/readyz", "port": http_port, "scheme": "HTTP" });
+        let asked = json!({ "path": paths::READYZ, "port": http_port, "scheme": "HTTP" });
         json!({ "httpGet": asked, "periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 5 })
     });
     Value::Object(app)

@@ -13,7 +13,7 @@ use super::unhealthy::standby;
 use super::valid::{Group, GroupMode};
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, annotation, event};
-use crate::election::term_name;
+use crate::protocol::lease::term_name;
 
 /// The mark on the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-use super::inject::SIDECAR;
 use super::proof::is_incarnation;
 use super::status::Obstacle;
 use crate::api::names::PROVEN_GATE;
+use crate::protocol::pod::SIDECAR;
 
 /// The most characters of a text of Kubernetes or of a program that are quoted.
 const LONGEST: usize = 400;

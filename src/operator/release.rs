@@ -12,11 +12,12 @@ use tracing::info;
 
 use super::observe::{Held, World, controller_of};
 use crate::api::names::FIELD_MANAGER;
-use crate::campaign::{CANDIDATE_VERSION, READY_OF, apply_record, snapshot_of};
+use crate::campaign::{apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
 use crate::group::proof::{Freed, is_dead};
 use crate::group::valid::GroupMode;
+use crate::protocol::lease::{CANDIDATE_VERSION, READY_OF};
 use crate::runtime::clock::Clock;
 
 /// How often a Lease is read again that somebody wrote meanwhile. A dead leader's last renewal may still arrive.

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::reconcile::{Context, remember, told_name};
-use crate::api::names::annotation;
 use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use crate::group::rollout::{self, preferred};
 use crate::group::status::{Outcome, starting_wait};
 use crate::group::step_down::Wish;
 use crate::group::unhealthy::{self, Watch};
 use crate::group::{Desired, Group, Observed};
+use crate::protocol::lease;
 
 /// How soon a write onto the Lease is tried again that failed.
 pub(super) const RETRY: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ async fn prefer(resource: &ElectionGroup, group: &Group, observed: &Observed, co
     let proven = proven_in(resource.status.as_ref()?);
     let revision = preferred(observed.lease.as_ref()?, &observed.pods, proven)?;
     let wanted = |_: &_| revision.map(str::to_owned);
-    let error = context.step_downs.annotate(group, annotation::PROVEN_REVISION, wanted).await.err()?;
+    let error = context.step_downs.annotate(group, lease::PROVEN_REVISION, wanted).await.err()?;
     warn!(group = told_name(resource), "{error}; the candidates are not told which revision is proven");
     Some(RETRY)
 }

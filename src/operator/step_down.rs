@@ -19,6 +19,7 @@ use crate::group::rollout::Trial;
 use crate::group::status::LeaseView;
 use crate::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
 use crate::group::{Group, Observed};
+use crate::protocol::lease;
 
 /// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
 const RETRY: Duration = Duration::from_secs(10);
@@ -159,13 +160,13 @@ impl StepDowns {
     ) -> Result<Option<DynamicObject>, String> {
         let annotations = lease.annotations_mut();
         if let Some(trial) = trial {
-            annotations.insert(annotation::TRIAL.to_owned(), trial.to_string());
+            annotations.insert(lease::TRIAL.to_owned(), trial.to_string());
         }
         annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), asked.value.clone());
-        annotations.insert(annotation::STEP_DOWN_OF.to_owned(), asked.of.clone());
+        annotations.insert(lease::STEP_DOWN_OF.to_owned(), asked.of.clone());
         match &asked.to {
-            Some(to) => annotations.insert(annotation::STEP_DOWN_TO.to_owned(), to.clone()),
-            None => annotations.remove(annotation::STEP_DOWN_TO),
+            Some(to) => annotations.insert(lease::STEP_DOWN_TO.to_owned(), to.clone()),
+            None => annotations.remove(lease::STEP_DOWN_TO),
         };
         match self.replace(group, &lease).await? {
             Some(lease) => Ok(Some(lease)),

@@ -7,9 +7,9 @@ use tracing::warn;
 use super::reconcile::{Context, told_name};
 use super::rollout::RETRY;
 use crate::api::ElectionGroup;
-use crate::api::names::annotation;
 use crate::campaign::snapshot_of;
 use crate::group::{Group, suspension};
+use crate::protocol::lease;
 
 /// Before the pods are taken away, and before there are some again: a standby that is told to end a little later than the leader
 /// would lead meanwhile. What cannot be written hinders neither.
@@ -18,7 +18,7 @@ pub(super) async fn tell(resource: &ElectionGroup, group: &Group, context: &Cont
     let pods = || world.parts(&group.namespace, &group.name, &group.lease_name, &group.uid).pods;
     let suspended = suspension::word(group, world.is_suspended(group)?, pods)?;
     let term = |lease: &_| suspended.then(|| snapshot_of(lease).record.transitions.to_string());
-    match context.soon(context.step_downs.annotate(group, annotation::SUSPENDED, term)).await.flatten() {
+    match context.soon(context.step_downs.annotate(group, lease::SUSPENDED, term)).await.flatten() {
         Ok(lease) => {
             // The watch may be late to show it.
             lease.iter().for_each(|lease| world.took_lease(lease));

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::connections::{self, Answer};
 use super::origin::Origin;
+use crate::protocol::paths;
 
 /// The endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -125,9 +126,9 @@ impl<H: Problem, R: Problem> Answer for Answers<H, R> {
             return text(StatusCode::METHOD_NOT_ALLOWED, "expected GET or HEAD\n".to_owned());
         }
         match request.uri().path() {
-            "/healthz" => verdict((self.unhealthy)()),
-            "/readyz" => verdict((self.unready)()),
-            "/metrics" => metrics(&self.registry),
+            paths::HEALTHZ => verdict((self.unhealthy)()),
+            paths::READYZ => verdict((self.unready)()),
+            paths::METRICS => metrics(&self.registry),
             _ => text(StatusCode::NOT_FOUND, "no such path; there are /healthz, /readyz and /metrics\n".to_owned()),
         }
     }

@@ -6,10 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::protocol::environment;
 use rustix::fs::OFlags;
 
-/// The variable that names the file. The operator sets it in the containers that a candidate is the process of.
-pub const PATH: &str = "K8SENSUS_TERMINATION_MESSAGE_PATH";
 /// The longest reason in bytes: the kubelet reads the last 4096 of the file, of which a line of proof is some.
 const LONGEST: usize = 3 * 1024;
 
@@ -18,7 +17,9 @@ static FILE: OnceLock<PathBuf> = OnceLock::new();
 /// This process is its container's own: from now on [`leave`] writes to the file that the environment names, if it names one, and
 /// the text of a panic is left there, too. Others in the container, such as one by `kubectl exec`, must not call this.
 pub fn speak_for_the_container() {
-    let Some(path) = std::env::var_os(PATH).filter(|path| !path.is_empty()) else { return };
+    let Some(path) = std::env::var_os(environment::TERMINATION_MESSAGE_PATH).filter(|path| !path.is_empty()) else {
+        return;
+    };
     // A second call names the same file.
     let _ = FILE.set(path.into());
     let usual = std::panic::take_hook();

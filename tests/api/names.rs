@@ -8,6 +8,7 @@ use k8sensus::api::names::{
 use k8sensus::api::rules::RULES;
 use k8sensus::api::status::HISTORY_LIMIT;
 use k8sensus::api::{ElectionGroup, Reason, crd};
+use k8sensus::protocol::lease;
 use kube::Resource;
 
 #[test]
@@ -49,12 +50,12 @@ fn our_own_labels_and_annotations_are_reserved() {
         label::REVISION,
         annotation::STEP_DOWN_REQUESTED_AT,
         annotation::UPDATE_CANDIDATE_REQUESTED_AT,
-        annotation::STEP_DOWN_OF,
-        annotation::STEP_DOWN_TO,
-        annotation::PROVEN_REVISION,
-        annotation::TRIAL,
-        annotation::SUSPENDED,
-        annotation::READY_OF,
+        lease::STEP_DOWN_OF,
+        lease::STEP_DOWN_TO,
+        lease::PROVEN_REVISION,
+        lease::TRIAL,
+        lease::SUSPENDED,
+        lease::READY_OF,
         annotation::APPLIED_HASH,
     ];
     for name in ours {

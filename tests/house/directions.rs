@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// What each room may import of this crate.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
+    ("protocol", &[]),
     ("api", &[]),
-    ("election", &[]),
-    ("group", &["api", "election"]),
-    ("runtime", &[]),
-    ("campaign", &["election", "runtime"]),
-    ("candidate", &["campaign", "election", "runtime"]),
-    ("operator", &["api", "campaign", "election", "group", "runtime"]),
-    ("bin", &["api", "campaign", "candidate", "election", "operator", "runtime"]),
+    ("election", &["protocol"]),
+    ("group", &["api", "election", "protocol"]),
+    ("runtime", &["protocol"]),
+    ("campaign", &["election", "protocol", "runtime"]),
+    ("candidate", &["campaign", "election", "protocol", "runtime"]),
+    ("operator", &["api", "campaign", "election", "group", "protocol", "runtime"]),
+    ("bin", &["api", "campaign", "candidate", "election", "operator", "protocol", "runtime"]),
 ];
 
 /// Crates that the pure rooms must not know.
@@ -78,7 +79,7 @@ fn rooms_know_only_those_below_them() {
 #[test]
 fn pure_rooms_know_no_io() {
     let mut wrong = Vec::new();
-    for room in ["api", "election", "group"] {
+    for room in ["api", "election", "group", "protocol"] {
         for path in sources(&root().join("src").join(room)) {
             let code = code(&path);
             for name in IO {
@@ -91,9 +92,13 @@ fn pure_rooms_know_no_io() {
             }
             if room == "election" {
                 let foreign = code.lines().filter(|line| line.starts_with("use ")).find(|line| {
-                    !["use std::", "use super::", "use crate::election"].iter().any(|ours| line.starts_with(ours))
+                    !["use std::", "use super::", "use crate::election", "use crate::protocol"]
+                        .iter()
+                        .any(|ours| line.starts_with(ours))
                 });
-                wrong.extend(foreign.map(|line| format!("{}: {line}: election has std only", path.display())));
+                wrong.extend(
+                    foreign.map(|line| format!("{}: {line}: election has std and the protocol only", path.display())),
+                );
             }
         }
     }
@@ -127,4 +132,25 @@ fn no_file_has_outgrown_its_room() {
             assert!(lines <= limit, "{} has {lines} lines", path.display());
         }
     }
+}
+
+/// Names that processes and objects share are constants of `protocol`; those of the resource itself are in `api`.
+#[test]
+fn shared_names_are_written_once() {
+    let src = root().join("src");
+    let mut copies = Vec::new();
+    for path in sources(&src) {
+        let file = path.strip_prefix(&src).unwrap();
+        if file.starts_with("protocol") || file.starts_with("api") {
+            continue;
+        }
+        let code = code(&path);
+        let product = code.split("#[cfg(test)]").next().unwrap_or_default();
+        for start in ["\"K8SENSUS_", "\"POD_", "\"k8sensus.dev/", "\"/.k8sensus", "\"k8sensus-sidecar", "\"/app-health"] {
+            if product.contains(start) {
+                copies.push(format!("{}: {start}…\"", file.display()));
+            }
+        }
+    }
+    assert!(copies.is_empty(), "use the constants of src/protocol instead: {copies:#?}");
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::watch::Options;
 use crate::candidate::flags::{FlagError, lease_name};
+use crate::protocol::environment;
 
 /// How changes are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -20,10 +21,10 @@ pub enum Output {
 #[group(skip)]
 pub struct ObserveFlags {
     /// Name of the Lease to watch
-    #[arg(long, env = "K8SENSUS_LEASE_NAME", default_value = "", hide_default_value = true)]
+    #[arg(long, env = environment::LEASE_NAME, default_value = "", hide_default_value = true)]
     lease_name: String,
     /// Namespace of the Lease
-    #[arg(long, env = "K8SENSUS_LEASE_NAMESPACE", default_value = "default")]
+    #[arg(long, env = environment::LEASE_NAMESPACE, default_value = "default")]
     lease_namespace: String,
     /// How changes are printed
     #[arg(long, default_value = "text")]

@@ -13,7 +13,7 @@ use super::status::Observed;
 use super::step_down::{StepDown, pod_of};
 use crate::api::names::{ChangeReason, event};
 use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderlessStatus, Reason};
-use crate::election::RECREATED_HOLDER;
+use crate::protocol::lease::RECREATED_HOLDER;
 
 /// The most bytes of a note that the API server takes.
 const LONGEST_NOTE: usize = 1024;

@@ -11,8 +11,8 @@ use super::{LeaseView, Observed, micro_time};
 use crate::api::names::ChangeReason;
 use crate::api::status::HISTORY_LIMIT;
 use crate::api::{ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
-use crate::election::RECREATED_HOLDER;
 use crate::election::Record;
+use crate::protocol::lease::RECREATED_HOLDER;
 
 /// How a term ended.
 #[derive(Clone, Debug, PartialEq)]

@@ -22,8 +22,8 @@ use super::unhealthy;
 use super::valid::Group;
 use crate::api::names::{ChangeReason, label};
 use crate::api::{CandidateStatus, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus, RolloutStatus};
-use crate::election::RECREATED_HOLDER;
 use crate::election::{Record, WallTime};
+use crate::protocol::lease::RECREATED_HOLDER;
 
 /// What became of the children.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,10 +17,12 @@ use super::groups::version_of;
 use super::table::{Change, Scope, Table};
 use crate::api::names::{annotation, label};
 use crate::campaign::{candidate_version, snapshot_of};
-use crate::election::{Record, WallTime, term_name};
+use crate::election::{Record, WallTime};
 use crate::group::rollout::Trial;
 use crate::group::status::{Ended, LeaseView};
 use crate::group::step_down::Asked;
+use crate::protocol::lease;
+use crate::protocol::lease::term_name;
 
 /// Leases of groups that are gone are forgotten when the operator's leader changes; until then there may be so many.
 const LOST: usize = 10_000;
@@ -97,9 +99,9 @@ impl Seen {
             record: snapshot.record,
             incarnation: snapshot.incarnation.map(Into::into),
             asked: asked_of(lease),
-            ready_of: annotated(lease, annotation::READY_OF).map(Into::into),
+            ready_of: annotated(lease, lease::READY_OF).map(Into::into),
             proven_revision: snapshot.preference.revision.map(Into::into),
-            trial: annotated(lease, annotation::TRIAL).map(Into::into),
+            trial: annotated(lease, lease::TRIAL).map(Into::into),
             candidate_version: candidate_version(lease).map(Into::into),
             suspended: snapshot.preference.suspended,
         })
@@ -132,8 +134,8 @@ pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
 
 fn asked_of(lease: &DynamicObject) -> Option<Asked> {
     let annotated = |name: &str| annotated(lease, name).map(str::to_owned);
-    let (value, of) = annotated(annotation::STEP_DOWN_REQUESTED_AT).zip(annotated(annotation::STEP_DOWN_OF))?;
-    Some(Asked { value, of, to: annotated(annotation::STEP_DOWN_TO) })
+    let (value, of) = annotated(annotation::STEP_DOWN_REQUESTED_AT).zip(annotated(lease::STEP_DOWN_OF))?;
+    Some(Asked { value, of, to: annotated(lease::STEP_DOWN_TO) })
 }
 
 fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {

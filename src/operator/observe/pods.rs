@@ -12,15 +12,16 @@ use super::groups::version_of;
 use super::table::{Change, Scope, Table};
 use crate::api::names::annotation::{LEADER_DELETION_COST, POD_DELETION_COST};
 use crate::api::names::{PROVEN_GATE, label};
-use crate::group::inject::{INSTALLER, PROGRAM, SIDECAR};
 use crate::group::proof::dead_incarnations;
 use crate::group::status::PodView;
 use crate::group::trouble::{container_trouble, eviction, is_stuck, last_end, obstacle};
+use crate::protocol::environment;
+use crate::protocol::pod::{INSTALLER, PROGRAM, SIDECAR};
 
 /// Candidates of mode Exec that have this also tell on the Lease whether their program is ready.
-const OF_EXEC: &str = "K8SENSUS_LOCK_PATH";
+const OF_EXEC: &str = environment::LOCK_PATH;
 /// Candidates of mode Exec that have this also heed step-downs.
-const HEEDS: &str = "K8SENSUS_TERMINATION_MESSAGE_PATH";
+const HEEDS: &str = environment::TERMINATION_MESSAGE_PATH;
 
 /// By group: the names of its pods.
 type Members = HashMap<Box<str>, Vec<Box<str>>>;

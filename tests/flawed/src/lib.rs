@@ -7,7 +7,7 @@ mod flaw;
 mod flaws;
 
 /// As it is: what the copies read clocks and wait by.
-pub use k8sensus::runtime;
+pub use k8sensus::{protocol, runtime};
 
 pub use flaw::{Flaw, FoundBy};
 pub use flaws::FLAWS;
