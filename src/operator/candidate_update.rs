@@ -1,6 +1,6 @@
 //! Gives the pods of a group the operator's present candidate where that was requested, a few groups at a time.
 //!
-//! What decides: [`candidate`](crate::group::candidate).
+//! What decides: [`candidate`](crate::group::judge::candidate_update).
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::reconcile::{Context, Error, remember, told_name};
 use super::status;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::group::Group;
-use crate::group::candidate::{Question, Update, decide, is_rolled_out};
 use crate::group::events::of_candidate_update;
+use crate::group::judge::candidate_update::{Question, Update, decide, is_rolled_out};
 
 /// So many groups with a leader replace their candidate at a time. One that does not get through keeps its place, so that a
 /// candidate that does not work reaches no more leaders.

@@ -14,7 +14,7 @@ use super::observe::{ChildView, Detail, Kind, Served};
 use super::status::HANDOVER;
 use crate::api::ElectionGroup;
 use crate::group::Group;
-use crate::group::endpoints::{Decision, Question, decide};
+use crate::group::judge::endpoints::{Decision, Question, decide};
 use crate::group::status::leading;
 use crate::runtime::clock::Clock;
 

@@ -16,7 +16,7 @@ use crate::campaign::{micro_time, told};
 use crate::group::Observed;
 use crate::group::events::series::Now;
 use crate::group::events::{About, Event, Series, Write, between, of_step_down};
-use crate::group::step_down::StepDown;
+use crate::group::judge::step_down::StepDown;
 use crate::runtime::clock::Clock;
 
 /// Events that may wait for the API server; further ones are lost.

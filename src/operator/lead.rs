@@ -21,7 +21,7 @@ use super::publish::Metrics;
 use super::reconcile::{Context, on_error, reconcile};
 use super::step_down::StepDowns;
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
-use crate::group::candidate::Offer;
+use crate::group::judge::candidate_update::Offer;
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::memory;

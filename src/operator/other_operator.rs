@@ -1,6 +1,6 @@
 //! Leaves groups alone that another operator reconciles, and takes them over when that one is gone.
 //!
-//! What decides: [`other_operator`](crate::group::other_operator).
+//! What decides: [`other_operator`](crate::group::judge::other_operator).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::api::ElectionGroup;
 use crate::campaign::{snapshot_of, told};
 use crate::election::WallTime;
 use crate::group::events::of_other_operator;
-use crate::group::other_operator::{OtherOperator, is_left};
+use crate::group::judge::other_operator::{OtherOperator, is_left};
 
 /// How soon a group that was left to another operator is looked at again.
 const AGAIN: Duration = Duration::from_secs(10);

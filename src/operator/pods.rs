@@ -18,8 +18,9 @@ use super::rollout::proven_in;
 use crate::api::names::{FIELD_MANAGER, PROVEN_GATE, annotation, label};
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::campaign::told;
-use crate::group::rollout::opens;
-use crate::group::status::{Outcome, PodView};
+use crate::group::judge::rollout::opens;
+use crate::group::observed::Outcome;
+use crate::group::observed::pod::PodView;
 use crate::group::{Group, Observed};
 
 /// How soon that is tried again which failed.

@@ -21,9 +21,11 @@ use super::rollout::{self, Sought};
 use super::step_down::StepDowns;
 use super::{candidate_update, other_operator, pods, status, suspension};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
-use crate::group::candidate::{Offer, Update};
-use crate::group::status::{InjectionRecord, Outcome};
-use crate::group::{Desired, Group, Observed, inject};
+use crate::group::judge::candidate_update::{Offer, Update};
+use crate::group::observed::Outcome;
+use crate::group::spec::injection;
+use crate::group::status::InjectionRecord;
+use crate::group::{Desired, Group, Observed};
 use crate::runtime::clock::Clock;
 
 /// A look without a cause, for what a watch may have missed.
@@ -107,7 +109,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
             // What a newer operator made can be kept only while it is there.
-            let recorded = recorded.filter(|it| !inject::is_newer(it) || context.applier.has_deployment(group));
+            let recorded = recorded.filter(|it| !injection::is_newer(it) || context.applier.has_deployment(group));
             let desired = Desired::of(group, recorded, &context.offer.image);
             sought = Sought::of(&desired);
             suspended = suspension::tell(&resource, group, &context).await;

@@ -1,5 +1,5 @@
 //! Before the children: a Lease whose leader the kubelet reported dead is released, so that a standby takes it at
-//! once. What proves a death: [`proof`](crate::group::proof).
+//! once. What proves a death: [`proof`](crate::group::observed::proof).
 //!
 //! Of groups of mode Exec only, where the candidate is the container's first process; and of none that is paused, since a
 //! paused group is left alone altogether: its Leases run out.
@@ -15,8 +15,8 @@ use crate::api::names::FIELD_MANAGER;
 use crate::campaign::{apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
-use crate::group::proof::{Freed, is_dead};
-use crate::group::valid::GroupMode;
+use crate::group::judge::proof::{Freed, is_dead};
+use crate::group::spec::group::GroupMode;
 use crate::protocol::lease::{CANDIDATE_VERSION, READY_OF};
 use crate::runtime::clock::Clock;
 

@@ -7,10 +7,14 @@ use tracing::warn;
 
 use super::reconcile::{Context, remember, told_name};
 use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
-use crate::group::rollout::{self, preferred};
-use crate::group::status::{Outcome, starting_wait};
-use crate::group::step_down::Wish;
-use crate::group::unhealthy::{self, Watch};
+use crate::group::judge::flapping::flapping_wait;
+use crate::group::judge::rollout;
+use crate::group::judge::rollout::preferred;
+use crate::group::judge::successor::Wish;
+use crate::group::judge::unhealthy;
+use crate::group::observed::Outcome;
+use crate::group::observed::program::Watch;
+use crate::group::status::starting_wait;
 use crate::group::{Desired, Group, Observed};
 use crate::protocol::lease;
 
@@ -119,7 +123,7 @@ pub(super) fn next_look(
         return Some(Duration::ZERO);
     }
     let now = Timestamp::from_microsecond(context.clock.wall_micros()).ok()?;
-    let flapping = unhealthy::flapping_wait(&stored.history, &observed.pods, now);
+    let flapping = flapping_wait(&stored.history, &observed.pods, now);
     [flapping, starting_wait(&observed.pods, now)].into_iter().flatten().min()
 }
 

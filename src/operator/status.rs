@@ -11,10 +11,11 @@ use serde_json::json;
 use super::observe::{Parts, RawGroup, World};
 use crate::api::names::{ChangeReason, FIELD_MANAGER};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, KIND, LeaderStatus, VERSION};
-use crate::group::candidate::Update;
-use crate::group::proof::Freed;
-use crate::group::status::{EndedBy, InjectionRecord, Outcome, status};
-use crate::group::step_down::StepDown;
+use crate::group::judge::candidate_update::Update;
+use crate::group::judge::proof::Freed;
+use crate::group::judge::step_down::StepDown;
+use crate::group::observed::Outcome;
+use crate::group::status::{EndedBy, InjectionRecord, status};
 use crate::group::{Group, Observed};
 use crate::runtime::clock::Clock;
 

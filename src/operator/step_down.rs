@@ -15,9 +15,11 @@ use super::reconcile::told_name;
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
 use crate::campaign::told;
-use crate::group::rollout::Trial;
-use crate::group::status::LeaseView;
-use crate::group::step_down::{Asked, Decision, Question, StepDown, Wish, decide};
+use crate::group::judge::step_down::{Decision, Question, StepDown, decide};
+use crate::group::judge::successor::Wish;
+use crate::group::observed::lease::Asked;
+use crate::group::observed::lease::LeaseView;
+use crate::group::observed::trial::Trial;
 use crate::group::{Group, Observed};
 use crate::protocol::lease;
 
@@ -71,7 +73,7 @@ impl StepDowns {
         wish: Option<&Wish>,
     ) -> Result<StepDown, String> {
         let refused = self.remember(resource, |memory| memory.refused_step_down.clone()).flatten();
-        let question = Question { refused: refused.as_ref(), ..Question::of(resource, group, observed, wish) };
+        let question = Question { refused: refused.as_ref(), ..Question::of(resource, group, observed.facts(), wish) };
         let refused_now = question.to_be_remembered();
         self.remember(resource, |memory| memory.refused_step_down = refused_now);
         let mut live: Option<DynamicObject> = None;

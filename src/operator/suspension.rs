@@ -8,7 +8,8 @@ use super::reconcile::{Context, told_name};
 use super::rollout::RETRY;
 use crate::api::ElectionGroup;
 use crate::campaign::snapshot_of;
-use crate::group::{Group, suspension};
+use crate::group::Group;
+use crate::group::judge::suspension;
 use crate::protocol::lease;
 
 /// Before the pods are taken away, and before there are some again: a standby that is told to end a little later than the leader

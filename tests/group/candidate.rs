@@ -2,9 +2,10 @@
 
 use k8sensus::api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
 use k8sensus::api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, InjectionStatus};
-use k8sensus::group::candidate::{Offer, Question, Update, decide};
-use k8sensus::group::inject::REVISION;
-use k8sensus::group::status::{LeaseView, PodView};
+use k8sensus::group::judge::candidate_update::{Offer, Question, Update, decide};
+use k8sensus::group::observed::lease::LeaseView;
+use k8sensus::group::observed::pod::PodView;
+use k8sensus::group::spec::injection::REVISION;
 use k8sensus::group::{Desired, Group};
 use serde_json::json;
 

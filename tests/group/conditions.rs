@@ -4,8 +4,11 @@ use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8sensus::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, RolloutStatus};
 use k8sensus::group::Observed;
-use k8sensus::group::candidate::{Offer, Update};
-use k8sensus::group::status::{DeploymentView, InjectionRecord, LeaseView, Obstacle, Outcome, PodView, starting_wait};
+use k8sensus::group::judge::candidate_update::{Offer, Update};
+use k8sensus::group::observed::lease::LeaseView;
+use k8sensus::group::observed::pod::{Obstacle, PodView};
+use k8sensus::group::observed::{DeploymentView, Outcome};
+use k8sensus::group::status::{InjectionRecord, starting_wait};
 
 use serde_json::Value;
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use insta::assert_yaml_snapshot;
-use k8sensus::group::endpoints::{Decision, Question, ServicePort, Target, comparable, decide, ports_of};
-use k8sensus::group::status::{LeaseView, PodView};
+use k8sensus::group::judge::endpoints::{Decision, Question, ServicePort, Target, comparable, decide, ports_of};
+use k8sensus::group::observed::lease::LeaseView;
+use k8sensus::group::observed::pod::PodView;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -8,7 +8,9 @@ use k8sensus::election::Record;
 use k8sensus::group::Observed;
 use k8sensus::group::events::series::{CAPACITY, FORGOTTEN_AFTER, Now, REFRESH, STANDING_REFRESH};
 use k8sensus::group::events::{About, Event, Series, Words, Write, between};
-use k8sensus::group::status::{Ended, EndedBy, LeaseView, Outcome};
+use k8sensus::group::observed::Outcome;
+use k8sensus::group::observed::lease::{Ended, LeaseView};
+use k8sensus::group::status::EndedBy;
 
 use super::history::{at, held};
 use super::status::{RECREATED, but, healthy, status};

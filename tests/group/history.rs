@@ -7,7 +7,8 @@ use k8sensus::api::names::ChangeReason;
 use k8sensus::api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
 use k8sensus::election::{Record, WallTime};
 use k8sensus::group::Observed;
-use k8sensus::group::status::{Ended, EndedBy, LeaseView};
+use k8sensus::group::observed::lease::{Ended, LeaseView};
+use k8sensus::group::status::EndedBy;
 use proptest::prelude::*;
 
 use super::status::{RECREATED, healthy, status};

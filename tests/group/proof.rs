@@ -1,6 +1,7 @@
 //! What of a pod's status proves a leader's death, and all that does not.
 
-use k8sensus::group::proof::{Freed, dead_incarnations, is_dead};
+use k8sensus::group::judge::proof::{Freed, is_dead};
+use k8sensus::group::observed::proof::dead_incarnations;
 use serde_json::{Value, json};
 
 const POD: &str = "0c7e5a52-1f50-4be4-9d80-3a0b5d2f7d01";

@@ -1,6 +1,6 @@
 //! What an API server says of a child, in the words of the group.
 
-use k8sensus::group::refusal::explain;
+use k8sensus::group::desired::refusal::explain;
 
 use super::{MINIMAL, NATIVE, TEMPLATE, group, valid, with};
 

@@ -7,10 +7,17 @@ use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8sensus::api::names::ChangeReason;
 use k8sensus::api::{ConditionType, ElectionGroup, RolloutStatus};
-use k8sensus::group::rollout::{self, NAMELESS, opens, preferred};
-use k8sensus::group::status::{DeploymentView, Ended, EndedBy, LeaseView, PodView};
-use k8sensus::group::step_down::{Asked, Decision, Question, Wish, decide};
-use k8sensus::group::unhealthy::{self, Watch};
+use k8sensus::group::judge::rollout;
+use k8sensus::group::judge::rollout::{NAMELESS, opens, preferred};
+use k8sensus::group::judge::step_down::{Decision, Question, decide};
+use k8sensus::group::judge::successor::Wish;
+use k8sensus::group::judge::unhealthy;
+use k8sensus::group::observed::DeploymentView;
+use k8sensus::group::observed::lease::Asked;
+use k8sensus::group::observed::lease::{Ended, LeaseView};
+use k8sensus::group::observed::pod::PodView;
+use k8sensus::group::observed::program::Watch;
+use k8sensus::group::status::EndedBy;
 use k8sensus::group::{Desired, Group, Observed};
 use proptest::prelude::*;
 
@@ -222,7 +229,7 @@ impl World {
             self.lease.proven_revision = word.map(str::to_owned);
         }
         if let Decision::Mark(asked) =
-            decide(&Question::of(&self.resource, Some(&self.group), &observed, wish.as_ref()))
+            decide(&Question::of(&self.resource, Some(&self.group), observed.facts(), wish.as_ref()))
         {
             self.asked.push(asked.clone());
             if let Some(trial) = wish.as_ref().and_then(|wish| wish.trial_of(&asked)) {

@@ -1,7 +1,8 @@
 //! The leader Service: which specs can work, and what they become.
 
 use insta::assert_yaml_snapshot;
-use k8sensus::group::{Desired, Group, refusal};
+use k8sensus::group::desired::refusal;
+use k8sensus::group::{Desired, Group};
 use serde_json::{Value, json};
 
 use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, children, group, group_of, valid, with, yaml};

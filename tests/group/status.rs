@@ -5,7 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 use k8sensus::api::names::ChangeReason;
 use k8sensus::api::status::HISTORY_LIMIT;
 use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
-use k8sensus::group::status::{DeploymentView, Ended, EndedBy, InjectionRecord, LeaseView, Outcome, PodView};
+use k8sensus::group::observed::lease::{Ended, LeaseView};
+use k8sensus::group::observed::pod::PodView;
+use k8sensus::group::observed::{DeploymentView, Outcome};
+use k8sensus::group::status::{EndedBy, InjectionRecord};
 use k8sensus::group::{Group, Observed};
 use proptest::prelude::*;
 use serde_json::json;

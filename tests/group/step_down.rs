@@ -1,9 +1,13 @@
 use k8sensus::api::ElectionGroup;
 use k8sensus::api::names::ChangeReason;
 use k8sensus::group::Observed;
-use k8sensus::group::status::{LeaseView, Outcome, PodView};
-use k8sensus::group::step_down::{Asked, Decision, Question, Refused, StepDown, Wish, decide};
-use k8sensus::group::valid::Group;
+use k8sensus::group::judge::step_down::{Decision, Question, Refused, StepDown, decide};
+use k8sensus::group::judge::successor::Wish;
+use k8sensus::group::observed::Outcome;
+use k8sensus::group::observed::lease::Asked;
+use k8sensus::group::observed::lease::LeaseView;
+use k8sensus::group::observed::pod::PodView;
+use k8sensus::group::spec::group::Group;
 use serde_json::json;
 
 use super::status::{RECREATED, but, conflicting, healthy, lease_of, status};
@@ -25,7 +29,7 @@ fn asking(spec: &str, more: &str, value: Option<&str>) -> ElectionGroup {
 
 fn decision(group: &ElectionGroup, observed: &Observed) -> Decision {
     let valid = Group::check(group).ok();
-    decide(&Question::of(group, valid.as_ref(), observed, None))
+    decide(&Question::of(group, valid.as_ref(), observed.facts(), None))
 }
 
 /// Two ready pods of which the first leads, as a candidate of ours; but for one thing.
@@ -155,7 +159,8 @@ fn a_request_that_was_refused_is_done_once_another_leads() {
     let valid = Group::check(&group).unwrap();
     let refused = |value: &str, holder: &str| Refused { value: value.to_owned(), holder: holder.to_owned() };
     let after = |refused: &Refused, observed: &Observed| {
-        let question = Question { refused: Some(refused), ..Question::of(&group, Some(&valid), observed, None) };
+        let question =
+            Question { refused: Some(refused), ..Question::of(&group, Some(&valid), observed.facts(), None) };
         (decide(&question), question.to_be_remembered())
     };
     let others = refused("new", "billing-2");
@@ -168,15 +173,15 @@ fn a_request_that_was_refused_is_done_once_another_leads() {
     }
     assert_eq!(rested(after(&others, &marked("new", "4/uid-1/app/0011")).0).0, "StepDownRequested");
     let alone = led(|it| it.pods[1].ready = false);
-    let question = Question::of(&group, Some(&valid), &alone, None);
+    let question = Question::of(&group, Some(&valid), alone.facts(), None);
     assert_eq!(question.to_be_remembered(), Some(refused("new", "billing-1")));
     // Though the operator has a wish of its own.
     let wish = wish(ChangeReason::Rollout);
-    let wishing = Question::of(&group, Some(&valid), &alone, Some(&wish));
+    let wishing = Question::of(&group, Some(&valid), alone.facts(), Some(&wish));
     assert!(matches!(decide(&wishing), Decision::Mark(_)));
     assert_eq!(wishing.to_be_remembered(), Some(refused("new", "billing-1")));
     let withdrawn = asking(MINIMAL, "{}", None);
-    let question = Question { refused: Some(&others), ..Question::of(&withdrawn, Some(&valid), &alone, None) };
+    let question = Question { refused: Some(&others), ..Question::of(&withdrawn, Some(&valid), alone.facts(), None) };
     assert_eq!(question.to_be_remembered(), None);
 }
 
@@ -251,7 +256,7 @@ fn wish(reason: ChangeReason) -> Wish {
 
 fn wishing(group: &ElectionGroup, observed: &Observed, wish: &Wish) -> Decision {
     let valid = Group::check(group).ok();
-    decide(&Question::of(group, valid.as_ref(), observed, Some(wish)))
+    decide(&Question::of(group, valid.as_ref(), observed.facts(), Some(wish)))
 }
 
 #[test]
@@ -376,7 +381,8 @@ impl World {
         resource.metadata.annotations = (self.requested > 0)
             .then(|| [("k8sensus.dev/step-down-requested-at".to_owned(), self.requested.to_string())].into());
         let mut next = self.clone();
-        match decide(&Question::of(&resource, Some(group), &self.observed(), None)) {
+        let observed = self.observed();
+        match decide(&Question::of(&resource, Some(group), observed.facts(), None)) {
             Decision::Mark(asked) => next.asked = Some((asked.value.parse().unwrap(), asked.of)),
             Decision::Evict { pod, .. } => {
                 assert_eq!(pod, format!("billing-{}", self.holder));

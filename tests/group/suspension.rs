@@ -1,6 +1,6 @@
 use k8sensus::group::Group;
-use k8sensus::group::status::PodView;
-use k8sensus::group::suspension::word;
+use k8sensus::group::judge::suspension::word;
+use k8sensus::group::observed::pod::PodView;
 
 use super::{MINIMAL, NATIVE, with};
 

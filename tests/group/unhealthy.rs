@@ -6,10 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8sensus::api::HistoryEntry;
 use k8sensus::api::names::ChangeReason;
 use k8sensus::group::Group;
-use k8sensus::group::status::{LeaseView, PodView};
-use k8sensus::group::step_down::Asked;
-use k8sensus::group::unhealthy::{Watch, decide, flapping_wait};
-use k8sensus::group::valid::GroupMode;
+use k8sensus::group::judge::flapping::flapping_wait;
+use k8sensus::group::judge::unhealthy::decide;
+use k8sensus::group::observed::lease::Asked;
+use k8sensus::group::observed::lease::LeaseView;
+use k8sensus::group::observed::pod::PodView;
+use k8sensus::group::observed::program::Watch;
+use k8sensus::group::spec::group::GroupMode;
 
 use super::status::{healthy, pod};
 use super::{MINIMAL, NATIVE, with};

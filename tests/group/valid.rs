@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use k8sensus::api::{ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, Mode};
-use k8sensus::group::valid::{GroupMode, GroupTiming, ServiceAccount};
+use k8sensus::group::spec::group::{GroupMode, GroupTiming, ServiceAccount};
 use k8sensus::group::{Desired, Group, Invalid};
 use serde_json::json;
 

@@ -146,7 +146,8 @@ fn shared_names_are_written_once() {
         }
         let code = code(&path);
         let product = code.split("#[cfg(test)]").next().unwrap_or_default();
-        for start in ["\"K8SENSUS_", "\"POD_", "\"k8sensus.dev/", "\"/.k8sensus", "\"k8sensus-sidecar", "\"/app-health"] {
+        for start in ["\"K8SENSUS_", "\"POD_", "\"k8sensus.dev/", "\"/.k8sensus", "\"k8sensus-sidecar", "\"/app-health"]
+        {
             if product.contains(start) {
                 copies.push(format!("{}: {start}…\"", file.display()));
             }

@@ -8,9 +8,10 @@ pub mod series;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use self::series::{About, Series, Write};
-use super::other_operator::OtherOperator;
+use super::judge::other_operator::OtherOperator;
+use super::judge::step_down::StepDown;
+use super::observed::pod::pod_of;
 use super::status::Observed;
-use super::step_down::{StepDown, pod_of};
 use crate::api::names::{ChangeReason, event};
 use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderlessStatus, Reason};
 use crate::protocol::lease::RECREATED_HOLDER;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Observed, Obstacle, PodView};
+use super::Observed;
+use crate::group::observed::pod::{Obstacle, PodView};
 
 /// How old a pod is before it is reported that it has not started yet.
 const STARTING: Duration = Duration::from_secs(30);

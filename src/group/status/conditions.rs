@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::causes::with_causes;
-use super::{DeploymentView, LeaseView, Observed, Outcome, PodView, is_candidate};
+use super::{Observed, candidate};
 use crate::api::{ConditionType, ElectionGroup, Reason};
-use crate::group::candidate;
-use crate::group::step_down::pod_of;
-use crate::group::valid::Group;
+use crate::group::observed::lease::{LeaseView, is_candidate};
+use crate::group::observed::pod::{PodView, pod_of};
+use crate::group::observed::{DeploymentView, Outcome};
+use crate::group::spec::group::Group;
 
 pub(super) struct Verdict {
     kind: ConditionType,

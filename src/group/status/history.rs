@@ -3,63 +3,12 @@
 //! Times are those that the candidates wrote into the Lease: how long nobody led is the difference between the clocks
 //! of two nodes. Why a term ended is told only if the watch of the Lease showed it, or the former status knows it.
 
-use std::time::Duration;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-
-use super::{LeaseView, Observed, micro_time};
+use super::Observed;
 use crate::api::names::ChangeReason;
 use crate::api::status::HISTORY_LIMIT;
 use crate::api::{ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
-use crate::election::Record;
+use crate::group::observed::lease::{Ended, LeaseView};
 use crate::protocol::lease::RECREATED_HOLDER;
-
-/// How a term ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
-    /// Why leadership became free.
-    pub reason: ChangeReason,
-    /// The last sign of the holder's life: its last renewal, or its release. A renewal may be dated up to 1 s ahead, because
-    /// client-go tells renewals apart by their seconds. `None` if it is not known.
-    pub since: Option<MicroTime>,
-}
-
-impl Ended {
-    /// How the term before that of `new` ended, or `None` if that was not seen. `old` is the record before it, of which
-    /// `former` was known. `unchanged` says for how long `old` had stood, by the clock of whoever watches the Lease;
-    /// `None` if the watch was interrupted, so that there may have been others between the two.
-    pub fn shown(old: &Record, former: Option<Self>, unchanged: Option<Duration>, new: &Record) -> Option<Self> {
-        let term = |record: &Record| (record.holder.clone(), record.acquire_time, record.transitions);
-        if term(old) == term(new) {
-            return former;
-        }
-        let ended = |reason, since| Some(Self { reason, since });
-        if new.is_released() {
-            return ended(ChangeReason::LeaseReleased, new.renew_time.and_then(micro_time));
-        }
-        if new.holder.is_empty() {
-            return ended(ChangeReason::LeaseReleased, None);
-        }
-        if new.holder == RECREATED_HOLDER {
-            return ended(ChangeReason::LeaseDeleted, None);
-        }
-        if old.transitions.checked_add(1) != Some(new.transitions) {
-            return None;
-        }
-        if old.holder == RECREATED_HOLDER {
-            return ended(ChangeReason::LeaseDeleted, None);
-        }
-        if old.holder.is_empty() {
-            return former;
-        }
-        let (unchanged, last_renewal) = (unchanged?, old.renew_time.and_then(micro_time));
-        // Who takes over has waited for the whole duration. It may have seen the last renewal sooner than we did.
-        if old.duration().is_some_and(|duration| unchanged >= duration / 4 * 3) {
-            return ended(ChangeReason::LeaseExpired, last_renewal);
-        }
-        (new.holder == old.holder).then_some(Self { reason: ChangeReason::HolderRestarted, since: last_renewal })
-    }
-}
 
 /// What the status says of the past.
 pub(super) struct Past {
@@ -130,6 +79,7 @@ impl Count {
 }
 
 const DELETED: Ended = Ended { reason: ChangeReason::LeaseDeleted, since: None };
+
 const CAME_BACK: (ChangeReason, ChangeReason) = (ChangeReason::LeaseExpired, ChangeReason::LeaseReleased);
 
 fn is_same_term(last: &HistoryEntry, lease: &LeaseView) -> bool {

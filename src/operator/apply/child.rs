@@ -8,7 +8,8 @@ use tracing::info;
 
 use crate::api::names::FIELD_MANAGER;
 use crate::campaign::snapshot_of;
-use crate::group::{Group, drift, refusal};
+use crate::group::Group;
+use crate::group::desired::{drift, refusal};
 use crate::operator::observe::{controller_of, value_of};
 
 /// The field manager of [`Child::scale`].

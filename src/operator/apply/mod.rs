@@ -16,8 +16,9 @@ pub(super) use child::{ApplyError, Child, Owner};
 use super::live_pods::{longest_wait, pods_of};
 use super::observe::{Detail, Kind, World, controller_of, value_of};
 use crate::api::ElectionGroup;
+use crate::group::desired::drift;
 use crate::group::desired::{NewLease, new_lease};
-use crate::group::{Desired, Group, drift};
+use crate::group::{Desired, Group};
 use crate::runtime::clock::Clock;
 use child::is_as_desired;
 

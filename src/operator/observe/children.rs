@@ -16,10 +16,12 @@ use serde_json::{Value, json};
 
 use super::groups::version_of;
 use crate::api::names::label;
-use crate::group::endpoints::{ServicePort, comparable, ports_of};
-use crate::group::status::DeploymentView;
-use crate::group::trouble::replica_failure;
-use crate::group::{Desired, drift, service};
+use crate::group::Desired;
+use crate::group::desired::drift;
+use crate::group::judge::endpoints::{ServicePort, comparable, ports_of};
+use crate::group::observed::DeploymentView;
+use crate::group::observed::trouble::replica_failure;
+use crate::group::spec::leader_service;
 
 /// The kinds of children that are named after their group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +65,7 @@ impl Kind {
     /// What the child of the group of that name is called.
     pub(in crate::operator) fn name_of(self, group: &str) -> Cow<'_, str> {
         match self {
-            Self::Service | Self::EndpointSlice => service::name_of(group).into(),
+            Self::Service | Self::EndpointSlice => leader_service::name_of(group).into(),
             _ => group.into(),
         }
     }
@@ -71,7 +73,7 @@ impl Kind {
     /// The group whose child of this kind is called `name`.
     pub(super) fn group_of(self, name: &str) -> &str {
         match self {
-            Self::Service | Self::EndpointSlice => name.strip_suffix(service::SUFFIX).unwrap_or(name),
+            Self::Service | Self::EndpointSlice => name.strip_suffix(leader_service::SUFFIX).unwrap_or(name),
             _ => name,
         }
     }

@@ -21,9 +21,9 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::annotation;
 use crate::api::status::NOT_OBSERVED;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
-use crate::group::proof::Freed;
-use crate::group::step_down::{Refused, StepDown};
-use crate::group::unhealthy::Watch;
+use crate::group::judge::proof::Freed;
+use crate::group::judge::step_down::{Refused, StepDown};
+use crate::group::observed::program::Watch;
 use crate::group::{Group, Invalid};
 
 /// The annotations that request something of the operator.

@@ -18,9 +18,9 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::{annotation, label};
 use crate::campaign::{candidate_version, snapshot_of};
 use crate::election::{Record, WallTime};
-use crate::group::rollout::Trial;
-use crate::group::status::{Ended, LeaseView};
-use crate::group::step_down::Asked;
+use crate::group::observed::lease::Asked;
+use crate::group::observed::lease::{Ended, LeaseView};
+use crate::group::observed::trial::Trial;
 use crate::protocol::lease;
 use crate::protocol::lease::term_name;
 

@@ -27,8 +27,10 @@ pub(super) use leases::{Held, view_of};
 pub(super) use streams::triggers;
 pub(super) use table::Scope;
 
-use crate::group::endpoints::ServicePort;
-use crate::group::status::{DeploymentView, LeaseView, PodView};
+use crate::group::judge::endpoints::ServicePort;
+use crate::group::observed::DeploymentView;
+use crate::group::observed::lease::LeaseView;
+use crate::group::observed::pod::PodView;
 use crate::group::{Desired, Group};
 use crate::runtime::clock::Clock;
 use crate::runtime::memory;

@@ -12,9 +12,9 @@ use super::groups::version_of;
 use super::table::{Change, Scope, Table};
 use crate::api::names::annotation::{LEADER_DELETION_COST, POD_DELETION_COST};
 use crate::api::names::{PROVEN_GATE, label};
-use crate::group::proof::dead_incarnations;
-use crate::group::status::PodView;
-use crate::group::trouble::{container_trouble, eviction, is_stuck, last_end, obstacle};
+use crate::group::observed::pod::PodView;
+use crate::group::observed::proof::dead_incarnations;
+use crate::group::observed::trouble::{container_trouble, eviction, is_stuck, last_end, obstacle};
 use crate::protocol::environment;
 use crate::protocol::pod::{INSTALLER, PROGRAM, SIDECAR};
 

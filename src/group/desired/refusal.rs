@@ -1,8 +1,9 @@
 //! What an API server refuses of a child, told by the fields of the group: nobody wrote the Deployment that it names.
 
-use super::inject::{REVISION, pod_template};
-use super::valid::{Group, GroupMode};
+use super::pods::pod_template;
 use crate::api::InjectionStatus;
+use crate::group::spec::group::{Group, GroupMode};
+use crate::group::spec::injection::REVISION;
 
 /// The most complaints that are repeated; a status is no place for a hundred.
 const MOST: usize = 3;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::valid::{Invalid, invalid};
+use super::invalid::{Invalid, invalid};
 use crate::api::crd;
 
 /// The most characters of a wrong value that an error repeats.
@@ -24,7 +24,7 @@ static SPEC: LazyLock<Shape> = LazyLock::new(|| {
 });
 
 /// Checks the spec of a group, in which null means "not set".
-pub(super) fn check_spec(spec: &Value) -> Result<(), Invalid> {
+pub(in crate::group) fn check_spec(spec: &Value) -> Result<(), Invalid> {
     SPEC.check(spec, &Path { parent: None, step: Step::Field("spec") })
 }
 
@@ -34,7 +34,7 @@ pub fn prepare() {
 }
 
 /// Takes away what is null, as an API server does before it looks at anything.
-pub(super) fn drop_nulls(value: &mut Value) {
+pub(in crate::group) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());

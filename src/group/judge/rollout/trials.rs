@@ -4,12 +4,12 @@
 //! `leaseTransitions`: a Lease that has counted beyond that shows that the trial's term is over, and what the kubelet reports of
 //! the pod shows whether its container ended.
 
-use super::{Question, TRIES, Trial, is_of};
+use super::{Question, TRIES, is_of};
 use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
-use crate::group::status::PodView;
-use crate::group::step_down::pod_of;
-use crate::group::unhealthy::{has_failed, reason_of};
+use crate::group::judge::flapping::{has_failed, reason_of};
+use crate::group::observed::pod::{PodView, pod_of};
+use crate::group::observed::trial::Trial;
 
 impl<'a> Question<'a> {
     /// Whose term ended though its pod of the wanted revision is there and is to stay, and how, in words.

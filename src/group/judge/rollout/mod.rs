@@ -9,19 +9,18 @@
 //! What was decided stands in the status, and what follows from it is done only once it stands there: whichever of its steps
 //! an operator dies after, the next one goes on from there. Elections wait for nothing of this.
 
-mod record;
 mod trials;
 
 use std::time::Duration;
 
-pub use self::record::Trial;
-use super::desired::Desired;
-use super::status::{LeaseView, PodView, is_candidate};
-use super::step_down::{Wish, pod_of};
-use super::unhealthy::Watch;
-use super::valid::Group;
+use super::successor::Wish;
 use crate::api::names::{ChangeReason, label};
 use crate::api::{ElectionGroupStatus, RolloutStatus};
+use crate::group::desired::Desired;
+use crate::group::observed::lease::{LeaseView, is_candidate};
+use crate::group::observed::pod::{PodView, pod_of};
+use crate::group::observed::program::Watch;
+use crate::group::spec::group::Group;
 
 /// The name of the revision of pods that were made before there were names.
 pub const NAMELESS: &str = "";

@@ -21,20 +21,6 @@ const LOST_SIGHT: &str = "ContainerStatusUnknown";
 /// The exit code by which containerd says that it does not know how a container ended, nor thus that it did.
 const UNKNOWN_END: i64 = 255;
 
-/// That a Lease was released because its leader was proved dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Freed {
-    /// Its `leaseTransitions` at that time; the next term has one more.
-    pub transitions: i32,
-}
-
-impl Freed {
-    /// Whether a Lease that now says `transitions` is free by this release, or held since it.
-    pub fn leads_to(self, transitions: i32) -> bool {
-        transitions == self.transitions || transitions == self.transitions.saturating_add(1)
-    }
-}
-
 /// The incarnations that `pod` proves to be dead: at most two of each container. `pod` needs only:
 ///
 /// - `spec.hostPID` and `spec.shareProcessNamespace`: true means that a container's end is not the end of its processes;
@@ -57,14 +43,6 @@ pub fn dead_incarnations(pod_uid: &str, pod: &Value) -> Vec<String> {
         })
     });
     dead.collect()
-}
-
-/// Whether a Lease that `holder` holds as `incarnation` is held by nobody alive, given its holder's pod by name and by
-/// [what it proves](dead_incarnations).
-///
-/// A Lease keeps its annotation when a candidate that knows none takes it: then the holder is another pod.
-pub fn is_dead(holder: &str, incarnation: Option<&str>, pod_name: &str, dead: &[String]) -> bool {
-    !holder.is_empty() && holder == pod_name && incarnation.is_some_and(|one| dead.iter().any(|other| other == one))
 }
 
 /// Whether `line` is what a candidate leaves as its container's termination message.

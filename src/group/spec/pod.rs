@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::group::GroupMode;
+use super::invalid::{Invalid, invalid, reserved};
 use super::probe;
-use super::valid::{GroupMode, Invalid, invalid, reserved};
 use crate::api::ElectionGroupSpec;
 use crate::api::names::{RESERVED_PREFIX, SHORTCUT_CONTAINER};
 use crate::protocol::environment;
@@ -22,12 +23,13 @@ const SETTINGS: &[&str] = &[
     environment::STOP_GRACE_PERIOD_SECONDS,
     environment::TERMINATION_MESSAGE_PATH,
 ];
+
 /// Those of candidates that serve HTTP.
 const SETTINGS_OF_SERVING: &[&str] =
     &[environment::HTTP_PORT, environment::REVISION, environment::LOCK_PATH, environment::APP];
 
 /// The template, the shortcut written out.
-pub(super) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
+pub(in crate::group) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
     match (&spec.image, &spec.template) {
         (Some(_), Some(_)) | (None, None) => {
             Err(invalid("spec.image, spec.template", "exactly one of the two must be set"))
@@ -65,7 +67,7 @@ pub(super) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
 }
 
 /// The name of the container that leads.
-pub(super) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<String, Invalid> {
+pub(in crate::group) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<String, Invalid> {
     let mut names = items(&template["spec"]["containers"]).iter().filter_map(|container| container["name"].as_str());
     match &spec.candidate.container {
         None => names
@@ -81,7 +83,7 @@ pub(super) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> R
 
 /// Checks the template, whose container `leading` leads. `from_template`: whether it is the user's and no shortcut. `serves`:
 /// whether the candidates of its pods serve HTTP.
-pub(super) fn check(
+pub(in crate::group) fn check(
     template: &Value,
     mode: GroupMode,
     leading: &str,
@@ -170,7 +172,7 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
 }
 
 /// Checks that no container asks for the candidate's port: all containers of a pod share its ports.
-pub(super) fn check_port(template: &Value, http_port: i32) -> Result<(), Invalid> {
+pub(in crate::group) fn check_port(template: &Value, http_port: i32) -> Result<(), Invalid> {
     let spec = &template["spec"];
     let containers = ["containers", "initContainers"].into_iter().flat_map(|kind| items(&spec[kind]));
     let taken = |port: &Value| port["containerPort"] == http_port && port["protocol"] != "UDP";

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::service::name_of;
-use super::status::{LeaseView, PodView};
-use super::step_down::pod_of;
 use crate::api::names::label;
 use crate::api::{GROUP, KIND, VERSION};
+use crate::group::observed::lease::LeaseView;
+use crate::group::observed::pod::{PodView, pod_of};
+use crate::group::spec::leader_service::name_of;
 
 /// By this label of Kubernetes an EndpointSlice belongs to a Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";

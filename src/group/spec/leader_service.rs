@@ -4,10 +4,9 @@
 //! [`endpoints`](super::endpoints) has them.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::desired::child;
-use super::valid::{Group, Invalid, invalid};
+use super::invalid::{Invalid, invalid};
 use crate::api::{ElectionGroupSpec, LeaderServicePort, LeaderServiceSpec, ServiceType};
 
 /// What follows the group's name in the names of the Service and of its EndpointSlice.
@@ -22,7 +21,10 @@ pub fn name_of(group: &str) -> String {
 }
 
 /// What is asked for, if it can work with the pods of `template`.
-pub(super) fn checked(spec: &ElectionGroupSpec, template: &Value) -> Result<Option<LeaderServiceSpec>, Invalid> {
+pub(in crate::group) fn checked(
+    spec: &ElectionGroupSpec,
+    template: &Value,
+) -> Result<Option<LeaderServiceSpec>, Invalid> {
     let Some(service) = &spec.leader_service else { return Ok(None) };
     if service.type_ == ServiceType::Unknown {
         let rule = "is not known to this version of the operator; use ClusterIP, NodePort or LoadBalancer, or upgrade \
@@ -91,26 +93,4 @@ fn port_names(template: &Value) -> Vec<&str> {
     let ports = containers.flat_map(|one| one["ports"].as_array().map(Vec::as_slice).unwrap_or_default());
     let tcp = ports.filter(|port| port["protocol"].is_null() || port["protocol"] == "TCP");
     tcp.filter_map(|port| port["name"].as_str()).collect()
-}
-
-/// The Service as it is applied. Addresses and node ports are the server's to choose.
-pub(super) fn desired(group: &Group) -> Option<Value> {
-    let spec = group.leader_service.as_ref()?;
-    let mut service = child(group, "v1", "Service", &name_of(&group.name));
-    let ports = spec.ports.iter().map(|port| {
-        let target = port.target_port.clone().unwrap_or(IntOrString::Int(port.port));
-        let mut written = json!({ "protocol": "TCP", "port": port.port, "targetPort": target });
-        if let Some(name) = &port.name {
-            written["name"] = json!(name);
-        }
-        written
-    });
-    service["spec"] = json!({
-        "type": spec.type_,
-        "ipFamilyPolicy": "SingleStack",
-        "ports": ports.collect::<Vec<_>>(),
-        // Said, for a selector that somebody adds would bring the standbys in.
-        "selector": null,
-    });
-    Some(service)
 }

@@ -1,7 +1,7 @@
 //! A group that is to have no pods: no standby is to lead because the leader's pod was told to end a moment before its own.
 
-use super::status::PodView;
-use super::valid::Group;
+use crate::group::observed::pod::PodView;
+use crate::group::spec::group::Group;
 
 /// Whether the Lease, of which `said` tells whether it does, is to say that nobody is to follow its term; `None` if it is right as
 /// it stands.

@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
+use super::pod::Obstacle;
 use super::proof::is_incarnation;
-use super::status::Obstacle;
 use crate::api::names::PROVEN_GATE;
 use crate::protocol::pod::SIDECAR;
 

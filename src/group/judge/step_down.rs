@@ -6,62 +6,14 @@
 //! no second leader steps down for one request. A request that was refused is no mark: for whom it was meant an operator remembers
 //! as long as it runs.
 
-use super::inject;
-use super::rollout::Trial;
-use super::status::{LeaseView, Observed, Outcome, PodView, is_candidate};
-use super::unhealthy::standby;
-use super::valid::{Group, GroupMode};
+use super::successor::{Wish, standby};
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, annotation, event};
-use crate::protocol::lease::term_name;
-
-/// The mark on the Lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The request: the group's annotation at that time, or the word of the operator's own reason.
-    pub value: String,
-    /// The name of the term that is to end, `<leaseTransitions>/<incarnation>`; in mode Native `<leaseTransitions>/<holder>`.
-    pub of: String,
-    /// The pod that is to follow, if it matters.
-    pub to: Option<String>,
-}
-
-impl Asked {
-    /// What such a step-down is called in the history.
-    pub fn reason(&self) -> ChangeReason {
-        OWN.into_iter().find(|reason| reason.as_str() == self.value).unwrap_or(ChangeReason::SteppedDown)
-    }
-
-    /// `leaseTransitions` of the term that is to end.
-    pub fn transitions(&self) -> Option<i32> {
-        self.of.split_once('/')?.0.parse().ok()
-    }
-}
-
-/// The reasons for which the operator itself asks.
-const OWN: [ChangeReason; 3] = [ChangeReason::Rollout, ChangeReason::Unhealthy, ChangeReason::Draining];
-
-/// A step-down that the operator itself wants. It lasts no longer than the look that it was made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// [`ChangeReason::Rollout`], [`ChangeReason::Unhealthy`] or [`ChangeReason::Draining`].
-    pub reason: ChangeReason,
-    /// The name of the term that is to end, as `term_of` has it.
-    pub of: String,
-    /// The pod that is to follow, if it matters.
-    pub to: Option<String>,
-    /// A sentence for people, without numbers that change.
-    pub why: String,
-    /// The trial that it starts, if it does. The Lease is to record it in the same request.
-    pub trial: Option<Trial>,
-}
-
-impl Wish {
-    /// The trial that `asked` starts, if it is what this wish asks for.
-    pub fn trial_of(&self, asked: &Asked) -> Option<&Trial> {
-        self.trial.as_ref().filter(|_| self.of == asked.of && self.reason.as_str() == asked.value)
-    }
-}
+use crate::group::observed::lease::{Asked, LeaseView, is_candidate, term_of};
+use crate::group::observed::pod::{PodView, pod_of};
+use crate::group::observed::{Facts, Outcome};
+use crate::group::spec::group::{Group, GroupMode};
+use crate::group::spec::injection;
 
 /// What became of a request. `value` is the group's annotation, `why` a sentence for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,15 +101,11 @@ pub struct Refused {
 }
 
 impl<'a> Question<'a> {
-    /// The question as it stands after `observed`.
-    pub fn of(
-        resource: &'a ElectionGroup,
-        group: Option<&'a Group>,
-        observed: &'a Observed,
-        wish: Option<&'a Wish>,
-    ) -> Self {
+    /// The question as it stands after the children were applied.
+    pub fn of(resource: &'a ElectionGroup, group: Option<&'a Group>, facts: Facts<'a>, wish: Option<&'a Wish>) -> Self {
         let annotations = resource.metadata.annotations.as_ref();
         let status = resource.status.as_ref();
+        let Facts { outcome, lease, pods } = facts;
         Self {
             requested: annotations
                 .and_then(|annotations| annotations.get(annotation::STEP_DOWN_REQUESTED_AT))
@@ -165,9 +113,9 @@ impl<'a> Question<'a> {
             handled: status.and_then(|status| status.last_handled_step_down_at.as_deref()),
             is_new: status.is_none_or(|status| status.observed_generation.is_none()),
             group,
-            outcome: &observed.outcome,
-            lease: observed.lease.as_ref(),
-            pods: &observed.pods,
+            outcome,
+            lease,
+            pods,
             revision: status.and_then(|status| status.injection.as_ref()).map(|injection| injection.revision),
             wish,
             refused: None,
@@ -314,20 +262,10 @@ fn decide_wish(question: &Question<'_>) -> Option<Decision> {
     }
 }
 
-/// The name of the term that `lease` shows: of an incarnation, or in mode Native of a holder. `None` if its holder is no
-/// candidate of ours though it should be.
-pub(super) fn term_of(mode: GroupMode, lease: &LeaseView, pods: &[PodView]) -> Option<String> {
-    match mode {
-        GroupMode::Exec | GroupMode::Sidecar => incarnation_of(lease, pod_of(&lease.holder, pods))
-            .map(|incarnation| term_name(lease.transitions, incarnation)),
-        GroupMode::Native => Some(term_name(lease.transitions, &lease.holder)),
-    }
-}
-
 /// Whether the leader's candidate is from before there were step-downs: by its pod, which may be older than what the group's
 /// pods get by now.
 fn is_deaf(revision: Option<i32>, pod: Option<&PodView>) -> bool {
-    revision.is_some_and(|revision| revision < inject::STEP_DOWN) || pod.is_some_and(|pod| pod.deaf)
+    revision.is_some_and(|revision| revision < injection::STEP_DOWN) || pod.is_some_and(|pod| pod.deaf)
 }
 
 fn message_of(outcome: &Outcome) -> &str {
@@ -335,18 +273,4 @@ fn message_of(outcome: &Outcome) -> &str {
         Outcome::Invalid(message) | Outcome::Conflict(message) | Outcome::Forbidden(message) => message,
         Outcome::Applied => "its spec is invalid",
     }
-}
-
-/// The pod that holds the Lease. controller-runtime campaigns as `<pod>_<uuid>`, and no pod's name has an underscore.
-pub(super) fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
-    let name = holder.split_once('_').map_or(holder, |(name, _)| name);
-    pods.iter().find(|pod| pod.name == name)
-}
-
-/// The holder's incarnation. A client that knows none keeps the annotation of the holder before, which names another pod.
-fn incarnation_of<'a>(lease: &'a LeaseView, pod: Option<&PodView>) -> Option<&'a str> {
-    let incarnation = lease.incarnation.as_deref()?;
-    let of_pod = incarnation.split('/').next().filter(|uid| *uid != "-");
-    let is_anothers = of_pod.zip(pod.and_then(|pod| pod.uid.as_deref())).is_some_and(|(named, uid)| named != uid);
-    (!is_anothers).then_some(incarnation)
 }

@@ -9,16 +9,12 @@
 //!
 //! Whichever step an operator ends after, the next one continues from the record.
 
-use super::inject;
-use super::status::{LeaseView, Observed, PodView, is_candidate};
-use super::step_down::{pod_of, term_of};
-use super::valid::Group;
 use crate::api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
-use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, Reason};
-
-/// What to do where the operator would add something else.
-const ADVICE: &str = "to replace the pods, which moves leadership once, set the group's annotation \
-                      k8sensus.dev/update-candidate-requested-at to the present time";
+use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus};
+use crate::group::observed::lease::{LeaseView, is_candidate};
+use crate::group::observed::pod::PodView;
+use crate::group::spec::group::Group;
+use crate::group::spec::injection;
 
 /// What this operator adds to pods now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,12 +30,12 @@ pub struct Offer {
 impl Offer {
     /// The candidate of `image`, by the newest rules of this operator.
     pub fn new(image: &str, version: &str) -> Self {
-        Self { image: image.to_owned(), revision: inject::REVISION, version: version.to_owned() }
+        Self { image: image.to_owned(), revision: injection::REVISION, version: version.to_owned() }
     }
 
     /// What the status records once the pods of `group` are to have it.
     pub fn injection(&self, group: &Group) -> InjectionStatus {
-        let template_hash = Some(super::desired::hash(&group.template));
+        let template_hash = Some(injection::hash(&group.template));
         InjectionStatus { image: self.image.clone(), revision: self.revision, template_hash }
     }
 
@@ -77,7 +73,7 @@ pub enum Update {
 
 impl Update {
     /// The request that is handled by this.
-    pub(super) fn handled(&self) -> Option<String> {
+    pub(in crate::group) fn handled(&self) -> Option<String> {
         match self {
             Self::Done { value } => Some(value.clone()),
             Self::Replace { value, .. } => value.clone(),
@@ -141,73 +137,4 @@ pub fn decide(question: &Question<'_>) -> Update {
 pub fn is_rolled_out(status: &ElectionGroupStatus) -> bool {
     let goes_on = [ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
     !status.conditions.iter().any(|condition| goes_on.contains(&condition.type_.as_str()))
-}
-
-/// Why condition `CandidateOutdated` is True, where `recorded` is what the pods have and `leader` is the Lease while somebody
-/// leads. `None` if the candidate is the operator's own.
-pub(super) fn outdated(
-    group: &Group,
-    recorded: &InjectionStatus,
-    observed: &Observed,
-    leader: Option<&LeaseView>,
-) -> Option<(Reason, String)> {
-    let offer = observed.offer.as_ref().filter(|_| group.mode.has_candidate())?;
-    let (reason, difference) = match difference(offer, recorded) {
-        Some(difference) => difference,
-        None => return other_version(group, recorded, offer, observed, leader?),
-    };
-    Some(match &observed.update {
-        Update::Pending { why, .. } => (Reason::UpdatePending, format!("{difference}; {why}")),
-        _ => (reason, format!("{difference}; {ADVICE}")),
-    })
-}
-
-fn difference(offer: &Offer, recorded: &InjectionStatus) -> Option<(Reason, String)> {
-    let Offer { image, revision, .. } = offer;
-    if inject::is_newer(recorded) {
-        let message = format!(
-            "a newer operator made the pods, by injection revision {}, and this one knows revisions up to {revision}: they stay \
-             as they are, and of changes of the spec only spec.replicas and those of the pod template reach them",
-            recorded.revision
-        );
-        Some((Reason::InjectionNewer, message))
-    } else if recorded.revision != *revision {
-        let message = format!(
-            "the pods have candidate image {} by injection revision {}, the operator adds {image} by revision {revision}",
-            recorded.image, recorded.revision
-        );
-        Some((Reason::InjectionOlder, message))
-    } else if recorded.image != *image {
-        let message = format!("the pods have candidate image {}, the operator adds {image}", recorded.image);
-        Some((Reason::ImageDiffers, message))
-    } else {
-        None
-    }
-}
-
-/// The pods are to have the operator's own candidate, but the leader's states another version, or none as the first ones did.
-fn other_version(
-    group: &Group,
-    recorded: &InjectionStatus,
-    offer: &Offer,
-    observed: &Observed,
-    leader: &LeaseView,
-) -> Option<(Reason, String)> {
-    let stated = leader.candidate_version.as_deref();
-    // A holder that is none of the group's pods is not a candidate of the operator's.
-    if stated == Some(offer.version.as_str()) || term_of(group.mode, leader, &observed.pods).is_none() {
-        return None;
-    }
-    let image = pod_of(&leader.holder, &observed.pods)?.candidate_image.as_deref()?;
-    let found = stated.map_or("no version".to_owned(), |stated| format!("version {stated}"));
-    let advice = if image != recorded.image {
-        format!("its pod has image {image} until the rollout replaces it")
-    } else {
-        format!(
-            "image {image} is not of the operator's version: change the operator's candidate image (in the chart: \
-             candidateImage), then request the update of the groups"
-        )
-    };
-    let message = format!("the candidate of {} states {found}, expected {}; {advice}", leader.holder, offer.version);
-    Some((Reason::VersionDiffers, message))
 }

@@ -1,13 +1,24 @@
 //! A group's children, as the partial objects that are created and applied: only the fields that are ours.
 
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+pub mod drift;
+pub mod refusal;
 
-use super::valid::{Group, ServiceAccount};
-use super::{inject, probe, service};
-use crate::api::names::{annotation, label};
-use crate::api::{GROUP, InjectionStatus, KIND, VERSION};
-use crate::protocol::lease::RECREATED_HOLDER;
+mod child;
+mod leader_service;
+mod lease;
+mod pods;
+mod probe;
+
+use serde_json::{Value, json};
+
+use self::child::{child, with_hash};
+pub use self::lease::{NewLease, new_lease};
+pub use self::pods::pod_template;
+use super::spec::group::{Group, ServiceAccount};
+use super::spec::injection::{self, hash};
+use super::spec::probe::start_up;
+use crate::api::InjectionStatus;
+use crate::api::names::label;
 
 /// A Deployment's `progressDeadlineSeconds` where nobody says.
 const PROGRESS_DEADLINE: u64 = 600;
@@ -42,10 +53,11 @@ pub struct Desired {
 impl Desired {
     /// The children of `group`. `recorded` is the injection that the status has; it is kept until the user changes the
     /// template, so that neither an upgrade nor a rollback of the operator rolls a group. One that is neither
-    /// [known](inject::is_known) nor [newer](inject::is_newer) is replaced.
+    /// [known](injection::is_known) nor [newer](injection::is_newer) is replaced.
     pub fn of(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> Self {
         let injection = group.mode.has_candidate().then(|| injection(group, recorded, candidate_image));
-        let newer = recorded.filter(|recorded| inject::keeps_newer(&group.template, recorded) && injection.is_some());
+        let newer =
+            recorded.filter(|recorded| injection::keeps_newer(&group.template, recorded) && injection.is_some());
         Self {
             keeps_pods: newer.is_some(),
             service_account: match &group.service_account {
@@ -63,7 +75,7 @@ impl Desired {
             lease: child(group, "coordination.k8s.io/v1", "Lease", &group.lease_name),
             deployment: with_hash(deployment(group, injection.as_ref())),
             disruption_budget: group.disruption_budget.as_ref().map(|max| with_hash(disruption_budget(group, max))),
-            service: service::desired(group).map(with_hash),
+            service: leader_service::desired(group).map(with_hash),
             injection: newer.cloned().or(injection),
         }
     }
@@ -71,32 +83,13 @@ impl Desired {
 
 fn injection(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> InjectionStatus {
     match recorded {
-        Some(recorded) if inject::is_kept(group.mode, &group.template, recorded) => recorded.clone(),
+        Some(recorded) if injection::is_kept(group.mode, &group.template, recorded) => recorded.clone(),
         _ => InjectionStatus {
             image: candidate_image.to_owned(),
-            revision: inject::REVISION,
+            revision: injection::REVISION,
             template_hash: Some(hash(&group.template)),
         },
     }
-}
-
-pub(super) fn child(group: &Group, api_version: &str, kind: &str, name: &str) -> Value {
-    json!({
-        "apiVersion": api_version,
-        "kind": kind,
-        "metadata": {
-            "name": name,
-            "namespace": group.namespace,
-            "labels": { label::MANAGED_BY: label::MANAGED_BY_VALUE, label::GROUP: group.name },
-            "ownerReferences": [{
-                "apiVersion": format!("{GROUP}/{VERSION}"),
-                "kind": KIND,
-                "name": group.name,
-                "uid": group.uid,
-                "controller": true,
-            }],
-        },
-    })
 }
 
 fn role(group: &Group) -> Value {
@@ -127,9 +120,9 @@ fn deployment(group: &Group, injection: Option<&InjectionStatus>) -> Value {
         "replicas": group.replicas,
         "selector": { "matchLabels": { label::GROUP: group.name } },
         "strategy": strategy(group),
-        "template": with_volume_sources(inject::pod_template(group, injection)),
+        "template": with_volume_sources(pod_template(group, injection)),
     });
-    if injection.is_some_and(|injection| injection.revision >= inject::SERVING) {
+    if injection.is_some_and(|injection| injection.revision >= injection::SERVING) {
         deployment["spec"]["progressDeadlineSeconds"] = json!(progress_deadline(group));
     }
     deployment
@@ -168,7 +161,7 @@ fn with_volume_sources(mut template: Value) -> Value {
 /// not look like a rollout that is stuck.
 fn progress_deadline(group: &Group) -> u64 {
     let unhealthy = group.unhealthy_timeout.map_or(PROGRESS_DEADLINE, |timeout| timeout.as_secs());
-    let trial = group.min_ready + group.until_unready + probe::start_up(&group.template, &group.container);
+    let trial = group.min_ready + group.until_unready + start_up(&group.template, &group.container);
     // The API server takes no number above that.
     (PROGRESS_DEADLINE + unhealthy).saturating_add(trial.as_secs()).min(i32::MAX.unsigned_abs().into())
 }
@@ -182,46 +175,4 @@ fn disruption_budget(group: &Group, max_unavailable: &Value) -> Value {
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     });
     budget
-}
-
-/// How a missing Lease is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NewLease {
-    /// The group never had one, and no pod of it runs: the first candidate takes it at once.
-    First,
-    /// A leader of the lost Lease may still be at work: nobody acquires before it must have stopped.
-    Recreated {
-        /// `leaseTransitions` as the status knows them.
-        transitions: i32,
-        /// For how long a leader of the lost Lease may still be at work.
-        seconds: i32,
-    },
-}
-
-/// The Lease to create, `now` being the wall clock as RFC 3339 with microseconds.
-pub fn new_lease(lease: &Value, new: NewLease, now: &str) -> Value {
-    let mut lease = lease.clone();
-    let (holder, seconds, transitions) = match new {
-        NewLease::First => ("", 1, 0),
-        NewLease::Recreated { transitions, seconds } => (RECREATED_HOLDER, seconds, transitions),
-    };
-    lease["spec"] = json!({
-        "holderIdentity": holder,
-        "leaseDurationSeconds": seconds,
-        "acquireTime": now,
-        "renewTime": now,
-        "leaseTransitions": transitions,
-    });
-    lease
-}
-
-fn with_hash(mut object: Value) -> Value {
-    let hash = hash(&object);
-    object["metadata"]["annotations"][annotation::APPLIED_HASH] = json!(hash);
-    object
-}
-
-/// The first 16 hexadecimal digits of the SHA-256 of `value`'s JSON, whose keys serde_json sorts.
-pub(super) fn hash(value: &Value) -> String {
-    Sha256::digest(value.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

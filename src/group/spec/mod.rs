@@ -1,0 +1,14 @@
+//! What the user wrote, checked: a spec becomes a [`Group`](group::Group), or one [`Invalid`](invalid::Invalid) that names the field.
+
+pub mod group;
+pub mod injection;
+pub mod invalid;
+pub mod leader_service;
+
+mod check;
+mod pod;
+pub(in crate::group) mod probe;
+mod schema_check;
+mod timing;
+
+pub use schema_check::prepare;

@@ -1,0 +1,82 @@
+//! Whether the pods have the candidate that this operator adds now: condition `CandidateOutdated`.
+
+use super::Observed;
+use crate::api::{InjectionStatus, Reason};
+use crate::group::judge::candidate_update::{Offer, Update};
+use crate::group::observed::lease::{LeaseView, term_of};
+use crate::group::observed::pod::pod_of;
+use crate::group::spec::group::Group;
+use crate::group::spec::injection;
+
+/// What to do where the operator would add something else.
+const ADVICE: &str = "to replace the pods, which moves leadership once, set the group's annotation \
+                      k8sensus.dev/update-candidate-requested-at to the present time";
+
+/// Why condition `CandidateOutdated` is True, where `recorded` is what the pods have and `leader` is the Lease while somebody
+/// leads. `None` if the candidate is the operator's own.
+pub(in crate::group) fn outdated(
+    group: &Group,
+    recorded: &InjectionStatus,
+    observed: &Observed,
+    leader: Option<&LeaseView>,
+) -> Option<(Reason, String)> {
+    let offer = observed.offer.as_ref().filter(|_| group.mode.has_candidate())?;
+    let (reason, difference) = match difference(offer, recorded) {
+        Some(difference) => difference,
+        None => return other_version(group, recorded, offer, observed, leader?),
+    };
+    Some(match &observed.update {
+        Update::Pending { why, .. } => (Reason::UpdatePending, format!("{difference}; {why}")),
+        _ => (reason, format!("{difference}; {ADVICE}")),
+    })
+}
+
+fn difference(offer: &Offer, recorded: &InjectionStatus) -> Option<(Reason, String)> {
+    let Offer { image, revision, .. } = offer;
+    if injection::is_newer(recorded) {
+        let message = format!(
+            "a newer operator made the pods, by injection revision {}, and this one knows revisions up to {revision}: they stay \
+             as they are, and of changes of the spec only spec.replicas and those of the pod template reach them",
+            recorded.revision
+        );
+        Some((Reason::InjectionNewer, message))
+    } else if recorded.revision != *revision {
+        let message = format!(
+            "the pods have candidate image {} by injection revision {}, the operator adds {image} by revision {revision}",
+            recorded.image, recorded.revision
+        );
+        Some((Reason::InjectionOlder, message))
+    } else if recorded.image != *image {
+        let message = format!("the pods have candidate image {}, the operator adds {image}", recorded.image);
+        Some((Reason::ImageDiffers, message))
+    } else {
+        None
+    }
+}
+
+/// The pods are to have the operator's own candidate, but the leader's states another version, or none as the first ones did.
+fn other_version(
+    group: &Group,
+    recorded: &InjectionStatus,
+    offer: &Offer,
+    observed: &Observed,
+    leader: &LeaseView,
+) -> Option<(Reason, String)> {
+    let stated = leader.candidate_version.as_deref();
+    // A holder that is none of the group's pods is not a candidate of the operator's.
+    if stated == Some(offer.version.as_str()) || term_of(group.mode, leader, &observed.pods).is_none() {
+        return None;
+    }
+    let image = pod_of(&leader.holder, &observed.pods)?.candidate_image.as_deref()?;
+    let found = stated.map_or("no version".to_owned(), |stated| format!("version {stated}"));
+    let advice = if image != recorded.image {
+        format!("its pod has image {image} until the rollout replaces it")
+    } else {
+        format!(
+            "image {image} is not of the operator's version: change the operator's candidate image (in the chart: \
+             candidateImage), then request the update of the groups"
+        )
+    };
+    let message = format!("the candidate of {} states {found}, expected {}; {advice}", leader.holder, offer.version);
+    Some((Reason::VersionDiffers, message))
+}
