@@ -5,23 +5,14 @@
 //! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
 //! leadership is not valid at that moment.
 
-mod apply;
-mod candidate_update;
-mod endpoints;
-mod events;
-mod gate;
-mod lead;
-mod live_pods;
-mod observe;
-mod other_operator;
-mod pods;
-mod publish;
+mod cache;
+mod context;
+mod error;
+mod leadership;
+mod name;
+mod others;
 mod reconcile;
-mod recreated;
-mod release;
-mod rollout;
-mod status;
-mod step_down;
-mod suspension;
+mod report;
+mod steps;
 
-pub use lead::{Error, Options, run};
+pub use leadership::{Error, Options, run};

@@ -1,32 +1,34 @@
 //! The pipeline: each step takes what the former one made.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{Either, select};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
-use super::apply::{Applier, ApplyError};
-use super::events::Recorder;
-use super::observe::{Memory, RawGroup, World};
-use super::other_operator::{OtherOperators, Ownership};
-use super::publish::{Metrics, ResultLabel};
-use super::recreated::release_unawaited;
-use super::release::{ReleaseError, release_of_dead};
-use super::rollout::{self, Sought};
-use super::step_down::StepDowns;
-use super::{candidate_update, other_operator, pods, status, suspension};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus};
-use crate::group::judge::candidate_update::{Offer, Update};
+use crate::group::judge::candidate_update::Update;
 use crate::group::observed::Outcome;
 use crate::group::spec::injection;
 use crate::group::status::InjectionRecord;
 use crate::group::{Desired, Group, Observed};
-use crate::runtime::clock::Clock;
+use crate::operator::cache::RawGroup;
+use crate::operator::context::{Context, remember};
+use crate::operator::error::Error;
+use crate::operator::name::told_name;
+use crate::operator::report::publish::{Metrics, ResultLabel};
+use crate::operator::report::status;
+use crate::operator::steps::apply::ApplyError;
+use crate::operator::steps::candidate_update;
+use crate::operator::steps::other_operator;
+use crate::operator::steps::other_operator::Ownership;
+use crate::operator::steps::pods;
+use crate::operator::steps::recreated::release_unawaited;
+use crate::operator::steps::release::release_of_dead;
+use crate::operator::steps::rollout::{self, Sought};
+use crate::operator::steps::suspension;
 
 /// A look without a cause, for what a watch may have missed.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -36,48 +38,6 @@ const BLOCKED_RETRY: Duration = Duration::from_secs(10);
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
-/// For how long a look at a group may be kept waiting for what is not its purpose.
-const LONGEST: Duration = Duration::from_secs(2);
-
-pub(super) struct Context {
-    pub(super) client: Client,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) world: World,
-    pub(super) applier: Applier,
-    pub(super) step_downs: StepDowns,
-    pub(super) offer: Offer,
-    /// The namespace and name of this operator's own Lease: `k8sensus-system/k8sensus-operator`.
-    pub(super) operator: String,
-    pub(super) others: OtherOperators,
-    pub(super) metrics: Metrics,
-    pub(super) events: Recorder,
-}
-
-impl Context {
-    /// What `work` brings, unless it keeps a look at a group waiting.
-    ///
-    /// # Errors
-    /// Says for how long it was waited for.
-    pub(super) async fn soon<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
-        let late = self.clock.sleep_until(self.clock.since_boot() + LONGEST);
-        match select(pin!(work), late).await {
-            Either::Left((result, _)) => Ok(result),
-            Either::Right(_) => Err(format!("the API server did not answer within {} s", LONGEST.as_secs())),
-        }
-    }
-}
-
-/// A request failed that the next try may bring through.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error(transparent)]
-    Release(#[from] ReleaseError),
-    #[error("cannot write the status: {}", crate::campaign::told(.0))]
-    Status(#[source] kube::Error),
-}
-
 pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Result<Action, Error> {
     let (mut resource, readable) = raw.read();
     if resource.metadata.deletion_timestamp.is_some() {
@@ -230,14 +190,6 @@ async fn tell(
     Ok(Told { stored, wait: changed.then_some(Duration::ZERO) })
 }
 
-pub(super) fn remember<T>(
-    resource: &ElectionGroup,
-    context: &Context,
-    change: impl FnOnce(&mut Memory) -> T,
-) -> Option<T> {
-    context.world.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
-}
-
 /// What a person must mend goes into the status; what time may mend is an error.
 fn outcome_of(group: &Group, applied: Result<(), ApplyError>) -> Result<Outcome, Error> {
     match applied {
@@ -292,10 +244,6 @@ pub(super) fn on_error(raw: Arc<RawGroup>, error: &Error, context: Arc<Context>)
     warn!(group = told_name(&*raw), "{error}; next try in {:.1} s", wait.as_secs_f64());
     // Not all at once that failed at once.
     Action::requeue(wait + jitter(&*raw) * wait.as_millis().try_into().unwrap_or(0) / 60_000)
-}
-
-pub(super) fn told_name(resource: &impl ResourceExt) -> String {
-    format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 /// Up to a fifth of the resync, by the group's uid, so that groups made together are not looked at together.

@@ -6,8 +6,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
+use super::dial::connect;
 use super::http::{Background, PROBE};
-use super::probe::connect;
 use super::spec::Grpc;
 
 const METHOD: &str = "/grpc.health.v1.Health/Check";

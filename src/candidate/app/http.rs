@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
-use super::probe::{connect, host_or};
+use super::dial::{connect, host_or};
 use super::spec::HttpGet;
 use super::tls;
 

@@ -9,6 +9,7 @@
 
 #![deny(missing_docs)]
 
+mod dial;
 mod grpc;
 pub mod health;
 mod http;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
-use tokio::net::TcpStream;
 
+use super::dial::{connect, host_or};
 use super::spec::{Action, Handler, Probe, TcpSocket};
 use super::{grpc, http};
 use crate::runtime::clock::Clock;
@@ -121,15 +121,4 @@ impl Prober {
 async fn tcp(socket: &TcpSocket, address: &str) -> Result<String, String> {
     let host = host_or(socket.host.as_deref(), address);
     connect(host, socket.port).await.map(|_| format!("connected to {host}, port {}", socket.port))
-}
-
-/// The probe's own host, if it has one.
-pub(super) fn host_or<'a>(host: Option<&'a str>, address: &'a str) -> &'a str {
-    host.filter(|host| !host.is_empty()).unwrap_or(address)
-}
-
-pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let connected = TcpStream::connect((bare, port)).await;
-    connected.map_err(|error| format!("cannot connect to {host}, port {port}: {error}"))
 }

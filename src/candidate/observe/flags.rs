@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::watch::Options;
+use crate::campaign::LeaseName;
 use crate::candidate::flags::{FlagError, lease_name};
 use crate::protocol::environment;
 
@@ -14,6 +14,19 @@ pub enum Output {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What to watch and how to print it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The Lease.
+    pub lease: LeaseName,
+    /// The form of a line.
+    pub output: Output,
+    /// Whether renewals are printed.
+    pub renewals: bool,
+    /// Whether to end with the first line that tells whether there is a live holder.
+    pub once: bool,
 }
 
 /// What the observer is told.

@@ -22,6 +22,6 @@ mod sight;
 pub mod watch;
 
 pub use change::{Change, Kind, TokenSource, Verdict};
-pub use flags::{ObserveFlags, Output};
+pub use flags::{ObserveFlags, Options, Output};
 pub use observer::Observer;
 pub use sight::{How, LeaseSight, Sight, Warning};

@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config};
 use tracing::{info, warn};
 
-use super::{Change, How, Kind, LeaseSight, Observer, Output, Sight, Verdict};
+use super::{Change, How, Kind, LeaseSight, Observer, Options, Output, Sight, Verdict};
 use crate::campaign::{LONGEST_WATCH, LeaseName, is_forbidden, leases, snapshot_of, told, told_of_watch};
 use crate::election::{Moment, Reading, WallTime};
 use crate::runtime::backoff::{WatchBackoff, WatchProgress};
@@ -25,19 +25,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);
 /// How long an API server may take to answer a read.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What to watch and how to print it.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The Lease.
-    pub lease: LeaseName,
-    /// The form of a line.
-    pub output: Output,
-    /// Whether renewals are printed.
-    pub renewals: bool,
-    /// Whether to end with the first line that tells whether there is a live holder.
-    pub once: bool,
-}
 
 /// Why nothing can be observed. One line each.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::lease::LeaseView;
-
 /// One pod of the group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodView {
@@ -53,21 +51,6 @@ pub struct PodView {
     pub candidate_image: Option<String>,
     /// Whether the candidate's own container does not start: no such image, no such program in it.
     pub candidate_stuck: bool,
-}
-
-impl PodView {
-    /// Whether the program of this pod, which holds `lease`, is ready. By the pod: it may be of another mode than its group is
-    /// by now.
-    pub(in crate::group) fn program_is_ready(&self, lease: &LeaseView) -> bool {
-        match (self.tells_ready, self.proven) {
-            // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term. The kubelet's
-            // for the other containers is the same on a standby.
-            (true, _) => lease.ready && !self.others_unready,
-            // Its readiness gate speaks of the revision.
-            (false, Some(_)) => self.containers_ready,
-            (false, None) => self.ready,
-        }
-    }
 }
 
 /// What keeps a pod from being scheduled, started or ready, beside its containers' own trouble.

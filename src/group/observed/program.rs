@@ -75,3 +75,18 @@ impl Watch {
         (self.ready == Some(false)).then(|| now.saturating_sub(self.since))
     }
 }
+
+impl PodView {
+    /// Whether the program of this pod, which holds `lease`, is ready. By the pod: it may be of another mode than its group is
+    /// by now.
+    pub(in crate::group) fn program_is_ready(&self, lease: &LeaseView) -> bool {
+        match (self.tells_ready, self.proven) {
+            // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term. The kubelet's
+            // for the other containers is the same on a standby.
+            (true, _) => lease.ready && !self.others_unready,
+            // Its readiness gate speaks of the revision.
+            (false, Some(_)) => self.containers_ready,
+            (false, None) => self.ready,
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Whether the pods have the candidate that this operator adds now: condition `CandidateOutdated`.
 
-use super::Observed;
+use super::input::Observed;
 use crate::api::{InjectionStatus, Reason};
 use crate::group::judge::candidate_update::{Offer, Update};
 use crate::group::observed::lease::{LeaseView, term_of};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Observed;
+use super::input::Observed;
 use crate::group::observed::pod::{Obstacle, PodView};
 
 /// How old a pod is before it is reported that it has not started yet.

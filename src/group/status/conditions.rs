@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::candidate;
 use super::causes::with_causes;
-use super::{Observed, candidate};
+use super::input::Observed;
 use crate::api::{ConditionType, ElectionGroup, Reason};
 use crate::group::observed::lease::{LeaseView, is_candidate};
 use crate::group::observed::pod::{PodView, pod_of};

@@ -3,7 +3,7 @@
 //! Times are those that the candidates wrote into the Lease: how long nobody led is the difference between the clocks
 //! of two nodes. Why a term ended is told only if the watch of the Lease showed it, or the former status knows it.
 
-use super::Observed;
+use super::input::Observed;
 use crate::api::names::ChangeReason;
 use crate::api::status::HISTORY_LIMIT;
 use crate::api::{ElectionGroupStatus, HistoryEntry, LeaderlessStatus};

@@ -104,6 +104,11 @@ pub fn preferred<'a>(lease: &LeaseView, pods: &[PodView], proven: Option<&'a str
     (is_needed && lease.proven_revision.as_deref() != wanted).then_some(wanted)
 }
 
+/// The revision that is proven by a status that the API server has.
+pub fn proven_in(status: &ElectionGroupStatus) -> Option<&str> {
+    status.rollout.as_ref()?.proven_revision.as_deref()
+}
+
 fn proven_to_be(revision: &str) -> RolloutStatus {
     RolloutStatus { proven_revision: Some(revision.to_owned()), ..RolloutStatus::default() }
 }

@@ -13,12 +13,12 @@ use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::{Client, ResourceExt};
 use tracing::info;
 
-use super::live_pods::{any_is_older, pods_of};
-use super::observe::World;
-use super::reconcile::Error;
-use super::release::{failed, is_replaceable, leases_of, release_if};
 use crate::campaign::snapshot_of;
 use crate::group::Group;
+use crate::operator::cache::World;
+use crate::operator::error::Error;
+use crate::operator::steps::live_pods::{any_is_older, pods_of};
+use crate::operator::steps::release::{failed, is_replaceable, leases_of, release_if};
 use crate::runtime::clock::Clock;
 
 /// Releases the recreated Lease of `group` if every pod is gone that is older than this Lease.
@@ -28,7 +28,7 @@ use crate::runtime::clock::Clock;
 ///
 /// # Errors
 /// A request failed; the Lease is as it was, or released by a write whose answer was lost.
-pub(super) async fn release_unawaited(
+pub(in crate::operator) async fn release_unawaited(
     client: &Client,
     group: &Group,
     world: &World,

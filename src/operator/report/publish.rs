@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 /// The operator's own numbers. Names of groups and holders are never labels: there is no bound to their number.
 #[derive(Clone, Default)]
-pub(super) struct Metrics {
+pub(in crate::operator) struct Metrics {
     reconciles: Family<Result, Counter>,
     leader_changes: Counter,
 }
@@ -19,7 +19,7 @@ struct Result {
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-pub(super) enum ResultLabel {
+pub(in crate::operator) enum ResultLabel {
     Applied,
     Invalid,
     Conflict,
@@ -28,7 +28,7 @@ pub(super) enum ResultLabel {
 }
 
 impl Metrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(in crate::operator) fn register(&self, registry: &mut Registry) {
         registry.register(
             "k8sensus_reconciles",
             "Reconciliations of ElectionGroups, by how they ended",
@@ -41,11 +41,11 @@ impl Metrics {
         );
     }
 
-    pub(super) fn count(&self, result: ResultLabel) {
+    pub(in crate::operator) fn count(&self, result: ResultLabel) {
         self.reconciles.get_or_create(&Result { result }).inc();
     }
 
-    pub(super) fn leader_changed(&self) {
+    pub(in crate::operator) fn leader_changed(&self) {
         self.leader_changes.inc();
     }
 }

@@ -5,24 +5,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::reconcile::{Context, remember, told_name};
 use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use crate::group::judge::flapping::flapping_wait;
 use crate::group::judge::rollout;
-use crate::group::judge::rollout::preferred;
+use crate::group::judge::rollout::{preferred, proven_in};
 use crate::group::judge::successor::Wish;
 use crate::group::judge::unhealthy;
 use crate::group::observed::Outcome;
 use crate::group::observed::program::Watch;
 use crate::group::status::starting_wait;
 use crate::group::{Desired, Group, Observed};
+use crate::operator::context::{Context, RETRY, remember};
+use crate::operator::name::told_name;
 use crate::protocol::lease;
 
-/// How soon a write onto the Lease is tried again that failed.
-pub(super) const RETRY: Duration = Duration::from_secs(10);
-
 /// The revision of the pod template that is to be brought in.
-pub(super) enum Sought {
+pub(in crate::operator) enum Sought {
     /// The children are left alone: whatever it was goes on.
     Unknown,
     /// Pods of this group are not tried out.
@@ -32,7 +30,7 @@ pub(super) enum Sought {
 }
 
 impl Sought {
-    pub(super) fn of(desired: &Desired) -> Self {
+    pub(in crate::operator) fn of(desired: &Desired) -> Self {
         if desired.keeps_pods {
             return Self::Unknown;
         }
@@ -42,15 +40,15 @@ impl Sought {
 
 /// What is to be done for the newest revision and about the leader.
 #[derive(Default)]
-pub(super) struct Judged {
+pub(in crate::operator) struct Judged {
     /// The leader is to step down.
-    pub(super) wish: Option<Wish>,
+    pub(in crate::operator) wish: Option<Wish>,
     /// When the next look is due.
-    pub(super) wait: Option<Duration>,
+    pub(in crate::operator) wait: Option<Duration>,
 }
 
 /// Writes into `observed` what is to be told, and lets the Lease say which revision is proven.
-pub(super) async fn judge(
+pub(in crate::operator) async fn judge(
     resource: &ElectionGroup,
     group: Option<&Group>,
     sought: &Sought,
@@ -108,7 +106,7 @@ async fn prefer(resource: &ElectionGroup, group: &Group, observed: &Observed, co
 }
 
 /// When the next look is due after `stored` became the status: at once if it is news to what was decided before it.
-pub(super) fn next_look(
+pub(in crate::operator) fn next_look(
     resource: &ElectionGroup,
     stored: &ElectionGroupStatus,
     observed: &Observed,
@@ -125,9 +123,4 @@ pub(super) fn next_look(
     let now = Timestamp::from_microsecond(context.clock.wall_micros()).ok()?;
     let flapping = flapping_wait(&stored.history, &observed.pods, now);
     [flapping, starting_wait(&observed.pods, now)].into_iter().flatten().min()
-}
-
-/// The revision that is proven by a status that the API server has.
-pub(super) fn proven_in(status: &ElectionGroupStatus) -> Option<&str> {
-    status.rollout.as_ref()?.proven_revision.as_deref()
 }

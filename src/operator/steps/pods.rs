@@ -13,22 +13,19 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use super::reconcile::{Context, remember, told_name};
-use super::rollout::proven_in;
 use crate::api::names::{FIELD_MANAGER, PROVEN_GATE, annotation, label};
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::campaign::told;
-use crate::group::judge::rollout::opens;
+use crate::group::judge::rollout::{opens, proven_in};
 use crate::group::observed::Outcome;
 use crate::group::observed::pod::PodView;
 use crate::group::{Group, Observed};
-
-/// How soon that is tried again which failed.
-const RETRY: Duration = Duration::from_secs(10);
+use crate::operator::context::{Context, RETRY, remember};
+use crate::operator::name::told_name;
 
 /// Brings the pods to what `stored` says. Returns how soon the group needs another look: if something failed, or if
 /// an answer brought news.
-pub(super) async fn mark(
+pub(in crate::operator) async fn mark(
     resource: &ElectionGroup,
     group: Option<&Group>,
     observed: &Observed,

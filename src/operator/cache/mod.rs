@@ -20,12 +20,12 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 
-pub(super) use children::{ChildView, Detail, Kind, controller_of, value_of};
-pub(super) use groups::{Memory, RawGroup};
-pub(super) use health::WatchHealth;
-pub(super) use leases::{Held, view_of};
-pub(super) use streams::triggers;
-pub(super) use table::Scope;
+pub(in crate::operator) use children::{ChildView, Detail, Kind, controller_of, value_of};
+pub(in crate::operator) use groups::{Memory, RawGroup};
+pub(in crate::operator) use health::WatchHealth;
+pub(in crate::operator) use leases::{Held, view_of};
+pub(in crate::operator) use streams::triggers;
+pub(in crate::operator) use table::Scope;
 
 use crate::group::judge::endpoints::ServicePort;
 use crate::group::observed::DeploymentView;
@@ -43,7 +43,7 @@ use table::Table;
 const DELETED: usize = 1_024;
 
 /// A group that needs a look.
-pub(super) type GroupRef = ObjectRef<RawGroup>;
+pub(in crate::operator) type GroupRef = ObjectRef<RawGroup>;
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ enum What {
 
 /// What this operator knows of the cluster. All clones are one.
 #[derive(Clone)]
-pub(super) struct World {
+pub(in crate::operator) struct World {
     known: Arc<Mutex<Known>>,
     clock: Arc<dyn Clock>,
     candidate_image: Arc<str>,
@@ -74,28 +74,28 @@ struct Known {
 }
 
 /// What is there of one group.
-pub(super) struct Parts {
-    pub(super) deployment: Option<DeploymentView>,
-    pub(super) lease: Option<LeaseView>,
-    pub(super) pods: Vec<PodView>,
+pub(in crate::operator) struct Parts {
+    pub(in crate::operator) deployment: Option<DeploymentView>,
+    pub(in crate::operator) lease: Option<LeaseView>,
+    pub(in crate::operator) pods: Vec<PodView>,
     /// The last pod that the kubelet ended for good, and why.
-    pub(super) eviction: Option<String>,
+    pub(in crate::operator) eviction: Option<String>,
 }
 
 /// What is there of the leader Service of one group, and what it follows.
-pub(super) struct Served {
-    pub(super) ports: Box<[ServicePort]>,
+pub(in crate::operator) struct Served {
+    pub(in crate::operator) ports: Box<[ServicePort]>,
     /// Its EndpointSlice, if that is the group's.
-    pub(super) slice: Option<ChildView>,
-    pub(super) lease: Option<LeaseView>,
-    pub(super) pods: Vec<PodView>,
+    pub(in crate::operator) slice: Option<ChildView>,
+    pub(in crate::operator) lease: Option<LeaseView>,
+    pub(in crate::operator) pods: Vec<PodView>,
     /// Since when, since boot, the Lease stands released, if it does.
-    pub(super) released_at: Option<Duration>,
+    pub(in crate::operator) released_at: Option<Duration>,
 }
 
 impl World {
     /// One that knows nothing, and waits for everything in each of `scopes`.
-    pub(super) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
+    pub(in crate::operator) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
         let whats = [What::Groups, What::Pods, What::Leases].into_iter().chain(Kind::ALL.map(What::Child));
         let unlisted = whats.flat_map(|what| scopes.iter().map(move |scope| (what, scope.clone()))).collect();
         let known = Known {
@@ -114,22 +114,22 @@ impl World {
     }
 
     /// The groups as the controller reads them.
-    pub(super) fn store(&self) -> Store<RawGroup> {
+    pub(in crate::operator) fn store(&self) -> Store<RawGroup> {
         self.lock().groups.store()
     }
 
     /// What is known of a child of that name.
-    pub(super) fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<ChildView> {
+    pub(in crate::operator) fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<ChildView> {
         self.lock().children[kind as usize].get(namespace, name).cloned()
     }
 
     /// Whether the group's Lease is known and marked as the group's.
-    pub(super) fn has_lease(&self, group: &Group) -> bool {
+    pub(in crate::operator) fn has_lease(&self, group: &Group) -> bool {
         self.lock().leases.is_marked(&group.namespace, &group.lease_name, &group.uid, &group.name)
     }
 
     /// Who holds the group's Lease.
-    pub(super) fn held(&self, group: &Group) -> Option<Held> {
+    pub(in crate::operator) fn held(&self, group: &Group) -> Option<Held> {
         let known = self.lock();
         let (holder, incarnation, transitions) =
             known.leases.holder_of(&group.namespace, &group.lease_name, &group.uid)?;
@@ -138,22 +138,22 @@ impl World {
     }
 
     /// Whether the group's Lease says that nobody is to follow its term; `None` if there is none.
-    pub(super) fn is_suspended(&self, group: &Group) -> Option<bool> {
+    pub(in crate::operator) fn is_suspended(&self, group: &Group) -> Option<bool> {
         self.lock().leases.is_suspended(&group.namespace, &group.lease_name, &group.uid)
     }
 
     /// Since when, since boot, the group's Lease stands released, if it does.
-    pub(super) fn released_at(&self, group: &Group) -> Option<Duration> {
+    pub(in crate::operator) fn released_at(&self, group: &Group) -> Option<Duration> {
         self.lock().leases.released_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
     /// Since when, since boot, the group's Lease stands as it was created again after a deletion, if it does.
-    pub(super) fn recreated_at(&self, group: &Group) -> Option<Duration> {
+    pub(in crate::operator) fn recreated_at(&self, group: &Group) -> Option<Duration> {
         self.lock().leases.recreated_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
     /// What is there of the group of that uid; what stands in a conflict says nothing of it.
-    pub(super) fn parts(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> Parts {
+    pub(in crate::operator) fn parts(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> Parts {
         let known = self.lock();
         let deployment = known.children[Kind::Deployment as usize].get(namespace, name);
         Parts {
@@ -168,7 +168,13 @@ impl World {
     }
 
     /// What is there of the leader Service of the group of that uid; `None` if it has none.
-    pub(super) fn served(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> Option<Served> {
+    pub(in crate::operator) fn served(
+        &self,
+        namespace: &str,
+        name: &str,
+        lease_name: &str,
+        uid: &str,
+    ) -> Option<Served> {
         let known = self.lock();
         let own = |kind: Kind| {
             let child = known.children[kind as usize].get(namespace, &kind.name_of(name));
@@ -185,34 +191,39 @@ impl World {
     }
 
     /// The group's EndpointSlice is about to be as `wanted`: what shows it so is no news.
-    pub(super) fn expect_endpoints(&self, namespace: &str, name: &str, wanted: &serde_json::Value) {
+    pub(in crate::operator) fn expect_endpoints(&self, namespace: &str, name: &str, wanted: &serde_json::Value) {
         let mark = children::mark_of(wanted);
         self.remember(namespace, name, |memory| memory.endpoints = Some(mark));
     }
 
     /// Changes what is remembered of a group, if it is there.
-    pub(super) fn remember<T>(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+    pub(in crate::operator) fn remember<T>(
+        &self,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Memory) -> T,
+    ) -> Option<T> {
         self.lock().groups.memory(namespace, name).map(change)
     }
 
     /// Counts a group among those that replace their candidate, unless as many as `most` others do. Returns whether it is.
-    pub(super) fn begin_candidate_update(&self, namespace: &str, name: &str, most: usize) -> bool {
+    pub(in crate::operator) fn begin_candidate_update(&self, namespace: &str, name: &str, most: usize) -> bool {
         self.lock().groups.begin_candidate_update(namespace, name, most)
     }
 
     /// A write of that group's status begins: until [`took_group`](Self::took_group), or until `writing` is taken back, a change
     /// of it is no news.
-    pub(super) fn begin_write(&self, namespace: &str, name: &str) {
+    pub(in crate::operator) fn begin_write(&self, namespace: &str, name: &str) {
         self.lock().groups.begin_write(namespace, name);
     }
 
     /// The API server has answered to a write of the group's status. Returns whether the group asks for something else by now.
-    pub(super) fn took_group(&self, group: RawGroup) -> bool {
+    pub(in crate::operator) fn took_group(&self, group: RawGroup) -> bool {
         self.lock().groups.took(group)
     }
 
     /// The API server has shown a child, which is as `wanted`.
-    pub(super) fn took_child(&self, kind: Kind, object: &DynamicObject, wanted: &serde_json::Value) {
+    pub(in crate::operator) fn took_child(&self, kind: Kind, object: &DynamicObject, wanted: &serde_json::Value) {
         let known = &mut *self.lock();
         let table = &mut known.children[kind as usize];
         let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
@@ -226,22 +237,22 @@ impl World {
     }
 
     /// The API server has answered to a mark on a pod. Returns whether that is the first to show what others wrote.
-    pub(super) fn took_pod(&self, pod: &DynamicObject) -> bool {
+    pub(in crate::operator) fn took_pod(&self, pod: &DynamicObject) -> bool {
         self.lock().pods.took(pod)
     }
 
     /// The API server has shown a Lease of a group.
-    pub(super) fn took_lease(&self, lease: &DynamicObject) {
+    pub(in crate::operator) fn took_lease(&self, lease: &DynamicObject) {
         self.lock().leases.took(lease, self.clock.since_boot());
     }
 
     /// For how long the holder of the group's Lease could rely on it when it was last seen; 0 if it was not lost.
-    pub(super) fn lost_lease_seconds(&self, group: &Group) -> i32 {
+    pub(in crate::operator) fn lost_lease_seconds(&self, group: &Group) -> i32 {
         self.lock().leases.lost_seconds(&group.namespace, &group.lease_name)
     }
 
     /// Whether a pod of the group is being deleted and still there.
-    pub(super) fn has_ending_pods(&self, namespace: &str, group: &str) -> bool {
+    pub(in crate::operator) fn has_ending_pods(&self, namespace: &str, group: &str) -> bool {
         self.lock().pods.of(namespace, group).iter().any(|pod| pod.terminating)
     }
 

@@ -8,7 +8,6 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::observe::{Parts, RawGroup, World};
 use crate::api::names::{ChangeReason, FIELD_MANAGER};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, KIND, LeaderStatus, VERSION};
 use crate::group::judge::candidate_update::Update;
@@ -17,10 +16,11 @@ use crate::group::judge::step_down::StepDown;
 use crate::group::observed::Outcome;
 use crate::group::status::{EndedBy, InjectionRecord, status};
 use crate::group::{Group, Observed};
+use crate::operator::cache::{Parts, RawGroup, World};
 use crate::runtime::clock::Clock;
 
 /// By then a released Lease has been taken, if there is a standby.
-pub(super) const HANDOVER: Duration = Duration::from_millis(250);
+pub(in crate::operator) const HANDOVER: Duration = Duration::from_millis(250);
 
 /// The least time between two writes that only count pods.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 const BETWEEN_CAUSES: Duration = Duration::from_secs(5);
 
 /// What is there of `group`, after its children were applied.
-pub(super) fn observe(
+pub(in crate::operator) fn observe(
     group: &ElectionGroup,
     outcome: Outcome,
     injection: InjectionRecord,
@@ -65,7 +65,7 @@ pub(super) fn observe(
 }
 
 /// The status of `group` as it should be now.
-pub(super) fn of(
+pub(in crate::operator) fn of(
     group: &ElectionGroup,
     valid: Option<&Group>,
     observed: &Observed,
@@ -78,7 +78,7 @@ pub(super) fn of(
 }
 
 /// Lets `new` speak of the generation that `before` spoke of: what the present one asks for is not done.
-pub(super) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut ElectionGroupStatus) {
+pub(in crate::operator) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut ElectionGroupStatus) {
     let Some(before) = before else { return };
     new.observed_generation = before.observed_generation;
     for condition in &mut new.conditions {
@@ -89,7 +89,7 @@ pub(super) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut El
 /// How long `new` may wait to be written, when `before` was written at `written_at`: pods that come and go one after the
 /// other are told together, and so is what keeps pods from being ready. Who leads, and what became of a changed spec, is told at
 /// once.
-pub(super) fn wait(
+pub(in crate::operator) fn wait(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
     written_at: Option<Duration>,
@@ -123,7 +123,7 @@ fn without_causes(status: &ElectionGroupStatus) -> ElectionGroupStatus {
 
 /// How long `new` may wait that says of a Lease released just now, at `released_at`, that nobody leads: a standby takes it
 /// within milliseconds, and the two are told as the one change that they are.
-pub(super) fn handing_over(
+pub(in crate::operator) fn handing_over(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
     released_at: Duration,
@@ -135,7 +135,7 @@ pub(super) fn handing_over(
 }
 
 /// Writes `new` and returns the group as it is then.
-pub(super) async fn write(
+pub(in crate::operator) async fn write(
     client: &Client,
     group: &ElectionGroup,
     new: &ElectionGroupStatus,

@@ -2,8 +2,6 @@
 //!
 //! What decides: [`other_operator`](crate::group::judge::other_operator).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -13,25 +11,19 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use tracing::warn;
 
-use super::observe::RawGroup;
-use super::reconcile::{Context, remember, told_name};
 use crate::api::ElectionGroup;
 use crate::campaign::{snapshot_of, told};
 use crate::election::WallTime;
 use crate::group::events::of_other_operator;
 use crate::group::judge::other_operator::{OtherOperator, is_left};
+use crate::operator::cache::RawGroup;
+use crate::operator::context::{Context, remember};
+use crate::operator::name::told_name;
 
 /// How soon a group that was left to another operator is looked at again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// For how long the state of another operator is taken as known: there may be thousands of groups.
-const KNOWN_FOR: Duration = Duration::from_secs(5);
-
-/// The other operators that statuses name, by the names of their Leases, and when each was looked at.
-#[derive(Default)]
-pub(super) struct OtherOperators(Mutex<HashMap<String, (Duration, OtherOperator)>>);
-
 /// What a status that names another operator leads to.
-pub(super) enum Ownership {
+pub(in crate::operator) enum Ownership {
     /// The group is this operator's.
     Own,
     /// It is another operator's; it is looked at again after that time.
@@ -39,7 +31,7 @@ pub(super) enum Ownership {
 }
 
 /// Decides whose `resource` is, and says so where that is not clear from the beginning.
-pub(super) async fn ownership(resource: &ElectionGroup, context: &Context) -> Ownership {
+pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &Context) -> Ownership {
     let recorded = resource.status.as_ref().and_then(|status| status.operator.as_deref());
     let Some(other) = recorded.filter(|recorded| *recorded != context.operator) else {
         remember(resource, context, |memory| {
@@ -92,15 +84,14 @@ async fn claim(client: &Client, resource: &ElectionGroup, own: &str) -> Result<R
 
 async fn state_of(other: &str, context: &Context) -> OtherOperator {
     let now = context.clock.since_boot();
-    let known = lock(&context.others).get(other).copied();
-    if let Some((_, state)) = known.filter(|(at, _)| now.saturating_sub(*at) < KNOWN_FOR) {
+    if let Some(state) = context.others.get(other, now) {
         return state;
     }
     let state = match other.split_once('/') {
         Some((namespace, name)) => read(namespace, name, context).await,
         None => OtherOperator::Gone,
     };
-    lock(&context.others).insert(other.to_owned(), (now, state));
+    context.others.set(other, state, now);
     state
 }
 
@@ -115,8 +106,4 @@ async fn read(namespace: &str, name: &str, context: &Context) -> OtherOperator {
         // Also where the API server does not answer: that proves nothing.
         Ok(Err(_)) | Err(_) => OtherOperator::Unknown,
     }
-}
-
-fn lock(others: &OtherOperators) -> std::sync::MutexGuard<'_, HashMap<String, (Duration, OtherOperator)>> {
-    others.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

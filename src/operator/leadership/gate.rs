@@ -12,18 +12,18 @@ use crate::campaign::Term;
 
 /// Refuses every request but reads once it was closed, and while its term is not valid.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(in crate::operator) struct Gate {
     term: Term,
     open: Arc<AtomicBool>,
 }
 
 impl Gate {
-    pub(super) fn open(term: Term) -> Self {
+    pub(in crate::operator) fn open(term: Term) -> Self {
         Self { term, open: Arc::new(AtomicBool::new(true)) }
     }
 
     /// From now on no write passes; all clones are one gate.
-    pub(super) fn close(&self) {
+    pub(in crate::operator) fn close(&self) {
         self.open.store(false, Ordering::Release);
     }
 
@@ -34,7 +34,7 @@ impl Gate {
 
 /// The service behind a [`Gate`].
 #[derive(Clone)]
-pub(super) struct Gated<S> {
+pub(in crate::operator) struct Gated<S> {
     gate: Gate,
     inner: S,
 }

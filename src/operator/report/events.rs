@@ -29,13 +29,13 @@ const LONGEST_INSTANCE: usize = 128;
 
 /// Hands Events over to the task that writes them. All clones are one.
 #[derive(Clone)]
-pub(super) struct Recorder {
+pub(in crate::operator) struct Recorder {
     queue: Sender<(About, Event)>,
 }
 
 impl Recorder {
     /// Starts the task. It writes by `client`, in the name of `instance`, until it is aborted.
-    pub(super) fn start(client: Client, clock: Arc<dyn Clock>, instance: &str) -> (Self, JoinHandle<()>) {
+    pub(in crate::operator) fn start(client: Client, clock: Arc<dyn Clock>, instance: &str) -> (Self, JoinHandle<()>) {
         let (queue, waiting) = channel(QUEUE);
         let instance = instance[..instance.floor_char_boundary(LONGEST_INSTANCE)].to_owned();
         let writer = Writer { client, clock, instance, series: Series::default(), failing: false };
@@ -43,18 +43,18 @@ impl Recorder {
     }
 
     /// Tells what happened to `group` when its status became `after`. Returns at once.
-    pub(super) fn tell(&self, group: &ElectionGroup, after: &ElectionGroupStatus, observed: &Observed) {
+    pub(in crate::operator) fn tell(&self, group: &ElectionGroup, after: &ElectionGroupStatus, observed: &Observed) {
         let first = ElectionGroupStatus::default();
         self.hand_over(group, between(group.status.as_ref().unwrap_or(&first), after, observed));
     }
 
     /// Tells what has become of a step-down that was asked for. Returns at once.
-    pub(super) fn tell_step_down(&self, group: &ElectionGroup, step_down: &StepDown) {
+    pub(in crate::operator) fn tell_step_down(&self, group: &ElectionGroup, step_down: &StepDown) {
         self.hand_over(group, of_step_down(step_down));
     }
 
     /// Reports `event` of `group`. Returns at once.
-    pub(super) fn record(&self, group: &ElectionGroup, event: Event) {
+    pub(in crate::operator) fn record(&self, group: &ElectionGroup, event: Event) {
         self.hand_over(group, [event]);
     }
 

@@ -5,15 +5,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams, PartialObjectMeta};
 use kube::{Client, ResourceExt};
 
-use super::apply::ApplyError;
 use crate::api::names::{annotation, label};
 use crate::group::Group;
+use crate::operator::steps::apply::ApplyError;
 
 /// The metadata of every pod that has the group's label, whichever group of that name it was made for.
 ///
 /// # Errors
 /// [`ApplyError::Request`].
-pub(super) async fn pods_of(client: &Client, group: &Group) -> Result<Vec<PartialObjectMeta<Pod>>, ApplyError> {
+pub(in crate::operator) async fn pods_of(
+    client: &Client,
+    group: &Group,
+) -> Result<Vec<PartialObjectMeta<Pod>>, ApplyError> {
     let pods = Api::<Pod>::namespaced(client.clone(), &group.namespace);
     let ours = ListParams::default().labels(&format!("{}={}", label::GROUP, group.name));
     let listed = pods.list_metadata(&ours).await.map_err(|source| ApplyError::Request {
@@ -27,12 +30,12 @@ pub(super) async fn pods_of(client: &Client, group: &Group) -> Result<Vec<Partia
 }
 
 /// For how many seconds, at most, one of `pods` relies on every candidate to wait where its Lease is deleted and made again.
-pub(super) fn longest_wait(pods: &[PartialObjectMeta<Pod>]) -> i32 {
+pub(in crate::operator) fn longest_wait(pods: &[PartialObjectMeta<Pod>]) -> i32 {
     let wait = |pod: &PartialObjectMeta<Pod>| pod.annotations().get(annotation::RECREATED_LEASE_SECONDS)?.parse().ok();
     pods.iter().filter_map(wait).max().unwrap_or_default()
 }
 
 /// Whether one of `pods` was created before `lease`, or in the same second: metadata has no finer time.
-pub(super) fn any_is_older(pods: &[PartialObjectMeta<Pod>], lease: &Time) -> bool {
+pub(in crate::operator) fn any_is_older(pods: &[PartialObjectMeta<Pod>], lease: &Time) -> bool {
     pods.iter().any(|pod| pod.creation_timestamp().is_none_or(|created| created.0 <= lease.0))
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use kube::ResourceExt;
 use tracing::{info, warn};
 
-use super::reconcile::{Context, Error, remember, told_name};
-use super::status;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::group::Group;
 use crate::group::events::of_candidate_update;
 use crate::group::judge::candidate_update::{Question, Update, decide, is_rolled_out};
+use crate::operator::context::{Context, remember};
+use crate::operator::error::Error;
+use crate::operator::name::told_name;
+use crate::operator::report::status;
 
 /// So many groups with a leader replace their candidate at a time. One that does not get through keeps its place, so that a
 /// candidate that does not work reaches no more leaders.
@@ -25,7 +27,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The status could not be written: nothing was changed.
-pub(super) async fn carry_out(
+pub(in crate::operator) async fn carry_out(
     resource: &mut ElectionGroup,
     group: Option<&Group>,
     context: &Context,
@@ -68,12 +70,12 @@ pub(super) async fn carry_out(
 }
 
 /// When the next reconcile is due for `update`, if nothing else tells.
-pub(super) fn wait(update: &Update) -> Option<Duration> {
+pub(in crate::operator) fn wait(update: &Update) -> Option<Duration> {
     matches!(update, Update::Pending { for_others: true, .. }).then_some(AGAIN)
 }
 
 /// Lets another group have its turn once the rollout of this one has ended, as `stored`, its status, says.
-pub(super) fn settle(resource: &ElectionGroup, stored: &ElectionGroupStatus, context: &Context) {
+pub(in crate::operator) fn settle(resource: &ElectionGroup, stored: &ElectionGroupStatus, context: &Context) {
     if is_rolled_out(stored) {
         remember(resource, context, |memory| memory.updates_candidate = false);
     }

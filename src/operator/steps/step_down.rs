@@ -9,9 +9,6 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
-use super::events::Recorder;
-use super::observe::{Memory, World, controller_of, view_of};
-use super::reconcile::told_name;
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
 use crate::campaign::told;
@@ -21,6 +18,9 @@ use crate::group::observed::lease::Asked;
 use crate::group::observed::lease::LeaseView;
 use crate::group::observed::trial::Trial;
 use crate::group::{Group, Observed};
+use crate::operator::cache::{Memory, World, controller_of, view_of};
+use crate::operator::name::told_name;
+use crate::operator::report::events::Recorder;
 use crate::protocol::lease;
 
 /// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
@@ -31,20 +31,20 @@ const NEXT: Duration = Duration::from_secs(1);
 const TRIES: usize = 5;
 
 /// Carries step-downs out, and reports each of them once.
-pub(super) struct StepDowns {
+pub(in crate::operator) struct StepDowns {
     client: Client,
     events: Recorder,
     world: World,
 }
 
 impl StepDowns {
-    pub(super) fn new(client: Client, events: Recorder, world: World) -> Self {
+    pub(in crate::operator) fn new(client: Client, events: Recorder, world: World) -> Self {
         Self { client, events, world }
     }
 
     /// Takes the next steps towards what `resource` asks for, or else towards `wish`, and writes into `observed` what became of
     /// it. Returns how soon it is to be tried again, if nothing else will tell.
-    pub(super) async fn carry_out(
+    pub(in crate::operator) async fn carry_out(
         &self,
         resource: &ElectionGroup,
         group: Option<&Group>,
@@ -116,7 +116,7 @@ impl StepDowns {
     ///
     /// # Errors
     /// Says which request failed, and why.
-    pub(super) async fn annotate(
+    pub(in crate::operator) async fn annotate(
         &self,
         group: &Group,
         annotation: &str,

@@ -10,7 +10,7 @@ use crate::api::names::FIELD_MANAGER;
 use crate::campaign::snapshot_of;
 use crate::group::Group;
 use crate::group::desired::{drift, refusal};
-use crate::operator::observe::{controller_of, value_of};
+use crate::operator::cache::{controller_of, value_of};
 
 /// The field manager of [`Child::scale`].
 const SCALE_MANAGER: &str = "k8sensus-operator-scale";

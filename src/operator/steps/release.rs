@@ -10,13 +10,13 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use tracing::info;
 
-use super::observe::{Held, World, controller_of};
 use crate::api::names::FIELD_MANAGER;
 use crate::campaign::{apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
 use crate::group::judge::proof::{Freed, is_dead};
 use crate::group::spec::group::GroupMode;
+use crate::operator::cache::{Held, World, controller_of};
 use crate::protocol::lease::{CANDIDATE_VERSION, READY_OF};
 use crate::runtime::clock::Clock;
 
@@ -29,7 +29,7 @@ const TRIES: u32 = 3;
     "cannot {verb} Lease {lease} to release it, though nobody works under it any more: {}; it runs out by itself",
     crate::campaign::told(source)
 )]
-pub(super) struct ReleaseError {
+pub(in crate::operator) struct ReleaseError {
     verb: &'static str,
     lease: String,
     source: Box<kube::Error>,
@@ -40,7 +40,7 @@ pub(super) struct ReleaseError {
 ///
 /// # Errors
 /// [`ReleaseError`]. The Lease is as it was, or released by a write whose answer was lost.
-pub(super) async fn release_of_dead(
+pub(in crate::operator) async fn release_of_dead(
     client: &Client,
     group: &Group,
     world: &World,
@@ -80,7 +80,7 @@ async fn release(
 }
 
 /// The Leases of the group's namespace, in full, so that a PUT keeps what is not ours.
-pub(super) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
+pub(in crate::operator) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
 }
 
@@ -88,7 +88,7 @@ pub(super) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
 ///
 /// # Errors
 /// [`ReleaseError`]. The Lease is as it was, or released by a write whose answer was lost.
-pub(super) async fn release_if(
+pub(in crate::operator) async fn release_if(
     client: &Client,
     group: &Group,
     clock: &dyn Clock,
@@ -120,7 +120,7 @@ fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-pub(super) fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseError {
+pub(in crate::operator) fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseError {
     ReleaseError { verb, lease: format!("{}/{}", group.namespace, group.lease_name), source: Box::new(source) }
 }
 
@@ -131,7 +131,7 @@ fn is_of_dead(lease: &DynamicObject, group: &Group, pod: &str, dead: &[String]) 
 }
 
 /// Whether this very Lease is the group's, at a known version: a PUT without one would replace whatever is there by then.
-pub(super) fn is_replaceable(lease: &DynamicObject, group: &Group) -> bool {
+pub(in crate::operator) fn is_replaceable(lease: &DynamicObject, group: &Group) -> bool {
     let has_version = lease.resource_version().is_some_and(|version| !version.is_empty());
     controller_of(lease) == Some(&group.uid) && has_version
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 
 use super::{Leases, Seen};
-use crate::operator::observe::table::Scope;
+use crate::operator::cache::table::Scope;
 
 /// How soon a Lease whose time has run out is read again, if a read has not shown what became of it.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -14,7 +14,7 @@ impl Leases {
     /// Returns the Leases whose time has run out as far as the watch has shown, as namespace and name, but for those in
     /// `unseen`: a renewal that is not shown is no missing one. Each is to be read, and the result handed to
     /// [`confirm`](Self::confirm): until then it has not expired.
-    pub(in crate::operator::observe) fn due(&mut self, now: Duration, unseen: &[&Scope]) -> Vec<(String, String)> {
+    pub(in crate::operator::cache) fn due(&mut self, now: Duration, unseen: &[&Scope]) -> Vec<(String, String)> {
         let is_seen = |namespace: &str| !unseen.iter().any(|scope| scope.holds(namespace));
         let mut due = Vec::new();
         for (namespace, name, seen) in self.table.iter_mut().filter(|(namespace, ..)| is_seen(namespace)) {
@@ -29,7 +29,7 @@ impl Leases {
 
     /// Takes in what a read of a Lease has shown whose time had run out: `live`, or that there is none. Returns the groups that
     /// need a reconcile, as namespace and name, and whether the read has shown what the watch has not.
-    pub(in crate::operator::observe) fn confirm(
+    pub(in crate::operator::cache) fn confirm(
         &mut self,
         namespace: &str,
         name: &str,

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::reconcile::{Context, told_name};
-use super::rollout::RETRY;
 use crate::api::ElectionGroup;
 use crate::campaign::snapshot_of;
 use crate::group::Group;
 use crate::group::judge::suspension;
+use crate::operator::context::{Context, RETRY};
+use crate::operator::name::told_name;
 use crate::protocol::lease;
 
 /// Before the pods are taken away, and before there are some again: a standby that is told to end a little later than the leader
 /// would lead meanwhile. What cannot be written hinders neither.
-pub(super) async fn tell(resource: &ElectionGroup, group: &Group, context: &Context) -> Option<Duration> {
+pub(in crate::operator) async fn tell(resource: &ElectionGroup, group: &Group, context: &Context) -> Option<Duration> {
     let world = &context.world;
     let pods = || world.parts(&group.namespace, &group.name, &group.lease_name, &group.uid).pods;
     let suspended = suspension::word(group, world.is_suspended(group)?, pods)?;

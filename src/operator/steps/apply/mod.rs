@@ -11,28 +11,28 @@ use kube::api::ApiResource;
 use serde_json::{Value, json};
 use tracing::info;
 
-pub(super) use child::{ApplyError, Child, Owner};
+pub(in crate::operator) use child::{ApplyError, Child, Owner};
 
-use super::live_pods::{longest_wait, pods_of};
-use super::observe::{Detail, Kind, World, controller_of, value_of};
 use crate::api::ElectionGroup;
 use crate::group::desired::drift;
 use crate::group::desired::{NewLease, new_lease};
 use crate::group::{Desired, Group};
+use crate::operator::cache::{Detail, Kind, World, controller_of, value_of};
+use crate::operator::steps::live_pods::{longest_wait, pods_of};
 use crate::runtime::clock::Clock;
 use child::is_as_desired;
 
-pub(super) struct Applier {
-    pub(super) client: Client,
-    pub(super) world: World,
+pub(in crate::operator) struct Applier {
+    pub(in crate::operator) client: Client,
+    pub(in crate::operator) world: World,
 }
 
 impl Applier {
-    pub(super) fn new(client: Client, world: World) -> Self {
+    pub(in crate::operator) fn new(client: Client, world: World) -> Self {
         Self { client, world }
     }
 
-    pub(super) async fn apply(
+    pub(in crate::operator) async fn apply(
         &self,
         group: &Group,
         resource: &ElectionGroup,
@@ -86,18 +86,23 @@ impl Applier {
     }
 
     /// Whether the group's Deployment exists.
-    pub(super) fn has_deployment(&self, group: &Group) -> bool {
+    pub(in crate::operator) fn has_deployment(&self, group: &Group) -> bool {
         let known = self.world.child(Kind::Deployment, &group.namespace, &group.name);
         known.is_some_and(|known| known.is_controlled_by(&group.uid))
     }
 
     /// Whether the pods are as `desired`, whatever became of the other children.
-    pub(super) fn has_deployed(&self, group: &Group, desired: &Desired) -> bool {
+    pub(in crate::operator) fn has_deployed(&self, group: &Group, desired: &Desired) -> bool {
         let known = self.world.child(Kind::Deployment, &group.namespace, &group.name);
         known.is_some_and(|known| known.is_controlled_by(&group.uid) && known.is_as(&desired.deployment))
     }
 
-    pub(super) async fn ensure(&self, group: &Group, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
+    pub(in crate::operator) async fn ensure(
+        &self,
+        group: &Group,
+        kind: Kind,
+        desired: &Value,
+    ) -> Result<(), ApplyError> {
         let child = Child::new(
             &self.client,
             kind.resource(),
@@ -153,7 +158,7 @@ impl Applier {
     }
 
     /// A child that was made for the group is no longer wanted.
-    pub(super) async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
+    pub(in crate::operator) async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
         let name = kind.name_of(&group.name);
         let known = self.world.child(kind, &group.namespace, &name);
         if !known.is_some_and(|known| known.is_controlled_by(&group.uid)) {

@@ -9,18 +9,18 @@ use kube::ResourceExt;
 use serde_json::Value;
 use tracing::info;
 
-use super::apply::{Applier, ApplyError, Child, Owner};
-use super::observe::{ChildView, Detail, Kind, Served};
-use super::status::HANDOVER;
 use crate::api::ElectionGroup;
 use crate::group::Group;
 use crate::group::judge::endpoints::{Decision, Question, decide};
 use crate::group::status::leading;
+use crate::operator::cache::{ChildView, Detail, Kind, Served};
+use crate::operator::report::status::HANDOVER;
+use crate::operator::steps::apply::{Applier, ApplyError, Child, Owner};
 use crate::runtime::clock::Clock;
 
 impl Applier {
     /// Lets the EndpointSlice follow the leader, if it is there. Returns how soon another look is due, if nothing else tells.
-    pub(super) async fn follow(
+    pub(in crate::operator) async fn follow(
         &self,
         resource: &ElectionGroup,
         valid: Option<&Group>,
@@ -43,7 +43,7 @@ impl Applier {
     }
 
     /// Makes the Service as desired, and what is missing of it; takes both away where none is.
-    pub(super) async fn serve(
+    pub(in crate::operator) async fn serve(
         &self,
         group: &Group,
         resource: &ElectionGroup,

@@ -12,16 +12,17 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::apply::Applier;
-use super::events::Recorder;
-use super::gate::Gate;
-use super::observe::{self, RawGroup, Scope, WatchHealth, World};
-use super::other_operator::OtherOperators;
-use super::publish::Metrics;
-use super::reconcile::{Context, on_error, reconcile};
-use super::step_down::StepDowns;
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
 use crate::group::judge::candidate_update::Offer;
+use crate::operator::cache::{self, RawGroup, Scope, WatchHealth, World};
+use crate::operator::context::Context;
+use crate::operator::leadership::gate::Gate;
+use crate::operator::others::OtherOperators;
+use crate::operator::reconcile::{on_error, reconcile};
+use crate::operator::report::events::Recorder;
+use crate::operator::report::publish::Metrics;
+use crate::operator::steps::apply::Applier;
+use crate::operator::steps::step_down::StepDowns;
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::memory;
@@ -161,7 +162,7 @@ impl Reign {
         health.forget();
         let scopes = options.scopes();
         let world = World::new(&scopes, clock.clone(), &options.candidate_image);
-        let triggers = observe::triggers(&watching, &world, &scopes, health);
+        let triggers = cache::triggers(&watching, &world, &scopes, health);
         let (recorder, events) = Recorder::start(client.clone(), clock.clone(), options.campaign.holder_identity());
         let context = Arc::new(Context {
             applier: Applier::new(client.clone(), world.clone()),

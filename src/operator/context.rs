@@ -1,0 +1,60 @@
+//! What every step of a reconcile works with.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use kube::{Client, ResourceExt};
+
+use crate::api::ElectionGroup;
+use crate::group::judge::candidate_update::Offer;
+use crate::operator::cache::{Memory, World};
+use crate::operator::others::OtherOperators;
+use crate::operator::report::events::Recorder;
+use crate::operator::report::publish::Metrics;
+use crate::operator::steps::apply::Applier;
+use crate::operator::steps::step_down::StepDowns;
+use crate::runtime::clock::Clock;
+
+/// For how long a look at a group may be kept waiting for what is not its purpose.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// How soon a write onto the Lease is tried again that failed.
+pub(in crate::operator) const RETRY: Duration = Duration::from_secs(10);
+
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) world: World,
+    pub(super) applier: Applier,
+    pub(super) step_downs: StepDowns,
+    pub(super) offer: Offer,
+    /// The namespace and name of this operator's own Lease: `k8sensus-system/k8sensus-operator`.
+    pub(super) operator: String,
+    pub(super) others: OtherOperators,
+    pub(super) metrics: Metrics,
+    pub(super) events: Recorder,
+}
+
+impl Context {
+    /// What `work` brings, unless it keeps a look at a group waiting.
+    ///
+    /// # Errors
+    /// Says for how long it was waited for.
+    pub(super) async fn soon<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+        let late = self.clock.sleep_until(self.clock.since_boot() + LONGEST);
+        match select(pin!(work), late).await {
+            Either::Left((result, _)) => Ok(result),
+            Either::Right(_) => Err(format!("the API server did not answer within {} s", LONGEST.as_secs())),
+        }
+    }
+}
+
+pub(super) fn remember<T>(
+    resource: &ElectionGroup,
+    context: &Context,
+    change: impl FnOnce(&mut Memory) -> T,
+) -> Option<T> {
+    context.world.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
+}

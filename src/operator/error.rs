@@ -1,0 +1,15 @@
+//! Why a reconcile failed.
+
+use crate::operator::steps::apply::ApplyError;
+use crate::operator::steps::release::ReleaseError;
+
+/// A request failed that the next try may bring through.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    #[error("cannot write the status: {}", crate::campaign::told(.0))]
+    Status(#[source] kube::Error),
+}

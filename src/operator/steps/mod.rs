@@ -1,0 +1,13 @@
+//! What a reconcile does, one file for each step. `reconcile` calls them in order.
+
+pub(super) mod apply;
+pub(super) mod candidate_update;
+pub(super) mod endpoints;
+pub(super) mod live_pods;
+pub(super) mod other_operator;
+pub(super) mod pods;
+pub(super) mod recreated;
+pub(super) mod release;
+pub(super) mod rollout;
+pub(super) mod step_down;
+pub(super) mod suspension;
