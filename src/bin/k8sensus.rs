@@ -37,7 +37,7 @@ enum Command {
         #[command(flatten)]
         flags: Box<CandidateFlags>,
         #[command(flatten)]
-        orders: Box<exec::Orders>,
+        orders: Box<exec::ExecArgs>,
     },
     /// Print each change of leadership of a Lease; take no part
     Observe(observe::ObserveFlags),
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn campaign(flags: &CandidateFlags, orders: Option<exec::Orders>) -> ExitCode {
+fn campaign(flags: &CandidateFlags, orders: Option<exec::ExecArgs>) -> ExitCode {
     let campaign = match flags.campaign() {
         Ok(campaign) => campaign,
         Err(error) => return cli::misuse(error),

@@ -62,11 +62,11 @@ pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
 }
 
 /// As [`told`], of a watch.
-pub(crate) fn told_of_watch(error: &watcher::Error) -> String {
+pub(crate) fn describe_watch_error(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => told(error),
+        | watcher::Error::WatchFailed(error) => describe(error),
         watcher::Error::WatchError(status) => one_line(&format!("{} ({})", status.message, status.code)),
         other => one_line(&other.to_string()),
     }
@@ -86,7 +86,7 @@ fn one_line(text: &str) -> String {
 
 /// An error of the API server's or of the connection in one line, with its causes: the outermost text of a connection
 /// error alone says nothing.
-pub(crate) fn told(error: &kube::Error) -> String {
+pub(crate) fn describe(error: &kube::Error) -> String {
     one_line(&with_causes(error))
 }
 

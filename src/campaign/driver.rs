@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::answer::{failure_of, lease_in, told, verb};
+use super::answer::{describe, failure_of, lease_in, verb};
 use super::client::{Clients, leases};
 use super::lease::{apply_term, apply_version, asks_to_step_down, lease_at};
 use super::lookout::{LeaseWatch, News};
@@ -160,7 +160,7 @@ impl Driver {
         };
         let found = match result {
             Ok(found) => found.map(|found| lease_in(found, &self.lease_name)).transpose(),
-            Err(error) => return self.take_failure(number, purpose, failure_of(&error), &told(&error)),
+            Err(error) => return self.take_failure(number, purpose, failure_of(&error), &describe(&error)),
         };
         match (found, write) {
             (Err(why), _) => self.take_failure(number, purpose, Failure::Unknown, &why),

@@ -10,7 +10,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tracing::{debug, info, warn};
 
 use super::LeaseName;
-use super::answer::{is_forbidden, told_of_watch};
+use super::answer::{describe_watch_error, is_forbidden};
 use super::client::leases;
 use crate::election::Timing;
 use crate::runtime::backoff::{WatchBackoff, WatchProgress};
@@ -105,7 +105,7 @@ impl LeaseWatch {
 
     fn failed(&mut self, error: &watcher::Error) -> Option<News> {
         if self.state == State::Fine {
-            warn!("cannot watch lease {}: {}; will keep trying", self.lease, told_of_watch(error));
+            warn!("cannot watch lease {}: {}; will keep trying", self.lease, describe_watch_error(error));
         }
         if is_forbidden(error) {
             self.state = State::Forbidden;

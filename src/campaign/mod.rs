@@ -70,7 +70,7 @@ use std::fmt;
 
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use answer::{is_forbidden, told, told_of_watch};
+pub(crate) use answer::{describe, describe_watch_error, is_forbidden};
 pub use builder::{Builder, StartError};
 pub use callbacks::Callbacks;
 pub use client::{Clients, ConnectError};

@@ -37,11 +37,11 @@ pub(super) enum Reaped {
 
 /// How far a SIGKILL went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum KillScope {
     /// To all that was left.
     All,
     /// Some process may not be signalled: it runs as another user, and this one lacks CAP_KILL.
-    Part,
+    SomeForeign,
 }
 
 /// A command and all that it started, and what runs beside it. Clones are the same.
@@ -165,7 +165,7 @@ impl Children {
 
     /// Kills whatever is left. Repeat until [`reap`](Children::reap) says that all is gone: what forks may outrun one
     /// round. Waits for nobody, also not for a start that is under way.
-    pub(super) fn kill_all(&self) -> io::Result<Reach> {
+    pub(super) fn kill_all(&self) -> io::Result<KillScope> {
         if getpid() != Pid::INIT {
             return kill_descendants();
         }
@@ -178,7 +178,7 @@ impl Children {
         // Not that of who looks in from outside of the container: what the command left behind is this process' child.
         let left = descendants(processes()?);
         let is_beyond = |one: &Process| one.lives && test_kill_process(one.pid) == Err(Errno::PERM);
-        Ok(if left.iter().any(is_beyond) { Reach::Part } else { Reach::All })
+        Ok(if left.iter().any(is_beyond) { KillScope::SomeForeign } else { KillScope::All })
     }
 }
 
@@ -290,8 +290,8 @@ fn exit_of(status: WaitStatus) -> Exit {
 }
 
 /// Kills all processes below this one.
-fn kill_descendants() -> io::Result<Reach> {
-    let mut reach = Reach::All;
+fn kill_descendants() -> io::Result<KillScope> {
+    let mut reach = KillScope::All;
     for one in descendants(processes()?) {
         // Whoever has the number now is held by the descriptor, and is still the one that was found if its parent is.
         let held = pidfd_open(one.pid, PidfdFlags::empty());
@@ -304,7 +304,7 @@ fn kill_descendants() -> io::Result<Reach> {
             Err(_) => kill_process(one.pid, Signal::KILL),
         };
         if killed == Err(Errno::PERM) {
-            reach = Reach::Part;
+            reach = KillScope::SomeForeign;
         }
     }
     Ok(reach)

@@ -37,7 +37,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::app::AppSpec;
-use super::app::health::Attendant;
+use super::app::health::ProbeRunner;
 use super::app::probe::Prober;
 use super::children::Children;
 use super::flags::HttpFlags;
@@ -58,7 +58,7 @@ const LOOPBACK: &str = "127.0.0.1";
 /// What is to be run, and what is around it.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
-pub struct Orders {
+pub struct ExecArgs {
     /// The file that the kubelet reads when the container has ended; the operator names it in its pods
     #[arg(long, env = environment::TERMINATION_MESSAGE_PATH, hide = true)]
     termination_message_path: Option<PathBuf>,
@@ -102,10 +102,10 @@ pub enum ExecError {
 pub async fn exec(
     config: &kube::Config,
     campaign: Builder,
-    orders: Orders,
+    orders: ExecArgs,
     shutdown: Shutdown,
 ) -> Result<ExitCode, ExecError> {
-    let Orders { termination_message_path, lock_path, app, pod_ip, http, command } = orders;
+    let ExecArgs { termination_message_path, lock_path, app, pod_ip, http, command } = orders;
     let mut child_signals = signal(SignalKind::child())?;
     let mut asked = Asked::listen(shutdown)?;
     let mut passed_on = PassedOn::listen()?;
@@ -129,7 +129,7 @@ pub async fn exec(
     let app = Arc::new(app);
     let address = if pod_ip.is_empty() { LOOPBACK } else { &pod_ip };
     let prober = Prober::new(address, Arc::new(children.clone()), Arc::new(clock));
-    let attendant = Attendant::new(app.clone(), prober.clone(), Arc::new(clock));
+    let attendant = ProbeRunner::new(app.clone(), prober.clone(), Arc::new(clock));
     let _serving = server.map(|server| {
         let health = Arc::new(attendant.answers());
         server.serve(Answers::beside_command(campaign.clone(), health, &metrics))

@@ -14,7 +14,7 @@ use rustix::process::{Pid, getpid};
 use tokio::sync::watch;
 use tracing::error;
 
-use super::children::{Children, Reach};
+use super::children::{Children, KillScope};
 use crate::campaign::{Stop, Term};
 use crate::election::Moment;
 use crate::runtime::clock::{Clock, sleep_until};
@@ -103,25 +103,25 @@ async fn watch_over(mut work: watch::Receiver<Option<Work>>, children: &Children
 /// One round; the first was `since` ago.
 fn kill(children: &Children, lost: bool, since: Duration) {
     match children.kill_all() {
-        Ok(Reach::All) if since < GIVE_UP => {}
-        Ok(Reach::All) => {
+        Ok(KillScope::All) if since < GIVE_UP => {}
+        Ok(KillScope::All) => {
             give_up(format_args!(
                 "processes of the command have not ended {} s after SIGKILL: they are stuck in the kernel, so look at the volumes \
                  and devices that they use; ending without a release, so the lease must expire",
                 GIVE_UP.as_secs()
             ));
         }
-        Ok(Reach::Part) if getpid() != Pid::INIT => {
+        Ok(KillScope::SomeForeign) if getpid() != Pid::INIT => {
             if since.is_zero() {
                 error!("the command has processes of another user, which this one may not end: end them by hand");
             }
         }
-        Ok(Reach::Part) if lost || since >= BEYOND_REACH => {
+        Ok(KillScope::SomeForeign) if lost || since >= BEYOND_REACH => {
             give_up(format_args!(
                 "the command has processes of another user, which this one may not end: ending the whole container; {ADVICE}"
             ));
         }
-        Ok(Reach::Part) => {}
+        Ok(KillScope::SomeForeign) => {}
         Err(error) => {
             give_up(format_args!("cannot end what the command left behind: {error}; ending without a release"))
         }

@@ -82,7 +82,7 @@ pub trait AppHealth: Send + Sync + 'static {
 }
 
 /// What this candidate says of its own leadership.
-pub(super) trait Voice: Send + Sync + 'static {
+pub(super) trait LeadershipSource: Send + Sync + 'static {
     /// The leadership that may be claimed now, if any.
     fn leading(&self) -> Option<Leading>;
 
@@ -166,7 +166,7 @@ impl Drop for Serving {
 /// What the server answers with.
 pub struct Answers {
     campaign: Arc<Campaign>,
-    voice: Box<dyn Voice>,
+    voice: Box<dyn LeadershipSource>,
     app: Option<Arc<dyn AppHealth>>,
     registry: Registry,
 }
@@ -179,7 +179,7 @@ impl Answers {
     }
 
     /// Those of a candidate beside an app, which asks for its own health itself. `metrics` are the campaign's.
-    pub(super) fn beside_app(campaign: Arc<Campaign>, voice: impl Voice, metrics: &Metrics) -> Self {
+    pub(super) fn beside_app(campaign: Arc<Campaign>, voice: impl LeadershipSource, metrics: &Metrics) -> Self {
         Self { campaign, voice: Box::new(voice), app: None, registry: registry(metrics) }
     }
 
@@ -333,7 +333,7 @@ struct Election<'a> {
 /// The command dies before its leadership ends, so it may act for as long as its term may.
 struct OfCommand(Arc<Campaign>);
 
-impl Voice for OfCommand {
+impl LeadershipSource for OfCommand {
     fn leading(&self) -> Option<Leading> {
         let term = self.0.watch().borrow().term.clone()?;
         let valid_for = term.remaining();

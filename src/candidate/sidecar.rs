@@ -22,7 +22,7 @@ use super::activity::Activity;
 use super::flags::HttpFlags;
 use super::heard::{Stops, say_holder, told_to_stop};
 use super::promise::{Heard, Promises};
-use super::serve::{Answers, Leading, ListenError, Voice};
+use super::serve::{Answers, LeadershipSource, Leading, ListenError};
 use crate::campaign::{Builder, LeaderGuard, Metrics, StartError, Stop, Term};
 use crate::election::{Loss, Moment};
 use crate::runtime::clock::{Clock, SystemClock, sleep_until};
@@ -58,7 +58,7 @@ pub async fn run(
     let metrics = Metrics::default();
     let campaign = Arc::new(campaign.metrics(metrics.clone()).ready_to_lead(false).start(config)?);
     let clock = SystemClock;
-    let desk = Arc::new(Desk::new(longest_promise, Arc::new(clock)));
+    let desk = Arc::new(PromiseState::new(longest_promise, Arc::new(clock)));
     info!("the program has not asked yet: taking no part in the election until it does");
     let _serving = server.serve(Answers::beside_app(campaign.clone(), desk.clone(), &metrics));
     let mut holders = campaign.holders();
@@ -124,7 +124,7 @@ fn say_stop(stop: Stop) {
 }
 
 /// Where the app's questions and the election's orders meet.
-struct Desk {
+struct PromiseState {
     state: Mutex<State>,
     /// The app has said something that changes when the Lease may be given up.
     heard: Notify,
@@ -139,7 +139,7 @@ struct State {
     is_active: bool,
 }
 
-impl Desk {
+impl PromiseState {
     fn new(longest_promise: Duration, clock: Arc<dyn Clock>) -> Self {
         let state = State {
             term: None,
@@ -194,7 +194,7 @@ impl Desk {
     }
 }
 
-impl Voice for Arc<Desk> {
+impl LeadershipSource for Arc<PromiseState> {
     fn leading(&self) -> Option<Leading> {
         let mut state = self.state();
         let silent_at = state.activity.silent_at();

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::app::AppSpec;
-use super::app::health::{Attendant, News};
+use super::app::health::{News, ProbeRunner};
 use super::app::probe::Prober;
 use super::app::signal::name_of;
 use super::children::{Children, Exit, Reaped};
@@ -74,7 +74,7 @@ pub(super) struct Supervisor {
     killer: Killer,
     clock: SystemClock,
     pub(super) campaign: Arc<Campaign>,
-    pub(super) attendant: Attendant,
+    pub(super) attendant: ProbeRunner,
     pub(super) work: Option<Work>,
     /// The start of the command that is under way.
     pub(super) starting: Option<oneshot::Receiver<io::Result<()>>>,
@@ -94,7 +94,7 @@ impl Supervisor {
         environment: Environment,
         children: Children,
         campaign: Arc<Campaign>,
-        attendant: Attendant,
+        attendant: ProbeRunner,
         prober: Prober,
     ) -> io::Result<Self> {
         let clock = SystemClock;

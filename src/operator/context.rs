@@ -9,7 +9,7 @@ use kube::{Client, ResourceExt};
 
 use crate::api::ElectionGroup;
 use crate::group::judge::candidate_update::Offer;
-use crate::operator::cache::{Memory, World};
+use crate::operator::cache::{Cache, Memory};
 use crate::operator::others::OtherOperators;
 use crate::operator::report::events::Recorder;
 use crate::operator::report::publish::Metrics;
@@ -18,7 +18,7 @@ use crate::operator::steps::step_down::StepDowns;
 use crate::runtime::clock::Clock;
 
 /// For how long a look at a group may be kept waiting for what is not its purpose.
-const LONGEST: Duration = Duration::from_secs(2);
+const BUDGET: Duration = Duration::from_secs(2);
 
 /// How soon a write onto the Lease is tried again that failed.
 pub(in crate::operator) const RETRY: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub(in crate::operator) const RETRY: Duration = Duration::from_secs(10);
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) world: World,
+    pub(super) cache: Cache,
     pub(super) applier: Applier,
     pub(super) step_downs: StepDowns,
     pub(super) offer: Offer,
@@ -42,11 +42,11 @@ impl Context {
     ///
     /// # Errors
     /// Says for how long it was waited for.
-    pub(super) async fn soon<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
-        let late = self.clock.sleep_until(self.clock.since_boot() + LONGEST);
+    pub(super) async fn within_budget<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+        let late = self.clock.sleep_until(self.clock.since_boot() + BUDGET);
         match select(pin!(work), late).await {
             Either::Left((result, _)) => Ok(result),
-            Either::Right(_) => Err(format!("the API server did not answer within {} s", LONGEST.as_secs())),
+            Either::Right(_) => Err(format!("the API server did not answer within {} s", BUDGET.as_secs())),
         }
     }
 }
@@ -56,5 +56,5 @@ pub(super) fn remember<T>(
     context: &Context,
     change: impl FnOnce(&mut Memory) -> T,
 ) -> Option<T> {
-    context.world.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
+    context.cache.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
 }

@@ -10,6 +10,6 @@ pub(super) enum Error {
     Apply(#[from] ApplyError),
     #[error(transparent)]
     Release(#[from] ReleaseError),
-    #[error("cannot write the status: {}", crate::campaign::told(.0))]
+    #[error("cannot write the status: {}", crate::campaign::describe(.0))]
     Status(#[source] kube::Error),
 }

@@ -2,6 +2,6 @@
 
 use kube::ResourceExt;
 
-pub(super) fn told_name(resource: &impl ResourceExt) -> String {
+pub(super) fn qualified_name(resource: &impl ResourceExt) -> String {
     format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }

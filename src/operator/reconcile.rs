@@ -17,7 +17,7 @@ use crate::group::{Desired, Group, Observed};
 use crate::operator::cache::RawGroup;
 use crate::operator::context::{Context, remember};
 use crate::operator::error::Error;
-use crate::operator::name::told_name;
+use crate::operator::name::qualified_name;
 use crate::operator::report::publish::{Metrics, ResultLabel};
 use crate::operator::report::status;
 use crate::operator::steps::apply::ApplyError;
@@ -27,7 +27,7 @@ use crate::operator::steps::other_operator::Ownership;
 use crate::operator::steps::pods;
 use crate::operator::steps::recreated::release_unawaited;
 use crate::operator::steps::release::release_of_dead;
-use crate::operator::steps::rollout::{self, Sought};
+use crate::operator::steps::rollout::{self, TargetRevision};
 use crate::operator::steps::suspension;
 
 /// A look without a cause, for what a watch may have missed.
@@ -52,18 +52,18 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     // First of all: whoever sends requests to the leader waits for nothing else.
     let followed = context.applier.follow(&resource, valid.as_ref().ok(), &*context.clock).await;
     let released = match &valid {
-        Ok(group) => release_of_dead(&context.client, group, &context.world, &*context.clock).await,
+        Ok(group) => release_of_dead(&context.client, group, &context.cache, &*context.clock).await,
         Err(_) => Ok(None),
     };
     let unawaited = match &valid {
-        Ok(group) => release_unawaited(&context.client, group, &context.world, &*context.clock).await,
+        Ok(group) => release_unawaited(&context.client, group, &context.cache, &*context.clock).await,
         Err(_) => Ok(None),
     };
     let update = candidate_update::carry_out(&mut resource, valid.as_ref().ok(), &context).await?;
     if matches!(update, Update::Replace { .. }) {
         valid = Group::check(&resource);
     }
-    let (mut failed, mut sought, mut suspended) = (None, Sought::Unknown, None);
+    let (mut failed, mut target, mut suspended) = (None, TargetRevision::Unknown, None);
     let (outcome, injection) = match &valid {
         Ok(group) if group.paused => (Outcome::Applied, InjectionRecord::Keep),
         Ok(group) => {
@@ -71,8 +71,8 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
             // What a newer operator made can be kept only while it is there.
             let recorded = recorded.filter(|it| !injection::is_newer(it) || context.applier.has_deployment(group));
             let desired = Desired::of(group, recorded, &context.offer.image);
-            sought = Sought::of(&desired);
-            suspended = suspension::tell(&resource, group, &context).await;
+            target = TargetRevision::of(&desired);
+            suspended = suspension::annotate_suspended(&resource, group, &context).await;
             let applied = context.applier.apply(group, &resource, &desired, &*context.clock).await;
             // What the pods got is recorded though another child is in the way: else the next version would get them anew.
             let deployed = applied.is_ok() || context.applier.has_deployed(group, &desired);
@@ -94,23 +94,24 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), InjectionRecord::Keep),
     };
     let freed = released.as_ref().ok().copied().flatten();
-    let mut observed = status::observe(&resource, outcome, injection, freed, &context.operator, &context.world);
+    let mut observed = status::observe(&resource, outcome, injection, freed, &context.operator, &context.cache);
     observed.offer = Some(context.offer.clone());
     let turn = candidate_update::wait(&update);
     observed.update = update;
-    let judged = rollout::judge(&resource, valid.as_ref().ok(), &sought, &mut observed, &context).await;
-    let retry = context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed, judged.wish.as_ref()).await;
-    let told = tell(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;
+    let judged = rollout::judge(&resource, valid.as_ref().ok(), &target, &mut observed, &context).await;
+    let retry =
+        context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed, judged.intent.as_ref()).await;
+    let written = write_status(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;
     if let Some(error) = failed {
         return Err(error);
     }
     publish(&resource, &observed.outcome, &context.metrics);
-    let marked = match &told.stored {
+    let marked = match &written.stored {
         Some(stored) => pods::mark(&resource, valid.as_ref().ok(), &observed, stored, &context).await,
         None => None,
     };
-    told.stored.iter().for_each(|stored| candidate_update::settle(&resource, stored, &context));
-    let again = told.stored.as_ref().and_then(|stored| rollout::next_look(&resource, stored, &observed, &context));
+    written.stored.iter().for_each(|stored| candidate_update::settle(&resource, stored, &context));
+    let again = written.stored.as_ref().and_then(|stored| rollout::next_look(&resource, stored, &observed, &context));
     // The children and the status had their turn; the release has another try.
     released?;
     let recreated = unawaited?;
@@ -126,12 +127,12 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         memory.failures = 0;
         memory.blocked = observed.outcome != Outcome::Applied;
     });
-    let waits = [told.wait, judged.wait, retry, suspended, marked, again, next, follow, recreated, turn];
+    let waits = [written.wait, judged.wait, retry, suspended, marked, again, next, follow, recreated, turn];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 
 /// What became of the status.
-struct Told {
+struct StatusWrite {
     /// The status as the API server has it; `None` if it was not to be written yet.
     stored: Option<ElectionGroupStatus>,
     /// When it is to be looked at again for that.
@@ -139,40 +140,40 @@ struct Told {
 }
 
 /// Writes the status if it says something new. `whole` says whether all that the spec asks for was done.
-async fn tell(
+async fn write_status(
     resource: &ElectionGroup,
     valid: Option<&Group>,
     observed: &Observed,
     whole: bool,
     context: &Context,
-) -> Result<Told, Error> {
+) -> Result<StatusWrite, Error> {
     let mut new = status::of(resource, valid, observed, &*context.clock);
     if !whole {
         status::keep_generation(resource.status.as_ref(), &mut new);
     }
     if resource.status.as_ref() == Some(&new) {
         // What goes on is counted.
-        context.events.tell(resource, &new, observed);
-        return Ok(Told { stored: Some(new), wait: None });
+        context.events.record_changes(resource, &new, observed);
+        return Ok(StatusWrite { stored: Some(new), wait: None });
     }
     let now = context.clock.since_boot();
     let written_at = remember(resource, context, |memory| memory.written_at).flatten();
     let handing_over = || {
-        let released_at = context.world.released_at(valid?)?;
+        let released_at = context.cache.released_at(valid?)?;
         status::handing_over(resource.status.as_ref(), &new, released_at, now)
     };
     let wait = status::wait(resource.status.as_ref(), &new, written_at, now).or_else(handing_over);
     if wait.is_some() {
-        return Ok(Told { stored: None, wait });
+        return Ok(StatusWrite { stored: None, wait });
     }
-    context.world.begin_write(&resource.namespace().unwrap_or_default(), &resource.name_any());
+    context.cache.begin_write(&resource.namespace().unwrap_or_default(), &resource.name_any());
     let written = status::write(&context.client, resource, &new).await;
     // What the API server has made of it: a definition of another version may have dropped something.
     let mut stored = None;
     let changed = match &written {
         Ok(Some(group)) => {
             stored = group.read().0.status;
-            context.world.took_group(group.clone())
+            context.cache.apply_group_response(group.clone())
         }
         _ => false,
     };
@@ -182,12 +183,12 @@ async fn tell(
     });
     if written.map_err(Error::Status)?.is_none() {
         // Deleted, or deleted and made again: if it is still there after all, it is looked at once more.
-        return Ok(Told { stored: None, wait: Some(FIRST_BACKOFF) });
+        return Ok(StatusWrite { stored: None, wait: Some(FIRST_BACKOFF) });
     }
-    context.events.tell(resource, &new, observed);
-    say_leader(resource, new.holder_identity.as_deref(), &context.metrics);
+    context.events.record_changes(resource, &new, observed);
+    log_leader(resource, new.holder_identity.as_deref(), &context.metrics);
     // The answer may be the first to show another spec; its event then says nothing new.
-    Ok(Told { stored, wait: changed.then_some(Duration::ZERO) })
+    Ok(StatusWrite { stored, wait: changed.then_some(Duration::ZERO) })
 }
 
 /// What a person must mend goes into the status; what time may mend is an error.
@@ -206,13 +207,13 @@ fn outcome_of(group: &Group, applied: Result<(), ApplyError>) -> Result<Outcome,
     }
 }
 
-fn say_leader(resource: &ElectionGroup, holder: Option<&str>, metrics: &Metrics) {
+fn log_leader(resource: &ElectionGroup, holder: Option<&str>, metrics: &Metrics) {
     let before = resource.status.as_ref().and_then(|status| status.holder_identity.as_deref());
     if before != holder {
         metrics.leader_changed();
         match holder {
-            Some(holder) => info!(group = told_name(resource), "{holder} leads"),
-            None => info!(group = told_name(resource), "nobody leads"),
+            Some(holder) => info!(group = qualified_name(resource), "{holder} leads"),
+            None => info!(group = qualified_name(resource), "nobody leads"),
         }
     }
 }
@@ -228,20 +229,20 @@ fn publish(resource: &ElectionGroup, outcome: &Outcome, metrics: &Metrics) {
     let stalled =
         |condition: &Condition| condition.type_ == ConditionType::Stalled.as_str() && condition.message == *why;
     if !resource.status.as_ref().is_some_and(|status| status.conditions.iter().any(stalled)) {
-        warn!(group = told_name(resource), "{why}");
+        warn!(group = qualified_name(resource), "{why}");
     }
 }
 
 /// Each group waits for itself: a poisonous one delays no other.
 pub(super) fn on_error(raw: Arc<RawGroup>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.count(ResultLabel::Failed);
-    let failures = context.world.remember(&raw.namespace().unwrap_or_default(), &raw.name_any(), |memory| {
+    let failures = context.cache.remember(&raw.namespace().unwrap_or_default(), &raw.name_any(), |memory| {
         memory.failures += 1;
         memory.failures
     });
     let doublings = failures.unwrap_or(1).saturating_sub(1).min(16);
     let wait = (FIRST_BACKOFF * 2_u32.saturating_pow(doublings)).min(LONGEST_BACKOFF);
-    warn!(group = told_name(&*raw), "{error}; next try in {:.1} s", wait.as_secs_f64());
+    warn!(group = qualified_name(&*raw), "{error}; next try in {:.1} s", wait.as_secs_f64());
     // Not all at once that failed at once.
     Action::requeue(wait + jitter(&*raw) * wait.as_millis().try_into().unwrap_or(0) / 60_000)
 }

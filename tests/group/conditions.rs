@@ -317,7 +317,7 @@ fn flapping() -> Vec<Case> {
         // The third is 121 s ago.
         told(81, &["KubeletReported", "HolderRestarted", "LeaseExpired"], |_| {}, ready),
         told(0, &["KubeletReported", "HolderRestarted", "Elected"], |_| {}, ready),
-        // Asked for, or the way of every pod's end.
+        // StepDownRequest for, or the way of every pod's end.
         told(0, &["Rollout", "SteppedDown", "Draining", "LeaseReleased"], |_| {}, ready),
         // The program ended by itself, and the pod is still there: those of billing-2 ended.
         told(

@@ -82,11 +82,11 @@ fn there_is_no_endpoint_without_a_leader_that_can_answer() {
         ("a holder of another library", |lease, _| lease.incarnation = None, true),
         ("sidecar: containers not ready", |_, pod| pod.containers_ready = false, false),
         ("sidecar: not proven, so not Ready", |_, pod| pod.ready = false, true),
-        ("exec: not told to be ready", |_, pod| pod.tells_ready = true, false),
+        ("exec: not told to be ready", |_, pod| pod.reports_readiness = true, false),
         (
             "exec: told to be ready",
             |lease, pod| {
-                (lease.ready, pod.tells_ready, pod.containers_ready, pod.ready) = (true, true, false, false);
+                (lease.ready, pod.reports_readiness, pod.containers_ready, pod.ready) = (true, true, false, false);
             },
             true,
         ),
@@ -236,13 +236,13 @@ fn seen() -> impl Strategy<Value = (Option<LeaseView>, Vec<PodView>)> {
             });
     let ip = prop::sample::select(vec![None, Some("10.0.0.7"), Some("fd00::7"), Some("?")]);
     let one = (any::<[bool; 5]>(), prop::option::of(any::<bool>()), ip).prop_map(|(flags, proven, ip)| {
-        let [is_there, terminating, ready, containers_ready, tells_ready] = flags;
+        let [is_there, terminating, ready, containers_ready, reports_readiness] = flags;
         let ip = ip.map(str::to_owned);
         is_there.then(|| PodView {
             terminating,
             ready,
             containers_ready,
-            tells_ready,
+            reports_readiness,
             proven,
             ip,
             ..PodView::default()

@@ -1,6 +1,6 @@
 //! What of a pod's status proves a leader's death, and all that does not.
 
-use k8sensus::group::judge::proof::{Freed, is_dead};
+use k8sensus::group::judge::proof::{ProvenRelease, is_dead};
 use k8sensus::group::observed::proof::dead_incarnations;
 use serde_json::{Value, json};
 
@@ -177,7 +177,7 @@ fn a_lease_is_of_the_dead_if_the_holders_pod_proves_that_very_incarnation() {
 
 #[test]
 fn a_release_explains_the_free_lease_and_the_next_term() {
-    let freed = Freed { transitions: 4 };
+    let freed = ProvenRelease { transitions: 4 };
     assert_eq!([3, 4, 5, 6].map(|transitions| freed.leads_to(transitions)), [false, true, true, false]);
-    assert!(Freed { transitions: i32::MAX }.leads_to(i32::MAX));
+    assert!(ProvenRelease { transitions: i32::MAX }.leads_to(i32::MAX));
 }

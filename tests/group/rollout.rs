@@ -8,12 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8sensus::api::names::ChangeReason;
 use k8sensus::api::{ConditionType, ElectionGroup, RolloutStatus};
 use k8sensus::group::judge::rollout;
-use k8sensus::group::judge::rollout::{NAMELESS, opens, preferred};
+use k8sensus::group::judge::rollout::{AnnotationChange, NAMELESS, opens, preferred};
 use k8sensus::group::judge::step_down::{Decision, Question, decide};
-use k8sensus::group::judge::successor::Wish;
+use k8sensus::group::judge::successor::StepDownIntent;
 use k8sensus::group::judge::unhealthy;
 use k8sensus::group::observed::DeploymentView;
-use k8sensus::group::observed::lease::Asked;
+use k8sensus::group::observed::lease::StepDownRequest;
 use k8sensus::group::observed::lease::{Ended, LeaseView};
 use k8sensus::group::observed::pod::PodView;
 use k8sensus::group::observed::program::Watch;
@@ -39,7 +39,7 @@ struct World {
     /// Revisions whose program never gets ready.
     broken: BTreeSet<String>,
     /// What was asked of leaders, newest last.
-    asked: Vec<Asked>,
+    asked: Vec<StepDownRequest>,
     waiting: Option<String>,
     /// For how long the present leader has led with its program ready.
     proof: u64,
@@ -90,7 +90,7 @@ impl World {
             uid: Some(format!("uid-{name}")),
             template: named.then(|| revision.to_owned()),
             proven: named.then_some(false),
-            tells_ready: named,
+            reports_readiness: named,
             ready: !named,
             containers_ready: true,
             ..PodView::default()
@@ -116,7 +116,7 @@ impl World {
             former: how.map(|reason| Ended { reason, since: None }),
             incarnation: Some(incarnation),
             // A candidate that acquires the Lease removes the successor of the term before.
-            asked: self.lease.asked.clone().map(|asked| Asked { to: None, ..asked }),
+            step_down_request: self.lease.step_down_request.clone().map(|asked| StepDownRequest { to: None, ..asked }),
             proven_revision: self.lease.proven_revision.clone(),
             trial: self.lease.trial.clone(),
             ..LeaseView::default()
@@ -127,7 +127,7 @@ impl World {
     /// Who takes a free Lease: the one that was named, else rather one of the revision that the Lease prefers.
     fn elect_next(&mut self, how: ChangeReason) {
         let former = self.lease.holder.clone();
-        let named = self.lease.asked.as_ref().filter(|asked| Some(asked.of.clone()) == self.term());
+        let named = self.lease.step_down_request.as_ref().filter(|asked| Some(asked.of.clone()) == self.term());
         let named = named.and_then(|asked| asked.to.clone());
         let mut able: Vec<&PodView> =
             self.pods.iter().filter(|pod| pod.containers_ready && !pod.terminating && pod.name != former).collect();
@@ -190,10 +190,10 @@ impl World {
             pod.ready &= pod.containers_ready;
         }
         let now = Duration::from_secs(self.second);
-        self.watch = Watch::look(self.watch.as_ref(), self.group.mode, Some(&self.lease), &self.pods, now);
+        self.watch = Watch::observe(self.watch.as_ref(), self.group.mode, Some(&self.lease), &self.pods, now);
         let before = self.resource.status.clone();
         let known = before.clone().unwrap_or_default();
-        let asked = self.lease.asked.as_ref();
+        let asked = self.lease.step_down_request.as_ref();
         let mut observed = Observed {
             deployment: Some(DeploymentView {
                 replicas: 2,
@@ -224,18 +224,20 @@ impl World {
         (observed.rollout, observed.waiting) = (Some(decided.status.clone()), decided.waiting);
         let newly_failed = decided.status.failed_revision.is_some()
             && known.rollout.as_ref().is_none_or(|known| known.failed_revision.is_none());
-        let wish: Option<Wish> = decided.wish.or(unhealthy.wish.filter(|_| !newly_failed));
-        if let Some(word) = preferred(&self.lease, &self.pods, proven_in(&known.rollout)) {
-            self.lease.proven_revision = word.map(str::to_owned);
+        let intent: Option<StepDownIntent> = decided.intent.or(unhealthy.intent.filter(|_| !newly_failed));
+        match preferred(&self.lease, &self.pods, proven_in(&known.rollout)) {
+            AnnotationChange::Keep => {}
+            AnnotationChange::Set(revision) => self.lease.proven_revision = Some(revision.to_owned()),
+            AnnotationChange::Remove => self.lease.proven_revision = None,
         }
         if let Decision::Mark(asked) =
-            decide(&Question::of(&self.resource, Some(&self.group), observed.facts(), wish.as_ref()))
+            decide(&Question::of(&self.resource, Some(&self.group), observed.facts(), intent.as_ref()))
         {
             self.asked.push(asked.clone());
-            if let Some(trial) = wish.as_ref().and_then(|wish| wish.trial_of(&asked)) {
+            if let Some(trial) = intent.as_ref().and_then(|intent| intent.trial_of(&asked)) {
                 self.lease.trial = Some(trial.clone());
             }
-            self.lease.asked = Some(asked);
+            self.lease.step_down_request = Some(asked);
         }
         let new = k8sensus::group::status::status(&self.resource, Some(&self.group), &observed, &Time(self.time()));
         let news = before.as_ref() != Some(&new);
@@ -254,12 +256,15 @@ impl World {
     /// What must hold of every decision.
     fn check(&self, decided: &rollout::Decision) {
         let failed = decided.status.failed_revision.as_deref();
-        if let Some(wish) = &decided.wish {
-            let to = wish.to.as_deref().expect("a successor");
+        if let Some(intent) = &decided.intent {
+            let to = intent.to.as_deref().expect("a successor");
             let to = self.pods.iter().find(|pod| pod.name == to).expect("one that is there");
-            assert!(failed.is_none() || to.template.as_deref() != failed, "the failed one is to lead again: {wish:?}");
+            assert!(
+                failed.is_none() || to.template.as_deref() != failed,
+                "the failed one is to lead again: {intent:?}"
+            );
             assert!(to.containers_ready && !to.terminating, "{to:?} is to lead");
-            assert_eq!(Some(&wish.of), self.term().as_ref());
+            assert_eq!(Some(&intent.of), self.term().as_ref());
         }
         if let (Some(now), Some(then)) = (
             decided.status.proven_revision.as_ref(),
@@ -279,7 +284,7 @@ impl World {
     fn tick(&mut self) {
         self.second += 1;
         if let Some(term) = self.term() {
-            match &self.lease.asked {
+            match &self.lease.step_down_request {
                 Some(asked) if asked.of == term => self.elect_next(ChangeReason::LeaseReleased),
                 _ => {
                     let works = self
@@ -407,7 +412,7 @@ fn a_leader_on_trial_whose_stop_takes_long_is_no_failure() {
         },
         |world| {
             let of = world.term().unwrap();
-            world.lease.asked = Some(Asked { value: "now".to_owned(), of, to: None });
+            world.lease.step_down_request = Some(StepDownRequest { value: "now".to_owned(), of, to: None });
         },
     ];
     for stop in stopping {
@@ -631,7 +636,7 @@ fn a_pod_that_is_forestalled_is_named_again_later_and_not_for_ever() {
     let mut tries = 0;
     for _ in 0..300 {
         world.second += 1;
-        if world.lease.asked.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+        if world.lease.step_down_request.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
             tries += 1;
             let next = if world.leads() == "p1" { "p2" } else { "p1" };
             world.elect(next, Some(ChangeReason::LeaseReleased));
@@ -653,7 +658,7 @@ fn tries_of_another_revision_do_not_count() {
     let mut tries = 0;
     for _ in 0..400 {
         world.second += 1;
-        if world.lease.asked.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+        if world.lease.step_down_request.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
             tries += 1;
             let next = if world.leads() == "p1" { "p2" } else { "p1" };
             world.elect(next, Some(ChangeReason::LeaseReleased));
@@ -710,7 +715,7 @@ fn a_trial_that_was_not_observed_counts_once_the_kubelet_reports_that_the_contai
     world.watch = None;
     let term = world.term().unwrap();
     world.look();
-    world.lease.asked = Some(Asked { value: "now".to_owned(), of: term, to: None });
+    world.lease.step_down_request = Some(StepDownRequest { value: "now".to_owned(), of: term, to: None });
     world.elect("p1", Some(ChangeReason::LeaseReleased));
     world.run(20);
     assert_eq!((world.leads(), world.failed()), ("p1", None), "the kubelet has reported nothing yet");
@@ -745,7 +750,7 @@ fn trials_that_are_never_observed_come_to_an_end() {
     world.start("b");
     for _ in 0..300 {
         world.second += 1;
-        if world.lease.asked.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+        if world.lease.step_down_request.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
             world.elect("p3", Some(ChangeReason::LeaseReleased));
             world.elect("p1", Some(ChangeReason::LeaseReleased));
             world.lease.ready = true;
@@ -843,10 +848,10 @@ fn a_program_beside_a_sidecar_is_on_trial_for_as_long_as_its_probe_takes_to_fail
         let group = Group::check(&super::group_of(super::yaml(&spec))).unwrap();
         let mut world = World::led(2, "a");
         world.group = group;
-        world.pods.iter_mut().for_each(|pod| pod.tells_ready = false);
+        world.pods.iter_mut().for_each(|pod| pod.reports_readiness = false);
         world.wanted = "b".to_owned();
         let new = world.start("b");
-        world.pod(&new).tells_ready = false;
+        world.pod(&new).reports_readiness = false;
         world.run(3);
         assert_eq!(world.leads(), "p3");
         world
@@ -872,7 +877,7 @@ fn a_leader_from_before_there_were_step_downs_is_passed_by() {
     let mut world = World::bare("b");
     world.worthy.insert("b".to_owned());
     let old = world.start(NAMELESS);
-    world.pod(&old).deaf = true;
+    world.pod(&old).ignores_step_downs = true;
     world.elect("p1", None);
     world.look();
     assert_eq!(world.rollout(), proven(NAMELESS));

@@ -2,10 +2,10 @@ use k8sensus::api::ElectionGroup;
 use k8sensus::api::names::ChangeReason;
 use k8sensus::group::Observed;
 use k8sensus::group::judge::step_down::{Decision, Question, Refused, StepDown, decide};
-use k8sensus::group::judge::successor::Wish;
+use k8sensus::group::judge::successor::StepDownIntent;
 use k8sensus::group::observed::Outcome;
-use k8sensus::group::observed::lease::Asked;
 use k8sensus::group::observed::lease::LeaseView;
+use k8sensus::group::observed::lease::StepDownRequest;
 use k8sensus::group::observed::pod::PodView;
 use k8sensus::group::spec::group::Group;
 use serde_json::json;
@@ -40,18 +40,18 @@ fn led(change: impl FnOnce(&mut Observed)) -> Observed {
     })
 }
 
-fn mark(value: &str, of: &str) -> Asked {
-    Asked { value: value.to_owned(), of: of.to_owned(), to: None }
+fn mark(value: &str, of: &str) -> StepDownRequest {
+    StepDownRequest { value: value.to_owned(), of: of.to_owned(), to: None }
 }
 
 fn marked(value: &str, of: &str) -> Observed {
-    led(|it| lease_of(it).asked = Some(mark(value, of)))
+    led(|it| lease_of(it).step_down_request = Some(mark(value, of)))
 }
 
 /// The word for it and its sentence.
 fn rested(decision: Decision) -> (&'static str, String) {
     let Decision::Rest(step_down) = decision else { panic!("{decision:?}") };
-    step_down.told().map_or(("", String::new()), |(reason, why)| (reason, why.to_owned()))
+    step_down.event().map_or(("", String::new()), |(reason, why)| (reason, why.to_owned()))
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_new_value_is_carried_to_the_term_that_leads() {
     assert_eq!(decision(&group, &led(|_| {})), Decision::Mark(mark("new", "4/uid-1/app/0011")));
     // A former request, handled or overtaken, is no hindrance.
     for former in [mark("old", "4/uid-1/app/0011"), mark("old", "3/uid-2/app/7"), mark("older", "4/uid-1/app/0011")] {
-        let observed = led(|it| lease_of(it).asked = Some(former));
+        let observed = led(|it| lease_of(it).step_down_request = Some(former));
         assert_eq!(decision(&group, &observed), Decision::Mark(mark("new", "4/uid-1/app/0011")));
     }
     let told = rested(decision(&group, &marked("new", "4/uid-1/app/0011")));
@@ -108,7 +108,7 @@ fn it_is_handled_once_another_term_leads_or_none() {
             holder: "billing-2".to_owned(),
             transitions: 5,
             incarnation: Some("uid-2/app/7".to_owned()),
-            asked: Some(mark("new", "4/uid-1/app/0011")),
+            step_down_request: Some(mark("new", "4/uid-1/app/0011")),
             ..lease_of(it).clone()
         };
     });
@@ -118,7 +118,8 @@ fn it_is_handled_once_another_term_leads_or_none() {
     handled(&again, "the leader that was asked leads no more: billing-1 does");
     let foreign = but(|it| {
         let asked = Some(mark("new", "4/uid-1/app/0011"));
-        *lease_of(it) = LeaseView { transitions: 5, holder: "stork".into(), asked, ..lease_of(it).clone() };
+        *lease_of(it) =
+            LeaseView { transitions: 5, holder: "stork".into(), step_down_request: asked, ..lease_of(it).clone() };
     });
     handled(&foreign, "the leader that was asked leads no more: stork does");
     for holder in ["", RECREATED] {
@@ -147,7 +148,7 @@ fn nobody_is_asked_whom_nobody_would_follow() {
         // Told already, it goes on.
         let carried = led(|it| {
             change(it);
-            lease_of(it).asked = Some(mark("new", "4/uid-1/app/0011"));
+            lease_of(it).step_down_request = Some(mark("new", "4/uid-1/app/0011"));
         });
         assert_eq!(rested(decision(&group, &carried)).0, "StepDownRequested");
     }
@@ -175,9 +176,9 @@ fn a_request_that_was_refused_is_done_once_another_leads() {
     let alone = led(|it| it.pods[1].ready = false);
     let question = Question::of(&group, Some(&valid), alone.facts(), None);
     assert_eq!(question.to_be_remembered(), Some(refused("new", "billing-1")));
-    // Though the operator has a wish of its own.
-    let wish = wish(ChangeReason::Rollout);
-    let wishing = Question::of(&group, Some(&valid), alone.facts(), Some(&wish));
+    // Though the operator has a intent of its own.
+    let intent = intent(ChangeReason::Rollout);
+    let wishing = Question::of(&group, Some(&valid), alone.facts(), Some(&intent));
     assert!(matches!(decide(&wishing), Decision::Mark(_)));
     assert_eq!(wishing.to_be_remembered(), Some(refused("new", "billing-1")));
     let withdrawn = asking(MINIMAL, "{}", None);
@@ -225,9 +226,9 @@ fn a_native_leader_is_marked_and_then_evicted() {
     // client-go names the pod, controller-runtime adds a number.
     for holder in ["billing-1", "billing-1_5e0c"] {
         let of = format!("4/{holder}");
-        let held = |asked: Option<Asked>, change: fn(&mut Observed)| {
+        let held = |asked: Option<StepDownRequest>, change: fn(&mut Observed)| {
             but(|it| {
-                (lease_of(it).holder, lease_of(it).asked) = (holder.to_owned(), asked);
+                (lease_of(it).holder, lease_of(it).step_down_request) = (holder.to_owned(), asked);
                 change(it);
             })
         };
@@ -249,31 +250,31 @@ fn a_native_leader_is_marked_and_then_evicted() {
 }
 
 /// What the operator itself wants of the leader of [`led`].
-fn wish(reason: ChangeReason) -> Wish {
+fn intent(reason: ChangeReason) -> StepDownIntent {
     let (of, to) = ("4/uid-1/app/0011".to_owned(), Some("billing-2".to_owned()));
-    Wish { reason, of, to, why: "it is to hand over".to_owned(), trial: None }
+    StepDownIntent { reason, of, to, why: "it is to hand over".to_owned(), trial: None }
 }
 
-fn wishing(group: &ElectionGroup, observed: &Observed, wish: &Wish) -> Decision {
+fn wishing(group: &ElectionGroup, observed: &Observed, intent: &StepDownIntent) -> Decision {
     let valid = Group::check(group).ok();
-    decide(&Question::of(group, valid.as_ref(), observed.facts(), Some(wish)))
+    decide(&Question::of(group, valid.as_ref(), observed.facts(), Some(intent)))
 }
 
 #[test]
 fn the_operators_own_wish_goes_the_same_road_with_its_reason_and_a_successor() {
     let group = asking(MINIMAL, "{}", None);
     for reason in [ChangeReason::Rollout, ChangeReason::Unhealthy, ChangeReason::Draining] {
-        let wish = wish(reason);
-        let to = wish.to.clone();
-        let asked = Asked { value: reason.as_str().to_owned(), of: wish.of.clone(), to };
+        let intent = intent(reason);
+        let to = intent.to.clone();
+        let asked = StepDownRequest { value: reason.as_str().to_owned(), of: intent.of.clone(), to };
         assert_eq!(asked.reason(), reason);
-        assert_eq!(wishing(&group, &led(|_| {}), &wish), Decision::Mark(asked.clone()));
+        assert_eq!(wishing(&group, &led(|_| {}), &intent), Decision::Mark(asked.clone()));
         // Told once, whoever wanted it; of a term that is over, never.
-        let told = led(|it| lease_of(it).asked = Some(asked.clone()));
+        let told = led(|it| lease_of(it).step_down_request = Some(asked.clone()));
         let word = if reason == ChangeReason::Unhealthy { "LeaderUnhealthy" } else { "StepDownRequested" };
-        assert_eq!(rested(wishing(&group, &told, &wish)), (word, "it is to hand over".to_owned()));
-        let other = Wish { reason: ChangeReason::Rollout, ..wish.clone() };
-        assert!(matches!(wishing(&group, &told, &other), Decision::Rest(StepDown::Wished { .. })));
+        assert_eq!(rested(wishing(&group, &told, &intent)), (word, "it is to hand over".to_owned()));
+        let other = StepDownIntent { reason: ChangeReason::Rollout, ..intent.clone() };
+        assert!(matches!(wishing(&group, &told, &other), Decision::Rest(StepDown::Intended { .. })));
         let over: [fn(&mut Observed); 4] = [
             |it| lease_of(it).transitions = 5,
             |it| lease_of(it).expired = true,
@@ -281,51 +282,56 @@ fn the_operators_own_wish_goes_the_same_road_with_its_reason_and_a_successor() {
             |it| it.lease = None,
         ];
         for change in over {
-            assert_eq!(wishing(&group, &led(change), &wish), Decision::Rest(StepDown::None));
+            assert_eq!(wishing(&group, &led(change), &intent), Decision::Rest(StepDown::None));
         }
         for more in ["paused: true", "suspend: true"] {
-            let still = wishing(&asking(MINIMAL, more, None), &led(|_| {}), &wish);
+            let still = wishing(&asking(MINIMAL, more, None), &led(|_| {}), &intent);
             assert_eq!(still, Decision::Rest(StepDown::None), "{more}");
         }
-        assert_eq!(wishing(&group, &conflicting(), &wish), Decision::Rest(StepDown::None));
+        assert_eq!(wishing(&group, &conflicting(), &intent), Decision::Rest(StepDown::None));
     }
 }
 
 #[test]
 fn a_request_goes_before_a_wish_and_keeps_its_successor() {
     let group = asking(MINIMAL, "{}", Some("new"));
-    let wish = wish(ChangeReason::Rollout);
-    assert_eq!(wishing(&group, &led(|_| {}), &wish), Decision::Mark(mark("new", "4/uid-1/app/0011")));
+    let intent = intent(ChangeReason::Rollout);
+    assert_eq!(wishing(&group, &led(|_| {}), &intent), Decision::Mark(mark("new", "4/uid-1/app/0011")));
     let to = Some("billing-2".to_owned());
-    let wished = Asked { value: "Rollout".to_owned(), of: wish.of.clone(), to: to.clone() };
-    let both = Asked { to, ..mark("new", "4/uid-1/app/0011") };
-    let told = led(|it| lease_of(it).asked = Some(wished.clone()));
-    assert_eq!(wishing(&group, &told, &wish), Decision::Mark(both.clone()));
+    let wished = StepDownRequest { value: "Rollout".to_owned(), of: intent.of.clone(), to: to.clone() };
+    let both = StepDownRequest { to, ..mark("new", "4/uid-1/app/0011") };
+    let told = led(|it| lease_of(it).step_down_request = Some(wished.clone()));
+    assert_eq!(wishing(&group, &told, &intent), Decision::Mark(both.clone()));
     assert_eq!(both.reason(), ChangeReason::SteppedDown);
-    // It is acknowledged before the next wish overwrites it.
-    let next = led(|it| (lease_of(it).transitions, lease_of(it).asked) = (5, Some(both.clone())));
+    // It is acknowledged before the next intent overwrites it.
+    let next = led(|it| (lease_of(it).transitions, lease_of(it).step_down_request) = (5, Some(both.clone())));
     let of = "5/uid-1/app/0011".to_owned();
-    assert_eq!(rested(wishing(&group, &next, &Wish { of, ..wish.clone() })).0, "StepDownHandled");
+    assert_eq!(rested(wishing(&group, &next, &StepDownIntent { of, ..intent.clone() })).0, "StepDownHandled");
     // A request that would leave nobody to lead does not keep the operator from handing over to a pod on trial.
     let alone = led(|it| it.pods[1].ready = false);
-    assert_eq!(wishing(&group, &alone, &wish), Decision::Mark(wished));
+    assert_eq!(wishing(&group, &alone, &intent), Decision::Mark(wished));
 }
 
 #[test]
 fn a_native_leader_is_evicted_for_a_wish_too() {
     let group = asking(NATIVE, "{}", None);
     let (of, to) = ("4/billing-1".to_owned(), Some("billing-2".to_owned()));
-    let wish =
-        Wish { reason: ChangeReason::Unhealthy, of: of.clone(), to: to.clone(), why: String::new(), trial: None };
-    let asked = Asked { value: "Unhealthy".to_owned(), of, to };
-    assert_eq!(wishing(&group, &but(|_| {}), &wish), Decision::Mark(asked.clone()));
-    let told = but(|it| lease_of(it).asked = Some(asked.clone()));
+    let intent = StepDownIntent {
+        reason: ChangeReason::Unhealthy,
+        of: of.clone(),
+        to: to.clone(),
+        why: String::new(),
+        trial: None,
+    };
+    let asked = StepDownRequest { value: "Unhealthy".to_owned(), of, to };
+    assert_eq!(wishing(&group, &but(|_| {}), &intent), Decision::Mark(asked.clone()));
+    let told = but(|it| lease_of(it).step_down_request = Some(asked.clone()));
     let evict = Decision::Evict { value: "Unhealthy".into(), pod: "billing-1".into(), uid: Some("uid-1".into()) };
-    assert_eq!(wishing(&group, &told, &wish), evict);
+    assert_eq!(wishing(&group, &told, &intent), evict);
     let going = but(|it| {
-        (lease_of(it).asked, it.pods[0].terminating) = (Some(asked), true);
+        (lease_of(it).step_down_request, it.pods[0].terminating) = (Some(asked), true);
     });
-    assert!(matches!(wishing(&group, &going, &wish), Decision::Rest(StepDown::Wished { .. })));
+    assert!(matches!(wishing(&group, &going, &intent), Decision::Rest(StepDown::Intended { .. })));
 }
 
 /// A small world, walked through exhaustively. An operator forgets everything between any two of its writes.
@@ -363,7 +369,7 @@ impl World {
                 holder: if self.holder == 0 { String::new() } else { format!("billing-{}", self.holder) },
                 transitions: self.transitions,
                 incarnation: (self.holder > 0 && !self.native).then(|| format!("uid-{}/app/0011", self.holder)),
-                asked: self.asked.clone().map(|(value, of)| mark(&value.to_string(), &of)),
+                step_down_request: self.asked.clone().map(|(value, of)| mark(&value.to_string(), &of)),
                 ..lease_of(it).clone()
             };
             if self.terminating {

@@ -1,5 +1,5 @@
 use k8sensus::group::Group;
-use k8sensus::group::judge::suspension::word;
+use k8sensus::group::judge::suspension::change;
 use k8sensus::group::observed::pod::PodView;
 
 use super::{MINIMAL, NATIVE, with};
@@ -19,7 +19,7 @@ fn those_that_are_about_to_end_are_told_that_nobody_is_to_lead() {
         (true, &pods, "replicas: 3", Some(false)),
         (false, &pods, "replicas: 3", None),
     ] {
-        let said = |manifest: &str| word(&Group::check(&with(manifest, spec)).unwrap(), suspended, || pods.to_vec());
+        let said = |manifest: &str| change(&Group::check(&with(manifest, spec)).unwrap(), suspended, || pods.to_vec());
         assert_eq!(said(MINIMAL), wanted, "{suspended} {} {spec}", pods.len());
         // It does not listen, but what another mode has left there goes.
         assert_eq!(said(NATIVE), wanted.filter(|told| !told), "Native: {suspended} {} {spec}", pods.len());

@@ -8,8 +8,8 @@ use k8sensus::api::names::ChangeReason;
 use k8sensus::group::Group;
 use k8sensus::group::judge::flapping::flapping_wait;
 use k8sensus::group::judge::unhealthy::decide;
-use k8sensus::group::observed::lease::Asked;
 use k8sensus::group::observed::lease::LeaseView;
+use k8sensus::group::observed::lease::StepDownRequest;
 use k8sensus::group::observed::pod::PodView;
 use k8sensus::group::observed::program::Watch;
 use k8sensus::group::spec::group::GroupMode;
@@ -27,7 +27,7 @@ fn lease(ready: bool) -> LeaseView {
 }
 
 fn pods() -> Vec<PodView> {
-    [1, 2].map(|number| PodView { proven: Some(true), tells_ready: true, ..pod(number) }).into()
+    [1, 2].map(|number| PodView { proven: Some(true), reports_readiness: true, ..pod(number) }).into()
 }
 
 fn history(reasons: &[&str]) -> Vec<HistoryEntry> {
@@ -36,13 +36,13 @@ fn history(reasons: &[&str]) -> Vec<HistoryEntry> {
 
 /// A leader that is not ready since second 100.
 fn unready() -> Watch {
-    Watch::look(None, GroupMode::Exec, Some(&lease(false)), &pods(), seconds(100)).unwrap()
+    Watch::observe(None, GroupMode::Exec, Some(&lease(false)), &pods(), seconds(100)).unwrap()
 }
 
 #[test]
 fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
     let look = |mode, lease: &LeaseView, pods: &[PodView]| {
-        Watch::look(None, mode, Some(lease), pods, seconds(1)).map(|watch| watch.ready)
+        Watch::observe(None, mode, Some(lease), pods, seconds(1)).map(|watch| watch.ready)
     };
     let change = |change: fn(&mut PodView)| {
         let mut pods = pods();
@@ -55,14 +55,14 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
     assert_eq!([exec(true, &beside), exec(false, &beside)], [Some(Some(false)); 2], "a proxy beside it may not work");
     let late = change(|it| it.containers_ready = false);
     assert_eq!(exec(true, &late), Some(Some(true)), "the kubelet has not asked the leader's container again yet");
-    let older = change(|it| (it.proven, it.tells_ready) = (None, false));
+    let older = change(|it| (it.proven, it.reports_readiness) = (None, false));
     assert_eq!(exec(false, &older), Some(None), "an older candidate cannot tell");
     assert_eq!(exec(false, &change(|it| it.terminating = true)), Some(None));
     let beside = |ready| {
         change(if ready {
-            |it| it.tells_ready = false
+            |it| it.reports_readiness = false
         } else {
-            |it| (it.tells_ready, it.containers_ready) = (false, false)
+            |it| (it.reports_readiness, it.containers_ready) = (false, false)
         })
     };
     // A pod of mode Sidecar leads though the group is of mode Exec by now: the candidate's word is not to be had.
@@ -75,11 +75,11 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
         look(GroupMode::Native, &lease(false), &pods)
     };
     assert_eq!([native(true), native(false)], [Some(Some(true)), Some(Some(false))]);
-    let asked = Asked { value: "now".into(), of: "4/uid-1/app/0011".into(), to: None };
-    let stopping = LeaseView { asked: Some(asked), ..lease(false) };
+    let asked = StepDownRequest { value: "now".into(), of: "4/uid-1/app/0011".into(), to: None };
+    let stopping = LeaseView { step_down_request: Some(asked), ..lease(false) };
     assert_eq!(look(GroupMode::Exec, &stopping, &pods()), Some(None), "it is about to end its program");
-    let asked = Asked { value: "Unhealthy".into(), of: "4/billing-1".into(), to: None };
-    let marked = LeaseView { asked: Some(asked), ..lease(false) };
+    let asked = StepDownRequest { value: "Unhealthy".into(), of: "4/billing-1".into(), to: None };
+    let marked = LeaseView { step_down_request: Some(asked), ..lease(false) };
     let unready: Vec<_> = [1, 2].map(|number| PodView { ready: false, ..pod(number) }).into();
     let told = look(GroupMode::Native, &marked, &unready);
     assert_eq!(told, Some(Some(false)), "it knows of no mark, and its eviction may be refused");
@@ -97,7 +97,7 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
 #[test]
 fn a_break_a_restart_and_another_term_count_from_the_beginning() {
     let look = |former: &Watch, lease: &LeaseView, pods: &[PodView], at| {
-        Watch::look(Some(former), GroupMode::Exec, Some(lease), pods, seconds(at)).unwrap()
+        Watch::observe(Some(former), GroupMode::Exec, Some(lease), pods, seconds(at)).unwrap()
     };
     let first = unready();
     assert_eq!((first.unready_for(seconds(130)), first.ready_for(seconds(130))), (Some(seconds(30)), None));
@@ -127,7 +127,7 @@ fn a_leader_that_is_not_ready_for_the_timeout_hands_over_and_each_next_one_has_t
     let at = |reasons: &[&str], second| {
         let decision =
             decide(&group, Some(&lease(false)), &pods(), &history(reasons), Some(&unready()), seconds(second));
-        decision.wish.map(|wish| (wish.reason, wish.of, wish.to)).ok_or(decision.wait)
+        decision.intent.map(|intent| (intent.reason, intent.of, intent.to)).ok_or(decision.wait)
     };
     let handed = Ok((ChangeReason::Unhealthy, "4/uid-1/app/0011".to_owned(), Some("billing-2".to_owned())));
     let table: [(&[&str], u64); 7] = [
@@ -152,7 +152,7 @@ fn nobody_hands_over_who_is_ready_or_has_no_successor_or_no_limit() {
         let mut pods = pods();
         change(&mut pods);
         let lease = lease(ready);
-        let watch = Watch::look(None, group.mode, Some(&lease), &pods, seconds(100));
+        let watch = Watch::observe(None, group.mode, Some(&lease), &pods, seconds(100));
         decide(&group, Some(&lease), &pods, &[], watch.as_ref(), seconds(5_000)) == Default::default()
     };
     assert!(!rests("{}", |_| {}, false));
@@ -170,9 +170,9 @@ fn a_sidecars_leader_hands_over_before_its_pod_goes_and_a_native_one_was_told() 
         let group = Group::check(&with(group, more)).unwrap();
         let mut pods = pods();
         (pods[0].terminating, pods[0].ready, pods[0].containers_ready) = (true, false, false);
-        let watch = Watch::look(None, group.mode, Some(&lease(false)), &pods, seconds(100));
+        let watch = Watch::observe(None, group.mode, Some(&lease(false)), &pods, seconds(100));
         let decision = decide(&group, Some(&lease(false)), &pods, &[], watch.as_ref(), seconds(100));
-        decision.wish.map(|wish| (wish.reason, wish.to.unwrap()))
+        decision.intent.map(|intent| (intent.reason, intent.to.unwrap()))
     };
     let sidecar = decided(MINIMAL, "candidate: { mode: Sidecar }");
     assert_eq!(sidecar, Some((ChangeReason::Draining, "billing-2".to_owned())));
@@ -186,7 +186,7 @@ fn who_follows_is_rather_on_another_node_and_without_trouble() {
     let next = |change: fn(&mut Vec<PodView>)| {
         let mut pods: Vec<PodView> = [4, 3, 2, 1].map(|number| PodView { proven: Some(true), ..pod(number) }).into();
         change(&mut pods);
-        decide(&group, Some(&lease(false)), &pods, &[], Some(&unready()), seconds(500)).wish.unwrap().to.unwrap()
+        decide(&group, Some(&lease(false)), &pods, &[], Some(&unready()), seconds(500)).intent.unwrap().to.unwrap()
     };
     assert_eq!(next(|_| {}), "billing-2");
     assert_eq!(next(|pods| pods[2].restarts = 1), "billing-3");

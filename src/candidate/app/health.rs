@@ -40,7 +40,7 @@ pub enum News {
 }
 
 /// Carries out the app's probes and hooks.
-pub struct Attendant {
+pub struct ProbeRunner {
     shared: Arc<State>,
     orders: VecDeque<Order>,
     under_way: Option<BoxFuture<'static, Event>>,
@@ -73,7 +73,7 @@ impl Drop for LivenessRun {
     }
 }
 
-impl Attendant {
+impl ProbeRunner {
     /// Of an app that does not run yet.
     pub fn new(spec: Arc<AppSpec>, prober: Prober, clock: Arc<dyn Clock>) -> Self {
         let replay = Mutex::new(Replay::new(spec.clone()));

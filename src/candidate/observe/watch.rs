@@ -13,7 +13,7 @@ use kube::{Client, Config};
 use tracing::{info, warn};
 
 use super::{Change, How, Kind, LeaseSight, Observer, Options, Output, Sight, Verdict};
-use crate::campaign::{LONGEST_WATCH, LeaseName, is_forbidden, leases, snapshot_of, told, told_of_watch};
+use crate::campaign::{LONGEST_WATCH, LeaseName, describe, describe_watch_error, is_forbidden, leases, snapshot_of};
 use crate::election::{Moment, Reading, WallTime};
 use crate::runtime::backoff::{WatchBackoff, WatchProgress};
 use crate::runtime::clock::{Clock, sleep_until};
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// The configuration makes no client.
-    #[error("cannot make a client for {cluster_url}: {}", told(.source))]
+    #[error("cannot make a client for {cluster_url}: {}", describe(.source))]
     Connect {
         /// Where the API server is.
         cluster_url: String,
@@ -204,7 +204,7 @@ impl Watch {
         }
         let lease = &self.options.lease;
         let verb = if matches!(error, watcher::Error::InitialListFailed(_)) { "list" } else { "watch" };
-        let what = format!("cannot {verb} lease {lease}: {}", told_of_watch(error));
+        let what = format!("cannot {verb} lease {lease}: {}", describe_watch_error(error));
         if is_forbidden(error) {
             self.progress.forbidden();
             self.next_read.get_or_insert(Moment::since_boot(self.clock.since_boot()));
@@ -246,7 +246,7 @@ impl Watch {
             Some(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                 format!("{}; grant list and watch, or get, on leases.coordination.k8s.io", status.message)
             }
-            Some(Err(error)) => told(&error),
+            Some(Err(error)) => describe(&error),
             None => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         let what = format!("cannot get lease {}: {why}", self.options.lease);

@@ -75,7 +75,7 @@ pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value
 fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus>, grace: &Value) {
     let mut environment = match group.mode {
         // The sidecar has all the rest.
-        GroupMode::Sidecar => told_to_the_app(group),
+        GroupMode::Sidecar => app_settings(group),
         GroupMode::Exec | GroupMode::Native => settings(group),
     };
     if let (GroupMode::Exec, Some(injection)) = (group.mode, injection) {
@@ -260,7 +260,7 @@ fn served(group: &Group, injection: &InjectionStatus) -> Vec<Value> {
 }
 
 /// What the program beside a sidecar is told: who it is and where to ask.
-fn told_to_the_app(group: &Group) -> Vec<Value> {
+fn app_settings(group: &Group) -> Vec<Value> {
     vec![
         field(environment::POD_NAME, "metadata.name"),
         field(environment::POD_NAMESPACE, "metadata.namespace"),

@@ -84,17 +84,17 @@ pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observ
 
 /// What became of a step-down that was asked for, if there is something to tell.
 pub fn of_step_down(step_down: &StepDown) -> Option<Event> {
-    let (reason, why) = step_down.told()?;
+    let (reason, why) = step_down.event()?;
     let value = match step_down {
         StepDown::None => return None,
         StepDown::Pending { value, .. }
         | StepDown::Refused { value, .. }
         | StepDown::Carried { value, .. }
         | StepDown::Done { value, .. }
-        | StepDown::Wished { of: value, .. } => value,
+        | StepDown::Intended { of: value, .. } => value,
     };
     let warning = match step_down {
-        StepDown::Wished { reason, .. } => *reason == ChangeReason::Unhealthy,
+        StepDown::Intended { reason, .. } => *reason == ChangeReason::Unhealthy,
         _ => matches!(step_down, StepDown::Pending { .. } | StepDown::Refused { .. }),
     };
     Some(Event {

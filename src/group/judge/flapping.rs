@@ -26,11 +26,11 @@ pub fn flapping(history: &[HistoryEntry], pods: &[PodView], unready: bool, now: 
     } else {
         return None;
     };
-    let troubles: Vec<String> = pods.iter().filter_map(told).collect();
+    let troubles: Vec<String> = pods.iter().filter_map(trouble_of).collect();
     Some(if troubles.is_empty() { what } else { format!("{what}; {}", troubles.join("; ")) })
 }
 
-/// In how long fewer failures than are told now will be recent.
+/// In how long fewer failures than are trouble_of now will be recent.
 pub fn flapping_wait(history: &[HistoryEntry], pods: &[PodView], now: Timestamp) -> Option<Duration> {
     let recent = recent_failures(history, pods, now);
     let oldest = recent.last().filter(|_| recent.len() >= FLAPPING)?;
@@ -52,7 +52,7 @@ fn recent_failures(history: &[HistoryEntry], pods: &[PodView], now: Timestamp) -
             | ChangeReason::KubeletReported
             | ChangeReason::LeaseExpired
             | ChangeReason::HolderRestarted => true,
-            // Whoever is told to end releases, too.
+            // Whoever is trouble_of to end releases, too.
             ChangeReason::LeaseReleased => former.is_some_and(has_failed),
             _ => false,
         };
@@ -62,7 +62,7 @@ fn recent_failures(history: &[HistoryEntry], pods: &[PodView], now: Timestamp) -
 }
 
 /// What keeps a pod from running, with its name.
-fn told(pod: &PodView) -> Option<String> {
+fn trouble_of(pod: &PodView) -> Option<String> {
     pod.trouble.as_ref().map(|trouble| format!("pod {}: {trouble}", pod.name))
 }
 

@@ -10,12 +10,12 @@ pub fn is_dead(holder: &str, incarnation: Option<&str>, pod_name: &str, dead: &[
 
 /// That a Lease was released because its leader was proved dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Freed {
+pub struct ProvenRelease {
     /// Its `leaseTransitions` at that time; the next term has one more.
     pub transitions: i32,
 }
 
-impl Freed {
+impl ProvenRelease {
     /// Whether a Lease that now says `transitions` is free by this release, or held since it.
     pub fn leads_to(self, transitions: i32) -> bool {
         transitions == self.transitions || transitions == self.transitions.saturating_add(1)

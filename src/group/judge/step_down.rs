@@ -6,10 +6,10 @@
 //! no second leader steps down for one request. A request that was refused is no mark: for whom it was meant an operator remembers
 //! as long as it runs.
 
-use super::successor::{Wish, standby};
+use super::successor::{StepDownIntent, standby};
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, annotation, event};
-use crate::group::observed::lease::{Asked, LeaseView, is_candidate, term_of};
+use crate::group::observed::lease::{LeaseView, StepDownRequest, is_candidate, term_of};
 use crate::group::observed::pod::{PodView, pod_of};
 use crate::group::observed::{Facts, Outcome};
 use crate::group::spec::group::{Group, GroupMode};
@@ -30,20 +30,20 @@ pub enum StepDown {
     /// The leader has stepped down, or there was none.
     Done { value: String, why: String },
     /// The leader was told what the operator itself wants of that term.
-    Wished { reason: ChangeReason, of: String, why: String },
+    Intended { reason: ChangeReason, of: String, why: String },
 }
 
 impl StepDown {
     /// The reason in one word and the sentence, for events and logs; `None` if there is nothing to tell.
-    pub fn told(&self) -> Option<(&'static str, &str)> {
+    pub fn event(&self) -> Option<(&'static str, &str)> {
         match self {
             Self::None => None,
             Self::Pending { why, .. } => Some(("StepDownPending", why)),
             Self::Refused { why, .. } => Some(("StepDownRefused", why)),
             Self::Carried { why, .. } => Some(("StepDownRequested", why)),
             Self::Done { why, .. } => Some(("StepDownHandled", why)),
-            Self::Wished { reason: ChangeReason::Unhealthy, why, .. } => Some((event::LEADER_UNHEALTHY, why)),
-            Self::Wished { why, .. } => Some(("StepDownRequested", why)),
+            Self::Intended { reason: ChangeReason::Unhealthy, why, .. } => Some((event::LEADER_UNHEALTHY, why)),
+            Self::Intended { why, .. } => Some(("StepDownRequested", why)),
         }
     }
 }
@@ -54,7 +54,7 @@ pub enum Decision {
     /// Nothing is to be written.
     Rest(StepDown),
     /// Write the mark onto the Lease as it is now, then decide again.
-    Mark(Asked),
+    Mark(StepDownRequest),
     /// The mark is there, and the leader does not know it: evict its pod.
     Evict {
         /// The request.
@@ -86,7 +86,7 @@ pub struct Question<'a> {
     /// The revision of what was added to the pods, if it is known.
     pub revision: Option<i32>,
     /// What the operator itself wants.
-    pub wish: Option<&'a Wish>,
+    pub intent: Option<&'a StepDownIntent>,
     /// The last request that was refused, as far as the operator remembers.
     pub refused: Option<&'a Refused>,
 }
@@ -102,7 +102,12 @@ pub struct Refused {
 
 impl<'a> Question<'a> {
     /// The question as it stands after the children were applied.
-    pub fn of(resource: &'a ElectionGroup, group: Option<&'a Group>, facts: Facts<'a>, wish: Option<&'a Wish>) -> Self {
+    pub fn of(
+        resource: &'a ElectionGroup,
+        group: Option<&'a Group>,
+        facts: Facts<'a>,
+        intent: Option<&'a StepDownIntent>,
+    ) -> Self {
         let annotations = resource.metadata.annotations.as_ref();
         let status = resource.status.as_ref();
         let Facts { outcome, lease, pods } = facts;
@@ -117,7 +122,7 @@ impl<'a> Question<'a> {
             lease,
             pods,
             revision: status.and_then(|status| status.injection.as_ref()).map(|injection| injection.revision),
-            wish,
+            intent,
             refused: None,
         }
     }
@@ -135,12 +140,12 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What is to be done about the request, if there is one, and else about the operator's own wish.
+/// What is to be done about the request, if there is one, and else about the operator's own intent.
 pub fn decide(question: &Question<'_>) -> Decision {
     let requested = decide_request(question);
     match requested {
-        // Refused is what would leave nobody to lead; a wish names who will.
-        Decision::Rest(StepDown::None | StepDown::Refused { .. }) => decide_wish(question).unwrap_or(requested),
+        // Refused is what would leave nobody to lead; a intent names who will.
+        Decision::Rest(StepDown::None | StepDown::Refused { .. }) => decide_intent(question).unwrap_or(requested),
         _ => requested,
     }
 }
@@ -161,7 +166,7 @@ fn decide_request(question: &Question<'_>) -> Decision {
         let why = format!("the group is not applied: {}", message_of(outcome));
         return Decision::Rest(StepDown::Pending { value, why });
     };
-    let asked = lease.and_then(|lease| lease.asked.as_ref()).filter(|asked| asked.value == value);
+    let asked = lease.and_then(|lease| lease.step_down_request.as_ref()).filter(|asked| asked.value == value);
     let Some(lease) = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder)) else {
         let why = match asked {
             Some(_) => "the leader that was asked leads no more".to_owned(),
@@ -204,7 +209,7 @@ fn decide_request(question: &Question<'_>) -> Decision {
                 lease.incarnation.as_deref().unwrap_or("none")
             ));
         }
-        (GroupMode::Exec | GroupMode::Sidecar, ..) if is_deaf(revision, pod) => {
+        (GroupMode::Exec | GroupMode::Sidecar, ..) if ignores_step_downs(revision, pod) => {
             return refused(format!(
                 "{holder} runs a candidate from before there were step-downs: change the pod template once, or delete the pod"
             ));
@@ -228,8 +233,8 @@ fn decide_request(question: &Question<'_>) -> Decision {
     match (asked, pod, term) {
         (None, _, Some(of)) => {
             // Who was to follow that very term still is.
-            let to = lease.asked.as_ref().filter(|asked| asked.of == of).and_then(|asked| asked.to.clone());
-            Decision::Mark(Asked { value, of, to })
+            let to = lease.step_down_request.as_ref().filter(|asked| asked.of == of).and_then(|asked| asked.to.clone());
+            Decision::Mark(StepDownRequest { value, of, to })
         }
         (_, Some(pod), _) => Decision::Evict { value, pod: pod.name.clone(), uid: pod.uid.clone() },
         // Both were refused above.
@@ -237,35 +242,35 @@ fn decide_request(question: &Question<'_>) -> Decision {
     }
 }
 
-/// `None` if there is no wish, or it is out of date, or its time has not come.
-fn decide_wish(question: &Question<'_>) -> Option<Decision> {
-    let Question { group, outcome, lease, pods, revision, wish, .. } = *question;
-    let (wish, group) = (wish?, group?);
+/// `None` if there is no intent, or it is out of date, or its time has not come.
+fn decide_intent(question: &Question<'_>) -> Option<Decision> {
+    let Question { group, outcome, lease, pods, revision, intent, .. } = *question;
+    let (intent, group) = (intent?, group?);
     let lease = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))?;
-    let too_old = group.mode.has_candidate() && is_deaf(revision, pod_of(&lease.holder, pods));
+    let too_old = group.mode.has_candidate() && ignores_step_downs(revision, pod_of(&lease.holder, pods));
     if *outcome != Outcome::Applied || group.paused || group.suspended || too_old {
         return None;
     }
-    let Wish { reason, of, to, why, .. } = wish.clone();
+    let StepDownIntent { reason, of, to, why, .. } = intent.clone();
     if term_of(group.mode, lease, pods).as_ref() != Some(&of) {
         return None;
     }
-    if lease.asked.as_ref().is_none_or(|asked| asked.of != of) {
-        return Some(Decision::Mark(Asked { value: reason.as_str().to_owned(), of, to }));
+    if lease.step_down_request.as_ref().is_none_or(|asked| asked.of != of) {
+        return Some(Decision::Mark(StepDownRequest { value: reason.as_str().to_owned(), of, to }));
     }
     match pod_of(&lease.holder, pods).filter(|pod| !group.mode.has_candidate() && !pod.terminating) {
         Some(pod) => {
             let value = reason.as_str().to_owned();
             Some(Decision::Evict { value, pod: pod.name.clone(), uid: pod.uid.clone() })
         }
-        None => Some(Decision::Rest(StepDown::Wished { reason, of, why })),
+        None => Some(Decision::Rest(StepDown::Intended { reason, of, why })),
     }
 }
 
 /// Whether the leader's candidate is from before there were step-downs: by its pod, which may be older than what the group's
 /// pods get by now.
-fn is_deaf(revision: Option<i32>, pod: Option<&PodView>) -> bool {
-    revision.is_some_and(|revision| revision < injection::STEP_DOWN) || pod.is_some_and(|pod| pod.deaf)
+fn ignores_step_downs(revision: Option<i32>, pod: Option<&PodView>) -> bool {
+    revision.is_some_and(|revision| revision < injection::STEP_DOWN) || pod.is_some_and(|pod| pod.ignores_step_downs)
 }
 
 fn message_of(outcome: &Outcome) -> &str {

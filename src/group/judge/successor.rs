@@ -1,7 +1,7 @@
 //! Which pod is to follow a leader, and why one is to step down.
 
 use crate::api::names::ChangeReason;
-use crate::group::observed::lease::Asked;
+use crate::group::observed::lease::StepDownRequest;
 use crate::group::observed::pod::PodView;
 use crate::group::observed::trial::Trial;
 
@@ -18,7 +18,7 @@ pub(in crate::group) fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Op
 
 /// A step-down that the operator itself wants. It lasts no longer than the look that it was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct StepDownIntent {
     /// [`ChangeReason::Rollout`], [`ChangeReason::Unhealthy`] or [`ChangeReason::Draining`].
     pub reason: ChangeReason,
     /// The name of the term that is to end, as `term_of` has it.
@@ -31,9 +31,9 @@ pub struct Wish {
     pub trial: Option<Trial>,
 }
 
-impl Wish {
-    /// The trial that `asked` starts, if it is what this wish asks for.
-    pub fn trial_of(&self, asked: &Asked) -> Option<&Trial> {
+impl StepDownIntent {
+    /// The trial that `asked` starts, if it is what this intent asks for.
+    pub fn trial_of(&self, asked: &StepDownRequest) -> Option<&Trial> {
         self.trial.as_ref().filter(|_| self.of == asked.of && self.reason.as_str() == asked.value)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::flapping::in_a_row;
-use super::successor::{Wish, standby};
+use super::successor::{StepDownIntent, standby};
 use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
 use crate::group::observed::lease::LeaseView;
@@ -18,7 +18,7 @@ const MOST_DOUBLINGS: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// It is to step down.
-    pub wish: Option<Wish>,
+    pub intent: Option<StepDownIntent>,
     /// When the next look is due, if nothing happens before.
     pub wait: Option<Duration>,
 }
@@ -36,15 +36,16 @@ pub fn decide(
     let Some((lease, watch)) = lease.zip(watch) else { return rest };
     let Some(leader) = pods.iter().find(|pod| pod.name == watch.pod) else { return rest };
     let Some(standby) = standby(leader, pods) else { return rest };
-    let wish = |reason, why| {
-        let wish = Wish { reason, of: watch.term.clone(), to: Some(standby.name.clone()), why, trial: None };
-        Decision { wish: Some(wish), wait: None }
+    let intent = |reason, why| {
+        let intent =
+            StepDownIntent { reason, of: watch.term.clone(), to: Some(standby.name.clone()), why, trial: None };
+        Decision { intent: Some(intent), wait: None }
     };
     let holder = &lease.holder;
     if leader.terminating {
         // In mode Exec its candidate hands over when it is told to end; a Native leader was told already.
         return match group.mode {
-            GroupMode::Sidecar => wish(
+            GroupMode::Sidecar => intent(
                 ChangeReason::Draining,
                 format!("{holder} is being deleted: it is to hand over to {} first", standby.name),
             ),
@@ -55,14 +56,14 @@ pub fn decide(
     let starting = if watch.is_starting() { group.start_up } else { Duration::ZERO };
     let timeout = timeout_after(timeout, history) + starting;
     if unready < timeout {
-        return Decision { wish: None, wait: Some(timeout - unready) };
+        return Decision { intent: None, wait: Some(timeout - unready) };
     }
     let why = format!(
         "the program of leader {holder} has not been ready for {} s: {holder} is to hand over to {}",
         timeout.as_secs(),
         standby.name
     );
-    wish(ChangeReason::Unhealthy, leader.trouble.as_ref().map_or(why.clone(), |trouble| format!("{why}; {trouble}")))
+    intent(ChangeReason::Unhealthy, leader.trouble.as_ref().map_or(why.clone(), |trouble| format!("{why}; {trouble}")))
 }
 
 /// How long the present leader's program may be not ready: `timeout`, doubled for each time in a row that this happened.

@@ -32,7 +32,7 @@ pub struct LeaseView {
     /// Which process acquired it, `<podUID>/<container>/<nonce>`, if a candidate of ours wrote that.
     pub incarnation: Option<String>,
     /// The step-down that it carries to its holder, or did to a former one.
-    pub asked: Option<Asked>,
+    pub step_down_request: Option<StepDownRequest>,
     /// Whether its candidate says that the program of this very term is ready. Mode Exec only: elsewhere the kubelet tells.
     pub ready: bool,
     /// The revision whose pods take it first.
@@ -55,7 +55,7 @@ impl LeaseView {
             expired,
             former,
             incarnation: None,
-            asked: None,
+            step_down_request: None,
             ready: false,
             proven_revision: None,
             trial: None,
@@ -79,7 +79,7 @@ pub(in crate::group) fn is_candidate(holder: &str) -> bool {
 
 /// The mark on the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct StepDownRequest {
     /// The request: the group's annotation at that time, or the word of the operator's own reason.
     pub value: String,
     /// The name of the term that is to end, `<leaseTransitions>/<incarnation>`; in mode Native `<leaseTransitions>/<holder>`.
@@ -91,7 +91,7 @@ pub struct Asked {
 /// The reasons for which the operator itself asks.
 const OWN: [ChangeReason; 3] = [ChangeReason::Rollout, ChangeReason::Unhealthy, ChangeReason::Draining];
 
-impl Asked {
+impl StepDownRequest {
     /// What such a step-down is called in the history.
     pub fn reason(&self) -> ChangeReason {
         OWN.into_iter().find(|reason| reason.as_str() == self.value).unwrap_or(ChangeReason::SteppedDown)

@@ -32,7 +32,7 @@ pub struct PodView {
     /// Its label `k8sensus.dev/role`.
     pub role: Option<String>,
     /// Whether it is marked as the last to be removed when the group is scaled down.
-    pub kept: bool,
+    pub has_leader_deletion_cost: bool,
     /// What keeps its containers from running, in the kubelet's words.
     pub trouble: Option<String>,
     /// What else keeps it from being scheduled, started or ready.
@@ -44,9 +44,9 @@ pub struct PodView {
     /// The named TCP ports of its containers.
     pub ports: Vec<(String, i32)>,
     /// Whether its candidate tells on the Lease whether the program is ready: mode Exec.
-    pub tells_ready: bool,
+    pub reports_readiness: bool,
     /// Whether its candidate is from before there were step-downs, so that it heeds none.
-    pub deaf: bool,
+    pub ignores_step_downs: bool,
     /// The image of its candidate program; `None` in mode Native.
     pub candidate_image: Option<String>,
     /// Whether the candidate's own container does not start: no such image, no such program in it.

@@ -30,7 +30,7 @@ pub struct Watch {
 
 impl Watch {
     /// What is known after a look at `now`, `former` being what was known before. `None` if no pod of the group leads.
-    pub fn look(
+    pub fn observe(
         former: Option<&Self>,
         mode: GroupMode,
         lease: Option<&LeaseView>,
@@ -41,11 +41,12 @@ impl Watch {
         let pod = pod_of(&lease.holder, pods)?;
         let term = term_of(mode, lease, pods)?;
         // A Native leader does not know that it was asked, and leads on if its eviction was refused.
-        let is_asked = mode.has_candidate() && lease.asked.as_ref().is_some_and(|asked| asked.of == term);
+        let is_asked = mode.has_candidate() && lease.step_down_request.as_ref().is_some_and(|asked| asked.of == term);
         let is_stopping = pod.terminating || is_asked;
         // A candidate without the gate is from before it could tell.
-        let is_mute = pod.proven.is_none() && !pod.tells_ready && (mode.has_candidate() || pod.deaf);
-        let ready = (!is_stopping && !is_mute).then(|| pod.program_is_ready(lease));
+        let readiness_unknown =
+            pod.proven.is_none() && !pod.reports_readiness && (mode.has_candidate() || pod.ignores_step_downs);
+        let ready = (!is_stopping && !readiness_unknown).then(|| pod.program_is_ready(lease));
         let former = former.filter(|former| former.term == term);
         Some(Self {
             began: former.map_or(now, |former| former.began),
@@ -80,7 +81,7 @@ impl PodView {
     /// Whether the program of this pod, which holds `lease`, is ready. By the pod: it may be of another mode than its group is
     /// by now.
     pub(in crate::group) fn program_is_ready(&self, lease: &LeaseView) -> bool {
-        match (self.tells_ready, self.proven) {
+        match (self.reports_readiness, self.proven) {
             // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term. The kubelet's
             // for the other containers is the same on a standby.
             (true, _) => lease.ready && !self.others_unready,

@@ -1,7 +1,7 @@
 //! The past of a group: who led, why leadership became free each time, and how often it changed hands.
 //!
 //! Times are those that the candidates wrote into the Lease: how long nobody led is the difference between the clocks
-//! of two nodes. Why a term ended is told only if the watch of the Lease showed it, or the former status knows it.
+//! of two nodes. Why a term ended is end_in_status only if the watch of the Lease showed it, or the former status knows it.
 
 use super::input::Observed;
 use crate::api::names::ChangeReason;
@@ -106,7 +106,7 @@ fn ended(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, c
     // If leadership changed hands more than once, the status speaks of another term.
     let made_again = !count.went_on && lease.transitions == 0;
     let next = count.is_next_of(before) && count.went_on;
-    let known = before.leaderless.as_ref().filter(|_| next).and_then(told);
+    let known = before.leaderless.as_ref().filter(|_| next).and_then(end_in_status);
     let asked = observed.ended.as_ref().filter(|ended| next && is_last(&before.history, &ended.holder));
     let asked =
         asked.map(|ended| ended.reason).or_else(|| known.as_ref().map(|known| known.reason).filter(is_asked_for));
@@ -139,7 +139,7 @@ fn leaderless(
         let recreated = lease.is_some_and(|lease| lease.holder == RECREATED_HOLDER);
         return before.leaderless.clone().or(recreated.then_some(LeaderlessStatus { since: None, reason }));
     };
-    let known = before.leaderless.as_ref().filter(|_| !moved_on).and_then(told);
+    let known = before.leaderless.as_ref().filter(|_| !moved_on).and_then(end_in_status);
     // Whoever led a Lease that is gone may not be the last one that was seen.
     let known = known.filter(|_| lease.is_some_and(|lease| lease.holder != RECREATED_HOLDER));
     let ended = known.unwrap_or_else(|| match lease {
@@ -172,7 +172,7 @@ fn is_last(history: &[HistoryEntry], holder: &str) -> bool {
     history.first().is_some_and(|last| last.holder_identity == holder)
 }
 
-fn told(leaderless: &LeaderlessStatus) -> Option<Ended> {
+fn end_in_status(leaderless: &LeaderlessStatus) -> Option<Ended> {
     let reason = ChangeReason::parse(leaderless.reason.as_deref()?)?;
     Some(Ended { reason, since: leaderless.since.clone() })
 }
@@ -180,7 +180,8 @@ fn told(leaderless: &LeaderlessStatus) -> Option<Ended> {
 /// Whether the status already tells that this very record ran out. An operator that has just begun to watch would take
 /// a dead holder for a living one until it has waited for the whole duration itself.
 pub(super) fn was_expired(before: &ElectionGroupStatus, lease: &LeaseView) -> bool {
-    let expired = before.leaderless.as_ref().and_then(told).filter(|it| it.reason == ChangeReason::LeaseExpired);
+    let expired =
+        before.leaderless.as_ref().and_then(end_in_status).filter(|it| it.reason == ChangeReason::LeaseExpired);
     let last = before.history.first();
     lease.renew_time.is_some()
         && expired.is_some_and(|expired| expired.since == lease.renew_time)

@@ -15,8 +15,8 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{GroupRef, Scope, WatchHealth, World};
-use crate::campaign::told;
+use super::{Cache, GroupRef, Scope, WatchHealth};
+use crate::campaign::describe;
 use crate::runtime::memory;
 
 /// How often expired Leases are looked for.
@@ -44,13 +44,13 @@ pub(super) struct LeaseWatch {
 /// Returns the groups whose Leases expire.
 pub(super) fn expiries(
     client: &Client,
-    world: &World,
+    cache: &Cache,
     health: &WatchHealth,
     watches: Vec<LeaseWatch>,
 ) -> impl Stream<Item = Vec<GroupRef>> + Send + use<> {
-    let expiries = Expiries { client: client.clone(), world: world.clone(), health: health.clone(), watches };
+    let expiries = Expiries { client: client.clone(), cache: cache.clone(), health: health.clone(), watches };
     stream::unfold((expiries, 0_u32), async |(mut expiries, ticks)| {
-        let clock = expiries.world.clock.clone();
+        let clock = expiries.cache.clock.clone();
         clock.sleep_until(clock.since_boot() + TICK).await;
         if ticks % GIVING_BACK == GIVING_BACK - 1 {
             memory::give_back();
@@ -62,7 +62,7 @@ pub(super) fn expiries(
 
 struct Expiries {
     client: Client,
-    world: World,
+    cache: Cache,
     health: WatchHealth,
     watches: Vec<LeaseWatch>,
 }
@@ -71,7 +71,7 @@ impl Expiries {
     async fn tick(&mut self) -> Vec<GroupRef> {
         let failing = self.watches.iter().filter(|watch| self.health.is_failing(&watch.name));
         let unseen: Vec<&Scope> = failing.map(|watch| &watch.scope).collect();
-        let due = self.world.due_leases(&unseen);
+        let due = self.cache.due_leases(&unseen);
         if due.is_empty() {
             return Vec::new();
         }
@@ -85,7 +85,7 @@ impl Expiries {
     /// Reads the Leases. Returns the groups that need a reconcile, and the Leases of which the watch has not shown what the
     /// read has.
     async fn confirm(&self, due: Vec<(String, String)>) -> (Vec<GroupRef>, Vec<(String, String)>) {
-        let clock = &self.world.clock;
+        let clock = &self.cache.clock;
         let reads = stream::iter(due).map(|(namespace, name)| read(self.client.clone(), namespace, name));
         let late = clock.sleep_until(clock.since_boot() + LONGEST_READ);
         let mut reads = pin!(reads.buffer_unordered(READS).take_until(late));
@@ -93,14 +93,14 @@ impl Expiries {
         while let Some((namespace, name, result)) = reads.next().await {
             match result {
                 Ok(lease) => {
-                    let (touched, is_news) = self.world.confirm_expiry(&namespace, &name, lease.as_ref());
+                    let (touched, is_news) = self.cache.confirm_expiry(&namespace, &name, lease.as_ref());
                     groups.extend(touched);
                     if is_news {
                         missed.push((namespace, name));
                     }
                 }
                 Err(error) => {
-                    debug!("cannot get lease {namespace}/{name} to see whether it expired: {}", told(&error));
+                    debug!("cannot get lease {namespace}/{name} to see whether it expired: {}", describe(&error));
                 }
             }
         }
@@ -109,7 +109,7 @@ impl Expiries {
 
     /// The watch has not shown for a whole lease duration what a read has shown.
     fn restart_watch_of(&mut self, namespace: &str, name: &str) {
-        let now = self.world.clock.since_boot();
+        let now = self.cache.clock.since_boot();
         let Some(watch) = self.watches.iter_mut().find(|watch| watch.scope.holds(namespace)) else { return };
         if watch.restarted_at.is_some_and(|at| now < at + BETWEEN_RESTARTS) {
             return;

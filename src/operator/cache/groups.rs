@@ -21,7 +21,7 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::annotation;
 use crate::api::status::NOT_OBSERVED;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
-use crate::group::judge::proof::Freed;
+use crate::group::judge::proof::ProvenRelease;
 use crate::group::judge::step_down::{Refused, StepDown};
 use crate::group::observed::program::Watch;
 use crate::group::{Group, Invalid};
@@ -136,7 +136,7 @@ pub(in crate::operator) struct Memory {
     /// The last look found something in the way that others must clear.
     pub(in crate::operator) blocked: bool,
     /// The last release of the Lease after its leader was proved dead.
-    pub(in crate::operator) freed: Option<Freed>,
+    pub(in crate::operator) freed: Option<ProvenRelease>,
     /// The EndpointSlice as it was last asked to be: a mark of it.
     pub(in crate::operator) endpoints: Option<u64>,
     /// A write of the status is under way: what comes of it is known already.
@@ -154,7 +154,7 @@ pub(in crate::operator) struct Memory {
     /// Since when, since boot, it is left alone, for another operator reconciles it.
     pub(in crate::operator) left_at: Option<Duration>,
     /// The last try to label the pods or to open their gates failed: that was said.
-    pub(in crate::operator) unmarked: bool,
+    pub(in crate::operator) has_unmarked_pods: bool,
     /// Its leader moves because its pods get another candidate.
     pub(in crate::operator) updates_candidate: bool,
 }

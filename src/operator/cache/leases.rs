@@ -18,7 +18,7 @@ use super::table::{Change, Scope, Table};
 use crate::api::names::{annotation, label};
 use crate::campaign::{candidate_version, snapshot_of};
 use crate::election::{Record, WallTime};
-use crate::group::observed::lease::Asked;
+use crate::group::observed::lease::StepDownRequest;
 use crate::group::observed::lease::{Ended, LeaseView};
 use crate::group::observed::trial::Trial;
 use crate::protocol::lease;
@@ -37,7 +37,7 @@ struct Seen {
     managed_by: Option<Box<str>>,
     record: Record,
     incarnation: Option<Box<str>>,
-    asked: Option<Asked>,
+    step_down_request: Option<StepDownRequest>,
     ready_of: Option<Box<str>>,
     proven_revision: Option<Box<str>>,
     candidate_version: Option<Box<str>>,
@@ -55,16 +55,40 @@ struct Seen {
 }
 
 /// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
-type Told<'a> = (&'a str, Option<WallTime>, i32, [bool; 3], [Option<&'a str>; 7]);
+#[derive(PartialEq, Eq)]
+struct Reported<'a> {
+    holder: &'a str,
+    acquire_time: Option<WallTime>,
+    transitions: i32,
+    expired: bool,
+    changed: bool,
+    suspended: bool,
+    controller: Option<&'a str>,
+    group: Option<&'a str>,
+    managed_by: Option<&'a str>,
+    incarnation: Option<&'a str>,
+    ready_of: Option<&'a str>,
+    proven_revision: Option<&'a str>,
+    candidate_version: Option<&'a str>,
+}
 
 impl Seen {
-    fn told(&self) -> Told<'_> {
-        let Self { controller, group, managed_by, incarnation, ready_of, proven_revision, candidate_version, .. } =
-            self;
-        let words = [controller, group, managed_by, incarnation, ready_of, proven_revision, candidate_version];
-        let words = words.map(Option::as_deref);
-        let is = [self.expired, self.changed, self.suspended];
-        (&self.record.holder, self.record.acquire_time, self.record.transitions, is, words)
+    fn reported(&self) -> Reported<'_> {
+        Reported {
+            holder: &self.record.holder,
+            acquire_time: self.record.acquire_time,
+            transitions: self.record.transitions,
+            expired: self.expired,
+            changed: self.changed,
+            suspended: self.suspended,
+            controller: self.controller.as_deref(),
+            group: self.group.as_deref(),
+            managed_by: self.managed_by.as_deref(),
+            incarnation: self.incarnation.as_deref(),
+            ready_of: self.ready_of.as_deref(),
+            proven_revision: self.proven_revision.as_deref(),
+            candidate_version: self.candidate_version.as_deref(),
+        }
     }
 
     /// `None` if `lease` is an older state than the one that is known. `unbroken` says that there was none in between.
@@ -98,7 +122,7 @@ impl Seen {
             changed,
             record: snapshot.record,
             incarnation: snapshot.incarnation.map(Into::into),
-            asked: asked_of(lease),
+            step_down_request: asked_of(lease),
             ready_of: annotated(lease, lease::READY_OF).map(Into::into),
             proven_revision: snapshot.preference.revision.map(Into::into),
             trial: annotated(lease, lease::TRIAL).map(Into::into),
@@ -119,7 +143,7 @@ impl Seen {
             ready: term.is_some() && self.ready_of.as_deref() == term.as_deref(),
             proven_revision: self.proven_revision.as_deref().map(str::to_owned),
             incarnation: self.incarnation.as_deref().map(str::to_owned),
-            asked: self.asked.clone(),
+            step_down_request: self.step_down_request.clone(),
             trial: self.trial.as_deref().and_then(Trial::parse),
             candidate_version: self.candidate_version.as_deref().map(str::to_owned),
             ..LeaseView::of(&self.record, self.expired, self.former.clone())
@@ -132,10 +156,10 @@ pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
     Seen::of(lease, None, false, Duration::ZERO).map(|seen| seen.view())
 }
 
-fn asked_of(lease: &DynamicObject) -> Option<Asked> {
+fn asked_of(lease: &DynamicObject) -> Option<StepDownRequest> {
     let annotated = |name: &str| annotated(lease, name).map(str::to_owned);
     let (value, of) = annotated(annotation::STEP_DOWN_REQUESTED_AT).zip(annotated(lease::STEP_DOWN_OF))?;
-    Some(Asked { value, of, to: annotated(lease::STEP_DOWN_TO) })
+    Some(StepDownRequest { value, of, to: annotated(lease::STEP_DOWN_TO) })
 }
 
 fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
@@ -143,7 +167,7 @@ fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
 }
 
 /// Who holds a Lease, and what the report of that pod proves.
-pub(in crate::operator) struct Held {
+pub(in crate::operator) struct LeaseHolder {
     pub(in crate::operator) holder: String,
     pub(in crate::operator) incarnation: Option<String>,
     pub(in crate::operator) transitions: i32,
@@ -233,7 +257,7 @@ impl Leases {
                     }
                     _ => {}
                 }
-                if before.map(Seen::told) != after.map(Seen::told) {
+                if before.map(Seen::reported) != after.map(Seen::reported) {
                     let named = [before, after].into_iter().flatten().filter_map(|seen| seen.group.as_deref());
                     groups.extend(named.map(|group| (namespace.to_owned(), group.to_owned())));
                 }

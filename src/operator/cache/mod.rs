@@ -23,7 +23,7 @@ use kube::runtime::watcher::Event;
 pub(in crate::operator) use children::{ChildView, Detail, Kind, controller_of, value_of};
 pub(in crate::operator) use groups::{Memory, RawGroup};
 pub(in crate::operator) use health::WatchHealth;
-pub(in crate::operator) use leases::{Held, view_of};
+pub(in crate::operator) use leases::{LeaseHolder, view_of};
 pub(in crate::operator) use streams::triggers;
 pub(in crate::operator) use table::Scope;
 
@@ -47,7 +47,7 @@ pub(in crate::operator) type GroupRef = ObjectRef<RawGroup>;
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum What {
+enum WatchedKind {
     Groups,
     Child(Kind),
     Pods,
@@ -56,7 +56,7 @@ enum What {
 
 /// What this operator knows of the cluster. All clones are one.
 #[derive(Clone)]
-pub(in crate::operator) struct World {
+pub(in crate::operator) struct Cache {
     known: Arc<Mutex<Known>>,
     clock: Arc<dyn Clock>,
     candidate_image: Arc<str>,
@@ -70,11 +70,11 @@ struct Known {
     /// The uids of the children that were deleted last: an answer that is late brings none of them back.
     deleted: VecDeque<Box<str>>,
     /// What has not been listed yet. Until it is empty, what is not known may be there all the same.
-    unlisted: HashSet<(What, Scope)>,
+    unlisted: HashSet<(WatchedKind, Scope)>,
 }
 
 /// What is there of one group.
-pub(in crate::operator) struct Parts {
+pub(in crate::operator) struct GroupState {
     pub(in crate::operator) deployment: Option<DeploymentView>,
     pub(in crate::operator) lease: Option<LeaseView>,
     pub(in crate::operator) pods: Vec<PodView>,
@@ -83,7 +83,7 @@ pub(in crate::operator) struct Parts {
 }
 
 /// What is there of the leader Service of one group, and what it follows.
-pub(in crate::operator) struct Served {
+pub(in crate::operator) struct LeaderServiceState {
     pub(in crate::operator) ports: Box<[ServicePort]>,
     /// Its EndpointSlice, if that is the group's.
     pub(in crate::operator) slice: Option<ChildView>,
@@ -93,10 +93,12 @@ pub(in crate::operator) struct Served {
     pub(in crate::operator) released_at: Option<Duration>,
 }
 
-impl World {
+impl Cache {
     /// One that knows nothing, and waits for everything in each of `scopes`.
     pub(in crate::operator) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
-        let whats = [What::Groups, What::Pods, What::Leases].into_iter().chain(Kind::ALL.map(What::Child));
+        let whats = [WatchedKind::Groups, WatchedKind::Pods, WatchedKind::Leases]
+            .into_iter()
+            .chain(Kind::ALL.map(WatchedKind::Child));
         let unlisted = whats.flat_map(|what| scopes.iter().map(move |scope| (what, scope.clone()))).collect();
         let known = Known {
             groups: Groups::new(),
@@ -129,12 +131,12 @@ impl World {
     }
 
     /// Who holds the group's Lease.
-    pub(in crate::operator) fn held(&self, group: &Group) -> Option<Held> {
+    pub(in crate::operator) fn held(&self, group: &Group) -> Option<LeaseHolder> {
         let known = self.lock();
         let (holder, incarnation, transitions) =
             known.leases.holder_of(&group.namespace, &group.lease_name, &group.uid)?;
         let dead = known.pods.dead_in(&group.namespace, &holder);
-        Some(Held { holder, incarnation, transitions, dead })
+        Some(LeaseHolder { holder, incarnation, transitions, dead })
     }
 
     /// Whether the group's Lease says that nobody is to follow its term; `None` if there is none.
@@ -153,10 +155,16 @@ impl World {
     }
 
     /// What is there of the group of that uid; what stands in a conflict says nothing of it.
-    pub(in crate::operator) fn parts(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> Parts {
+    pub(in crate::operator) fn group_state(
+        &self,
+        namespace: &str,
+        name: &str,
+        lease_name: &str,
+        uid: &str,
+    ) -> GroupState {
         let known = self.lock();
         let deployment = known.children[Kind::Deployment as usize].get(namespace, name);
-        Parts {
+        GroupState {
             deployment: deployment.filter(|child| child.is_controlled_by(uid)).and_then(|child| match &child.detail {
                 Detail::Deployment(view) => Some(DeploymentView::clone(view)),
                 _ => None,
@@ -174,14 +182,14 @@ impl World {
         name: &str,
         lease_name: &str,
         uid: &str,
-    ) -> Option<Served> {
+    ) -> Option<LeaderServiceState> {
         let known = self.lock();
         let own = |kind: Kind| {
             let child = known.children[kind as usize].get(namespace, &kind.name_of(name));
             child.filter(|child| child.is_controlled_by(uid))
         };
         let Detail::Ports(ports) = &own(Kind::Service)?.detail else { return None };
-        Some(Served {
+        Some(LeaderServiceState {
             ports: ports.clone(),
             slice: own(Kind::EndpointSlice).cloned(),
             lease: known.leases.of(namespace, lease_name, uid),
@@ -211,19 +219,24 @@ impl World {
         self.lock().groups.begin_candidate_update(namespace, name, most)
     }
 
-    /// A write of that group's status begins: until [`took_group`](Self::took_group), or until `writing` is taken back, a change
+    /// A write of that group's status begins: until [`apply_group_response`](Self::apply_group_response), or until `writing` is taken back, a change
     /// of it is no news.
     pub(in crate::operator) fn begin_write(&self, namespace: &str, name: &str) {
         self.lock().groups.begin_write(namespace, name);
     }
 
     /// The API server has answered to a write of the group's status. Returns whether the group asks for something else by now.
-    pub(in crate::operator) fn took_group(&self, group: RawGroup) -> bool {
+    pub(in crate::operator) fn apply_group_response(&self, group: RawGroup) -> bool {
         self.lock().groups.took(group)
     }
 
     /// The API server has shown a child, which is as `wanted`.
-    pub(in crate::operator) fn took_child(&self, kind: Kind, object: &DynamicObject, wanted: &serde_json::Value) {
+    pub(in crate::operator) fn apply_child_response(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        wanted: &serde_json::Value,
+    ) {
         let known = &mut *self.lock();
         let table = &mut known.children[kind as usize];
         let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
@@ -237,12 +250,12 @@ impl World {
     }
 
     /// The API server has answered to a mark on a pod. Returns whether that is the first to show what others wrote.
-    pub(in crate::operator) fn took_pod(&self, pod: &DynamicObject) -> bool {
+    pub(in crate::operator) fn apply_pod_response(&self, pod: &DynamicObject) -> bool {
         self.lock().pods.took(pod)
     }
 
     /// The API server has shown a Lease of a group.
-    pub(in crate::operator) fn took_lease(&self, lease: &DynamicObject) {
+    pub(in crate::operator) fn apply_lease_response(&self, lease: &DynamicObject) {
         self.lock().leases.took(lease, self.clock.since_boot());
     }
 
@@ -264,24 +277,24 @@ impl World {
         let listed = matches!(event, Event::InitDone);
         let mut known = self.lock();
         let touched = known.groups.take(scope, event);
-        known.after(What::Groups, scope, listed, touched)
+        known.after(WatchedKind::Groups, scope, listed, touched)
     }
 
     /// Takes an event of another watch in.
-    fn take(&self, what: What, scope: &Scope, event: Event<DynamicObject>) -> Vec<GroupRef> {
+    fn take(&self, what: WatchedKind, scope: &Scope, event: Event<DynamicObject>) -> Vec<GroupRef> {
         let listed = matches!(event, Event::InitDone);
         let child = match (&event, what) {
-            (Event::Apply(object) | Event::InitApply(object), What::Child(kind)) => {
+            (Event::Apply(object) | Event::InitApply(object), WatchedKind::Child(kind)) => {
                 Some(self.view_of_child(kind, object))
             }
             _ => None,
         };
         let mut known = self.lock();
         let named = match what {
-            What::Groups => Vec::new(),
-            What::Child(kind) => known.take_child(kind, scope, event, child),
-            What::Pods => known.pods.take(scope, event),
-            What::Leases => known.leases.take(scope, event, self.clock.since_boot()),
+            WatchedKind::Groups => Vec::new(),
+            WatchedKind::Child(kind) => known.apply_child_event(kind, scope, event, child),
+            WatchedKind::Pods => known.pods.take(scope, event),
+            WatchedKind::Leases => known.leases.take(scope, event, self.clock.since_boot()),
         };
         let touched = named.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
         known.after(what, scope, listed, touched)
@@ -307,7 +320,7 @@ impl World {
     }
 
     fn knows_all_groups(&self) -> bool {
-        !self.lock().unlisted.iter().any(|(what, _)| *what == What::Groups)
+        !self.lock().unlisted.iter().any(|(what, _)| *what == WatchedKind::Groups)
     }
 
     /// Returns the Leases that must be read because their time has run out as far as the watch has shown; none of those in
@@ -328,7 +341,7 @@ impl World {
 
 impl Known {
     /// The groups that need a look after an event: none before everything is listed, all of them then.
-    fn after(&mut self, what: What, scope: &Scope, listed: bool, touched: Vec<GroupRef>) -> Vec<GroupRef> {
+    fn after(&mut self, what: WatchedKind, scope: &Scope, listed: bool, touched: Vec<GroupRef>) -> Vec<GroupRef> {
         if listed && self.unlisted.remove(&(what, scope.clone())) && self.unlisted.is_empty() {
             let groups = self.groups.open();
             // Lists come as whole objects.
@@ -348,7 +361,7 @@ impl Known {
     }
 
     /// `view` is of the object that the event brings, if it brings one.
-    fn take_child(
+    fn apply_child_event(
         &mut self,
         kind: Kind,
         scope: &Scope,

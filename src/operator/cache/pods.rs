@@ -19,9 +19,9 @@ use crate::protocol::environment;
 use crate::protocol::pod::{INSTALLER, PROGRAM, SIDECAR};
 
 /// Candidates of mode Exec that have this also tell on the Lease whether their program is ready.
-const OF_EXEC: &str = environment::LOCK_PATH;
+const SINCE_READINESS_REPORTS: &str = environment::LOCK_PATH;
 /// Candidates of mode Exec that have this also heed step-downs.
-const HEEDS: &str = environment::TERMINATION_MESSAGE_PATH;
+const SINCE_STEP_DOWNS: &str = environment::TERMINATION_MESSAGE_PATH;
 
 /// By group: the names of its pods.
 type Members = HashMap<Box<str>, Vec<Box<str>>>;
@@ -52,7 +52,7 @@ impl Entry {
         if self.has_finished { "" } else { &self.group }
     }
 
-    fn tells_the_same_as(&self, other: &Self) -> bool {
+    fn has_same_state_as(&self, other: &Self) -> bool {
         let Self { group, has_finished, eviction, view, dead, .. } = self;
         let words = (group, has_finished, eviction, view, dead);
         words == (&other.group, &other.has_finished, &other.eviction, &other.view, &other.dead)
@@ -101,8 +101,9 @@ impl Pods {
         }
         // The mark itself is no news.
         known.view.role.clone_from(&after.view.role);
-        (known.view.kept, known.view.proven) = (after.view.kept, after.view.proven);
-        let is_news = !known.tells_the_same_as(&after);
+        (known.view.has_leader_deletion_cost, known.view.proven) =
+            (after.view.has_leader_deletion_cost, after.view.proven);
+        let is_news = !known.has_same_state_as(&after);
         *known = after;
         is_news
     }
@@ -116,7 +117,7 @@ impl Pods {
             (!before.is_some_and(|before| before.is_later_than(&pod))).then(|| entry_of(&pod))
         };
         table.take(scope, event, entry, |Change { namespace, name, before, after }| {
-            if before.zip(after).is_some_and(|(before, after)| before.tells_the_same_as(after)) {
+            if before.zip(after).is_some_and(|(before, after)| before.has_same_state_as(after)) {
                 return;
             }
             let was_evicted = |entry: &&Entry| entry.eviction.is_some();
@@ -170,7 +171,7 @@ fn pod_view(pod: &DynamicObject) -> PodView {
     let gated = items(&pod.data["spec"]["readinessGates"]).iter().any(|gate| gate["conditionType"] == PROVEN_GATE);
     let statuses = || ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|kind| items(&status[kind]));
     let containers = || items(&pod.data["spec"]["containers"]).iter();
-    let is_told = |name: &str| containers().any(|one| has_variable(one, name));
+    let has_setting = |name: &str| containers().any(|one| has_variable(one, name));
     let is_candidates = |one: &Value| one["name"] == INSTALLER || one["name"] == SIDECAR;
     let candidate = items(&pod.data["spec"]["initContainers"]).iter().find(|one| is_candidates(one));
     let runs_candidate = containers().any(|one| one["command"][0] == PROGRAM);
@@ -188,14 +189,17 @@ fn pod_view(pod: &DynamicObject) -> PodView {
         template: pod.labels().get(label::REVISION).cloned(),
         proven: gated.then(|| is_true(PROVEN_GATE)),
         role: pod.labels().get(label::ROLE).cloned(),
-        kept: pod.annotations().get(POD_DELETION_COST).is_some_and(|cost| cost == LEADER_DELETION_COST),
+        has_leader_deletion_cost: pod
+            .annotations()
+            .get(POD_DELETION_COST)
+            .is_some_and(|cost| cost == LEADER_DELETION_COST),
         trouble: container_trouble(&pod.data),
         obstacle: obstacle(&pod.data),
         last_end: last_end(&pod.data),
         restarts: statuses().filter_map(|one| one["restartCount"].as_i64()).sum::<i64>().try_into().unwrap_or(i32::MAX),
         ports: named_ports(&pod.data["spec"]),
-        tells_ready: is_told(OF_EXEC),
-        deaf: runs_candidate && !is_told(HEEDS),
+        reports_readiness: has_setting(SINCE_READINESS_REPORTS),
+        ignores_step_downs: runs_candidate && !has_setting(SINCE_STEP_DOWNS),
         candidate_image: candidate.and_then(|one| text(&one["image"])),
         candidate_stuck: statuses().any(|one| is_candidates(one) && is_stuck(one)),
     }
@@ -203,7 +207,7 @@ fn pod_view(pod: &DynamicObject) -> PodView {
 
 /// Whether a container that the candidate does not speak for is not ready, as far as the kubelet has told.
 fn others_unready(pod: &Value) -> bool {
-    let mut others = items(&pod["spec"]["containers"]).iter().filter(|one| !has_variable(one, OF_EXEC));
+    let mut others = items(&pod["spec"]["containers"]).iter().filter(|one| !has_variable(one, SINCE_READINESS_REPORTS));
     // Among init containers those that go on beside the others.
     let mut sidecars = items(&pod["spec"]["initContainers"]).iter().filter(|one| one["restartPolicy"] == "Always");
     // A pod that somebody gave the label may have thousands of containers.

@@ -13,7 +13,7 @@ use kube::{Client, Resource};
 use tokio::sync::{Notify, watch};
 
 use super::expiry::{LeaseWatch, expiries};
-use super::{GroupRef, RawGroup, Scope, WatchHealth, What, World, api};
+use super::{Cache, GroupRef, RawGroup, Scope, WatchHealth, WatchedKind, api};
 use crate::api::names::label;
 use crate::runtime::backoff::WatchBackoff;
 
@@ -30,14 +30,14 @@ pub(in crate::operator) type Trigger = BoxStream<'static, GroupRef>;
 type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
 
 /// Starts all watches, which keep `world` up.
-pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Scope], health: &WatchHealth) -> Trigger {
+pub(in crate::operator) fn triggers(client: &Client, cache: &Cache, scopes: &[Scope], health: &WatchHealth) -> Trigger {
     // The children are compared with what their groups say when they arrive.
     let (groups_known, waiting) = watch::channel(false);
     let groups_known = Arc::new(groups_known);
     let mut streams: Vec<BoxStream<'static, Vec<GroupRef>>> = Vec::new();
     let mut lease_watches = Vec::new();
     for scope in scopes {
-        let (own, its_world, known) = (scope.clone(), world.clone(), groups_known.clone());
+        let (own, its_world, known) = (scope.clone(), cache.clone(), groups_known.clone());
         let groups = match &scope.0 {
             Some(namespace) => Api::<RawGroup>::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -45,7 +45,7 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
         // A list of these may not be stale: an old spec would undo what a newer one has done.
         let events = watcher(groups, watcher::Config::default().page_size(PAGE)).boxed();
         streams.push(
-            heard(events, told("electiongroups", scope), health)
+            record_health(events, watched("electiongroups", scope), health)
                 .map(move |event| {
                     let touched = its_world.take_groups(&own, event);
                     if !*known.borrow() && its_world.knows_all_groups() {
@@ -57,16 +57,16 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
         );
         let pods = ApiResource::erase::<Pod>(&());
         let leases = ApiResource::erase::<Lease>(&());
-        let children = super::Kind::ALL.map(|kind| (What::Child(kind), kind.resource().clone()));
-        for (what, resource) in children.into_iter().chain([(What::Pods, pods), (What::Leases, leases)]) {
-            let (own, its_world) = (scope.clone(), world.clone());
+        let children = super::Kind::ALL.map(|kind| (WatchedKind::Child(kind), kind.resource().clone()));
+        for (what, resource) in children.into_iter().chain([(WatchedKind::Pods, pods), (WatchedKind::Leases, leases)]) {
+            let (own, its_world) = (scope.clone(), cache.clone());
             let ours = watcher::Config::default().labels(label::GROUP).page_size(PAGE);
             // Nor may one of these: who led before would be taken for who leads.
             let events = match what {
-                What::Leases => {
+                WatchedKind::Leases => {
                     let (api, restart) = (api(client, &resource, scope), Arc::new(Notify::new()));
                     lease_watches.push(LeaseWatch {
-                        name: told(&resource.plural, scope),
+                        name: watched(&resource.plural, scope),
                         scope: scope.clone(),
                         restart: restart.clone(),
                         restarted_at: None,
@@ -75,19 +75,19 @@ pub(in crate::operator) fn triggers(client: &Client, world: &World, scopes: &[Sc
                 }
                 _ => streamed(api(client, &resource, scope), ours),
             };
-            let events = heard(events, told(&resource.plural, scope), health)
+            let events = record_health(events, watched(&resource.plural, scope), health)
                 .map(move |event| its_world.take(what, &own, complete(event, &resource)));
             let mut waiting = waiting.clone();
             let begin = async move { waiting.wait_for(|all| *all).await.map(drop) };
             streams.push(stream::once(begin).map(|_| Vec::new()).chain(events).boxed());
         }
     }
-    streams.push(expiries(client, world, health, lease_watches).boxed());
+    streams.push(expiries(client, cache, health, lease_watches).boxed());
     stream::select_all(streams).flat_map(stream::iter).boxed()
 }
 
 /// The name that the log has for a watch.
-fn told(plural: &str, scope: &Scope) -> String {
+fn watched(plural: &str, scope: &Scope) -> String {
     match &scope.0 {
         Some(namespace) => format!("{plural} in namespace {namespace}"),
         None => plural.to_owned(),
@@ -135,7 +135,7 @@ fn is_unsupported(error: &watcher::Error) -> bool {
 }
 
 /// Its events, with failures noted and waited for; the watcher tries again by itself.
-fn heard<K>(
+fn record_health<K>(
     events: Events<K>,
     what: String,
     health: &WatchHealth,

@@ -66,7 +66,7 @@ impl<V> Table<V> {
         scope: &Scope,
         event: Event<K>,
         entry_of: impl Fn(K, Option<&V>) -> Option<V>,
-        mut told: impl FnMut(Change<'_, V>),
+        mut on_change: impl FnMut(Change<'_, V>),
     ) where
         V: Clone,
     {
@@ -82,18 +82,18 @@ impl<V> Table<V> {
                     insert(listing, &namespace, &name, entry);
                 }
             }
-            Event::InitDone => self.replace(scope, told),
+            Event::InitDone => self.replace(scope, on_change),
             Event::Apply(object) => {
                 let (namespace, name) = names_of(&object);
                 let before = self.get(&namespace, &name);
                 let Some(entry) = entry_of(object, before) else { return };
-                told(Change { namespace: &namespace, name: &name, before, after: Some(&entry) });
+                on_change(Change { namespace: &namespace, name: &name, before, after: Some(&entry) });
                 self.insert(&namespace, &name, entry);
             }
             Event::Delete(object) => {
                 let (namespace, name) = names_of(&object);
                 if let Some(before) = self.remove(&namespace, &name) {
-                    told(Change { namespace: &namespace, name: &name, before: Some(&before), after: None });
+                    on_change(Change { namespace: &namespace, name: &name, before: Some(&before), after: None });
                 }
             }
         }
@@ -124,7 +124,7 @@ impl<V> Table<V> {
     }
 
     /// The list of `scope` is whole: what it does not have is gone.
-    fn replace(&mut self, scope: &Scope, mut told: impl FnMut(Change<'_, V>)) {
+    fn replace(&mut self, scope: &Scope, mut on_change: impl FnMut(Change<'_, V>)) {
         let mut listing = self.listings.remove(scope).unwrap_or_default();
         let namespaces: HashSet<Box<str>> =
             self.entries.keys().filter(|namespace| scope.holds(namespace)).chain(listing.keys()).cloned().collect();
@@ -132,10 +132,10 @@ impl<V> Table<V> {
             let new = listing.remove(&namespace).unwrap_or_default();
             let old = self.entries.remove(&namespace).unwrap_or_default();
             for (name, before) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
-                told(Change { namespace: &namespace, name, before: Some(before), after: None });
+                on_change(Change { namespace: &namespace, name, before: Some(before), after: None });
             }
             for (name, after) in &new {
-                told(Change { namespace: &namespace, name, before: old.get(name), after: Some(after) });
+                on_change(Change { namespace: &namespace, name, before: old.get(name), after: Some(after) });
             }
             if !new.is_empty() {
                 self.entries.insert(namespace, new);

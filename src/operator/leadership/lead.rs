@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
 use crate::group::judge::candidate_update::Offer;
-use crate::operator::cache::{self, RawGroup, Scope, WatchHealth, World};
+use crate::operator::cache::{self, Cache, RawGroup, Scope, WatchHealth};
 use crate::operator::context::Context;
 use crate::operator::leadership::gate::Gate;
 use crate::operator::others::OtherOperators;
@@ -91,7 +91,7 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     let me = campaign.identity().to_owned();
     let mut holders = campaign.holders();
     let health = campaign.health();
-    let mut reign: Option<Reign> = None;
+    let mut run_of_controller: Option<ControllerRun> = None;
     let _serving = {
         let (ready, watches) = (ready.clone(), watches.clone());
         admin.serve(
@@ -106,15 +106,15 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
                 info!("{signal}: stopping");
                 campaign.leave();
             }
-            stop = told_to_stop(&reign) => if let Some(reign) = reign.take() {
-                reign.end().await;
+            stop = told_to_stop(&run_of_controller) => if let Some(run_of_controller) = run_of_controller.take() {
+                run_of_controller.end().await;
                 watches.forget();
                 info!("{me} reconciles no longer ({:?})", stop.loss);
             },
             guard = campaign.lead() => match guard {
                 Some(guard) => {
                     info!("{me} reconciles from now on");
-                    reign = Some(Reign::begin(&config, &options, &metrics, &watches, guard)?);
+                    run_of_controller = Some(ControllerRun::begin(&config, &options, &metrics, &watches, guard)?);
                 }
                 None => break,
             },
@@ -129,15 +129,15 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     Ok(())
 }
 
-async fn told_to_stop(reign: &Option<Reign>) -> campaign::Stop {
-    match reign {
-        Some(reign) => reign.guard.lost().await,
+async fn told_to_stop(run_of_controller: &Option<ControllerRun>) -> campaign::Stop {
+    match run_of_controller {
+        Some(run_of_controller) => run_of_controller.guard.lost().await,
         None => std::future::pending().await,
     }
 }
 
 /// What runs during one term of this replica's leadership.
-struct Reign {
+struct ControllerRun {
     guard: LeaderGuard,
     gate: Gate,
     controller: JoinHandle<()>,
@@ -147,7 +147,7 @@ struct Reign {
     context: Weak<Context>,
 }
 
-impl Reign {
+impl ControllerRun {
     fn begin(
         config: &Config,
         options: &Options,
@@ -161,15 +161,15 @@ impl Reign {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         health.forget();
         let scopes = options.scopes();
-        let world = World::new(&scopes, clock.clone(), &options.candidate_image);
-        let triggers = cache::triggers(&watching, &world, &scopes, health);
+        let cache = Cache::new(&scopes, clock.clone(), &options.candidate_image);
+        let triggers = cache::triggers(&watching, &cache, &scopes, health);
         let (recorder, events) = Recorder::start(client.clone(), clock.clone(), options.campaign.holder_identity());
         let context = Arc::new(Context {
-            applier: Applier::new(client.clone(), world.clone()),
-            step_downs: StepDowns::new(client.clone(), recorder.clone(), world.clone()),
+            applier: Applier::new(client.clone(), cache.clone()),
+            step_downs: StepDowns::new(client.clone(), recorder.clone(), cache.clone()),
             client,
             clock,
-            world: world.clone(),
+            cache: cache.clone(),
             offer: Offer::new(&options.candidate_image, &options.candidate_version),
             operator: options.campaign.lease().to_string(),
             others: OtherOperators::default(),
@@ -179,7 +179,7 @@ impl Reign {
         let weak = Arc::downgrade(&context);
         // Everything that asks for a look comes by `triggers`.
         let no_groups = stream::pending::<Result<RawGroup, watcher::Error>>();
-        let controller = Controller::for_stream(no_groups, world.store())
+        let controller = Controller::for_stream(no_groups, cache.store())
             .with_config(controller::Config::default().concurrency(options.concurrency))
             .reconcile_on(triggers)
             .run(reconcile, on_error, context)

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::api::{ElectionGroup, ElectionGroupStatus, GROUP, KIND, VERSION};
-use crate::campaign::{micro_time, told};
+use crate::campaign::{describe, micro_time};
 use crate::group::Observed;
 use crate::group::events::series::Now;
 use crate::group::events::{About, Event, Series, Write, between, of_step_down};
@@ -43,13 +43,18 @@ impl Recorder {
     }
 
     /// Tells what happened to `group` when its status became `after`. Returns at once.
-    pub(in crate::operator) fn tell(&self, group: &ElectionGroup, after: &ElectionGroupStatus, observed: &Observed) {
+    pub(in crate::operator) fn record_changes(
+        &self,
+        group: &ElectionGroup,
+        after: &ElectionGroupStatus,
+        observed: &Observed,
+    ) {
         let first = ElectionGroupStatus::default();
         self.hand_over(group, between(group.status.as_ref().unwrap_or(&first), after, observed));
     }
 
     /// Tells what has become of a step-down that was asked for. Returns at once.
-    pub(in crate::operator) fn tell_step_down(&self, group: &ElectionGroup, step_down: &StepDown) {
+    pub(in crate::operator) fn record_step_down(&self, group: &ElectionGroup, step_down: &StepDown) {
         self.hand_over(group, of_step_down(step_down));
     }
 
@@ -142,9 +147,9 @@ impl Writer {
         let (About { namespace, name, .. }, note) = (&write.about, &write.words.note);
         let group = format!("{namespace}/{name}");
         if self.failing {
-            debug!(group, "cannot write an Event: {}; it would have said: {note}", told(&error));
+            debug!(group, "cannot write an Event: {}; it would have said: {note}", describe(&error));
         } else {
-            warn!(group, "cannot write an Event: {}; it would have said: {note}", told(&error));
+            warn!(group, "cannot write an Event: {}; it would have said: {note}", describe(&error));
         }
         self.failing = true;
         true

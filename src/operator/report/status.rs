@@ -11,12 +11,12 @@ use serde_json::json;
 use crate::api::names::{ChangeReason, FIELD_MANAGER};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, KIND, LeaderStatus, VERSION};
 use crate::group::judge::candidate_update::Update;
-use crate::group::judge::proof::Freed;
+use crate::group::judge::proof::ProvenRelease;
 use crate::group::judge::step_down::StepDown;
 use crate::group::observed::Outcome;
 use crate::group::status::{EndedBy, InjectionRecord, status};
 use crate::group::{Group, Observed};
-use crate::operator::cache::{Parts, RawGroup, World};
+use crate::operator::cache::{Cache, GroupState, RawGroup};
 use crate::runtime::clock::Clock;
 
 /// By then a released Lease has been taken, if there is a standby.
@@ -32,16 +32,16 @@ pub(in crate::operator) fn observe(
     group: &ElectionGroup,
     outcome: Outcome,
     injection: InjectionRecord,
-    freed: Option<Freed>,
+    freed: Option<ProvenRelease>,
     operator: &str,
-    world: &World,
+    cache: &Cache,
 ) -> Observed {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let uid = group.uid().unwrap_or_default();
-    let Parts { deployment, lease, pods, eviction } =
-        world.parts(&namespace, &name, group.effective_lease_name(), &uid);
+    let GroupState { deployment, lease, pods, eviction } =
+        cache.group_state(&namespace, &name, group.effective_lease_name(), &uid);
     let ended_by = |transitions, reason| EndedBy::of_term(group.status.as_ref()?, transitions, reason);
-    let asked = lease.as_ref().and_then(|lease| lease.asked.as_ref());
+    let asked = lease.as_ref().and_then(|lease| lease.step_down_request.as_ref());
     let ended = freed
         .and_then(|freed| ended_by(freed.transitions, ChangeReason::KubeletReported))
         .or_else(|| ended_by(asked?.transitions()?, asked?.reason()));

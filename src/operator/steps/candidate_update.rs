@@ -13,7 +13,7 @@ use crate::group::events::of_candidate_update;
 use crate::group::judge::candidate_update::{Question, Update, decide, is_rolled_out};
 use crate::operator::context::{Context, remember};
 use crate::operator::error::Error;
-use crate::operator::name::told_name;
+use crate::operator::name::qualified_name;
 use crate::operator::report::status;
 
 /// So many groups with a leader replace their candidate at a time. One that does not get through keeps its place, so that a
@@ -34,7 +34,7 @@ pub(in crate::operator) async fn carry_out(
 ) -> Result<Update, Error> {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let uid = resource.uid().unwrap_or_default();
-    let parts = context.world.parts(&namespace, &name, resource.effective_lease_name(), &uid);
+    let parts = context.cache.group_state(&namespace, &name, resource.effective_lease_name(), &uid);
     let offer = &context.offer;
     let (lease, pods) = (parts.lease.as_ref(), parts.pods.as_slice());
     let update = decide(&Question { resource, group, lease, pods, offer });
@@ -49,7 +49,7 @@ pub(in crate::operator) async fn carry_out(
         let why = format!("the update that was requested waits until the spec is changed: {invalid}");
         return Ok(Update::Pending { why, for_others: false });
     }
-    if *moves_leader && !context.world.begin_candidate_update(&namespace, &name, AT_A_TIME) {
+    if *moves_leader && !context.cache.begin_candidate_update(&namespace, &name, AT_A_TIME) {
         resource.status = before;
         let why = format!("the update that was requested waits: {AT_A_TIME} groups at a time replace their candidate");
         return Ok(Update::Pending { why, for_others: true });
@@ -60,11 +60,11 @@ pub(in crate::operator) async fn carry_out(
     let new = resource.status.clone().unwrap_or_default();
     // The watch brings what is written: the answer could hide a change of the spec that came before it.
     if status::write(&context.client, resource, &new).await.map_err(Error::Status)?.is_none() {
-        warn!(group = told_name(resource), "the group was deleted before its candidate could be replaced");
+        warn!(group = qualified_name(resource), "the group was deleted before its candidate could be replaced");
         resource.status = before;
         return Ok(Update::None);
     }
-    info!(group = told_name(resource), "the pods get candidate image {}", injection.image);
+    info!(group = qualified_name(resource), "the pods get candidate image {}", injection.image);
     context.events.record(resource, of_candidate_update(&injection));
     Ok(update)
 }

@@ -13,7 +13,7 @@ use crate::api::ElectionGroup;
 use crate::group::Group;
 use crate::group::judge::endpoints::{Decision, Question, decide};
 use crate::group::status::leading;
-use crate::operator::cache::{ChildView, Detail, Kind, Served};
+use crate::operator::cache::{ChildView, Detail, Kind, LeaderServiceState};
 use crate::operator::report::status::HANDOVER;
 use crate::operator::steps::apply::{Applier, ApplyError, Child, Owner};
 use crate::runtime::clock::Clock;
@@ -66,15 +66,15 @@ impl Applier {
             (Decision::Wait(_), _) => Ok(()),
             (Decision::Write(wanted), Some(slice)) => self.switch(resource, slice, &wanted).await,
             (Decision::Write(wanted), None) => {
-                self.world.expect_endpoints(&group.namespace, &group.name, &wanted);
+                self.cache.expect_endpoints(&group.namespace, &group.name, &wanted);
                 self.ensure(group, Kind::EndpointSlice, &wanted).await
             }
         }
     }
 
-    fn served(&self, resource: &ElectionGroup) -> Option<Served> {
+    fn served(&self, resource: &ElectionGroup) -> Option<LeaderServiceState> {
         let (namespace, name) = (resource.namespace()?, resource.name_any());
-        self.world.served(&namespace, &name, resource.effective_lease_name(), resource.metadata.uid.as_deref()?)
+        self.cache.served(&namespace, &name, resource.effective_lease_name(), resource.metadata.uid.as_deref()?)
     }
 
     /// `slice` is to be as `wanted`: one request, or none.
@@ -86,7 +86,7 @@ impl Applier {
         let (uid, name) = (resource.uid().unwrap_or_default(), Kind::EndpointSlice.name_of(&group));
         let owner = Owner { namespace: &namespace, uid: &uid };
         let child = Child::new(&self.client, Kind::EndpointSlice.resource(), owner, &name);
-        self.world.expect_endpoints(&namespace, &group, wanted);
+        self.cache.expect_endpoints(&namespace, &group, wanted);
         let same_family =
             matches!(&slice.detail, Detail::Addresses(family) if wanted["addressType"].as_str() == Some(&**family));
         let written = if same_family {
@@ -99,14 +99,19 @@ impl Applier {
         let to = wanted["endpoints"][0]["targetRef"]["name"].as_str().unwrap_or("nobody");
         info!(group = format!("{namespace}/{group}"), "Service {name} leads to {to}");
         if let Some(written) = written {
-            self.world.took_child(Kind::EndpointSlice, &written, wanted);
+            self.cache.apply_child_response(Kind::EndpointSlice, &written, wanted);
         }
         Ok(())
     }
 }
 
-fn decision(resource: &ElectionGroup, valid: Option<&Group>, served: &Served, clock: &dyn Clock) -> Decision {
-    let Served { ports, slice, lease, pods, released_at } = served;
+fn decision(
+    resource: &ElectionGroup,
+    valid: Option<&Group>,
+    served: &LeaderServiceState,
+    clock: &dyn Clock,
+) -> Decision {
+    let LeaderServiceState { ports, slice, lease, pods, released_at } = served;
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let before = resource.status.clone().unwrap_or_default();
     let (uid, now) = (resource.uid().unwrap_or_default(), clock.since_boot());

@@ -12,13 +12,13 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::api::ElectionGroup;
-use crate::campaign::{snapshot_of, told};
+use crate::campaign::{describe, snapshot_of};
 use crate::election::WallTime;
 use crate::group::events::of_other_operator;
 use crate::group::judge::other_operator::{OtherOperator, is_left};
 use crate::operator::cache::RawGroup;
 use crate::operator::context::{Context, remember};
-use crate::operator::name::told_name;
+use crate::operator::name::qualified_name;
 
 /// How soon a group that was left to another operator is looked at again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &C
     let event = of_other_operator(other, &context.operator, state, left);
     if left {
         if left_at.is_none() {
-            warn!(group = told_name(resource), "{}", event.words.note);
+            warn!(group = qualified_name(resource), "{}", event.words.note);
             context.events.record(resource, event);
             remember(resource, context, |memory| memory.left_at = Some(now));
         }
@@ -56,9 +56,9 @@ pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &C
     // Before anything else is written, so that the other operator, if it runs after all, knows at once.
     match claim(&context.client, resource, &context.operator).await {
         Ok(group) => {
-            warn!(group = told_name(resource), "{}", event.words.note);
+            warn!(group = qualified_name(resource), "{}", event.words.note);
             context.events.record(resource, event);
-            context.world.took_group(group);
+            context.cache.apply_group_response(group);
             remember(resource, context, |memory| {
                 memory.was_own = true;
                 memory.left_at = None;
@@ -66,7 +66,11 @@ pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &C
             Ownership::Own
         }
         Err(error) => {
-            warn!(group = told_name(resource), "cannot take the group over from operator {other}: {}", told(&error));
+            warn!(
+                group = qualified_name(resource),
+                "cannot take the group over from operator {other}: {}",
+                describe(&error)
+            );
             Ownership::Left(AGAIN)
         }
     }
@@ -98,7 +102,7 @@ async fn state_of(other: &str, context: &Context) -> OtherOperator {
 async fn read(namespace: &str, name: &str, context: &Context) -> OtherOperator {
     let kind = ApiResource::erase::<Lease>(&());
     let leases = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace, &kind);
-    match context.soon(leases.get_opt(name)).await {
+    match context.within_budget(leases.get_opt(name)).await {
         Ok(Ok(lease)) => {
             let record = lease.as_ref().map(|lease| snapshot_of(lease).record);
             OtherOperator::with_lease(record.as_ref(), WallTime(context.clock.wall_micros()))

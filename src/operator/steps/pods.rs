@@ -15,13 +15,13 @@ use tracing::{debug, warn};
 
 use crate::api::names::{FIELD_MANAGER, PROVEN_GATE, annotation, label};
 use crate::api::{ElectionGroup, ElectionGroupStatus};
-use crate::campaign::told;
+use crate::campaign::describe;
 use crate::group::judge::rollout::{opens, proven_in};
 use crate::group::observed::Outcome;
 use crate::group::observed::pod::PodView;
 use crate::group::{Group, Observed};
 use crate::operator::context::{Context, RETRY, remember};
-use crate::operator::name::told_name;
+use crate::operator::name::qualified_name;
 
 /// Brings the pods to what `stored` says. Returns how soon the group needs another look: if something failed, or if
 /// an answer brought news.
@@ -44,7 +44,7 @@ pub(in crate::operator) async fn mark(
     });
     let patches: Vec<_> = patches.collect();
     if patches.is_empty() {
-        remember(resource, context, |memory| memory.unmarked = false);
+        remember(resource, context, |memory| memory.has_unmarked_pods = false);
         return None;
     }
     let namespace = resource.namespace().unwrap_or_default();
@@ -52,19 +52,20 @@ pub(in crate::operator) async fn mark(
         Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &ApiResource::erase::<Pod>(&()));
     let sent = patches.into_iter().map(|(pod, subresource, patch)| {
         // Another look may come before the watch has shown it.
-        write(&api, pod, subresource, patch).map_ok(|pod| pod.is_some_and(|pod| context.world.took_pod(&pod)))
+        write(&api, pod, subresource, patch).map_ok(|pod| pod.is_some_and(|pod| context.cache.apply_pod_response(&pod)))
     });
-    let (failed, is_news) = match context.soon(join_all(sent)).await {
+    let (failed, is_news) = match context.within_budget(join_all(sent)).await {
         Ok(results) => {
             let is_news = results.contains(&Ok(true));
             (results.into_iter().find_map(Result::err), is_news)
         }
         Err(late) => (Some(late), false),
     };
-    let was_said = remember(resource, context, |memory| std::mem::replace(&mut memory.unmarked, failed.is_some()));
+    let was_logged =
+        remember(resource, context, |memory| std::mem::replace(&mut memory.has_unmarked_pods, failed.is_some()));
     let Some(error) = failed else { return is_news.then_some(Duration::ZERO) };
-    let name = told_name(resource);
-    if was_said == Some(true) {
+    let name = qualified_name(resource);
+    if was_logged == Some(true) {
         debug!(group = name, "cannot mark the pods: {error}");
     } else {
         warn!(group = name, "cannot mark the pods: {error}; it is tried again every {} s", RETRY.as_secs());
@@ -90,12 +91,12 @@ fn gate_patch(pod: &PodView, now: &Time) -> Value {
 fn role_patch(pod: &PodView, leader: Option<&str>) -> Option<Value> {
     let leads = leader.is_some_and(|leader| leader.split('_').next() == Some(pod.name.as_str()));
     let role = if leads { label::ROLE_LEADER } else { label::ROLE_STANDBY };
-    let is_so = pod.role.as_deref() == Some(role) && pod.kept == leads;
+    let is_so = pod.role.as_deref() == Some(role) && pod.has_leader_deletion_cost == leads;
     let is_pointless = pod.terminating && (leads || pod.role.is_none());
     (!is_so && !is_pointless).then(|| {
         let mut patch = json!({ "metadata": { "uid": pod.uid, "labels": { label::ROLE: role } } });
         // A cost that somebody else has set stays, unless the pod leads.
-        if pod.kept != leads {
+        if pod.has_leader_deletion_cost != leads {
             let cost = leads.then_some(annotation::LEADER_DELETION_COST);
             patch["metadata"]["annotations"] = json!({ annotation::POD_DELETION_COST: cost });
         }
@@ -120,7 +121,7 @@ async fn write(
         Ok(pod) => Ok(Some(pod)),
         // Gone, or another pod of that name by now.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-        Err(error) => Err(format!("cannot patch pod {}: {}", pod.name, told(&error))),
+        Err(error) => Err(format!("cannot patch pod {}: {}", pod.name, describe(&error))),
     }
 }
 
@@ -130,7 +131,13 @@ mod tests {
 
     fn pod(role: Option<&str>, kept: bool) -> PodView {
         let role = role.map(str::to_owned);
-        PodView { name: "billing-1".into(), uid: Some("uid-1".into()), role, kept, ..PodView::default() }
+        PodView {
+            name: "billing-1".into(),
+            uid: Some("uid-1".into()),
+            role,
+            has_leader_deletion_cost: kept,
+            ..PodView::default()
+        }
     }
 
     #[test]

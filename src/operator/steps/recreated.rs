@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::campaign::snapshot_of;
 use crate::group::Group;
-use crate::operator::cache::World;
+use crate::operator::cache::Cache;
 use crate::operator::error::Error;
 use crate::operator::steps::live_pods::{any_is_older, pods_of};
 use crate::operator::steps::release::{failed, is_replaceable, leases_of, release_if};
@@ -31,10 +31,10 @@ use crate::runtime::clock::Clock;
 pub(in crate::operator) async fn release_unawaited(
     client: &Client,
     group: &Group,
-    world: &World,
+    cache: &Cache,
     clock: &dyn Clock,
 ) -> Result<Option<Duration>, Error> {
-    let Some(since) = world.recreated_at(group).filter(|_| !group.paused) else { return Ok(None) };
+    let Some(since) = cache.recreated_at(group).filter(|_| !group.paused) else { return Ok(None) };
     let lease_duration = Duration::from_secs(group.timing.lease_duration.unsigned_abs().into());
     let left = (since + lease_duration).saturating_sub(clock.since_boot());
     if !left.is_zero() {

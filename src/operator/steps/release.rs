@@ -14,9 +14,9 @@ use crate::api::names::FIELD_MANAGER;
 use crate::campaign::{apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
-use crate::group::judge::proof::{Freed, is_dead};
+use crate::group::judge::proof::{ProvenRelease, is_dead};
 use crate::group::spec::group::GroupMode;
-use crate::operator::cache::{Held, World, controller_of};
+use crate::operator::cache::{Cache, LeaseHolder, controller_of};
 use crate::protocol::lease::{CANDIDATE_VERSION, READY_OF};
 use crate::runtime::clock::Clock;
 
@@ -27,7 +27,7 @@ const TRIES: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot {verb} Lease {lease} to release it, though nobody works under it any more: {}; it runs out by itself",
-    crate::campaign::told(source)
+    crate::campaign::describe(source)
 )]
 pub(in crate::operator) struct ReleaseError {
     verb: &'static str,
@@ -43,19 +43,19 @@ pub(in crate::operator) struct ReleaseError {
 pub(in crate::operator) async fn release_of_dead(
     client: &Client,
     group: &Group,
-    world: &World,
+    cache: &Cache,
     clock: &dyn Clock,
-) -> Result<Option<Freed>, ReleaseError> {
+) -> Result<Option<ProvenRelease>, ReleaseError> {
     // What is known costs nothing and is nearly always right: only a death in it is worth a request.
-    let Some(Held { holder, incarnation, transitions, dead }) = world.held(group) else { return Ok(None) };
+    let Some(LeaseHolder { holder, incarnation, transitions, dead }) = cache.held(group) else { return Ok(None) };
     if group.mode == GroupMode::Exec && !group.paused && is_dead(&holder, incarnation.as_deref(), &holder, &dead) {
         let freed = release(client, group, &holder, &dead, clock).await?;
         if freed.is_some() {
-            world.remember(&group.namespace, &group.name, |memory| memory.freed = freed);
+            cache.remember(&group.namespace, &group.name, |memory| memory.freed = freed);
         }
         return Ok(freed);
     }
-    let freed = world.remember(&group.namespace, &group.name, |memory| memory.freed).flatten();
+    let freed = cache.remember(&group.namespace, &group.name, |memory| memory.freed).flatten();
     Ok(freed.filter(|freed| freed.leads_to(transitions)))
 }
 
@@ -66,7 +66,7 @@ async fn release(
     holder: &str,
     dead: &[String],
     clock: &dyn Clock,
-) -> Result<Option<Freed>, ReleaseError> {
+) -> Result<Option<ProvenRelease>, ReleaseError> {
     let released = release_if(client, group, clock, |lease| is_of_dead(lease, group, holder, dead)).await?;
     Ok(released.map(|Snapshot { record: Record { transitions, .. }, incarnation, .. }| {
         info!(
@@ -75,7 +75,7 @@ async fn release(
             group.lease_name,
             incarnation.unwrap_or_default()
         );
-        Freed { transitions }
+        ProvenRelease { transitions }
     }))
 }
 
@@ -217,7 +217,7 @@ mod tests {
     }
 
     /// What became of the Lease of dead billing-1, and each request with its body.
-    fn try_release(answers: &[Answer]) -> (Result<Option<Freed>, String>, Vec<Asked>) {
+    fn try_release(answers: &[Answer]) -> (Result<Option<ProvenRelease>, String>, Vec<Asked>) {
         let server = Server::default();
         server.0.lock().unwrap().answers.extend(answers.iter().cloned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn the_lease_is_put_back_as_it_was_read_but_for_its_holder() {
         let (result, asked) = try_release(&[(200, lease(DEAD, "41")), (200, lease("", "42"))]);
-        assert_eq!(result, Ok(Some(Freed { transitions: 4 })));
+        assert_eq!(result, Ok(Some(ProvenRelease { transitions: 4 })));
         assert_eq!(methods(&asked), [Method::GET, Method::PUT]);
         let put = &asked[1].1;
         let spec = &put["spec"];
@@ -250,7 +250,7 @@ mod tests {
     fn a_last_renewal_that_came_in_between_is_looked_at_and_released() {
         let answers = [(200, lease(DEAD, "41")), (409, conflict()), (200, lease(DEAD, "42")), (200, lease("", "43"))];
         let (result, asked) = try_release(&answers);
-        assert_eq!(result, Ok(Some(Freed { transitions: 4 })));
+        assert_eq!(result, Ok(Some(ProvenRelease { transitions: 4 })));
         assert_eq!(asked[3].1["metadata"]["resourceVersion"], "42");
     }
 

@@ -8,19 +8,19 @@ use tracing::warn;
 use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use crate::group::judge::flapping::flapping_wait;
 use crate::group::judge::rollout;
-use crate::group::judge::rollout::{preferred, proven_in};
-use crate::group::judge::successor::Wish;
+use crate::group::judge::rollout::{AnnotationChange, preferred, proven_in};
+use crate::group::judge::successor::StepDownIntent;
 use crate::group::judge::unhealthy;
 use crate::group::observed::Outcome;
 use crate::group::observed::program::Watch;
 use crate::group::status::starting_wait;
 use crate::group::{Desired, Group, Observed};
 use crate::operator::context::{Context, RETRY, remember};
-use crate::operator::name::told_name;
+use crate::operator::name::qualified_name;
 use crate::protocol::lease;
 
 /// The revision of the pod template that is to be brought in.
-pub(in crate::operator) enum Sought {
+pub(in crate::operator) enum TargetRevision {
     /// The children are left alone: whatever it was goes on.
     Unknown,
     /// Pods of this group are not tried out.
@@ -29,7 +29,7 @@ pub(in crate::operator) enum Sought {
     Revision(String),
 }
 
-impl Sought {
+impl TargetRevision {
     pub(in crate::operator) fn of(desired: &Desired) -> Self {
         if desired.keeps_pods {
             return Self::Unknown;
@@ -40,9 +40,9 @@ impl Sought {
 
 /// What is to be done for the newest revision and about the leader.
 #[derive(Default)]
-pub(in crate::operator) struct Judged {
+pub(in crate::operator) struct LeaderJudgement {
     /// The leader is to step down.
-    pub(in crate::operator) wish: Option<Wish>,
+    pub(in crate::operator) intent: Option<StepDownIntent>,
     /// When the next look is due.
     pub(in crate::operator) wait: Option<Duration>,
 }
@@ -51,24 +51,24 @@ pub(in crate::operator) struct Judged {
 pub(in crate::operator) async fn judge(
     resource: &ElectionGroup,
     group: Option<&Group>,
-    sought: &Sought,
+    target: &TargetRevision,
     observed: &mut Observed,
     context: &Context,
-) -> Judged {
-    let Some(group) = group.filter(|_| observed.outcome == Outcome::Applied) else { return Judged::default() };
+) -> LeaderJudgement {
+    let Some(group) = group.filter(|_| observed.outcome == Outcome::Applied) else { return LeaderJudgement::default() };
     let now = context.clock.since_boot();
     let watch = remember(resource, context, |memory| {
         let lease = observed.lease.as_ref();
-        memory.watch = Watch::look(memory.watch.as_ref(), group.mode, lease, &observed.pods, now);
+        memory.watch = Watch::observe(memory.watch.as_ref(), group.mode, lease, &observed.pods, now);
         memory.watch.clone()
     });
     let watch = watch.flatten();
     observed.unready = watch.as_ref().is_some_and(|watch| watch.ready == Some(false));
-    let mut judged = Judged::default();
-    match sought {
-        Sought::Unknown => {}
-        Sought::None => observed.rollout = None,
-        Sought::Revision(wanted) => {
+    let mut judged = LeaderJudgement::default();
+    match target {
+        TargetRevision::Unknown => {}
+        TargetRevision::None => observed.rollout = None,
+        TargetRevision::Revision(wanted) => {
             let question = rollout::Question {
                 group,
                 wanted,
@@ -78,8 +78,8 @@ pub(in crate::operator) async fn judge(
                 watch: watch.as_ref(),
                 now,
             };
-            let rollout::Decision { status, wish, waiting, wait } = rollout::decide(&question);
-            judged = Judged { wish, wait };
+            let rollout::Decision { status, intent, waiting, wait } = rollout::decide(&question);
+            judged = LeaderJudgement { intent, wait };
             (observed.rollout, observed.waiting) = (Some(status), waiting);
         }
     }
@@ -89,7 +89,7 @@ pub(in crate::operator) async fn judge(
     let failed = |rollout: Option<&RolloutStatus>| rollout.and_then(|rollout| rollout.failed_revision.clone());
     let before = failed(resource.status.as_ref().and_then(|status| status.rollout.as_ref()));
     let has_just_failed = failed(observed.rollout.as_ref()).is_some_and(|failed| before.as_ref() != Some(&failed));
-    judged.wish = judged.wish.or(unhealthy.wish.filter(|_| !has_just_failed));
+    judged.intent = judged.intent.or(unhealthy.intent.filter(|_| !has_just_failed));
     let retry = if group.paused { None } else { prefer(resource, group, observed, context).await };
     judged.wait = [judged.wait, unhealthy.wait, retry].into_iter().flatten().min();
     judged
@@ -98,10 +98,14 @@ pub(in crate::operator) async fn judge(
 /// Candidates go by what the status has said already.
 async fn prefer(resource: &ElectionGroup, group: &Group, observed: &Observed, context: &Context) -> Option<Duration> {
     let proven = proven_in(resource.status.as_ref()?);
-    let revision = preferred(observed.lease.as_ref()?, &observed.pods, proven)?;
-    let wanted = |_: &_| revision.map(str::to_owned);
+    let wanted = match preferred(observed.lease.as_ref()?, &observed.pods, proven) {
+        AnnotationChange::Keep => return None,
+        AnnotationChange::Set(revision) => Some(revision.to_owned()),
+        AnnotationChange::Remove => None,
+    };
+    let wanted = |_: &_| wanted.clone();
     let error = context.step_downs.annotate(group, lease::PROVEN_REVISION, wanted).await.err()?;
-    warn!(group = told_name(resource), "{error}; the candidates are not told which revision is proven");
+    warn!(group = qualified_name(resource), "{error}; the candidates are not told which revision is proven");
     Some(RETRY)
 }
 

@@ -11,21 +11,21 @@ use tracing::{info, warn};
 
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
-use crate::campaign::told;
+use crate::campaign::describe;
 use crate::group::judge::step_down::{Decision, Question, StepDown, decide};
-use crate::group::judge::successor::Wish;
-use crate::group::observed::lease::Asked;
+use crate::group::judge::successor::StepDownIntent;
 use crate::group::observed::lease::LeaseView;
+use crate::group::observed::lease::StepDownRequest;
 use crate::group::observed::trial::Trial;
 use crate::group::{Group, Observed};
-use crate::operator::cache::{Memory, World, controller_of, view_of};
-use crate::operator::name::told_name;
+use crate::operator::cache::{Cache, Memory, controller_of, view_of};
+use crate::operator::name::qualified_name;
 use crate::operator::report::events::Recorder;
 use crate::protocol::lease;
 
 /// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
 const RETRY: Duration = Duration::from_secs(10);
-/// How soon the operator's own wish is looked at again that had to stand back behind a request.
+/// How soon the operator's own intent is looked at again that had to stand back behind a request.
 const NEXT: Duration = Duration::from_secs(1);
 /// The leader renews meanwhile, so the Lease may change between a read and a write; hardly so often.
 const TRIES: usize = 5;
@@ -34,12 +34,12 @@ const TRIES: usize = 5;
 pub(in crate::operator) struct StepDowns {
     client: Client,
     events: Recorder,
-    world: World,
+    cache: Cache,
 }
 
 impl StepDowns {
-    pub(in crate::operator) fn new(client: Client, events: Recorder, world: World) -> Self {
-        Self { client, events, world }
+    pub(in crate::operator) fn new(client: Client, events: Recorder, cache: Cache) -> Self {
+        Self { client, events, cache }
     }
 
     /// Takes the next steps towards what `resource` asks for, or else towards `wish`, and writes into `observed` what became of
@@ -49,17 +49,17 @@ impl StepDowns {
         resource: &ElectionGroup,
         group: Option<&Group>,
         observed: &mut Observed,
-        wish: Option<&Wish>,
+        intent: Option<&StepDownIntent>,
     ) -> Option<Duration> {
-        let (step_down, retry) = match self.next(resource, group, observed, wish).await {
-            Ok(step_down @ StepDown::Done { .. }) => (step_down, wish.map(|_| NEXT)),
+        let (step_down, retry) = match self.next(resource, group, observed, intent).await {
+            Ok(step_down @ StepDown::Done { .. }) => (step_down, intent.map(|_| NEXT)),
             Ok(step_down) => (step_down, None),
             Err(why) => {
                 let value = resource.annotations().get(annotation::STEP_DOWN_REQUESTED_AT).cloned().unwrap_or_default();
                 (StepDown::Pending { value, why }, Some(RETRY))
             }
         };
-        self.say(resource, &step_down);
+        self.report(resource, &step_down);
         observed.step_down = step_down;
         retry
     }
@@ -70,10 +70,11 @@ impl StepDowns {
         resource: &ElectionGroup,
         group: Option<&Group>,
         observed: &Observed,
-        wish: Option<&Wish>,
+        intent: Option<&StepDownIntent>,
     ) -> Result<StepDown, String> {
         let refused = self.remember(resource, |memory| memory.refused_step_down.clone()).flatten();
-        let question = Question { refused: refused.as_ref(), ..Question::of(resource, group, observed.facts(), wish) };
+        let question =
+            Question { refused: refused.as_ref(), ..Question::of(resource, group, observed.facts(), intent) };
         let refused_now = question.to_be_remembered();
         self.remember(resource, |memory| memory.refused_step_down = refused_now);
         let mut live: Option<DynamicObject> = None;
@@ -88,9 +89,9 @@ impl StepDowns {
                 (Decision::Evict { value, pod, uid }, Some(group)) => {
                     self.evict(group, &pod, uid).await?;
                     let evicted = format!("pod {}/{pod} was evicted", group.namespace);
-                    return Ok(match wish.filter(|wish| wish.reason.as_str() == value) {
-                        Some(Wish { reason, of, why, .. }) => {
-                            StepDown::Wished { reason: *reason, of: of.clone(), why: format!("{why}: {evicted}") }
+                    return Ok(match intent.filter(|intent| intent.reason.as_str() == value) {
+                        Some(StepDownIntent { reason, of, why, .. }) => {
+                            StepDown::Intended { reason: *reason, of: of.clone(), why: format!("{why}: {evicted}") }
                         }
                         None => StepDown::Carried { value, why: evicted },
                     });
@@ -100,7 +101,7 @@ impl StepDowns {
             // What the watch showed may be out of date: whoever is to go is looked at right before.
             live = match (live.take(), asked) {
                 (Some(lease), Some(asked)) => {
-                    let trial = wish.and_then(|wish| wish.trial_of(&asked));
+                    let trial = intent.and_then(|intent| intent.trial_of(&asked));
                     self.mark(group, lease, &asked, trial).await?
                 }
                 _ => self.read(group).await?,
@@ -147,7 +148,7 @@ impl StepDowns {
     /// The group's Lease as it is now.
     async fn read(&self, group: &Group) -> Result<Option<DynamicObject>, String> {
         let read = self.leases(group).get_opt(&group.lease_name).await;
-        let lease = read.map_err(|error| format!("cannot get {}: {}", lease_of(group), told(&error)))?;
+        let lease = read.map_err(|error| format!("cannot get {}: {}", lease_of(group), describe(&error)))?;
         Ok(lease.filter(|lease| controller_of(lease) == Some(&group.uid)))
     }
 
@@ -157,7 +158,7 @@ impl StepDowns {
         &self,
         group: &Group,
         mut lease: DynamicObject,
-        asked: &Asked,
+        asked: &StepDownRequest,
         trial: Option<&Trial>,
     ) -> Result<Option<DynamicObject>, String> {
         let annotations = lease.annotations_mut();
@@ -182,7 +183,7 @@ impl StepDowns {
         match self.leases(group).replace(&group.lease_name, &params, lease).await {
             Ok(lease) => Ok(Some(lease)),
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-            Err(error) => Err(format!("cannot update {}: {}", lease_of(group), told(&error))),
+            Err(error) => Err(format!("cannot update {}: {}", lease_of(group), describe(&error))),
         }
     }
 
@@ -195,29 +196,29 @@ impl StepDowns {
             Ok(_) => Ok(()),
             // Gone, or another pod by now: the next look shows it.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(format!("cannot evict pod {}/{pod}: {}", group.namespace, told(&error))),
+            Err(error) => Err(format!("cannot evict pod {}/{pod}: {}", group.namespace, describe(&error))),
         }
     }
 
     /// Changes what is remembered of the group, for as long as it is there.
     fn remember<T>(&self, resource: &ElectionGroup, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
-        self.world.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
+        self.cache.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
     }
 
-    fn say(&self, resource: &ElectionGroup, step_down: &StepDown) {
+    fn report(&self, resource: &ElectionGroup, step_down: &StepDown) {
         // Once it is done, the status has it.
         let now = match step_down {
             StepDown::None | StepDown::Done { .. } => None,
             _ => Some(step_down.clone()),
         };
         let before = self.remember(resource, |memory| std::mem::replace(&mut memory.reported_step_down, now)).flatten();
-        let Some((reason, why)) = step_down.told().filter(|_| before.as_ref() != Some(step_down)) else { return };
-        self.events.tell_step_down(resource, step_down);
-        let group = told_name(resource);
+        let Some((reason, why)) = step_down.event().filter(|_| before.as_ref() != Some(step_down)) else { return };
+        self.events.record_step_down(resource, step_down);
+        let group = qualified_name(resource);
         match step_down {
             StepDown::Pending { .. }
             | StepDown::Refused { .. }
-            | StepDown::Wished { reason: ChangeReason::Unhealthy, .. } => warn!(group, "{reason}: {why}"),
+            | StepDown::Intended { reason: ChangeReason::Unhealthy, .. } => warn!(group, "{reason}: {why}"),
             _ => info!(group, "{reason}: {why}"),
         }
     }

@@ -13,7 +13,7 @@ mod trials;
 
 use std::time::Duration;
 
-use super::successor::Wish;
+use super::successor::StepDownIntent;
 use crate::api::names::{ChangeReason, label};
 use crate::api::{ElectionGroupStatus, RolloutStatus};
 use crate::group::desired::Desired;
@@ -64,7 +64,7 @@ pub struct Decision {
     /// How far the revision has got.
     pub status: RolloutStatus,
     /// The leader is to hand over.
-    pub wish: Option<Wish>,
+    pub intent: Option<StepDownIntent>,
     /// What is waited for, as a sentence.
     pub waiting: Option<String>,
     /// When the next look is due, if nothing happens before.
@@ -79,10 +79,10 @@ pub fn decide(question: &Question<'_>) -> Decision {
     if proven == question.wanted {
         Decision { status: proven_to_be(question.wanted), ..Decision::default() }
     } else if failed && !question.is_stranded(&proven) {
-        Decision { wish: question.way_back(&proven), status: before, ..Decision::default() }
+        Decision { intent: question.hand_back(&proven), status: before, ..Decision::default() }
     } else {
         let status = RolloutStatus { proven_revision: Some(proven), ..RolloutStatus::default() };
-        question.try_out(status)
+        question.evaluate(status)
     }
 }
 
@@ -96,12 +96,27 @@ pub fn opens(pod: &PodView, proven: Option<&str>) -> bool {
     !pod.terminating && pod.proven == Some(false) && pod.template.is_some() && pod.template.as_deref() == proven
 }
 
-/// What the Lease is to say of the proven revision, if that is not what it says: the wanted word, or none. As long as all pods
-/// are of one revision it need not say anything.
-pub fn preferred<'a>(lease: &LeaseView, pods: &[PodView], proven: Option<&'a str>) -> Option<Option<&'a str>> {
+/// What to write into an annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnnotationChange<'a> {
+    /// It is as it should be.
+    Keep,
+    /// Set it to this value.
+    Set(&'a str),
+    /// Remove it.
+    Remove,
+}
+
+/// Returns the change of the Lease's annotation `k8sensus.dev/proven-revision`. While all pods are of one revision, the annotation
+/// is not needed.
+pub fn preferred<'a>(lease: &LeaseView, pods: &[PodView], proven: Option<&'a str>) -> AnnotationChange<'a> {
     let wanted = proven.filter(|proven| *proven != NAMELESS);
     let is_needed = lease.proven_revision.is_some() || pods.iter().any(|pod| pod.template.as_deref() != wanted);
-    (is_needed && lease.proven_revision.as_deref() != wanted).then_some(wanted)
+    match wanted {
+        _ if !is_needed || lease.proven_revision.as_deref() == wanted => AnnotationChange::Keep,
+        Some(wanted) => AnnotationChange::Set(wanted),
+        None => AnnotationChange::Remove,
+    }
 }
 
 /// The revision that is proven by a status that the API server has.
@@ -138,7 +153,7 @@ impl<'a> Question<'a> {
     }
 
     /// Whether the status has the term that the Lease shows.
-    fn is_told(&self) -> bool {
+    fn status_has_term(&self) -> bool {
         let last = self.status.and_then(|status| status.history.first());
         last.zip(self.lease())
             .is_some_and(|(last, lease)| last.holder_identity == lease.holder && last.time == lease.acquire_time)
@@ -159,7 +174,7 @@ impl<'a> Question<'a> {
     }
 
     /// The wanted revision, neither proven nor failed as yet.
-    fn try_out(&self, status: RolloutStatus) -> Decision {
+    fn evaluate(&self, status: RolloutStatus) -> Decision {
         let proven = status.proven_revision.clone().unwrap_or_default();
         let returns = self.returns_to(&proven);
         // Without a pod to go back to, a failure would only keep the group from ever getting ready.
@@ -169,13 +184,17 @@ impl<'a> Question<'a> {
             }
             let wait = self.watch.map(|watch| EXPLAINED.saturating_sub(self.age(watch)));
             let waiting = Some(format!("{} of revision {} {how}", pod.name, self.wanted));
-            return Decision { status, waiting, wait, wish: None };
+            return Decision { status, waiting, wait, intent: None };
         }
         match (self.leader(), self.watch) {
             (Some(leader), Some(watch)) if self.is_wanted(leader) => self.judge(status, leader, watch, returns),
-            (Some(leader), Some(_)) if !leader.terminating && leader.deaf => self.pass(status),
+            (Some(leader), Some(_)) if !leader.terminating && leader.ignores_step_downs => {
+                self.accept_without_trial(status)
+            }
             (Some(leader), Some(watch)) if !leader.terminating => self.hand_over(status, leader, watch, returns),
-            (Some(leader), None) if !leader.terminating && leader.template.is_none() => self.pass(status),
+            (Some(leader), None) if !leader.terminating && leader.template.is_none() => {
+                self.accept_without_trial(status)
+            }
             (Some(_), _) => self.waits(status, "the leader is about to end"),
             (None, _) => match self.lease() {
                 Some(lease) => self.waits(
@@ -189,7 +208,7 @@ impl<'a> Question<'a> {
 
     /// The leader is no candidate of ours, as after a change from mode Native, and cannot be asked to hand over: there is no
     /// trial, only a pod that is ready to lead.
-    fn pass(&self, status: RolloutStatus) -> Decision {
+    fn accept_without_trial(&self, status: RolloutStatus) -> Decision {
         if self.pods.iter().any(|pod| self.is_wanted(pod) && pod.containers_ready) {
             return Decision { status: proven_to_be(self.wanted), ..Decision::default() };
         }
@@ -261,7 +280,7 @@ impl<'a> Question<'a> {
         };
         new.sort_by_key(|pod| (!pod.containers_ready || pod.trouble.is_some(), lost(pod), pod.restarts, &pod.name));
         let Some(first) = new.first() else { return self.waits(status, "waits for its first pod") };
-        if !self.is_told() {
+        if !self.status_has_term() {
             // How the term before ended is known only then.
             return self.waits(status, "waits until the status has the present leader");
         }
@@ -270,7 +289,7 @@ impl<'a> Question<'a> {
             return self
                 .waits(status, &with_trouble("waits for a pod of it that is ready to lead".to_owned(), troubled));
         }
-        if let Some(named) = self.forestalled(leader) {
+        if let Some(named) = self.bypassed_successor(leader) {
             // Candidates without a revision do not know that they are to stand back.
             let proven = status.proven_revision.as_deref().unwrap_or_default();
             if self.tries(proven) >= TRIES && leader.template.is_some() && returns {
@@ -288,14 +307,14 @@ impl<'a> Question<'a> {
             return Decision { wait: Some(wait), ..self.waits(status, "is about to be given leadership once more") };
         }
         let why = format!("{} is to hand over to {} of revision {}", leader.name, first.name, self.wanted);
-        let wish = Wish {
+        let intent = StepDownIntent {
             reason: ChangeReason::Rollout,
             of: watch.term.clone(),
             to: Some(first.name.clone()),
             why: why.clone(),
             trial: Some(self.trial_of(first)),
         };
-        Decision { wish: Some(wish), ..self.waits(status, &why) }
+        Decision { intent: Some(intent), ..self.waits(status, &why) }
     }
 
     fn fail(&self, status: RolloutStatus, what: String, pod: Option<&PodView>) -> Decision {
@@ -305,14 +324,14 @@ impl<'a> Question<'a> {
     }
 
     /// From a leader of the revision that has failed to one of the proven revision.
-    fn way_back(&self, proven: &str) -> Option<Wish> {
+    fn hand_back(&self, proven: &str) -> Option<StepDownIntent> {
         let leader = self.leader().filter(|leader| self.is_wanted(leader) && !leader.terminating)?;
         let back = self.pods.iter().filter(|pod| is_of(pod, proven) && pod.ready);
         let back = back.min_by_key(|pod| (pod.restarts, &pod.name))?;
         let why =
             format!("{} is to hand over to {}, since revision {} has failed", leader.name, back.name, self.wanted);
         let of = self.watch.filter(|watch| watch.pod == leader.name)?.term.clone();
-        Some(Wish { reason: ChangeReason::Rollout, of, to: Some(back.name.clone()), why, trial: None })
+        Some(StepDownIntent { reason: ChangeReason::Rollout, of, to: Some(back.name.clone()), why, trial: None })
     }
 }
 

@@ -66,11 +66,12 @@ impl<'a> Question<'a> {
 
     /// Whether a pod of the wanted revision that is still there has led, or was to.
     pub(super) fn was_tried(&self) -> bool {
-        self.ended_terms().next().is_some() || self.leader().is_some_and(|leader| self.forestalled(leader).is_some())
+        self.ended_terms().next().is_some()
+            || self.leader().is_some_and(|leader| self.bypassed_successor(leader).is_some())
     }
 
     /// The pod of the wanted revision that was last to lead, if that term is over and `leader` leads in its place.
-    pub(super) fn forestalled(&self, leader: &PodView) -> Option<&'a PodView> {
+    pub(super) fn bypassed_successor(&self, leader: &PodView) -> Option<&'a PodView> {
         let (trial, named) = self.last_trial()?;
         let has_begun = trial.transitions <= self.lease()?.transitions;
         (has_begun && !named.terminating && named.name != leader.name).then_some(named)
@@ -132,15 +133,15 @@ impl<'a> Question<'a> {
         let is_for_it =
             |entry: &HistoryEntry| entry.time.as_ref().zip(first).is_none_or(|(time, first)| time.0 > first);
         let is_try = |entry: &&HistoryEntry| reason_of(entry) == Some(ChangeReason::Rollout) && is_for_it(entry);
-        let mut astray = 0_usize;
+        let mut failed_handovers = 0_usize;
         for entry in history.iter().take_while(is_try) {
             match pod_of(&entry.holder_identity, self.pods) {
                 Some(pod) if self.is_wanted(pod) => break,
-                Some(pod) if is_of(pod, proven) => astray += 1,
+                Some(pod) if is_of(pod, proven) => failed_handovers += 1,
                 // A third revision was tried: what followed it was the way back.
-                _ => return astray.saturating_sub(1),
+                _ => return failed_handovers.saturating_sub(1),
             }
         }
-        astray
+        failed_handovers
     }
 }

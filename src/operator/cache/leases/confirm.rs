@@ -46,7 +46,7 @@ impl Leases {
         after.expired |= after.is_over(now);
         let is_news = live.is_none() || after.version != before.version;
         let mut groups = Vec::new();
-        if before.told() != after.told() {
+        if before.reported() != after.reported() {
             let named = [before, &after].into_iter().filter_map(|seen| seen.group.as_deref());
             groups.extend(named.map(|group| (namespace.to_owned(), group.to_owned())));
             groups.dedup();

@@ -24,7 +24,7 @@ pub(in crate::operator) enum ApplyError {
     )]
     Conflict { kind: String, namespace: String, name: String, found: String },
     /// A request failed.
-    #[error("cannot {verb} {kind} {namespace}/{name}: {}", crate::campaign::told(source))]
+    #[error("cannot {verb} {kind} {namespace}/{name}: {}", crate::campaign::describe(source))]
     Request { verb: &'static str, kind: String, namespace: String, name: String, source: Box<kube::Error> },
 }
 

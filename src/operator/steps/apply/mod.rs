@@ -17,19 +17,19 @@ use crate::api::ElectionGroup;
 use crate::group::desired::drift;
 use crate::group::desired::{NewLease, new_lease};
 use crate::group::{Desired, Group};
-use crate::operator::cache::{Detail, Kind, World, controller_of, value_of};
+use crate::operator::cache::{Cache, Detail, Kind, controller_of, value_of};
 use crate::operator::steps::live_pods::{longest_wait, pods_of};
 use crate::runtime::clock::Clock;
 use child::is_as_desired;
 
 pub(in crate::operator) struct Applier {
     pub(in crate::operator) client: Client,
-    pub(in crate::operator) world: World,
+    pub(in crate::operator) cache: Cache,
 }
 
 impl Applier {
-    pub(in crate::operator) fn new(client: Client, world: World) -> Self {
-        Self { client, world }
+    pub(in crate::operator) fn new(client: Client, cache: Cache) -> Self {
+        Self { client, cache }
     }
 
     pub(in crate::operator) async fn apply(
@@ -87,13 +87,13 @@ impl Applier {
 
     /// Whether the group's Deployment exists.
     pub(in crate::operator) fn has_deployment(&self, group: &Group) -> bool {
-        let known = self.world.child(Kind::Deployment, &group.namespace, &group.name);
+        let known = self.cache.child(Kind::Deployment, &group.namespace, &group.name);
         known.is_some_and(|known| known.is_controlled_by(&group.uid))
     }
 
     /// Whether the pods are as `desired`, whatever became of the other children.
     pub(in crate::operator) fn has_deployed(&self, group: &Group, desired: &Desired) -> bool {
-        let known = self.world.child(Kind::Deployment, &group.namespace, &group.name);
+        let known = self.cache.child(Kind::Deployment, &group.namespace, &group.name);
         known.is_some_and(|known| known.is_controlled_by(&group.uid) && known.is_as(&desired.deployment))
     }
 
@@ -109,14 +109,14 @@ impl Applier {
             group,
             desired["metadata"]["name"].as_str().unwrap_or(&group.name),
         );
-        match self.world.child(kind, &group.namespace, child.name) {
+        match self.cache.child(kind, &group.namespace, child.name) {
             Some(known) if known.is_controlled_by(&group.uid) && known.is_as(desired) => return Ok(()),
             Some(_) => {}
             // What was in the way at the last look is looked at first.
-            None if self.world.remember(&group.namespace, &group.name, |memory| memory.blocked) == Some(true) => {}
+            None if self.cache.remember(&group.namespace, &group.name, |memory| memory.blocked) == Some(true) => {}
             None => {
                 if let Some(created) = child.create(desired).await? {
-                    self.world.took_child(kind, &created, desired);
+                    self.cache.apply_child_response(kind, &created, desired);
                     return Ok(());
                 }
             }
@@ -127,7 +127,7 @@ impl Applier {
         };
         child.check_owner(&live)?;
         if is_as_desired(desired, &live) {
-            self.world.took_child(kind, &live, desired);
+            self.cache.apply_child_response(kind, &live, desired);
             return Ok(());
         }
         if kind == Kind::Service && live.data["spec"]["selector"].is_object() {
@@ -139,7 +139,7 @@ impl Applier {
         child.claim_fields(&live).await?;
         match child.apply(desired, &live).await {
             // It may still not look as desired: a spelling that the server normalises and `drift` does not know.
-            Ok(applied) => self.world.took_child(kind, &applied, desired),
+            Ok(applied) => self.cache.apply_child_response(kind, &applied, desired),
             Err(error) if error.is_immutable() => {
                 info!("{error}: making it anew");
                 child.delete(&live).await?;
@@ -152,7 +152,7 @@ impl Applier {
 
     async fn create(&self, child: &Child<'_>, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
         if let Some(created) = child.create(desired).await? {
-            self.world.took_child(kind, &created, desired);
+            self.cache.apply_child_response(kind, &created, desired);
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Applier {
     /// A child that was made for the group is no longer wanted.
     pub(in crate::operator) async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
         let name = kind.name_of(&group.name);
-        let known = self.world.child(kind, &group.namespace, &name);
+        let known = self.cache.child(kind, &group.namespace, &name);
         if !known.is_some_and(|known| known.is_controlled_by(&group.uid)) {
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl Applier {
         desired: &Value,
         clock: &dyn Clock,
     ) -> Result<(), ApplyError> {
-        if self.world.has_lease(group) {
+        if self.cache.has_lease(group) {
             return Ok(());
         }
         let kind = ApiResource::erase::<Lease>(&());
@@ -186,14 +186,14 @@ impl Applier {
         match child.get().await? {
             None => self.create_lease(group, resource, desired, &child, clock).await,
             Some(live) if drift::contains(&value_of(&live), desired) => {
-                self.world.took_lease(&live);
+                self.cache.apply_lease_response(&live);
                 Ok(())
             }
             Some(live) => {
                 if controller_of(&live).is_some() {
                     child.check_owner(&live)?;
                 }
-                self.world.took_lease(&child.adopt_lease(live, desired).await?);
+                self.cache.apply_lease_response(&child.adopt_lease(live, desired).await?);
                 Ok(())
             }
         }
@@ -208,7 +208,7 @@ impl Applier {
         clock: &dyn Clock,
     ) -> Result<(), ApplyError> {
         // While a Deployment of a former group of this name exists, its pods may go on under a Lease of another name.
-        if self.world.child(Kind::Deployment, &group.namespace, &group.name).is_some() {
+        if self.cache.child(Kind::Deployment, &group.namespace, &group.name).is_some() {
             let deployment = Child::new(&self.client, Kind::Deployment.resource(), group, &group.name);
             if let Some(live) = deployment.get().await? {
                 deployment.check_owner(&live)?;
@@ -221,7 +221,7 @@ impl Applier {
             NewLease::First
         } else {
             // A leader of the lost Lease may have had longer than the spec says now.
-            let lost = self.world.lost_lease_seconds(group).max(group.timing.lease_duration);
+            let lost = self.cache.lost_lease_seconds(group).max(group.timing.lease_duration);
             let seconds = lost.max(longest_wait(&pods));
             info!(
                 group = format!("{}/{}", group.namespace, group.name),
@@ -234,26 +234,26 @@ impl Applier {
         let micros = clock.wall_micros();
         let created = child.create(&new_lease(desired, new, &crate::campaign::micro_time(micros))).await?;
         if let Some(created) = created {
-            self.world.took_lease(&created);
+            self.cache.apply_lease_response(&created);
         }
         Ok(())
     }
 
     /// Whether every pod, those included that are about to end, is of the template that is desired, so that nobody needs the rights of a former one.
     fn is_rolled_out(&self, group: &Group, desired: &Value) -> bool {
-        self.world.child(Kind::Deployment, &group.namespace, &group.name).is_some_and(|known| {
+        self.cache.child(Kind::Deployment, &group.namespace, &group.name).is_some_and(|known| {
             let view = match &known.detail {
                 Detail::Deployment(view) => view,
                 _ => return false,
             };
-            let ending = self.world.has_ending_pods(&group.namespace, &group.name);
+            let ending = self.cache.has_ending_pods(&group.namespace, &group.name);
             known.is_as(desired) && view.observed && view.updated == view.replicas && !ending
         })
     }
 
     /// Until then, who could reach the Lease still can: a leader that loses its rights loses its lease.
     fn keeping_accounts(&self, mut binding: Value, group: &Group) -> Value {
-        let known = self.world.child(Kind::RoleBinding, &group.namespace, &group.name);
+        let known = self.cache.child(Kind::RoleBinding, &group.namespace, &group.name);
         let Some(Detail::Accounts(former)) =
             known.filter(|known| known.is_controlled_by(&group.uid)).map(|known| known.detail)
         else {
