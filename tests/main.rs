@@ -3,13 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "these tests wait for real processes in real time")]
 
 mod api;
+mod architecture;
 mod campaign;
 mod candidate;
 mod e2e;
 mod election;
 mod examples;
 mod group;
-mod house;
 mod mixed;
 mod operator;
 mod support;

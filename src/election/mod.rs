@@ -42,7 +42,7 @@
 //! moment.
 //!
 //! # How it is checked
-//! `tests/flawed` explores this very function exhaustively within the bounds of twelve families of faults (11.8 million states),
+//! `tests/mutants` explores this very function exhaustively within the bounds of twelve families of faults (11.8 million states),
 //! simulates its driver with 100,000 seeds, and does both to copies with a flaw for each rule, every one of which must be found.
 //!
 //! # Source

@@ -24,7 +24,7 @@ fn number(name: &str) -> Option<u64> {
 fn fail(seed: u64, outcome: &Outcome) -> ! {
     println!("{}", outcome.history.join("\n"));
     panic!(
-        "seed {seed}: {}\nrepeat it with: K8SENSUS_SEED={seed} cargo test -p k8sensus-flawed --test seeds no_seed",
+        "seed {seed}: {}\nrepeat it with: K8SENSUS_SEED={seed} cargo test -p k8sensus-mutants --test simulation no_seed",
         outcome.violation.as_deref().unwrap_or("no violation when it was run again")
     );
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "checks are timed in real time")]
 
-use k8sensus_flawed as subject;
+use k8sensus_mutants as subject;
 
 #[path = "../../election/model/mod.rs"]
 mod model;

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use k8sensus_flawed as subject;
+use k8sensus_mutants as subject;
 
 #[path = "../../campaign/simulation/mod.rs"]
 mod simulation;

@@ -19,8 +19,10 @@ fn no_test_file_is_forgotten() {
 fn model_and_simulation_are_run_on_the_product_and_on_its_flawed_copies() {
     let model = "election/model/mod.rs\"]\nmod model;";
     let simulation = "campaign/simulation/mod.rs\"]\nmod simulation;";
-    for (target, included) in [("product", model), ("found", model), ("seeds", simulation), ("hunted", simulation)] {
-        let text = fs::read_to_string(root().join(format!("tests/flawed/tests/{target}.rs"))).unwrap();
+    for (target, included) in
+        [("model", model), ("model_mutants", model), ("simulation", simulation), ("simulation_mutants", simulation)]
+    {
+        let text = fs::read_to_string(root().join(format!("tests/mutants/tests/{target}.rs"))).unwrap();
         assert!(text.contains(included), "{target}");
     }
 }
