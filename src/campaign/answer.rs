@@ -1,4 +1,4 @@
-//! What the API server's answers mean, and how they are told.
+//! The API server's answers: their meaning for the election, and their description in logs.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use kube::runtime::watcher;
 use super::LeaseName;
 use crate::election::{Failure, Purpose};
 
-/// The Lease `name` in an answer to a get or a put, or what stands there in its place: proxies answer 200 with anything.
+/// Returns the Lease `name` from the answer to a GET, PUT or POST, or an error that names the actual content: proxies
+/// answer 200 with anything.
 pub(super) fn lease_in(answer: DynamicObject, name: &LeaseName) -> Result<DynamicObject, String> {
     let kind = answer.types.as_ref().map_or("an object without kind", |types| &types.kind);
     let found = &answer.metadata;
@@ -35,7 +36,7 @@ pub(super) fn verb(purpose: Purpose) -> &'static str {
     }
 }
 
-/// A 4xx is an answer; after anything else nobody knows whether the write took place.
+/// Classifies an error. A 4xx proves that nothing was written; after any other error the write may have happened.
 pub(super) fn failure_of(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => match status.code {
@@ -52,6 +53,7 @@ pub(super) fn failure_of(error: &kube::Error) -> Failure {
     }
 }
 
+/// Whether the API server denied the watch or its list.
 pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -61,7 +63,7 @@ pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
     }
 }
 
-/// As [`told`], of a watch.
+/// Returns the error of a watch in one line, like [`describe`].
 pub(crate) fn describe_watch_error(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
@@ -72,7 +74,7 @@ pub(crate) fn describe_watch_error(error: &watcher::Error) -> String {
     }
 }
 
-/// `text` without line breaks and cut where nobody would read on: a proxy's error page is no log line.
+/// Returns `text` in one line of at most 300 characters: a proxy's error page does not belong in a log.
 fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let words: Vec<&str> =
@@ -84,8 +86,8 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// An error of the API server's or of the connection in one line, with its causes: the outermost text of a connection
-/// error alone says nothing.
+/// Returns an error of the API server or of the connection in one line, with its causes: the outermost text of a
+/// connection error is useless on its own.
 pub(crate) fn describe(error: &kube::Error) -> String {
     one_line(&with_causes(error))
 }

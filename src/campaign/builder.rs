@@ -12,7 +12,7 @@ use crate::election::{Candidate, Elector, InvalidCandidate, Timing};
 use crate::protocol::environment;
 use crate::runtime::clock::{Clock, SystemClock};
 
-/// What a campaign needs to know. Made by [`Campaign::builder`].
+/// The settings of a campaign, created by [`Campaign::builder`].
 #[derive(Clone)]
 pub struct Builder {
     lease: LeaseName,
@@ -28,19 +28,20 @@ pub struct Builder {
     metrics: Metrics,
 }
 
-/// Why a campaign could not be started. An API server that cannot be reached is no such reason: the campaign keeps trying.
+/// The reason why a campaign could not be started. An unreachable API server is no such reason: the campaign keeps
+/// trying.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The Lease's name or namespace is empty.
     #[error("expected the namespace and the name of a Lease, found {0:?}")]
     Lease(LeaseName),
-    /// There is no identity.
+    /// The identity or the incarnation is empty.
     #[error("{0}: set POD_NAME from the downward API's metadata.name, or name the candidate with Builder::identity")]
     Identity(#[from] InvalidCandidate),
-    /// The configuration makes no client (bad certificates, an unreadable key).
+    /// The configuration is invalid (bad certificates, an unreadable key).
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The kernel refused the campaign's thread, or what its runtime waits with.
+    /// The kernel refused the campaign's thread or the resources of its runtime.
     #[error("cannot start the campaign's thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -62,102 +63,103 @@ impl Builder {
         }
     }
 
-    /// The `holderIdentity` to campaign with. By default the environment variable `POD_NAME`, else the host's name.
+    /// Sets the candidate's `holderIdentity`. By default the environment variable `POD_NAME`, else the host's name.
     pub fn identity(mut self, identity: impl Into<String>) -> Self {
         self.identity = identity.into();
         self
     }
 
-    /// What tells this process from all others that were or will be, see [`incarnation`]. By default
-    /// `$POD_UID/-/<nonce>`, with a nonce of its own for each campaign.
+    /// Sets the unique name of this process, see [`incarnation`]. By default `$POD_UID/-/<nonce>`, with a new nonce for
+    /// each campaign.
     pub fn incarnation(mut self, incarnation: impl Into<String>) -> Self {
         self.incarnation = Some(incarnation.into());
         self
     }
 
-    /// The revision of the program that is to lead. While the Lease names another one as proved
-    /// ([`PROVEN_REVISION`](super::PROVEN_REVISION)), this candidate holds back for 1 s before it takes a Lease that is free.
+    /// Sets the revision of this candidate's program. While the Lease names another proven revision
+    /// ([`PROVEN_REVISION`](super::PROVEN_REVISION)), this candidate waits 1 s longer before it acquires the Lease.
     pub fn revision(mut self, revision: impl Into<String>) -> Self {
         self.revision = Some(revision.into());
         self
     }
 
-    /// Every process of this identity whose incarnation begins with `prefix`, but for this one, is dead with all of its work, and
-    /// will be while this campaign lasts: its Lease is taken at once.
+    /// Declares that every other process of this identity whose incarnation starts with `prefix` is dead with all of
+    /// its work, as long as this campaign lasts. A Lease that such a process holds is acquired at once.
     ///
-    /// A prefix that is true of a living process makes two leaders. What proves it in a container is a lock that the work holds,
-    /// too, and that whoever campaigns under the prefix has to have, as `k8sensus exec` does it.
+    /// A prefix that matches a living process causes two leaders. In a container, a lock can prove it: every process
+    /// that campaigns under the prefix must hold the lock, and its work must hold it too, as with `k8sensus exec`.
     pub fn dead_predecessors(mut self, prefix: impl Into<String>) -> Self {
         self.dead_predecessors = Some(prefix.into());
         self
     }
 
-    /// The durations; by default 15 s, 10 s and 2 s, as client-go's users have them. All candidates must use the same.
+    /// Sets the durations; by default 15 s, 10 s and 2 s, as with client-go. All candidates must use the same ones.
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
     }
 
-    /// Whether to create the Lease where there is none, which needs the verb `create`. True by default.
+    /// Sets whether to create a missing Lease, which needs the verb `create`. True by default.
     ///
-    /// With `false` the program that creates the Lease must let all candidates wait for [`Timing::recreation_wait`] where a leader of a
-    /// deleted Lease may still work, as the operator does: a leader whose Lease is deleted stops in good order within that time.
-    /// With `true` it stops at once, since another candidate may create the Lease at once.
+    /// With `true`, a leader whose Lease is deleted stops at once, because another candidate may create the Lease at
+    /// once. With `false`, it stops gracefully within [`Timing::recreation_wait`]. Then the program that recreates the
+    /// Lease must make all candidates wait for that time, as the operator does.
     pub fn create_lease(mut self, create: bool) -> Self {
         self.create_lease = create;
         self
     }
 
-    /// Whether this candidate is ready to lead from the start; true by default. Otherwise it takes no Lease before
-    /// [`Campaign::set_ready_to_lead`].
+    /// Sets whether this candidate is ready to lead from the start; true by default. Otherwise it acquires no Lease
+    /// before [`Campaign::set_ready_to_lead`].
     pub fn ready_to_lead(mut self, is_ready: bool) -> Self {
         self.is_ready = is_ready;
         self
     }
 
-    /// States `version` in the Lease with each claim ([`CANDIDATE_VERSION`](super::CANDIDATE_VERSION)), as the candidate program
-    /// does for the operator. By default nothing is stated.
+    /// Writes `version` to the Lease with each acquisition and renewal
+    /// ([`CANDIDATE_VERSION`](super::CANDIDATE_VERSION)), as the candidate program does for the operator. By default no
+    /// version is written.
     pub fn candidate_version(mut self, version: impl Into<String>) -> Self {
         self.candidate_version = Some(version.into());
         self
     }
 
-    /// What deadlines are read from; by default `CLOCK_BOOTTIME`.
+    /// Sets the clock for deadlines; by default `CLOCK_BOOTTIME`.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Counts into these metrics.
+    /// Sets the metrics to update.
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = metrics;
         self
     }
 
-    /// The Lease that it is for.
+    /// Returns the name of the campaign's Lease.
     pub fn lease(&self) -> &LeaseName {
         &self.lease
     }
 
-    /// Who is to campaign.
+    /// Returns the candidate's identity.
     pub fn holder_identity(&self) -> &str {
         &self.identity
     }
 
-    /// As which incarnation, if one was set.
+    /// Returns the candidate's incarnation, if it was set.
     pub fn holder_incarnation(&self) -> Option<&str> {
         self.incarnation.as_deref()
     }
 
-    /// Starts to campaign, on a thread of its own: an executor that is blocked or overloaded starves no renewal. Where the process
-    /// has no rustls provider yet, ring becomes that.
+    /// Starts the campaign on its own thread, so that a blocked or overloaded executor delays no renewal. If the
+    /// process has no rustls provider yet, it installs ring.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(self, config: &kube::Config) -> Result<Campaign, StartError> {
         let runtime = Background(Some(tokio::runtime::Builder::new_current_thread().enable_all().build()?));
         let (campaign, driver) = {
-            // Clients spawn their workers where they are made.
+            // Clients spawn their workers on the runtime that creates them.
             let _inside = runtime.get().enter();
             self.clone().split(Clients::connect(config, &self.timing)?)?
         };
@@ -168,8 +170,8 @@ impl Builder {
         Ok(campaign)
     }
 
-    /// The campaign and what drives it, to be polled on a tokio runtime of the caller's: for tests and simulations, with
-    /// `clients` that may speak to anything. Leadership is safe but late where that runtime is blocked.
+    /// Returns the campaign and its driver, a future to be polled on a tokio runtime of the caller. For tests and
+    /// simulations with arbitrary `clients`. On a blocked runtime leadership stays safe, but reacts late.
     ///
     /// # Errors
     /// [`StartError::Lease`] and [`StartError::Identity`].
@@ -190,14 +192,14 @@ impl Builder {
             candidate = candidate.not_ready();
         }
         let (commands, inbox) = mpsc::unbounded_channel();
-        let (leadership, shown) = watch::channel(Leadership::default());
+        let (leadership, receiver) = watch::channel(Leadership::default());
         let campaign = Campaign {
             lease: self.lease.clone(),
             identity: self.identity,
             lease_duration: self.timing.lease_duration(),
             recreation_wait: self.timing.recreation_wait(),
             commands,
-            leadership: shown,
+            leadership: receiver,
         };
         let elector = Elector::new(candidate, self.timing, self.create_lease, seed);
         let driver = Driver::new(
@@ -215,8 +217,7 @@ impl Builder {
     }
 }
 
-/// A runtime whose drop waits for nothing: the caller may be asynchronous, and a watch may hang in a read that nobody wants
-/// any more.
+/// A runtime whose drop does not block: the caller may be asynchronous, and the watch may hang in a read.
 struct Background(Option<Runtime>);
 
 impl Background {
@@ -244,7 +245,7 @@ fn own_incarnation() -> String {
     incarnation(std::env::var(environment::POD_UID).as_deref().unwrap_or("-"), "-")
 }
 
-/// Candidates differ in their incarnation, so their orders of takeover differ.
+/// Returns a seed that differs between candidates, so that their random delays before a takeover differ.
 fn seed_of(incarnation: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();

@@ -1,33 +1,33 @@
-//! Leadership as callbacks, for who comes from client-go.
+//! Leadership as callbacks, like client-go's.
 
 use std::future::Future;
 use std::pin::pin;
 
 use super::{Campaign, Holders, LeaderGuard, Term};
 
-/// What client-go's `LeaderCallbacks` are called with.
+/// The counterpart of client-go's `LeaderCallbacks`.
 pub trait Callbacks {
-    /// The work of a leader. It is dropped at its next `.await` when leadership is lost or shutdown was asked for, which
-    /// is Rust's form of a cancelled context. What it spawned elsewhere is its own to stop: keep such handles in guards that abort
-    /// on drop. Work with a step that must not be cut takes [`Campaign::lead`] instead.
+    /// Does the work of a leader. The future is dropped at its next `.await` when leadership is lost or shutdown was
+    /// requested, like a cancelled context in Go. It must stop the tasks that it spawned: keep their handles in guards
+    /// that abort on drop. Work with a step that must not be interrupted uses [`Campaign::lead`] instead.
     ///
-    /// Where it returns by itself the Lease is released and [`Campaign::run`] returns.
+    /// If it returns by itself, the Lease is released and [`Campaign::run`] returns.
     fn on_started_leading(&self, term: Term) -> impl Future<Output = ()> + Send;
 
-    /// The work has ended, the Lease is not yet released.
+    /// Called after the work has ended, before the Lease is released.
     fn on_stopped_leading(&self) {}
 
-    /// The Lease shows another holder than before; also this very candidate. Not called for "nobody".
+    /// Called when the Lease has a new holder, including this candidate. Not called for an empty holder.
     fn on_new_leader(&self, identity: &str) {
         let _ = identity;
     }
 }
 
 impl Campaign {
-    /// Campaigns until `shutdown` completes or the work of a term returns by itself; then the Lease is released.
+    /// Campaigns until `shutdown` completes or the work of a term returns by itself. Then the Lease is released.
     ///
-    /// Unlike client-go's `Run` it goes on campaigning when leadership was lost, and it releases only when the work has
-    /// ended.
+    /// Unlike client-go's `Run`, it keeps campaigning after a loss of leadership, and it releases the Lease only after
+    /// the work has ended.
     pub async fn run(self, callbacks: impl Callbacks, shutdown: impl Future<Output = ()>) {
         let mut holders = self.holders();
         let mut shutdown = pin!(shutdown);
@@ -54,7 +54,7 @@ impl Campaign {
         }
     }
 
-    /// Works until told to stop. Whether the election is to be left.
+    /// Runs the work until it ends or must stop. Returns whether the campaign leaves the election.
     async fn serve(
         &self,
         guard: &LeaderGuard,

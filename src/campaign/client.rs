@@ -1,4 +1,4 @@
-//! The clients that the Lease is read, written and watched with.
+//! The clients that read, write and watch the Lease.
 
 use std::time::Duration;
 
@@ -13,12 +13,13 @@ use crate::election::Timing;
 use crate::runtime::cli::use_ring;
 use crate::runtime::retry_after::KeepRetryAfter;
 
-/// A request that the driver gave up is closed by its drop; this bound only catches what was forgotten.
+/// The last resort against hanging requests. The driver already drops a request at its timeout, which closes its
+/// connection.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
-/// The server ends a watch after at most 290 s (kube's `watcher::Config`); what is silent for longer is dead.
+/// The server ends a watch after at most 290 s (kube's `watcher::Config`). A watch that is silent for longer is dead.
 pub(crate) const LONGEST_WATCH: Duration = Duration::from_secs(300);
 
-/// The configuration does not make a client.
+/// The error of a configuration that cannot be turned into a client.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a client for {cluster_url}: {source}")]
 pub struct ConnectError {
@@ -26,20 +27,20 @@ pub struct ConnectError {
     source: kube::Error,
 }
 
-/// Two clients, so that a long watch never stands before a renewal.
+/// Two separate clients, so that a long watch never delays a renewal.
 #[derive(Clone)]
 pub struct Clients {
-    /// Reads and writes the Lease. Must not try again by itself.
+    /// Reads and writes the Lease. Must not retry on its own.
     pub requests: Client,
-    /// Watches it.
+    /// Watches the Lease.
     pub watch: Client,
 }
 
 impl Clients {
-    /// Clients as a campaign needs them, see [`Guarantees`](super#guarantees).
+    /// Creates the clients of a campaign, see [`Guarantees`](super#guarantees).
     ///
     /// # Errors
-    /// [`ConnectError`] if `config` makes no client (bad certificates, an unreadable key).
+    /// [`ConnectError`] if `config` is invalid (bad certificates, an unreadable key).
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -64,7 +65,7 @@ impl Clients {
     }
 }
 
-/// The Lease as the server sent it: fields that this program does not know survive a read and a write.
+/// Returns the API of the Lease as a dynamic object, so that unknown fields survive a read and a write.
 pub(crate) fn leases(client: Client, lease: &LeaseName) -> Api<DynamicObject> {
     Api::namespaced_with(client, &lease.namespace, &ApiResource::erase::<Lease>(&()))
 }

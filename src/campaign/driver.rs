@@ -1,4 +1,4 @@
-//! The loop that performs an elector's actions.
+//! The loop that passes events to the elector and performs its actions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use tracing::{debug, info, warn};
 
 use super::answer::{describe, failure_of, lease_in, verb};
 use super::client::{Clients, leases};
-use super::lease::{apply_term, apply_version, asks_to_step_down, lease_at};
-use super::lookout::{LeaseWatch, News};
+use super::lease::{apply_term, apply_version, lease_at, requests_step_down};
+use super::lease_watch::{LeaseWatch, Observation};
 use super::{Command, Leadership, LeaseName, Metrics, Stop, Term, apply_record, snapshot_of};
 use crate::election::{
     Action, Elector, Event, Failure, Loss, Moment, Purpose, Reading, Record, Sight, Snapshot, Timing, WallTime,
 };
 use crate::runtime::clock::{Clock, sleep_until};
 
-/// Who the Lease's managed fields name for the campaign's writes.
+/// The field manager of the campaign's writes.
 const FIELD_MANAGER: &str = "k8sensus";
 
 type Answer = Result<Option<DynamicObject>, kube::Error>;
 
-/// A request under way.
+/// The request in flight.
 struct Request {
     number: u64,
-    /// What it writes; `None` if it reads.
+    /// The write, `None` for a read.
     write: Option<(Purpose, Record)>,
     answer: BoxFuture<'static, Option<Answer>>,
 }
@@ -36,25 +36,25 @@ pub(super) struct Driver {
     lease_name: LeaseName,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    /// The version of the candidate program, if claims state it.
+    /// The version of the candidate program, if it is written to the Lease.
     version: Option<String>,
     elector: Elector,
     inbox: UnboundedReceiver<Command>,
     leadership: watch::Sender<Leadership>,
     leases: Api<DynamicObject>,
     watch: LeaseWatch,
-    /// The Lease in full, at the version that the elector knows.
+    /// The whole Lease at the version that the elector knows.
     lease: Option<DynamicObject>,
     request: Option<Request>,
     wake: Option<Moment>,
-    /// The term that the elector is in, until its work has ended.
+    /// The present term, until its work has ended.
     term: Option<Term>,
-    /// Whether its work says that it is ready.
+    /// Whether the work of the term is ready.
     ready: bool,
-    /// No renewal has carried that yet.
-    ready_unsaid: bool,
-    /// Nobody is left who could say anything.
-    unattended: bool,
+    /// Whether no write has carried the present value of `ready` yet.
+    ready_unwritten: bool,
+    /// Whether all senders of commands are gone.
+    inbox_closed: bool,
     finished: bool,
 }
 
@@ -87,8 +87,8 @@ impl Driver {
             wake: None,
             term: None,
             ready: false,
-            ready_unsaid: false,
-            unattended: false,
+            ready_unwritten: false,
+            inbox_closed: false,
             finished: false,
         }
     }
@@ -101,17 +101,17 @@ impl Driver {
             let clock = self.clock.clone();
             let wake = self.wake;
             tokio::select! {
-                // A command or an answer that is there already counts before time that has passed meanwhile.
+                // A command or an answer that has already arrived takes precedence over a timer that fired meanwhile.
                 biased;
-                command = self.inbox.recv(), if !self.unattended => match command {
+                command = self.inbox.recv(), if !self.inbox_closed => match command {
                     Some(Command::Abandon) => {
                         return warn!("work for lease {} was abandoned, it may still run: letting the lease expire", self.lease_name);
                     }
-                    Some(command) => self.obey(command),
-                    None => self.unattended = true,
+                    Some(command) => self.on_command(command),
+                    None => self.inbox_closed = true,
                 },
-                answer = answer_of(&mut self.request) => self.take_answer(answer),
-                news = self.watch.next() => self.take_news(news),
+                answer = answer_of(&mut self.request) => self.on_answer(answer),
+                observation = self.watch.next() => self.on_observation(observation),
                 () = sleep_until(&*clock, wake.map(Moment::elapsed_since_boot)) => {
                     self.wake = None;
                     self.step(Event::Tick, None);
@@ -120,9 +120,9 @@ impl Driver {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn on_command(&mut self, command: Command) {
         match command {
-            Command::WorkEnded { term } => self.work_ended(term),
+            Command::WorkEnded { term } => self.on_work_ended(term),
             Command::ShowReady { term, ready } => self.show_ready(term, ready),
             Command::StepDown => self.step(Event::StepDown, None),
             Command::ReadyToLead(is_ready) => self.step(Event::ReadyToLead(is_ready), None),
@@ -133,17 +133,17 @@ impl Driver {
 
     fn show_ready(&mut self, number: u64, ready: bool) {
         if self.ready != ready && self.term.as_ref().is_some_and(|term| term.number() == number) {
-            (self.ready, self.ready_unsaid) = (ready, true);
+            (self.ready, self.ready_unwritten) = (ready, true);
             self.step(Event::Renew, None);
         }
     }
 
-    fn work_ended(&mut self, number: u64) {
+    fn on_work_ended(&mut self, number: u64) {
         if let Some(term) = self.term.take_if(|current| current.number() == number) {
-            // Before anything is released: whoever still looks at this term must not believe in it.
+            // Before any release: holders of this term must no longer see it as valid.
             term.set_valid_until(Moment::since_boot(self.clock.since_boot()));
             if term.stops().borrow().is_none() {
-                term.order(Stop { loss: Loss::Requested, kill_at: None });
+                term.request_stop(Stop { loss: Loss::Requested, kill_at: None });
             }
             self.metrics.set_leading(&self.lease_name.name, false);
             self.leadership.send_modify(|leadership| leadership.term = None);
@@ -151,19 +151,19 @@ impl Driver {
         self.step(Event::WorkEnded { term: number }, None);
     }
 
-    fn take_answer(&mut self, answer: Option<Answer>) {
+    fn on_answer(&mut self, answer: Option<Answer>) {
         let Some(Request { number, write, .. }) = self.request.take() else { return };
         let purpose = write.as_ref().map(|(purpose, _)| *purpose);
         let result = match answer {
             Some(answer) => answer,
-            None => return self.take_failure(number, purpose, Failure::Unknown, "no answer in time"),
+            None => return self.on_failure(number, purpose, Failure::Unknown, "no answer in time"),
         };
         let found = match result {
             Ok(found) => found.map(|found| lease_in(found, &self.lease_name)).transpose(),
-            Err(error) => return self.take_failure(number, purpose, failure_of(&error), &describe(&error)),
+            Err(error) => return self.on_failure(number, purpose, failure_of(&error), &describe(&error)),
         };
         match (found, write) {
-            (Err(why), _) => self.take_failure(number, purpose, Failure::Unknown, &why),
+            (Err(why), _) => self.on_failure(number, purpose, Failure::Unknown, &why),
             (Ok(found), None) => {
                 let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.as_deref());
                 self.watch.server_answers(version != self.elector.lease().map(|known| known.version.as_str()));
@@ -171,23 +171,25 @@ impl Driver {
                 self.step(Event::Read { request: number, result: Ok(sight) }, found);
             }
             (Ok(found), Some((_, record))) => {
-                // Only the very record that was sent, at its new version, proves that this write took place.
+                // Only an answer with the record that was sent proves that this write happened.
                 match found.map(|lease| (snapshot_of(&lease), lease)).filter(|(snapshot, _)| snapshot.record == record)
                 {
                     Some((Snapshot { version, .. }, lease)) => {
                         self.watch.server_answers(false);
                         self.step(Event::Written { request: number, result: Ok(version) }, Some(lease));
-                        if self.ready_unsaid {
-                            self.step(Event::Renew, None); // it changed while that write was under way
+                        if self.ready_unwritten {
+                            self.step(Event::Renew, None); // it changed while that write was in flight
                         }
                     }
-                    None => self.take_failure(number, purpose, Failure::Unknown, "the answer is not what was written"),
+                    None => {
+                        self.on_failure(number, purpose, Failure::Unknown, "the answer differs from what was written")
+                    }
                 }
             }
         }
     }
 
-    fn take_failure(&mut self, request: u64, purpose: Option<Purpose>, failure: Failure, why: &str) {
+    fn on_failure(&mut self, request: u64, purpose: Option<Purpose>, failure: Failure, why: &str) {
         let event = match purpose {
             None => Event::Read { request, result: Err(failure) },
             Some(_) => Event::Written { request, result: Err(failure) },
@@ -196,12 +198,12 @@ impl Driver {
         let (lease, verb) = (&self.lease_name, purpose.map_or("get", verb));
         match failure {
             Failure::Conflict => debug!("lease {lease} has changed: reading it again"),
-            _ => warn!("cannot {verb} lease {lease}: {why}; {}", self.next()),
+            _ => warn!("cannot {verb} lease {lease}: {why}; {}", self.describe_next()),
         }
     }
 
-    /// What comes next after a failed request, in words.
-    fn next(&self) -> String {
+    /// Describes the next step after a failed request.
+    fn describe_next(&self) -> String {
         let now = Moment::since_boot(self.clock.since_boot());
         let next = match self.wake {
             _ if self.finished => return "it is left to expire".to_owned(),
@@ -215,64 +217,63 @@ impl Driver {
         }
     }
 
-    fn take_news(&mut self, news: News) {
-        match news {
-            News::Shown(lease) => self.watched(lease),
-            News::Deleted(lease) => {
+    fn on_observation(&mut self, observation: Observation) {
+        match observation {
+            Observation::Present(lease) => {
+                self.step(Event::Watched(Sight::Lease(snapshot_of(&lease))), Some(lease));
+            }
+            Observation::Deleted(lease) => {
                 let deleted_at = Some(snapshot_of(&lease).version);
                 self.step(Event::Watched(Sight::Absent { deleted_at }), None);
             }
-            News::NotListed => self.step(Event::Watched(Sight::Absent { deleted_at: None }), None),
-            News::Forbidden => self.step(Event::WatchForbidden, None),
+            Observation::NotListed => self.step(Event::Watched(Sight::Absent { deleted_at: None }), None),
+            Observation::Forbidden => self.step(Event::WatchForbidden, None),
         }
     }
 
-    fn watched(&mut self, lease: DynamicObject) {
-        self.step(Event::Watched(Sight::Lease(snapshot_of(&lease))), Some(lease));
-    }
-
-    /// Hands `event` to the elector and performs its answer. `seen` is the Lease that the event is about.
-    fn step(&mut self, event: Event, seen: Option<DynamicObject>) {
+    /// Passes `event` to the elector and performs the resulting actions. `observed` is the Lease of the event.
+    fn step(&mut self, event: Event, observed: Option<DynamicObject>) {
         let now =
             Reading { moment: Moment::since_boot(self.clock.since_boot()), wall: WallTime(self.clock.wall_micros()) };
         let actions = self.elector.step(now, event);
         let known = self.elector.lease();
-        if let (Some(known), Some(seen)) = (known, seen)
-            && seen.metadata.resource_version.as_deref() == Some(known.version.as_str())
+        if let (Some(known), Some(observed)) = (known, observed)
+            && observed.metadata.resource_version.as_deref() == Some(known.version.as_str())
         {
-            self.lease = Some(seen);
+            self.lease = Some(observed);
         }
         self.show_holder();
         self.wake = None;
         for action in actions {
             self.perform(action);
         }
-        // Nobody works in a term that nobody has taken.
-        let untaken = self.term.as_ref().filter(|term| term.stops().borrow().is_some() && term.withdraw());
-        if let Some(term) = untaken.cloned() {
-            self.work_ended(term.number());
+        // No work runs in a term that was not taken.
+        let withdrawn = self.term.as_ref().filter(|term| term.stops().borrow().is_some() && term.withdraw());
+        if let Some(term) = withdrawn.cloned() {
+            self.on_work_ended(term.number());
         }
-        if self.is_asked_to_step_down() {
-            info!("lease {} asks its leader to step down", self.lease_name);
+        if self.must_step_down() {
+            info!("lease {} requests its leader to step down", self.lease_name);
             self.step(Event::StepDown, None);
         }
     }
 
-    /// Whether the Lease, as the elector knows it, is held by this process and asks the present term to end, which goes on yet.
-    fn is_asked_to_step_down(&self) -> bool {
+    /// Whether this process holds the Lease, the Lease requests the present term to step down, and its work was not yet
+    /// asked to stop.
+    fn must_step_down(&self) -> bool {
         self.term.as_ref().is_some_and(|term| term.stops().borrow().is_none())
             && self.elector.holds()
-            && self.lease.as_ref().is_some_and(asks_to_step_down)
+            && self.lease.as_ref().is_some_and(requests_step_down)
     }
 
     fn show_holder(&mut self) {
         let known = self.elector.lease();
         let holder = known.map(|snapshot| snapshot.record.holder.as_str()).unwrap_or_default();
-        self.leadership.send_if_modified(|shown| {
-            let first = shown.holder.is_none() && known.is_none();
-            let changed = !first && shown.holder.as_deref() != Some(holder);
+        self.leadership.send_if_modified(|leadership| {
+            let first = leadership.holder.is_none() && known.is_none();
+            let changed = !first && leadership.holder.as_deref() != Some(holder);
             if changed {
-                shown.holder = Some(holder.to_owned());
+                leadership.holder = Some(holder.to_owned());
             }
             changed
         });
@@ -291,12 +292,12 @@ impl Driver {
             Action::Write { request, purpose, expected, record, incarnation, timeout } => {
                 let mut lease = lease_at(expected.as_ref(), self.lease.as_ref(), &self.lease_name);
                 apply_record(&mut lease, &record, incarnation.as_deref());
-                // A claim that is no renewal is for another term, of which nobody has said anything.
+                // Any other claim starts a new term, whose work is not ready.
                 apply_term(&mut lease, self.ready && purpose == Purpose::Renew);
                 if let Some(version) = &self.version {
                     apply_version(&mut lease, version, purpose != Purpose::Release);
                 }
-                self.ready_unsaid = false;
+                self.ready_unwritten = false;
                 let leases = self.leases.clone();
                 let answer = async move {
                     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -317,7 +318,7 @@ impl Driver {
                 let renewed = self.elector.renewed().unwrap_or(valid_until);
                 let term = Term::new(term, token, transitions, valid_until, renewed, self.clock.clone());
                 self.term = Some(term.clone());
-                (self.ready, self.ready_unsaid) = (false, false);
+                (self.ready, self.ready_unwritten) = (false, false);
                 self.leadership.send_modify(|leadership| leadership.term = Some(term));
             }
             Action::Valid { valid_until } => {
@@ -331,7 +332,7 @@ impl Driver {
             Action::Stop { loss, kill_at } => {
                 self.metrics.set_leading(&self.lease_name.name, false);
                 if let Some(term) = &self.term {
-                    term.order(Stop { loss, kill_at });
+                    term.request_stop(Stop { loss, kill_at });
                 }
             }
             Action::Wake { at } => self.wake = Some(at),
@@ -352,7 +353,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 answer = answer => Some(answer),
-                // Dropping an HTTP/1.1 exchange closes its connection, so the next try dials anew.
+                // Dropping an HTTP/1.1 exchange closes its connection, so the next try opens a new one.
                 () = clock.sleep_until(deadline) => None,
             }
         };
@@ -361,14 +362,14 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Nobody renews any more: whoever still works must not be left to believe otherwise.
+    /// Ends the term, since nothing renews the Lease any more.
     fn drop(&mut self) {
         if let Some(term) = &self.term {
             let now = Moment::since_boot(self.clock.since_boot());
             let kill_at = now + term.remaining();
             self.metrics.set_leading(&self.lease_name.name, false);
             term.set_valid_until(now);
-            term.order(Stop { loss: Loss::DeadlinePassed, kill_at: Some(kill_at) });
+            term.request_stop(Stop { loss: Loss::DeadlinePassed, kill_at: Some(kill_at) });
         }
     }
 }

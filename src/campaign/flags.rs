@@ -5,7 +5,7 @@ use clap::Args;
 use crate::election::{InvalidTiming, Timing};
 use crate::protocol::environment;
 
-/// The durations of the election as flags and environment variables, alike for every program that campaigns.
+/// The durations of the election as flags and environment variables, shared by all programs that campaign.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct TimingFlags {
@@ -15,25 +15,25 @@ pub struct TimingFlags {
     /// How long a leader may act after the send of its last acknowledged renewal
     #[arg(long, env = environment::RENEW_DEADLINE_SECONDS, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     renew_deadline_seconds: Duration,
-    /// The longest wait between tries while the API server does not answer
+    /// The longest wait between retries while the API server does not answer
     #[arg(long, env = environment::RETRY_PERIOD_SECONDS, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
     retry_period_seconds: Duration,
     /// The time between renewals [default: the retry period]
     #[arg(long, env = environment::RENEW_INTERVAL_SECONDS, value_name = "SECONDS", value_parser = seconds)]
     renew_interval_seconds: Option<Duration>,
-    /// SIGTERM to SIGKILL when leadership is lost [default: 3, or less where the lease leaves less]
+    /// The time from SIGTERM to SIGKILL when leadership is lost [default: 3, or less if the lease leaves less]
     #[arg(long, env = environment::STOP_GRACE_PERIOD_SECONDS, value_name = "SECONDS", value_parser = seconds)]
     stop_grace_period_seconds: Option<Duration>,
-    /// How long every candidate waits, at least, for a lease that was made again after its deletion [default: the lease duration]
+    /// The minimum wait of every candidate after a deleted lease is recreated [default: the lease duration]
     #[arg(long, env = environment::RECREATED_LEASE_SECONDS, value_name = "SECONDS", value_parser = seconds, hide = true)]
     recreated_lease_seconds: Option<Duration>,
 }
 
 impl TimingFlags {
-    /// The checked durations.
+    /// Returns the validated durations.
     ///
     /// # Errors
-    /// [`InvalidTiming`] names the rule that they break.
+    /// [`InvalidTiming`] names the broken rule.
     pub fn timing(&self) -> Result<Timing, InvalidTiming> {
         let mut timing = Timing::new(
             Duration::from_secs(self.lease_duration_seconds.into()),

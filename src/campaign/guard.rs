@@ -4,15 +4,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Command, Term};
 
-/// The right to work as the leader, and the duty to say when that work has ended. There is one for each term.
-///
-/// It derefs to its [`Term`].
+/// The right to work as the leader for one term, and the duty to report the end of that work. Dereferences to its
+/// [`Term`].
 ///
 /// # Guarantees
-/// The Lease is not released while the guard is out: it is renewed until [`end`](LeaderGuard::end), or expires.
+/// The Lease is not released while the guard exists: it is renewed until [`end`](LeaderGuard::end), or expires.
 ///
-/// A guard that is dropped without `end` (a panic, a forgotten path) releases nothing, since work may still run. The campaign
-/// then ends without a release, and the others wait until the Lease has expired.
+/// A guard that is dropped without `end` (a panic, a forgotten path) releases nothing, because work may still run. The
+/// campaign then ends without a release, and the other candidates wait until the Lease expires.
 #[derive(Debug)]
 #[must_use = "a guard that is dropped without `end` leaves the Lease to expire"]
 pub struct LeaderGuard {
@@ -26,28 +25,29 @@ impl LeaderGuard {
         Self { term, commands, ended: false }
     }
 
-    /// The term, to be looked at from elsewhere.
+    /// Returns the term. A clone of it can be checked from anywhere.
     pub fn term(&self) -> &Term {
         &self.term
     }
 
-    /// Says on the Lease, for everybody to see, whether the work is ready: the annotation
-    /// [`READY_OF`](super::READY_OF) names this term as long as it is. Returns at once; a change is written with a renewal of
-    /// its own, and again until one succeeds. At a term's begin nothing is ready; its end and its release take the word back,
-    /// and whoever acquires the Lease without one leaves a word that names no present term.
+    /// Sets whether the work is ready. While it is, the annotation [`READY_OF`](super::READY_OF) of the Lease names
+    /// this term. Returns at once; a change causes an immediate renewal, which is retried until it succeeds.
+    ///
+    /// The work of a new term is not ready. The release removes the annotation. If another client acquires the Lease
+    /// and leaves the annotation in place, it names a past term and has no effect.
     pub fn show_ready(&self, ready: bool) {
-        // A campaign that is over writes nothing any more.
+        // Fails only after the end of the campaign.
         let _ = self.commands.send(Command::ShowReady { term: self.term.number(), ready });
     }
 
-    /// The work has ended and nothing of it is left: the Lease may be released.
+    /// Reports that the work has ended completely, so that the Lease may be released.
     ///
-    /// Said while leadership is not lost, it gives leadership up: this candidate abstains until another leads, for a lease
-    /// duration at most, then campaigns again.
+    /// If leadership is not lost, this gives it up: the candidate abstains until another candidate leads, for at most
+    /// one lease duration, then campaigns again.
     pub fn end(mut self) {
         self.ended = true;
         self.term.end();
-        // A campaign that is over has nothing left to release.
+        // Fails only after the end of the campaign: nothing is left to release.
         let _ = self.commands.send(Command::WorkEnded { term: self.term.number() });
     }
 }

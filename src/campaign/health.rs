@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::{Leadership, LeaseName};
 use crate::election::Loss;
 
-/// Whether this candidate does what its Lease says, for a liveness probe. What client-go has as `HealthzAdaptor`.
+/// A check for a liveness probe that no work outlives its Lease, like client-go's `HealthzAdaptor`.
 #[derive(Clone, Debug)]
 pub struct Health {
     pub(super) lease: LeaseName,
@@ -14,10 +14,10 @@ pub struct Health {
     pub(super) leadership: watch::Receiver<Leadership>,
 }
 
-/// Work goes on under a Lease that has run out: another candidate may lead by now.
+/// The error of work that outlives its Lease: another candidate may lead by now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "work goes on {}.{:03} s after the last renewal of lease {lease}, which lasts {} s: it did not end when told to, restart this process",
+    "work still runs {}.{:03} s after the last renewal of lease {lease}, which lasts {} s: it did not stop in time, restart this process",
     since_renewal.as_secs(), since_renewal.subsec_millis(), lease_duration.as_secs()
 )]
 pub struct Unhealthy {
@@ -25,19 +25,19 @@ pub struct Unhealthy {
     pub lease: LeaseName,
     /// The time since the send of the last acknowledged renewal.
     pub since_renewal: Duration,
-    /// How long the Lease lasts; where it was deleted, how long all candidates wait after that.
+    /// The lease duration, or after a deletion the time that all candidates wait.
     pub lease_duration: Duration,
 }
 
 impl Health {
-    /// Reads the clock; asks nobody.
+    /// Checks the last renewal against the clock, without a request.
     ///
     /// # Errors
-    /// [`Unhealthy`] if a [`LeaderGuard`](super::LeaderGuard) is out and the last renewal is older than the lease duration.
-    /// A standby is healthy, and so is a leader that cannot renew but has ended its work.
+    /// [`Unhealthy`] if a [`LeaderGuard`](super::LeaderGuard) is in use and the last renewal is older than the lease
+    /// duration. A standby is healthy, and so is a leader that could not renew but has ended its work.
     pub fn check(&self) -> Result<(), Unhealthy> {
         let leadership = self.leadership.borrow();
-        let Some(term) = leadership.term.as_ref().filter(|term| term.is_worked_on()) else { return Ok(()) };
+        let Some(term) = leadership.term.as_ref().filter(|term| term.is_taken()) else { return Ok(()) };
         let since_renewal = term.since_renewal();
         // All candidates wait longer for a leader whose Lease was deleted.
         let is_deleted = term.stops().borrow().is_some_and(|stop| stop.loss == Loss::LeaseDeleted);

@@ -1,4 +1,4 @@
-//! Between the Lease on the wire and the election's [`Snapshot`].
+//! The conversion between the Lease on the wire and the election's [`Snapshot`].
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -13,10 +13,10 @@ use crate::protocol::lease::{
     CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED, term_name,
 };
 
-/// The longest version that is accepted, in bytes. Every client that may update the Lease may write anything there.
+/// The longest accepted version, in bytes. Any client that may update the Lease can write arbitrary text there.
 const LONGEST_VERSION: usize = 64;
 
-/// What the election needs to know of a Lease. Absent, null or absurd fields are read as empty.
+/// Returns the parts of a Lease that the election uses. Absent, null or invalid fields are read as empty.
 pub fn snapshot_of(lease: &DynamicObject) -> Snapshot {
     let spec = &lease.data["spec"];
     let number = |name: &str| spec[name].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default();
@@ -42,16 +42,16 @@ fn annotation<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
     lease.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Whether the step-down that was asked for last is of a term with that many transitions, whoever led it: of a term that has
-/// ended, the Lease says no more.
+/// Whether the last step-down request names a term with that many transitions. Only the number can be compared: after a
+/// term has ended, the Lease no longer names its process.
 fn names_step_down(lease: &DynamicObject, transitions: i32) -> bool {
     let of = annotation(lease, STEP_DOWN_OF).and_then(|of| of.split_once('/'));
     of.is_some_and(|(number, _)| number.parse() == Ok(transitions))
 }
 
-/// Writes the five fields and the incarnation into `lease` and leaves everything else as it is.
+/// Writes the five fields of `record` and the incarnation to `lease`, and preserves everything else.
 ///
-/// All five are always present: kube-leader-election and fabric8 stand still where one is missing.
+/// All five are always present: kube-leader-election and fabric8 get stuck if one is missing.
 pub fn apply_record(lease: &mut DynamicObject, record: &Record, incarnation: Option<&str>) {
     if !lease.data.is_object() {
         lease.data = Value::Object(Map::new());
@@ -68,8 +68,8 @@ pub fn apply_record(lease: &mut DynamicObject, record: &Record, incarnation: Opt
     annotate(lease, INCARNATION, incarnation.map(str::to_owned));
 }
 
-/// Says in `lease` that the work of the term that it shows is ready, or takes back what was said of any term; and takes away what
-/// concerned another term only.
+/// Marks the work of the present term as ready, or removes the mark of any term. Also removes a successor that was
+/// named for another term.
 pub(super) fn apply_term(lease: &mut DynamicObject, is_ready: bool) {
     let Snapshot { record, incarnation, preference, .. } = snapshot_of(lease);
     let term = incarnation.filter(|_| is_ready).map(|incarnation| term_name(record.transitions, &incarnation));
@@ -77,17 +77,15 @@ pub(super) fn apply_term(lease: &mut DynamicObject, is_ready: bool) {
     annotate(lease, STEP_DOWN_TO, preference.successor);
 }
 
-/// States in `lease` the `version` of the program that claims the term that it shows; removes the statement where `is_claim` is
-/// false.
+/// Writes the `version` of the program that claims the present term to `lease`, or removes it if `is_claim` is false.
 pub(super) fn apply_version(lease: &mut DynamicObject, version: &str, is_claim: bool) {
     let Snapshot { record, incarnation, .. } = snapshot_of(lease);
-    let stated = incarnation.filter(|_| is_claim);
-    let stated = stated.map(|incarnation| format!("{version} {}", term_name(record.transitions, &incarnation)));
-    annotate(lease, CANDIDATE_VERSION, stated);
+    let claimant = incarnation.filter(|_| is_claim);
+    let value = claimant.map(|incarnation| format!("{version} {}", term_name(record.transitions, &incarnation)));
+    annotate(lease, CANDIDATE_VERSION, value);
 }
 
-/// The version that the candidate of the present term states in `lease`. `None` if it states none, or nothing that has the form
-/// of a version.
+/// Returns the candidate version of the present term. `None` if there is none, or if its form is invalid.
 pub fn candidate_version(lease: &DynamicObject) -> Option<&str> {
     let (version, term) = annotation(lease, CANDIDATE_VERSION)?.split_once(' ')?;
     let Snapshot { record, incarnation, .. } = snapshot_of(lease);
@@ -109,13 +107,14 @@ fn annotate(lease: &mut DynamicObject, name: &str, value: Option<String>) {
     }
 }
 
-/// Whether `lease` asks the term that it shows to end. Not if its holder is to follow itself: nothing would be gained.
-pub(super) fn asks_to_step_down(lease: &DynamicObject) -> bool {
+/// Whether `lease` requests the present term to step down. A request that names the holder itself as the successor does
+/// not count: it would gain nothing.
+pub(super) fn requests_step_down(lease: &DynamicObject) -> bool {
     let Snapshot { record, incarnation, preference, .. } = snapshot_of(lease);
-    let asked = annotation(lease, STEP_DOWN_OF).map(str::to_owned);
-    let shown = incarnation.map(|incarnation| term_name(record.transitions, &incarnation));
-    let is_asked = asked.is_some() && asked == shown;
-    is_asked && preference.successor.is_none_or(|successor| successor != record.holder)
+    let requested = annotation(lease, STEP_DOWN_OF).map(str::to_owned);
+    let present = incarnation.map(|incarnation| term_name(record.transitions, &incarnation));
+    let is_requested = requested.is_some() && requested == present;
+    is_requested && preference.successor.is_none_or(|successor| successor != record.holder)
 }
 
 fn parse_time(text: &str) -> Option<WallTime> {
@@ -126,19 +125,23 @@ fn print_time(time: WallTime) -> String {
     micro_time(time.0)
 }
 
-/// Microseconds since 1970 as Kubernetes prints a `MicroTime`: UTC, always six digits.
+/// Formats microseconds since 1970 as Kubernetes prints a `MicroTime`: UTC, always six digits.
 pub fn micro_time(micros: i64) -> String {
     let time = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
     DateTimePrinter::new().precision(Some(6)).timestamp_to_string(&time)
 }
 
-/// The Lease as it was `seen` at the version `expected`, or a new one.
-pub(super) fn lease_at(expected: Option<&Version>, seen: Option<&DynamicObject>, name: &LeaseName) -> DynamicObject {
-    let mut lease = match (seen, expected) {
+/// Returns the `observed` Lease with the `expected` version, or a new Lease.
+pub(super) fn lease_at(
+    expected: Option<&Version>,
+    observed: Option<&DynamicObject>,
+    name: &LeaseName,
+) -> DynamicObject {
+    let mut lease = match (observed, expected) {
         (Some(lease), Some(_)) => lease.clone(),
         _ => DynamicObject::new(&name.name, &ApiResource::erase::<Lease>(&())).within(&name.namespace),
     };
-    // Whatever is in hand: only the version that the elector decided upon may be replaced.
+    // Only the version of the elector's decision may be replaced, whatever was observed since.
     lease.metadata.resource_version = expected.map(|version| version.as_str().to_owned());
     lease
 }

@@ -4,7 +4,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// The metrics that client-go's election has, under their names.
+/// The metrics of client-go's leader election, with the same names.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     master_status: Family<Lease, Gauge>,
@@ -17,17 +17,17 @@ struct Lease {
 }
 
 impl Metrics {
-    /// Makes the metrics visible in `registry`.
+    /// Registers the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "leader_election_master_status",
-            "1 if this process leads by the Lease of that name, 0 if it stands by",
+            "1 if this process is the leader by the Lease of that name, 0 if it is a standby",
             self.master_status.clone(),
         );
         registry.register(
             // The encoder adds `_total`.
             "leader_election_slowpath",
-            "How often a leader had to read the Lease of that name again, since a renewal had failed",
+            "Number of times a leader had to read the Lease of that name again after a failed renewal",
             self.slowpath.clone(),
         );
     }

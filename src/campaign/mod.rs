@@ -1,5 +1,5 @@
-//! Campaigns for a `coordination.k8s.io` Lease: the leader election that a Rust program adds to itself. Operator and
-//! candidate of this project lead through this very code.
+//! Leader election for Rust programs by a `coordination.k8s.io` Lease. The operator and the candidate of this project
+//! use it too.
 //!
 //! ```no_run
 //! use k8sensus::campaign::Campaign;
@@ -12,12 +12,12 @@
 //!             stop = leader.lost() => eprintln!("leadership lost: {stop:?}"),
 //!             () = settle_accounts(leader.token()) => {}
 //!         }
-//!         leader.end(); // nothing of the work is left: the Lease may be released
+//!         leader.end(); // the work has ended: the Lease may be released
 //!     }
 //! };
 //! let goodbye = async {
 //!     tokio::signal::ctrl_c().await.ok();
-//!     campaign.leave(); // the work ends, the Lease is released, and then `lead` says `None`
+//!     campaign.leave(); // the work ends, the Lease is released, then `lead` returns `None`
 //! };
 //! tokio::join!(work, goodbye);
 //! # Ok(())
@@ -25,31 +25,33 @@
 //! # async fn settle_accounts(fencing_token: &str) {}
 //! ```
 //!
-//! There are three ways to take part, of one campaign:
-//! - [`Campaign::lead`] hands out a [`LeaderGuard`] for each term: for workers.
-//! - [`Campaign::run`] calls [`Callbacks`] as client-go does: for who comes from there.
-//! - [`Campaign::watch`] shows [`Leadership`] to whoever only looks: for handlers of requests and probes.
+//! A campaign has three interfaces:
+//! - [`Campaign::lead`] returns a [`LeaderGuard`] for each term: for workers.
+//! - [`Campaign::run`] calls [`Callbacks`] as client-go does: for code that is ported from there.
+//! - [`Campaign::watch`] shows [`Leadership`] to observers, such as request handlers and probes.
 //!
 //! # Guarantees
-//! - Those of [`crate::election`]: at most one candidate's [`Term::is_valid`] at a time, counted from the *send* of the last
-//!   acknowledged write on a clock that goes on in suspend.
-//! - The campaign has a thread of its own. An executor that is blocked or overloaded starves no renewal.
-//! - Every request to the Lease goes over a client of its own, without the shared retry policy of `kube` (15 tries with up to
-//!   1000 s between them), and ends at its timeout; the connection of a request that timed out is not used again.
-//! - The Lease is released only when the work is known to have ended: after [`LeaderGuard::end`], or where no guard was
-//!   taken. Never by a silent drop.
+//! - Those of [`crate::election`]: [`Term::is_valid`] is true for at most one candidate at a time. Its validity counts
+//!   from the *send* of the last acknowledged write, on a clock that advances during suspend.
+//! - The campaign runs on its own thread. A blocked or overloaded executor delays no renewal.
+//! - Requests for the Lease use their own client, without the shared retry policy of `kube` (15 tries with up to 1000 s
+//!   between them). Each ends at its timeout, and the connection of a request that timed out is not reused.
+//! - The Lease is released only if the work has certainly ended: after [`LeaderGuard::end`], or if no guard was taken.
+//!   A dropped guard never releases it.
 //!
-//! # What the owner must do
-//! - Ask [`Term::is_valid`] right before each step that must not happen twice, and send [`Term::token`] along.
-//! - End the work on [`Term::lost`], by its `kill_at` at the latest, then call [`LeaderGuard::end`]. Work that is to be
-//!   finished when somebody merely asks for an end waits for [`Term::revoked`] too.
-//! - Await [`Campaign::shutdown`] before the program ends, or the others wait for the whole lease.
+//! # Duties of the caller
+//! - Check [`Term::is_valid`] right before each step that must not happen twice, and send [`Term::token`] along.
+//! - End the work on [`Term::lost`], by its `kill_at` at the latest, then call [`LeaderGuard::end`]. Work that should
+//!   finish after a mere request to stop may go on until [`Term::revoked`].
+//! - Await [`Campaign::shutdown`] before the program ends. Otherwise the other candidates wait for the whole lease.
 //!
-//! The folder `examples` has a worker, a controller, a service, and writes that a database refuses to a late leader.
+//! The folder `examples` has a worker, a controller, a service, and a database that refuses the writes of a late
+//! leader.
 //!
 //! # Caveats
-//! Those of [`crate::election`]: a frozen process wakes up late. The API server must allow `get`, `list`, `watch` and
-//! `update` on the Lease, and `create` where the campaign is to create it; without `list` and `watch` it polls.
+//! Those of [`crate::election`], above all: a frozen process may wake up late. The campaign needs the verbs `get`,
+//! `list`, `watch` and `update` on the Lease, and `create` if it should create the Lease. Without `list` and `watch` it
+//! polls.
 
 #![deny(missing_docs)]
 
@@ -62,7 +64,7 @@ mod flags;
 mod guard;
 mod health;
 mod lease;
-mod lookout;
+mod lease_watch;
 mod metrics;
 mod term;
 
@@ -87,7 +89,7 @@ pub use crate::protocol::lease::{
     CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED,
 };
 
-/// Where the Lease is.
+/// The namespace and the name of a Lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseName {
     /// Its namespace.
@@ -102,17 +104,17 @@ impl fmt::Display for LeaseName {
     }
 }
 
-/// What a campaign shows of the election.
+/// The state of the election as a campaign observes it.
 #[derive(Clone, Debug, Default)]
 pub struct Leadership {
-    /// The Lease's holder as it was seen last: empty if there is none, `None` as long as nothing was seen.
+    /// The last observed holder of the Lease: empty if it has none, `None` before the first observation.
     pub holder: Option<String>,
-    /// This candidate's own term, from its begin to the end of its work.
+    /// This candidate's own term, from its start to the end of its work.
     pub term: Option<Term>,
 }
 
 impl Leadership {
-    /// Whether this candidate may act as the leader now; reads the clock.
+    /// Whether this candidate may act as the leader now. Reads the clock.
     pub fn is_leader(&self) -> bool {
         self.term.as_ref().is_some_and(Term::is_valid)
     }
@@ -127,7 +129,7 @@ enum Command {
         term: u64,
         ready: bool,
     },
-    /// Work may still run, but nobody will say when it has ended.
+    /// The guard was dropped without an end: work may still run.
     Abandon,
     StepDown,
     ReadyToLead(bool),
@@ -136,8 +138,8 @@ enum Command {
 
 /// A candidate that takes part in an election.
 ///
-/// To drop it is to [`leave`](Campaign::leave): where a [`LeaderGuard`] is still out the Lease is renewed until that has
-/// ended.
+/// Dropping it has the effect of [`leave`](Campaign::leave). While a [`LeaderGuard`] is still in use, the Lease is
+/// renewed until that guard has ended.
 #[derive(Debug)]
 pub struct Campaign {
     lease: LeaseName,
@@ -149,26 +151,26 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// A campaign for the Lease `name` in `namespace`.
+    /// Returns a builder of a campaign for the Lease `name` in `namespace`.
     pub fn builder(namespace: impl Into<String>, name: impl Into<String>) -> Builder {
         Builder::new(LeaseName { namespace: namespace.into(), name: name.into() })
     }
 
-    /// The Lease that this campaign is for.
+    /// Returns the name of the campaign's Lease.
     pub fn lease(&self) -> &LeaseName {
         &self.lease
     }
 
-    /// Who campaigns.
+    /// Returns the candidate's identity.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// Waits for this candidate's next term. `None` once the campaign is over: after [`leave`](Campaign::leave), or when a
-    /// guard was dropped without [`LeaderGuard::end`]. Cancel safe.
+    /// Waits for this candidate's next term. Returns `None` once the campaign is over: after
+    /// [`leave`](Campaign::leave), or after a guard was dropped without [`LeaderGuard::end`]. Cancel safe.
     ///
-    /// Each term is handed out once; while its guard is out there is no other. Somebody else may [`leave`](Campaign::leave)
-    /// meanwhile.
+    /// Each term is returned once, and no further term starts while its guard is in use. Another task may call
+    /// [`leave`](Campaign::leave) meanwhile.
     pub async fn lead(&self) -> Option<LeaderGuard> {
         let mut leadership = self.leadership.clone();
         loop {
@@ -182,20 +184,20 @@ impl Campaign {
         }
     }
 
-    /// Shows leadership to whoever only looks: work belongs under the guard of [`lead`](Campaign::lead). Its sender is gone
-    /// once the campaign is over.
+    /// Returns a receiver of the leadership, for observers only: work belongs under the guard of
+    /// [`lead`](Campaign::lead). The sender is dropped once the campaign is over.
     pub fn watch(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
 
-    /// The holders that the Lease shows, from the present one on.
+    /// Returns the holders of the Lease, starting with the present one.
     pub fn holders(&self) -> Holders {
         let mut leadership = self.leadership.clone();
         leadership.mark_changed();
         Holders { leadership, last: None }
     }
 
-    /// For a liveness probe.
+    /// Returns a health check for a liveness probe.
     pub fn health(&self) -> Health {
         Health {
             lease: self.lease.clone(),
@@ -205,33 +207,33 @@ impl Campaign {
         }
     }
 
-    /// Gives leadership up, once the work has ended, and abstains until another leads, for a lease duration at most. Of no effect on a
-    /// standby.
+    /// Asks the work to stop, then releases the Lease and abstains until another candidate leads, for at most one lease
+    /// duration. Has no effect on a standby.
     pub fn step_down(&self) {
         self.command(Command::StepDown);
     }
 
-    /// Says whether the work of this candidate could be done here. One that is not ready takes no Lease; if it leads, it gives
-    /// leadership up, once the work has ended. The others do not wait for it.
+    /// Sets whether this candidate is ready to lead. If it is not, it acquires no Lease, and the other candidates do
+    /// not wait for it. A leader that becomes unready asks its work to stop, then releases the Lease.
     pub fn set_ready_to_lead(&self, is_ready: bool) {
         self.command(Command::ReadyToLead(is_ready));
     }
 
-    /// Gives leadership up, once the work has ended, and leaves the election.
+    /// Asks the work to stop, releases the Lease once it has ended, and leaves the election.
     pub fn leave(&self) {
         self.command(Command::Leave);
     }
 
-    /// [Leaves](Campaign::leave) and waits until the Lease is released: at most the time that the work under a guard takes to end,
-    /// plus 1.5 s of tries. Then the program may end. [`lead`](Campaign::lead) and [`run`](Campaign::run) have waited for the
-    /// same when they say that the campaign is over.
+    /// [Leaves](Campaign::leave) and waits until the Lease is released: at most until the work under a guard has ended,
+    /// plus 1.5 s of retries. Then the program may end. [`lead`](Campaign::lead) and [`run`](Campaign::run) wait for
+    /// the same before they report the end of the campaign.
     pub async fn shutdown(mut self) {
         self.leave();
         while self.leadership.changed().await.is_ok() {}
     }
 
     fn command(&self, command: Command) {
-        // A campaign that is over has nothing left to do.
+        // Fails only after the end of the campaign: nothing is left to do.
         let _ = self.commands.send(command);
     }
 }
@@ -242,7 +244,7 @@ impl Drop for Campaign {
     }
 }
 
-/// The changes of a Lease's holder. Of changes in quick succession only the last may be shown.
+/// The changes of a Lease's holder. Of several quick changes only the last may be reported.
 #[derive(Clone, Debug)]
 pub struct Holders {
     leadership: watch::Receiver<Leadership>,
@@ -250,7 +252,7 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Waits for the next holder, empty if the Lease has none. `None` once the campaign is over. Cancel safe.
+    /// Waits for the next holder, empty if the Lease has none. Returns `None` once the campaign is over. Cancel safe.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             self.leadership.changed().await.ok()?;
@@ -263,10 +265,10 @@ impl Holders {
     }
 }
 
-/// A name for this process that no other has: `<podUID>/<container>/<nonce>`.
+/// Returns a unique name of this process: `<podUID>/<container>/<nonce>`.
 ///
 /// # Panics
-/// If the kernel gives no random bytes.
+/// If the kernel returns no random bytes.
 pub fn incarnation(pod_uid: &str, container: &str) -> String {
     let mut nonce = [0; 8];
     rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())

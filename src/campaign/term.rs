@@ -8,19 +8,19 @@ use tokio::sync::watch;
 use crate::election::{Loss, Moment, Version};
 use crate::runtime::clock::Clock;
 
-/// The order to end a term's work.
+/// The request to stop a term's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
-    /// Why.
+    /// The reason.
     pub loss: Loss,
-    /// When what still runs must be dead, because another candidate may lead from then on. `None` if the Lease is renewed
-    /// until the work has ended by itself.
+    /// The moment at which all work must be dead, because another candidate may lead from then on. `None` while no such
+    /// deadline exists: the work may take the time that it needs.
     pub kill_at: Option<Moment>,
 }
 
-/// One term of leadership, to be looked at from anywhere: clones are cheap and all show the same term.
+/// One term of leadership. Clones are cheap and share the same state, so it can be checked from anywhere.
 ///
-/// A `Term` does not keep the term alive; that does the [`LeaderGuard`](super::LeaderGuard).
+/// A `Term` does not keep the term alive; the [`LeaderGuard`](super::LeaderGuard) does.
 #[derive(Clone)]
 pub struct Term(Arc<Inner>);
 
@@ -30,18 +30,18 @@ struct Inner {
     transitions: i32,
     /// Nanoseconds since boot.
     valid_until: AtomicU64,
-    /// The send of the last acknowledged write, likewise.
+    /// The send of the last acknowledged write, in nanoseconds since boot.
     renewed: AtomicU64,
     work: AtomicU8,
     stop: watch::Sender<Option<Stop>>,
     clock: Arc<dyn Clock>,
 }
 
-/// No guard of the term was taken: nothing runs under it.
+/// No guard of the term was taken: no work runs under it.
 const OFFERED: u8 = 0;
-/// Its guard is out.
+/// The term's guard is in use.
 const TAKEN: u8 = 1;
-/// Nothing of its work is left.
+/// The term's work has ended.
 const ENDED: u8 = 2;
 
 impl Term {
@@ -65,42 +65,43 @@ impl Term {
         }))
     }
 
-    /// The fencing token: the `resourceVersion` of the acquiring write. Rises from term to term, also when the Lease
-    /// was deleted in between. Hand it to the protected resource with each write; the resource remembers the highest
-    /// and refuses lower ones.
+    /// Returns the fencing token: the `resourceVersion` of the acquiring write. It rises from term to term, even if the
+    /// Lease is deleted in between. Send it to the protected resource with each write; the resource must remember the
+    /// highest token and refuse lower ones.
     pub fn token(&self) -> &str {
         self.0.token.as_str()
     }
 
-    /// The Lease's `leaseTransitions` at the begin of this term.
+    /// Returns the Lease's `leaseTransitions` at the start of this term.
     pub fn transitions(&self) -> i32 {
         self.0.transitions
     }
 
-    /// Whether this candidate may act as the leader now. Reads the clock; takes no lock and asks nobody.
+    /// Whether this candidate may act as the leader now. Reads the clock, without a lock and without a request.
     ///
-    /// Ask right before each step that must not happen twice. A process that is frozen between this check and its step
-    /// acts late all the same: only the [`token`](Term::token) protects from that.
+    /// Check it right before each step that must not happen twice. A process that is frozen between this check and its
+    /// step still acts late: only the [`token`](Term::token) protects against that.
     pub fn is_valid(&self) -> bool {
         !self.remaining().is_zero()
     }
 
-    /// How long [`is_valid`](Term::is_valid) stays true if no renewal succeeds; zero if it is false.
+    /// Returns how long [`is_valid`](Term::is_valid) stays true without a further renewal; zero if it is false.
     pub fn remaining(&self) -> Duration {
         Duration::from_nanos(self.0.valid_until.load(Ordering::Acquire)).saturating_sub(self.0.clock.since_boot())
     }
 
-    /// Completes when the work is to be ended. Cancel safe, on any executor.
+    /// Waits until the work must stop. Cancel safe, on any executor.
     ///
-    /// On an executor that is blocked it completes late: then [`is_valid`](Term::is_valid) alone is in time.
+    /// On a blocked executor it completes late: then only [`is_valid`](Term::is_valid) is in time.
     pub async fn lost(&self) -> Stop {
         let mut stops = self.stops();
         let stop = stops.wait_for(Option::is_some).await.map(|stop| *stop);
         stop.ok().flatten().unwrap_or_else(|| unreachable!("this term keeps the sender"))
     }
 
-    /// Completes when what still runs must be cut, since the Lease is lost, and says by when. Not when an end was merely asked
-    /// for: then the Lease is renewed until the work has ended. Cancel safe, on any executor.
+    /// Waits until the work has a deadline to be dead, because the Lease is lost, and returns that deadline. Does not
+    /// complete on a mere request to stop, during which the Lease is renewed until the work has ended. Cancel safe, on
+    /// any executor.
     pub async fn revoked(&self) -> Moment {
         let kill_at = |stop: &Option<Stop>| stop.and_then(|stop| stop.kill_at);
         let mut stops = self.stops();
@@ -108,13 +109,14 @@ impl Term {
         stop.ok().and_then(|stop| kill_at(&stop)).unwrap_or_else(|| unreachable!("this term keeps the sender"))
     }
 
-    /// How long what still runs may go on until it must be dead; `None` while nothing must be cut.
+    /// Returns the time left until all work must be dead; `None` while there is no such deadline.
     pub fn until_kill(&self) -> Option<Duration> {
         let kill_at = (*self.0.stop.borrow()).and_then(|stop| stop.kill_at)?;
         Some(kill_at.elapsed_since_boot().saturating_sub(self.0.clock.since_boot()))
     }
 
-    /// The order to end the work, `None` while there is none. It may be repeated with an earlier `kill_at`.
+    /// Returns a receiver of the request to stop the work, `None` before the first. It may be repeated with an earlier
+    /// `kill_at`.
     pub fn stops(&self) -> watch::Receiver<Option<Stop>> {
         self.0.stop.subscribe()
     }
@@ -135,16 +137,16 @@ impl Term {
         self.0.clock.since_boot().saturating_sub(Duration::from_nanos(self.0.renewed.load(Ordering::Acquire)))
     }
 
-    pub(super) fn order(&self, stop: Stop) {
+    pub(super) fn request_stop(&self, stop: Stop) {
         self.0.stop.send_replace(Some(stop));
     }
 
-    /// Whether the caller now has the right and the duty to work; given once.
+    /// Takes the term for its guard. Returns `true` to the first caller only.
     pub(super) fn take(&self) -> bool {
         self.0.work.compare_exchange(OFFERED, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Whether nobody had taken the term; nobody will any more.
+    /// Ends the term if it was not taken. Returns whether it did.
     pub(super) fn withdraw(&self) -> bool {
         self.0.work.compare_exchange(OFFERED, ENDED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -153,7 +155,7 @@ impl Term {
         self.0.work.store(ENDED, Ordering::Release);
     }
 
-    pub(super) fn is_worked_on(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         self.0.work.load(Ordering::Acquire) == TAKEN
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::record::{Preference, Snapshot};
 use super::timing::Timing;
 
-/// How much longer a standby waits where the Lease would rather have another: that one may be dead.
+/// The extra wait of a candidate that is not the preferred one. It is short, since the preferred one may be dead.
 const HOLD_BACK: Duration = Duration::from_secs(1);
 
-/// Who takes part in the election.
+/// A participant of the election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     identity: String,
@@ -19,7 +19,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// `identity` becomes the Lease's `holderIdentity`; `incarnation` tells this process from any other of that name.
+    /// Returns a candidate that is ready to lead. `identity` becomes the Lease's `holderIdentity`; `incarnation`
+    /// distinguishes this process from any other with that name.
     ///
     /// # Errors
     /// [`InvalidCandidate`] if either is empty.
@@ -35,25 +36,24 @@ impl Candidate {
         Ok(candidate)
     }
 
-    /// The revision of the program that this candidate would lead with. A candidate without one is of no revision that could
-    /// be passed over.
+    /// Sets the revision of this candidate's program. A candidate without a revision never waits for a proven one.
     pub fn with_revision(self, revision: impl Into<String>) -> Self {
         Self { revision: Some(revision.into()), ..self }
     }
 
-    /// Every other process of this identity whose incarnation begins with `prefix` is dead, and so is its work: a Lease that such a
-    /// one holds is taken at once. Whoever says so must know it for as long as this candidate lives, of those that are yet to come,
-    /// too.
+    /// Declares that every other process of this identity whose incarnation starts with `prefix` is dead with its work.
+    /// A Lease that such a process holds is acquired at once. The caller must ensure that this stays true as long as
+    /// this candidate lives, also for processes that start later.
     pub fn with_dead_predecessors(self, prefix: impl Into<String>) -> Self {
         Self { dead_predecessors: Some(prefix.into()), ..self }
     }
 
-    /// Takes no Lease before an [`Event::ReadyToLead`](super::Event::ReadyToLead) says that it may.
+    /// Makes the candidate not ready: it acquires no Lease before [`Event::ReadyToLead`](super::Event::ReadyToLead).
     pub fn not_ready(self) -> Self {
         Self { is_ready: false, ..self }
     }
 
-    /// Whether its program could work.
+    /// Whether its program is ready to lead.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready
     }
@@ -62,18 +62,18 @@ impl Candidate {
         self.is_ready = is_ready;
     }
 
-    /// The `holderIdentity`.
+    /// Returns the `holderIdentity`.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// The value of the annotation `k8sensus.dev/incarnation`.
+    /// Returns the value of the annotation `k8sensus.dev/incarnation`.
     pub fn incarnation(&self) -> &str {
         &self.incarnation
     }
 
-    /// How much longer than it must this candidate waits for a Lease that it may take. A wish may be left over from somebody who
-    /// is gone, so no wait is for ever.
+    /// Returns the extra wait of this candidate before it acquires an available Lease. The preference may be outdated,
+    /// so every wait is finite.
     pub(super) fn hold_back(&self, preference: &Preference, timing: &Timing) -> Duration {
         match self.is_preferred(preference) {
             _ if preference.suspended => timing.lease_duration(),
@@ -82,7 +82,7 @@ impl Candidate {
         }
     }
 
-    /// Whether nobody else is to go first.
+    /// Whether the preference leaves the Lease to this candidate, not to another one.
     fn is_preferred(&self, preference: &Preference) -> bool {
         match (&preference.successor, &preference.revision, &self.revision) {
             (Some(successor), ..) => *successor == self.identity,
@@ -91,8 +91,8 @@ impl Candidate {
         }
     }
 
-    /// Whether the Lease is held by a process of which this one knows that it is dead. A holder of another name is none, whatever
-    /// the annotation says: who knows no incarnations keeps it.
+    /// Whether the holder of the Lease is a dead predecessor of this process. The name must match too: a client that
+    /// knows no incarnations leaves the annotation of a former holder in place.
     pub(super) fn has_outlived(&self, holder: &Snapshot) -> bool {
         let prefix = self.dead_predecessors.as_deref();
         let Some((prefix, other)) = prefix.zip(holder.incarnation.as_deref()) else { return false };
@@ -101,7 +101,7 @@ impl Candidate {
     }
 }
 
-/// Which part of a [`Candidate`] is empty.
+/// The part of a [`Candidate`] that is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidCandidate {
     /// The identity.

@@ -10,16 +10,16 @@ use super::record::{Snapshot, Version};
 use super::state::{Flight, Known, Leave, Role};
 use super::timing::Timing;
 
-/// The first wait after a failed request; it doubles up to the retry period.
+/// The wait after the first failed request; it doubles up to the retry period.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-/// How long a release is tried before the Lease is left to expire.
+/// The time for a release and its retries. After that the Lease is left to expire.
 const RELEASE_BUDGET: Duration = Duration::from_millis(1500);
-/// Standbys take a free Lease in random order within this time, so that they do not all write at once.
+/// The maximum random delay before a standby acquires a Lease, so that standbys do not all write at once.
 const TAKEOVER_SPREAD: Duration = Duration::from_millis(4);
-/// A timer that fires this late tells of a suspended or starved process.
+/// A timer that fires this late shows that the process was suspended or starved.
 const LATE_TICK: Duration = Duration::from_secs(1);
 
-/// One candidate's side of an election. See the [module](super) for what it guarantees.
+/// One candidate's side of an election. See the [module](super) for its guarantees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Elector {
     candidate: Candidate,
@@ -28,14 +28,15 @@ pub struct Elector {
     random: u64,
     role: Role,
     known: Known,
-    /// The protection of the last record that had a holder.
+    /// The duration of the last record that had a holder.
     last_duration: Duration,
     flight: Option<Flight>,
     requests: u64,
     failures: u32,
-    /// The version at which the last write failed. A read that shows it still says nothing of the server's recovery.
-    stuck_at: Option<Option<Version>>,
-    /// The version at which the last conflict was met.
+    /// The version at which the last write failed. A read of the same version does not prove that the server has
+    /// recovered.
+    failed_at: Option<Option<Version>>,
+    /// The version at which the last conflict occurred.
     conflict_at: Option<Option<Version>>,
     not_before: Option<Moment>,
     must_read: bool,
@@ -44,10 +45,10 @@ pub struct Elector {
     /// The send of the last acknowledged write.
     renewed: Option<Moment>,
     renew_now: bool,
-    /// The `renewTime` of this candidate's last write that the Lease was seen to have.
-    shown: Option<WallTime>,
-    /// The `renewTime` of the writes since, which may still come to be, and the version that they expect: one at most of
-    /// them can succeed, so they share it.
+    /// The `renewTime` of this candidate's last write that was acknowledged or observed.
+    confirmed_time: Option<WallTime>,
+    /// The `renewTime` of later writes that may still be committed, and the version that they expect. At most one of
+    /// them can succeed, so they share the time.
     pending: Option<(Option<Version>, WallTime)>,
     /// Counts the terms.
     term: u64,
@@ -55,19 +56,19 @@ pub struct Elector {
     release_due: bool,
     release_until: Option<Moment>,
     abstain_until: Option<Moment>,
-    /// The Lease was deleted while this process held it, and no other candidate has been seen to hold it since.
+    /// Whether the Lease was deleted while this process held it, and no other holder was observed since.
     deleted_while_held: bool,
     planned_wake: Option<Moment>,
 }
 
 impl Elector {
-    /// A standby that knows nothing yet. `may_create`: whether it creates the Lease if there is none.
-    /// `seed` only spreads the order in which standbys take a free Lease.
+    /// Returns a standby that has not observed the Lease. `may_create`: whether it creates a missing Lease. `seed` only
+    /// varies the random delay before a takeover.
     pub fn new(candidate: Candidate, timing: Timing, may_create: bool, seed: u64) -> Self {
         Self {
             candidate,
             may_create,
-            // Neighbouring seeds must not draw neighbouring numbers.
+            // Similar seeds must not produce similar numbers.
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             role: Role::Standby,
             known: Known::Nothing,
@@ -76,7 +77,7 @@ impl Elector {
             flight: None,
             requests: 0,
             failures: 0,
-            stuck_at: None,
+            failed_at: None,
             conflict_at: None,
             not_before: None,
             must_read: true,
@@ -84,7 +85,7 @@ impl Elector {
             last_read: None,
             renewed: None,
             renew_now: false,
-            shown: None,
+            confirmed_time: None,
             pending: None,
             term: 0,
             leave: Leave::Stay,
@@ -96,12 +97,12 @@ impl Elector {
         }
     }
 
-    /// Who this elector acts for.
+    /// Returns the candidate of this elector.
     pub fn candidate(&self) -> &Candidate {
         &self.candidate
     }
 
-    /// The Lease as it was seen last.
+    /// Returns the last observation of the Lease, `None` if it is absent or unknown.
     pub fn lease(&self) -> Option<&Snapshot> {
         match &self.known {
             Known::Lease { snapshot, .. } => Some(snapshot),
@@ -109,17 +110,17 @@ impl Elector {
         }
     }
 
-    /// Whether the Lease, as it was seen last, is held by this very process.
+    /// Whether this process holds the Lease according to the last observation.
     pub fn holds(&self) -> bool {
         self.lease().is_some_and(|snapshot| self.is_mine(snapshot))
     }
 
-    /// The send of the last write that was acknowledged.
+    /// Returns the send of the last acknowledged write.
     pub fn renewed(&self) -> Option<Moment> {
         self.renewed
     }
 
-    /// Takes one event in and says what is to be done, in that order. The first call may be a [`Event::Tick`].
+    /// Processes one event and returns the actions to perform, in order. The first event may be an [`Event::Tick`].
     pub fn step(&mut self, now: Reading, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.role == Role::Finished {
@@ -132,11 +133,11 @@ impl Elector {
         match event {
             Event::Watched(sight) => {
                 self.watch_forbidden = false;
-                self.see(now.moment, sight, false);
+                self.observe(now.moment, sight, false);
             }
             Event::WatchForbidden => self.watch_forbidden = true,
-            Event::Read { request, result } => self.read(now.moment, request, result),
-            Event::Written { request, result } => self.written(now.moment, request, result, &mut actions),
+            Event::Read { request, result } => self.on_read(now.moment, request, result),
+            Event::Written { request, result } => self.on_written(now.moment, request, result, &mut actions),
             Event::Tick => {}
             Event::Renew => self.renew_now = true,
             Event::StepDown | Event::ReadyToLead(false) if self.takes_part() => {
@@ -144,7 +145,7 @@ impl Elector {
             }
             Event::StepDown | Event::ReadyToLead(_) => {}
             Event::Shutdown => self.leave = Leave::Shutdown,
-            Event::WorkEnded { term } if term == self.term => self.work_ended(),
+            Event::WorkEnded { term } if term == self.term => self.on_work_ended(),
             Event::WorkEnded { .. } => {}
         }
         self.decide(now, &mut actions);
@@ -155,7 +156,7 @@ impl Elector {
         actions
     }
 
-    /// The process stood still: leadership counts as doubtful until a fresh write succeeds.
+    /// Suspends leadership after the process was frozen, until a new write succeeds.
     fn notice_late_tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let late = self.planned_wake.is_some_and(|planned| now.since(planned) > LATE_TICK);
         if late && matches!(self.role, Role::Leading { .. } | Role::Leaving { .. }) {
@@ -164,15 +165,15 @@ impl Elector {
         }
     }
 
-    fn see(&mut self, now: Moment, sight: Sight, authoritative: bool) {
+    fn observe(&mut self, now: Moment, sight: Sight, authoritative: bool) {
         let known_version = self.version();
         let stale =
             |version: &Version| !authoritative && known_version.as_ref().is_some_and(|known| version.is_at_most(known));
         match sight {
             Sight::Lease(snapshot) if stale(&snapshot.version) => {}
-            Sight::Lease(snapshot) => self.see_lease(now, snapshot),
+            Sight::Lease(snapshot) => self.observe_lease(now, snapshot),
             Sight::Absent { deleted_at: Some(version) } if stale(&version) => {}
-            // A list that shows nothing may be older than a write of ours.
+            // An empty list may be older than this process's own write.
             Sight::Absent { deleted_at: None } if !authoritative && known_version.is_some() => self.must_read = true,
             Sight::Absent { .. } => {
                 if !matches!(self.known, Known::Absent { .. }) {
@@ -182,11 +183,11 @@ impl Elector {
         }
     }
 
-    fn see_lease(&mut self, now: Moment, snapshot: Snapshot) {
+    fn observe_lease(&mut self, now: Moment, snapshot: Snapshot) {
         if let Known::Lease { snapshot: known, .. } = &mut self.known
             && known.record == snapshot.record
         {
-            // Only a change of the record restarts the timer: an annotation on a dead leader's Lease delays nobody.
+            // Only a changed record restarts the wait: an annotation on a dead leader's Lease delays no candidate.
             *known = snapshot;
             return;
         }
@@ -194,7 +195,7 @@ impl Elector {
         let wait = if record.is_released() {
             self.spread()
         } else if record.holder.is_empty() {
-            // Emptied by hand: the last holder may still be at work.
+            // Emptied by hand: the last holder may still work.
             self.last_duration + self.spread()
         } else {
             self.last_duration = record.duration().unwrap_or(self.timing.lease_duration());
@@ -204,14 +205,14 @@ impl Elector {
         self.deleted_while_held &= record.is_recreated();
         self.known = Known::Lease { snapshot, since: now, takeable_at: now + wait };
         if !self.holds() && self.lease().is_some_and(|lease| !lease.record.holder.is_empty()) {
-            self.abstain_until = None; // it was for another to lead, and one does
+            self.abstain_until = None; // another candidate leads
         }
         if !self.holds() && self.pending.as_ref().is_some_and(|(expected, _)| *expected != version) {
-            self.pending = None; // it would meet a conflict
+            self.pending = None; // its expected version is outdated: it can only conflict
         }
     }
 
-    fn read(&mut self, now: Moment, request: u64, result: Result<Sight, Failure>) {
+    fn on_read(&mut self, now: Moment, request: u64, result: Result<Sight, Failure>) {
         if self.flight.take_if(|flight| flight.request == request).is_none() {
             return;
         }
@@ -220,34 +221,34 @@ impl Elector {
                 self.must_read = false;
                 self.last_read = Some(now);
                 self.not_before = None;
-                self.see(now, sight, true);
-                if self.stuck_at.as_ref() != Some(&self.version()) {
+                self.observe(now, sight, true);
+                if self.failed_at.as_ref() != Some(&self.version()) {
                     self.failures = 0;
                 }
             }
-            Err(failure) => self.failed(now, failure),
+            Err(failure) => self.back_off(now, failure),
         }
     }
 
-    fn written(&mut self, now: Moment, request: u64, result: Result<Version, Failure>, actions: &mut Vec<Action>) {
+    fn on_written(&mut self, now: Moment, request: u64, result: Result<Version, Failure>, actions: &mut Vec<Action>) {
         let Some(flight) = self.flight.take_if(|flight| flight.request == request) else {
-            return; // a late or repeated answer extends nothing
+            return; // a late or duplicate answer extends nothing
         };
         let Some((purpose, record)) = flight.write else {
             return;
         };
         let version = match result {
             Ok(version) => version,
-            Err(failure) => return self.not_written(now, purpose, failure),
+            Err(failure) => return self.on_write_failed(now, purpose, failure),
         };
-        self.succeeded();
+        self.reset_failures();
         let transitions = record.transitions;
         let incarnation = (purpose != Purpose::Release).then(|| self.candidate.incarnation().to_owned());
-        self.shown = record.renew_time;
+        self.confirmed_time = record.renew_time;
         self.pending = None;
         if !self.lease().is_some_and(|known| known.version != version && version.is_at_most(&known.version)) {
             let preference = self.lease().map(|known| known.preference.clone()).unwrap_or_default();
-            self.see_lease(flight.sent, Snapshot { version: version.clone(), record, incarnation, preference });
+            self.observe_lease(flight.sent, Snapshot { version: version.clone(), record, incarnation, preference });
         }
         if purpose == Purpose::Release {
             self.release_due = false;
@@ -255,11 +256,11 @@ impl Elector {
         }
         self.renewed = Some(flight.sent);
         self.renew_now = false;
-        // Counted from the send, not from the answer: a standby's wait cannot have begun before the send.
+        // Counted from the send, not from the answer: a standby's wait cannot start before the send.
         let valid_until = flight.sent + self.timing.renew_deadline();
-        let leads = self.leave == Leave::Stay && now < valid_until && self.holds();
+        let starts_term = self.leave == Leave::Stay && now < valid_until && self.holds();
         match &mut self.role {
-            Role::Standby if leads => {
+            Role::Standby if starts_term => {
                 self.role = Role::Leading { valid_until };
                 self.term += 1;
                 actions.push(Action::Lead { term: self.term, token: version, transitions, valid_until });
@@ -272,25 +273,25 @@ impl Elector {
         }
     }
 
-    fn not_written(&mut self, now: Moment, purpose: Purpose, failure: Failure) {
+    fn on_write_failed(&mut self, now: Moment, purpose: Purpose, failure: Failure) {
         let version = self.version();
-        self.stuck_at = Some(version.clone());
+        self.failed_at = Some(version.clone());
         match failure {
-            // A lost race is no fault of the server's, and an earlier write of ours may have won it: read again at once.
-            // But an admission webhook may say 409, too.
+            // The server works, and an earlier write of this process may have won: read again at once. But an admission
+            // webhook may answer 409 too, so a second conflict at the same version backs off.
             Failure::Conflict => {
                 self.must_read = true;
                 if self.conflict_at.replace(version.clone()) == Some(version) {
-                    self.failed(now, failure);
+                    self.back_off(now, failure);
                 }
             }
             Failure::NotFound if purpose != Purpose::Create => {
-                self.see(now, Sight::Absent { deleted_at: None }, true);
+                self.observe(now, Sight::Absent { deleted_at: None }, true);
             }
-            Failure::NotFound | Failure::Refused { .. } => self.failed(now, failure),
+            Failure::NotFound | Failure::Refused { .. } => self.back_off(now, failure),
             Failure::Unknown => {
                 self.must_read |= matches!(purpose, Purpose::Create | Purpose::Acquire);
-                self.failed(now, failure);
+                self.back_off(now, failure);
             }
         }
     }
@@ -299,25 +300,25 @@ impl Elector {
         self.lease().map(|lease| lease.version.clone())
     }
 
-    fn succeeded(&mut self) {
+    fn reset_failures(&mut self) {
         self.failures = 0;
-        self.stuck_at = None;
+        self.failed_at = None;
         self.conflict_at = None;
         self.not_before = None;
     }
 
-    fn failed(&mut self, now: Moment, failure: Failure) {
+    fn back_off(&mut self, now: Moment, failure: Failure) {
         let doubled = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(16));
-        let asked_for = match failure {
-            // Whatever stands in front of the API server may ask for years.
+        let server_wait = match failure {
+            // A proxy may send an absurdly long Retry-After.
             Failure::Refused { retry_after } => retry_after.unwrap_or_default().min(self.timing.renew_deadline()),
             Failure::Conflict | Failure::NotFound | Failure::Unknown => Duration::ZERO,
         };
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(now + doubled.min(self.timing.retry_period()).max(asked_for));
+        self.not_before = Some(now + doubled.min(self.timing.retry_period()).max(server_wait));
     }
 
-    fn work_ended(&mut self) {
+    fn on_work_ended(&mut self) {
         match self.role {
             Role::Leading { .. } => {
                 self.role = Role::Standby;
@@ -349,9 +350,9 @@ impl Elector {
         }
         if self.role == Role::Standby && self.leave == Leave::Shutdown {
             if !self.may_hold() {
-                // Neither the answer to a read nor the end of a wait is worth staying for.
+                // A pending read or wait no longer matters.
                 self.flight = None;
-                return self.left(now.moment, actions);
+                return self.finish_leaving(now.moment, actions);
             }
             self.release_until.get_or_insert(now.moment + RELEASE_BUDGET);
         }
@@ -372,8 +373,8 @@ impl Elector {
         }
     }
 
-    /// Whether leadership ends now, and when the work must be dead. What was lost by time ends sooner when another
-    /// holder shows.
+    /// Returns the loss of leadership that is due, and when the work must be dead. A stop grace ends early when another
+    /// holder is observed.
     fn loss(&self, now: Moment) -> Option<(Loss, Moment)> {
         match self.role {
             Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
@@ -385,12 +386,12 @@ impl Elector {
         }
     }
 
-    /// Whether the Lease is this process's, or may come to be by a write whose fate is not known.
+    /// Whether this process holds the Lease, or may hold it by a write with an unknown result.
     fn may_hold(&self) -> bool {
         self.holds() || self.pending.is_some() || self.is_writing()
     }
 
-    /// Whether there is leadership to give up, or soon may be.
+    /// Whether this candidate leads, or may be about to.
     fn takes_part(&self) -> bool {
         self.role != Role::Standby || self.may_hold()
     }
@@ -403,7 +404,7 @@ impl Elector {
         let unlimited = self.timing.renew_deadline();
         if self.leave > Leave::Stay {
             if self.must_read && (self.release_due || self.pending.is_some()) {
-                // An acquisition whose answer was lost may have succeeded.
+                // An acquisition with a lost answer may have succeeded.
                 self.release_until.get_or_insert(now.moment + RELEASE_BUDGET);
                 self.send_read(now.moment, RELEASE_BUDGET, actions);
                 return self.give_up_release_in_time(now.moment, actions);
@@ -414,7 +415,7 @@ impl Elector {
                     return self.send_release(now, until.since(now.moment), actions);
                 }
             }
-            return self.left(now.moment, actions);
+            return self.finish_leaving(now.moment, actions);
         }
         if self.abstain_until.is_some_and(|until| now.moment < until) {
             return;
@@ -429,16 +430,16 @@ impl Elector {
         }
     }
 
-    /// A release that the server does not take is given up: the Lease then expires by itself.
+    /// Gives up a release that does not succeed in time: the Lease then expires.
     fn give_up_release_in_time(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if self.role == Role::Standby && self.release_until.is_some_and(|until| now >= until) {
             self.flight = None;
-            self.left(now, actions);
+            self.finish_leaving(now, actions);
         }
     }
 
-    /// Nothing is held any more: leave for good or abstain for a while.
-    fn left(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    /// Leaves the election, or starts to abstain, once nothing is held.
+    fn finish_leaving(&mut self, now: Moment, actions: &mut Vec<Action>) {
         self.release_due = false;
         self.release_until = None;
         if self.leave == Leave::Shutdown {
@@ -450,20 +451,20 @@ impl Elector {
         }
     }
 
-    /// The moment from which a standby may take the Lease, `None` while there is nothing that it may take.
+    /// Returns the moment from which a standby may acquire or create the Lease, `None` if it may not.
     fn takeable_at(&self, now: Moment) -> Option<Moment> {
         match &self.known {
             _ if !self.candidate.is_ready() => None,
             Known::Nothing => None,
             Known::Absent { since, was_seen } if self.may_create => {
-                // A Lease that vanished may have had a holder who does not know it yet.
+                // The holder of a Lease that vanished may not have observed the deletion yet.
                 Some(if *was_seen { *since + self.timing.lease_duration() } else { *since })
             }
             Known::Absent { .. } => None,
-            // This process's own work has ended, and nobody has taken the Lease since.
+            // Its own work has ended, and the Lease is still its own.
             Known::Lease { snapshot, since, .. } if self.is_mine(snapshot) => Some(*since),
             Known::Lease { snapshot, since, .. } if self.candidate.has_outlived(snapshot) => Some(*since),
-            // All candidates wait for this process's work, which has ended.
+            // All candidates wait for this process's work only, and it has ended.
             Known::Lease { snapshot, since, .. } if self.is_awaited(now) => {
                 Some(*since + self.candidate.hold_back(&snapshot.preference, &self.timing))
             }
@@ -483,7 +484,7 @@ impl Elector {
         if self.watch_forbidden {
             return Some(last + self.timing.retry_period());
         }
-        // No timer of the Lease's own would end a wait for one that a broken watch does not show.
+        // Without a Lease no timer ends the wait if the watch is broken.
         let absent = matches!(self.known, Known::Absent { .. }) && !self.may_create;
         absent.then(|| last + self.timing.lease_duration())
     }
@@ -491,9 +492,9 @@ impl Elector {
     fn is_mine(&self, snapshot: &Snapshot) -> bool {
         snapshot.record.holder == self.candidate.identity()
             && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
-            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            // A client that knows no incarnations keeps the annotation, but its renewTime is not this process's.
             && snapshot.record.renew_time.is_some_and(|time| {
-                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+                Some(time) == self.confirmed_time || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
             })
     }
 
@@ -530,7 +531,7 @@ impl Elector {
         soonest(work, end)
     }
 
-    /// A random wait within [`TAKEOVER_SPREAD`] (xorshift64; evenness matters little).
+    /// Returns a random delay up to [`TAKEOVER_SPREAD`] (xorshift64; its distribution hardly matters).
     fn spread(&mut self) -> Duration {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

@@ -3,88 +3,89 @@ use std::time::Duration;
 use super::moment::Moment;
 use super::record::{Record, Snapshot, Version};
 
-/// What is known of the Lease from one look.
+/// One observation of the Lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// It exists.
     Lease(Snapshot),
-    /// It does not exist; the version at which it was deleted, if that is known.
+    /// It does not exist. `deleted_at` is the version of its deletion, if known.
     Absent { deleted_at: Option<Version> },
 }
 
-/// Why a request brought nothing.
+/// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// 409: the Lease is not at the version that was expected, or exists already.
+    /// 409: the Lease is not at the expected version, or exists already.
     Conflict,
     /// 404 in answer to a write.
     NotFound,
-    /// The server refused, or said that it cannot serve now. Nothing was written.
+    /// The server refused the request, or cannot serve it now. Nothing was written.
     Refused { retry_after: Option<Duration> },
-    /// No answer, a broken one, or too late: nobody knows whether the write took place.
+    /// The answer is missing, broken or late: the write may or may not have happened.
     Unknown,
 }
 
-/// What happened.
+/// An input of the election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// The watch showed the Lease.
+    /// The watch reported the Lease.
     Watched(Sight),
     /// The watch is not permitted: standbys must poll.
     WatchForbidden,
     /// The answer to [`Action::Read`].
     Read { request: u64, result: Result<Sight, Failure> },
-    /// The answer to [`Action::Write`]; `Ok` carries the version that the write got.
+    /// The answer to [`Action::Write`]; `Ok` carries the version of the written Lease.
     Written { request: u64, result: Result<Version, Failure> },
     /// A timer fired. Harmless at any time.
     Tick,
-    /// What a renewal carries besides the record has changed: renew at once, if there is something to renew.
+    /// The annotations that a renewal writes have changed: a leader renews at once.
     Renew,
-    /// Give leadership up, and abstain until another leads, for a lease duration at most.
+    /// Ends leadership, then abstains until another candidate leads, for at most one lease duration.
     StepDown,
-    /// Whether this candidate's program could work. One that could not takes no Lease, and gives leadership up as by
-    /// [`StepDown`](Event::StepDown).
+    /// Whether this candidate's program is ready to lead. If not, the candidate acquires no Lease, and a leader steps
+    /// down as with [`StepDown`](Event::StepDown).
     ReadyToLead(bool),
-    /// Give leadership up and take part no more.
+    /// Ends leadership and leaves the election.
     Shutdown,
-    /// The work that [`Action::Lead`] began with this number has ended and nothing of it is left.
+    /// The work that [`Action::Lead`] started under this number has ended completely.
     WorkEnded { term: u64 },
 }
 
-/// Why a write is made.
+/// The purpose of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// The Lease does not exist: create it, held by this candidate.
+    /// Create the Lease with this candidate as its holder.
     Create,
-    /// Take the Lease over.
+    /// Take over the existing Lease.
     Acquire,
     /// Extend it.
     Renew,
-    /// Give it up.
+    /// Release it.
     Release,
 }
 
-/// Why the work must stop.
+/// The reason why the work must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Loss {
-    /// A step-down or a shutdown was asked for. The Lease is renewed until the work has ended.
+    /// A step-down or a shutdown was requested. The Lease is renewed until the work has ended.
     Requested,
-    /// No renewal was acknowledged within the renew deadline, or nobody renews any more.
+    /// No renewal was acknowledged within the renew deadline, or the renewing task has ended.
     DeadlinePassed,
-    /// The Lease was deleted. Nobody can acquire it before it was made again and its wait has passed, so the work may end in good
-    /// order. Comes without an end at first; [`Loss::DeadlinePassed`] follows if the work takes too long.
+    /// The Lease was deleted. No candidate can acquire it before it is recreated and its duration has passed, so the
+    /// work may end gracefully. At first there is no deadline; [`Loss::DeadlinePassed`] follows if the work takes too
+    /// long.
     LeaseDeleted,
-    /// The Lease has another holder, or none, or is gone where candidates may create it.
+    /// The Lease has another holder or none, or was deleted where candidates may create it.
     Deposed,
 }
 
-/// What is to be done. Requests carry a number that their answer must repeat; one is under way at a time.
+/// An output of the election. Requests carry a number that their answer must repeat; only one is in flight at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Get the Lease, not from a cache. Answer [`Failure::Unknown`] after `timeout`.
     Read { request: u64, timeout: Duration },
-    /// PUT `record` if the Lease is at version `expected`, POST it for [`Purpose::Create`]. Other fields, labels and
-    /// annotations stay as they are; the incarnation annotation becomes `incarnation`.
+    /// PUT `record` if the Lease is at version `expected`; POST it for [`Purpose::Create`]. The incarnation annotation
+    /// becomes `incarnation`. Other fields, labels and annotations are preserved.
     Write {
         request: u64,
         purpose: Purpose,
@@ -93,15 +94,15 @@ pub enum Action {
         incarnation: Option<String>,
         timeout: Duration,
     },
-    /// This candidate leads: begin the work. It is valid until `valid_until`. `term` counts this elector's terms.
+    /// This candidate leads until `valid_until`: start the work. `term` counts this elector's terms.
     Lead { term: u64, token: Version, transitions: i32, valid_until: Moment },
-    /// From now on leadership is valid until `valid_until`, a moment that may be later or earlier than the last one.
+    /// Leadership is now valid until `valid_until`, which may be later or earlier than before.
     Valid { valid_until: Moment },
-    /// End the work, then report [`Event::WorkEnded`]. What still lives at `kill_at` must be killed; with `None` the
-    /// work may take the time that it needs. May be repeated with an earlier end.
+    /// Stop the work, then report [`Event::WorkEnded`]. Kill at `kill_at` whatever still runs; with `None` the work may
+    /// take the time that it needs. May be repeated with an earlier `kill_at`.
     Stop { loss: Loss, kill_at: Option<Moment> },
-    /// Send [`Event::Tick`] at this moment, instead of at any moment named before.
+    /// Send [`Event::Tick`] at this moment. Replaces any earlier request for a tick.
     Wake { at: Moment },
-    /// The candidate has left the election; nothing is held or under way.
+    /// The candidate has left the election. It holds nothing, and no request is in flight.
     Finish,
 }

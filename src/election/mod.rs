@@ -1,53 +1,108 @@
-//! The election as a pure transition function: no Kubernetes client, no async runtime, no clock.
+//! The leader election as a pure transition function: no Kubernetes client, no async runtime, no clock.
 //!
-//! [`Elector::step`] takes a [`Reading`] of the clocks and an [`Event`], and answers with [`Action`]s. Whoever drives
-//! it (see `campaign`) performs the actions and feeds back what came. The same function can therefore be
-//! driven by a real API server, by a simulation or by a model checker.
+//! [`Elector::step`] maps a [`Reading`] of the clocks and an [`Event`] to a list of [`Action`]s. The caller performs
+//! the actions and reports each result as the next event. `campaign` does so against an API server; a simulation and a
+//! model checker drive the same function.
 //!
 //! # Guarantees
-//! - **At most one work at a time among candidates that follow these rules.** Leading is valid until the *send* of
-//!   the last acknowledged write plus the renew deadline. A standby waits the whole lease duration from *its own*
-//!   first sight of that write, which cannot be earlier than the send.
-//! - **Work ends before the Lease is released.** A release is only written after [`Event::WorkEnded`].
-//! - **Every write is a compare-and-swap** on the `resourceVersion` that was seen last.
-//! - **Each term has a fencing token** that rises from term to term: the `resourceVersion` of the acquiring write.
-//! - **A leader whose Lease is deleted stops in good order**, where only an operator creates the Lease. All others wait for a
-//!   Lease that was created again ([`Timing::recreation_wait`]), so its work may take nine tenths of that, from the send of its
-//!   last acknowledged write. Then it acquires the Lease at once, since the others wait for its work only.
-//! - An identity is one *incarnation*: a second process with the same name is a foreign holder.
-//! - A Lease that its holder did not release is taken before its time only from a process that is known to be dead
-//!   ([`Candidate::with_dead_predecessors`]).
-//! - A [`Preference`] of the Lease for a successor or a revision makes the others wait 1 s longer, and never makes anybody
-//!   wait less. So a successor that does not come costs a second. One that nobody is to follow makes all wait a lease
-//!   duration longer.
-//! - A candidate that is not ready to lead ([`Event::ReadyToLead`]) takes no Lease and hinders nobody else from it.
-//! - Who stepped down abstains until it has seen another lead, for a lease duration at most.
+//! - **At most one candidate's work runs at a time**, among candidates that follow these rules. Leadership is valid
+//!   until the *send* of the last acknowledged write plus the renew deadline. A standby waits the whole lease duration
+//!   from *its own* first observation of that write, which cannot precede the send.
+//! - **The work ends before the Lease is released.** A leader writes the release only after [`Event::WorkEnded`].
+//! - **Every write to an existing Lease is a compare-and-swap** on the last observed `resourceVersion`.
+//! - **Each term has a fencing token**, the `resourceVersion` of the acquiring write. It rises from term to term, even
+//!   if the Lease is deleted in between.
+//! - **An identity is one incarnation.** A second process with the same name is a foreign holder.
+//! - **An unexpired Lease that was not released is acquired only on proof.** The candidate still holds it itself, or
+//!   the holder is a dead predecessor ([`Candidate::with_dead_predecessors`]), or all others wait for this candidate's
+//!   work (see Deletion).
+//! - **A [`Preference`] can only lengthen a wait.** A named successor or revision makes the others wait 1 s longer, so
+//!   a dead successor costs one second. A suspension makes all candidates wait one lease duration longer.
+//! - **A candidate that is not ready** ([`Event::ReadyToLead`]) acquires no Lease and delays no other candidate.
 //!
 //! # Assumptions
-//! - All members of a group use the same lease duration, and their clocks' *rates* differ by less than a tenth.
-//!   The clocks' readings may differ by any amount.
-//! - [`Moment`]s come from a clock that goes on while the machine is suspended (`CLOCK_BOOTTIME`).
+//! - All candidates of a Lease use the same durations, and the *rates* of their clocks differ by less than a tenth. The
+//!   readings may differ by any amount.
+//! - [`Moment`]s come from a clock that advances while the machine is suspended (`CLOCK_BOOTTIME`).
 //! - [`Action::Stop`] is obeyed: the work is dead at `kill_at`.
-//! - Where candidates may not create the Lease, a Lease that is created again after a deletion has [`RECREATED_HOLDER`] as its holder
-//!   and at least the recreation wait of every leader that may still work as its duration.
-//! - What is said of dead predecessors is true: of every other process under that name and prefix, those to come included.
+//! - Where candidates may not create the Lease, a Lease that is recreated after a deletion has [`RECREATED_HOLDER`] as
+//!   its holder, and its duration is at least the recreation wait of every leader that may still work.
+//! - A prefix of dead predecessors is true: every other process with that identity and prefix is dead, now and later.
+//!
+//! # An election, step by step
+//! At any point the process may die. Unless a step says otherwise, the Lease then keeps its last record, and every
+//! other candidate waits that record's duration from its own first observation of it. A restarted process is a new
+//! incarnation and waits like the others, unless it has proof of its predecessor's death.
+//!
+//! **Acquire**
+//! 1. The candidate reads the Lease once, then follows the watch. Without permission to watch it reads every retry
+//!    period. A missing Lease that it may not create is read every lease duration as well.
+//! 2. Each change of the record restarts the wait: the record's duration, or 0 to 4 ms if the record is a release. A
+//!    holder that was emptied by hand keeps the last duration. A changed annotation restarts nothing.
+//! 3. After the wait, the candidate PUTs itself as the holder at the observed version: its identity and lease duration,
+//!    both times, `leaseTransitions` + 1, and its incarnation. A process that still holds the Lease from its own
+//!    earlier write keeps `acquireTime` and `leaseTransitions`.
+//! 4. The acknowledgment starts the term ([`Action::Lead`]). After a conflict, or if the answer is lost, the candidate
+//!    reads the Lease. If the Lease shows its own write, the candidate writes again: only an acknowledged write starts
+//!    a term.
+//!
+//! **Renew**
+//! 1. One renew interval after the send of the last acknowledged write, the leader PUTs a new `renewTime`. It differs
+//!    in its whole second from the previous one. The other four fields stay the same.
+//! 2. The acknowledgment moves the end of the term to the send of that PUT plus the renew deadline. Nothing else does:
+//!    no read, no watch event, no late answer.
+//! 3. A failed renewal is retried after 0.25 s, doubling up to the retry period, or after the server's `Retry-After`
+//!    (up to the renew deadline) if that is longer. A conflict is followed by a read. No request outlasts the term, and
+//!    the end of the term stays where it is.
+//!
+//! **Lose**
+//! 1. At the end of the term the work gets [`Action::Stop`] with the stop grace, counted from that end. If the leader
+//!    observes a holder that is not this process, or none, the work must stop at once: `kill_at` is now.
+//! 2. The leader writes nothing until [`Event::WorkEnded`]. Then it is a standby. If the Lease is still its own, it
+//!    acquires the Lease at once; otherwise it waits like the others.
+//! 3. A timer that fires more than 1 s late shows that the process was frozen. Leadership is then suspended
+//!    ([`Action::Valid`]) until a renewal succeeds.
+//!
+//! **Release** (step-down, shutdown, lost readiness, or work that ends by itself)
+//! 1. The work is asked to stop, without a deadline ([`Loss::Requested`]). The leader keeps renewing.
+//! 2. After [`Event::WorkEnded`], the candidate PUTs the release at the observed version: empty holder, duration 1,
+//!    both times now, transitions kept, no incarnation. Standbys acquire it at once. If the process dies first, or if
+//!    the release fails for 1.5 s, the Lease expires.
+//! 3. After a shutdown, the candidate leaves ([`Action::Finish`]). Otherwise it abstains until it observes another
+//!    holder, for at most one lease duration.
+//!
+//! **Deletion and recreation, where only an operator creates the Lease**
+//! 1. The leader observes the deletion by the watch or by a 404. The work is asked to stop, without a deadline
+//!    ([`Loss::LeaseDeleted`]). No renewal is possible, and the term's validity is not extended.
+//! 2. The operator creates the Lease with [`RECREATED_HOLDER`] as its holder. Every other candidate waits that record's
+//!    duration. The work may therefore live for nine tenths of [`Timing::recreation_wait`], or of the new record's
+//!    duration if that is shorter, from the send of the last acknowledged write. A duration below the lease duration
+//!    protects nothing: the work must stop at once.
+//! 3. Once its work has ended, the former leader acquires the recreated Lease without that wait: the others wait only
+//!    for its work. A Lease that is recreated after the work's time limit is waited for in full. If the leader dies
+//!    instead, the recreated Lease expires like any other.
+//!
+//! **Deletion, where candidates may create the Lease**
+//! 1. The leader stops its work at once ([`Loss::Deposed`]).
+//! 2. A candidate that observed the deletion waits one lease duration, then POSTs the Lease with 0 transitions. A
+//!    candidate that never observed the Lease does so at once, as client-go does.
 //!
 //! # Caveats
-//! A process that is frozen between its check and its write, a paused virtual machine, a force-deleted pod can act
-//! after their term has ended. No lease can prevent that; the protected resource must compare fencing tokens. See
-//! Martin Kleppmann, "How to do distributed locking" (2016). A candidate that may create the Lease and finds none creates
-//! it, as client-go does, at once if it has seen none so far; and a creation expects no version. So whoever deletes a live
-//! leader's Lease by hand before every such candidate has seen it, or while a creation is still on its way, gives up the
-//! guarantee until that leader's next renewal. Where an operator makes the Lease, and candidates may not, there is no such
-//! moment.
+//! - A process that is frozen between its check and its write, a paused virtual machine or a force-deleted pod can act
+//!   after its term has ended. No lease can prevent that; the protected resource must compare fencing tokens. See
+//!   Martin Kleppmann, "How to do distributed locking" (2016).
+//! - Where candidates may create the Lease, do not delete a live leader's Lease by hand. A creation expects no version.
+//!   A candidate that has not yet observed the Lease, or whose creation is still in flight, may then lead beside the
+//!   old leader until that leader's next renewal. Where only an operator creates the Lease, there is no such moment.
 //!
 //! # How it is checked
-//! `tests/mutants` explores this very function exhaustively within the bounds of twelve families of faults (11.8 million states),
-//! simulates its driver with 100,000 seeds, and does both to copies with a flaw for each rule, every one of which must be found.
+//! `tests/mutants` explores this function exhaustively within the bounds of twelve families of faults (11.8 million
+//! states) and simulates its driver with 100,000 seeds. It does both again with copies that have a flaw for each rule;
+//! every flaw must be found.
 //!
 //! # Source
-//! The record and its rules are those of client-go `tools/leaderelection` (v0.37); each deviation is named where it
-//! is made.
+//! The record and its rules are those of client-go `tools/leaderelection` (v0.37). Each deviation is named where it
+//! occurs.
 
 mod candidate;
 mod elector;

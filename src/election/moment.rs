@@ -1,22 +1,22 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// A point on a monotonic clock that counts suspended time too (`CLOCK_BOOTTIME`), as the time since boot.
+/// A point in time since boot, on a monotonic clock that includes suspended time (`CLOCK_BOOTTIME`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The moment `elapsed` after boot.
+    /// Returns the moment `elapsed` after boot.
     pub const fn since_boot(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
-    /// The time from boot to this moment.
+    /// Returns the time from boot to this moment.
     pub const fn elapsed_since_boot(self) -> Duration {
         self.0
     }
 
-    /// The time from `earlier` to `self`, zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`, zero if `earlier` is later.
     pub fn since(self, earlier: Moment) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -30,19 +30,19 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// Wall-clock time in microseconds since 1970, the resolution of Kubernetes' `MicroTime`.
+/// A wall-clock time in microseconds since 1970, the resolution of Kubernetes' `MicroTime`.
 ///
-/// Written into the Lease for people to read; no decision rests on it.
+/// Written to the Lease for people to read. No decision depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallTime(pub i64);
 
 impl WallTime {
     const SECOND: i64 = 1_000_000;
 
-    /// This time, or one second after `last` if both fall into the same second.
+    /// Returns this time, or one second after `last` if both fall into the same second.
     ///
-    /// client-go compares records at a resolution of one second (`metav1.Time` in its `LeaderElectionRecord`): a
-    /// renewal within the second of the last one would look to it like no renewal.
+    /// client-go compares records at a resolution of one second (`metav1.Time` in its `LeaderElectionRecord`). It would
+    /// miss a renewal within the same second as the previous one.
     pub(super) fn in_another_second_than(self, last: Option<WallTime>) -> WallTime {
         match last {
             Some(last) if self.0.div_euclid(Self::SECOND) == last.0.div_euclid(Self::SECOND) => {
@@ -53,11 +53,11 @@ impl WallTime {
     }
 }
 
-/// One reading of both clocks, taken when an event is handed over.
+/// One reading of both clocks, taken when an event is passed to the elector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What deadlines are computed from.
+    /// The clock for deadlines.
     pub moment: Moment,
-    /// What is written into the Lease for people.
+    /// The time that is written to the Lease.
     pub wall: WallTime,
 }

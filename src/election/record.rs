@@ -3,14 +3,14 @@ use std::time::Duration;
 use super::moment::WallTime;
 use crate::protocol::lease::RECREATED_HOLDER;
 
-/// What a Lease's `spec` says, in the words of client-go's `LeaderElectionRecord`.
+/// A Lease's `spec`, as in client-go's `LeaderElectionRecord`.
 ///
-/// Absent fields of the Lease are read as empty or zero: a Lease without `spec` is a record without holder.
+/// Absent fields are read as empty or zero: a Lease without `spec` is a record without holder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// `holderIdentity`; empty when nobody holds the Lease.
+    /// `holderIdentity`; empty if the Lease has no holder.
     pub holder: String,
-    /// `leaseDurationSeconds`; zero or less when absent or absurd.
+    /// `leaseDurationSeconds`; zero or less if absent or invalid.
     pub duration_seconds: i32,
     /// `acquireTime`.
     pub acquire_time: Option<WallTime>,
@@ -24,7 +24,7 @@ impl Record {
     /// The duration of a released Lease, as client-go's `release` writes it.
     const RELEASED_SECONDS: i32 = 1;
 
-    /// The record that gives the Lease up: no holder, duration 1, both times now, transitions kept.
+    /// Returns the record of a release: no holder, duration 1, both times now, transitions kept.
     pub fn released(transitions: i32, now: WallTime) -> Self {
         Self {
             holder: String::new(),
@@ -35,19 +35,19 @@ impl Record {
         }
     }
 
-    /// Whether its holder gave the Lease up, so that it can be taken at once.
+    /// Whether the holder released the Lease, so that it can be acquired at once.
     ///
-    /// Only the form that a release writes counts. A holder that was emptied by hand may still be at work.
+    /// Only the form that a release writes counts. After a holder was emptied by hand, its process may still work.
     pub fn is_released(&self) -> bool {
         self.holder.is_empty() && self.duration_seconds == Self::RELEASED_SECONDS
     }
 
-    /// Whether the Lease was made again after its deletion, and nobody has acquired it since.
+    /// Whether the Lease was recreated after its deletion and has not been acquired since.
     pub fn is_recreated(&self) -> bool {
         self.holder == RECREATED_HOLDER
     }
 
-    /// How long the record protects its holder, `None` if it does not say.
+    /// Returns how long the record protects its holder, `None` if it names no valid duration.
     pub fn duration(&self) -> Option<Duration> {
         u64::try_from(self.duration_seconds).ok().filter(|&s| s > 0).map(Duration::from_secs)
     }
@@ -55,37 +55,37 @@ impl Record {
 
 /// A `resourceVersion`.
 ///
-/// Comparable as a decimal number since Kubernetes 1.35 (KEP-5504); older servers hand out etcd revisions, which are
-/// numbers too.
+/// Comparable as a decimal number since Kubernetes 1.35 (KEP-5504). Older servers use etcd revisions, which are numbers
+/// too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version(String);
 
 impl Version {
-    /// Takes the server's text as it is.
+    /// Wraps the server's text unchanged.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The server's text.
+    /// Returns the server's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this version is the same as `other` or known to be older. `false` if they cannot be compared.
+    /// Whether this version is the same as `other` or known to be older. `false` if they are not comparable.
     pub fn is_at_most(&self, other: &Version) -> bool {
         self == other || matches!((self.0.parse::<u128>(), other.0.parse::<u128>()), (Ok(a), Ok(b)) if a <= b)
     }
 }
 
-/// Whom a Lease would rather have as its next holder. A wish, never a matter of safety: whoever it passes over waits a little
-/// longer than it would have to.
+/// The preferred next holder of a Lease. It never affects safety: candidates that are not preferred only wait longer
+/// than they must.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Preference {
-    /// The identity that is to follow the term which the record shows, or which it shows to have ended.
+    /// The identity that should lead after the term of this record.
     pub successor: Option<String>,
-    /// The revision of the program that has proved itself; counts where no successor is named.
+    /// The proven revision of the program; ignored if a successor is named.
     pub revision: Option<String>,
-    /// Whether nobody is to follow that term: all candidates are about to end.
+    /// Whether no candidate should lead after that term, because all candidates are about to be removed.
     pub suspended: bool,
 }
 
@@ -96,9 +96,9 @@ pub struct Snapshot {
     pub version: Version,
     /// Its `spec`.
     pub record: Record,
-    /// Its annotation `k8sensus.dev/incarnation`: which process of that name acquired it.
+    /// Its annotation `k8sensus.dev/incarnation`: the process that acquired it.
     pub incarnation: Option<String>,
-    /// Its annotations `k8sensus.dev/step-down-to`, `k8sensus.dev/proven-revision` and `k8sensus.dev/suspended`, as far as they
-    /// concern this record.
+    /// Its annotations `k8sensus.dev/step-down-to`, `k8sensus.dev/proven-revision` and `k8sensus.dev/suspended`, if
+    /// they concern this record.
     pub preference: Preference,
 }

@@ -1,28 +1,28 @@
-//! What an elector remembers.
+//! The parts of an elector's state.
 
 use super::event::Purpose;
 use super::moment::Moment;
 use super::record::{Record, Snapshot};
 
-/// What this candidate does.
+/// The role of this candidate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     Standby,
     Leading {
         valid_until: Moment,
     },
-    /// Told to stop, still renewing.
+    /// The work must stop, the Lease is still renewed.
     Leaving {
         valid_until: Moment,
     },
-    /// Told to stop by `kill_at`; nothing may be written before the work has ended.
+    /// The work must be dead at `kill_at`. Nothing may be written before it has ended.
     Lost {
         kill_at: Moment,
     },
     Finished,
 }
 
-/// What is known of the Lease, and since when its record has been as it is.
+/// The last observation of the Lease, and when its present record was first observed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Known {
     Nothing,
@@ -30,7 +30,7 @@ pub(super) enum Known {
     Lease { snapshot: Snapshot, since: Moment, takeable_at: Moment },
 }
 
-/// The request under way.
+/// The request in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flight {
     pub(super) request: u64,
@@ -38,7 +38,7 @@ pub(super) struct Flight {
     pub(super) write: Option<(Purpose, Record)>,
 }
 
-/// Whether leadership is to be given up.
+/// Whether leadership must end, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Leave {
     Stay,

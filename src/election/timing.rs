@@ -2,9 +2,9 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// The durations of an election, checked against each other.
+/// The durations of an election, validated together.
 ///
-/// [`Timing::new`] is the only way to make one, so an elector never runs with an unsafe combination.
+/// [`Timing::new`] is the only constructor, so an elector never runs with an unsafe combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     lease_duration: Duration,
@@ -16,18 +16,18 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The factor by which client-go stretches its retry period at random; the renew deadline must leave room for it.
+    /// The maximum factor of client-go's random jitter on the retry period; the renew deadline must leave room for it.
     const JITTER_TENTHS: u32 = 12;
     /// The work must be dead after nine tenths of the lease; the last tenth is the margin for unequal clock rates.
     const DEAD_BY_TENTHS: u32 = 9;
-    /// The stop grace where none is asked for and the other durations leave room for it.
+    /// The default stop grace, if the other durations leave room for it.
     const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(3);
 
-    /// Checks the three durations; the renew interval becomes `retry_period`, the stop grace 3 s or what is left.
+    /// Validates the three durations. The renew interval becomes `retry_period`, the stop grace 3 s or what is left.
     ///
     /// # Errors
-    /// [`InvalidTiming`] names the rule that is broken and both numbers:
-    /// - `lease_duration` is whole seconds, 1 to 2^31 - 1, since the Lease stores an int32 of seconds;
+    /// [`InvalidTiming`] names the broken rule and both numbers:
+    /// - `lease_duration` is whole seconds, 1 to 2^31 - 1, because the Lease stores an int32 of seconds;
     /// - `lease_duration` > `renew_deadline` > 1.2 x `retry_period` > 0 (client-go `NewLeaderElector`);
     /// - 10 x (`renew_deadline` + stop grace) <= 9 x `lease_duration`.
     pub fn new(
@@ -65,7 +65,8 @@ impl Timing {
         })
     }
 
-    /// Renews every `interval` instead of every retry period: fewer requests, but shorter outages are survived.
+    /// Sets the renew interval, by default the retry period. A longer interval saves requests, but leadership then
+    /// survives only shorter outages.
     ///
     /// # Errors
     /// [`InvalidTiming::RenewInterval`] unless 0 < `interval` < renew deadline.
@@ -76,7 +77,7 @@ impl Timing {
         Ok(Self { renew_interval: interval, ..self })
     }
 
-    /// Gives the work `stop_grace` between the order to stop and its death when leadership is lost.
+    /// Sets the time between the stop of the work and its kill when leadership is lost.
     ///
     /// # Errors
     /// [`InvalidTiming::NoMargin`] unless 10 x (renew deadline + `stop_grace`) <= 9 x lease duration.
@@ -88,9 +89,9 @@ impl Timing {
         Ok(Self { stop_grace, ..self })
     }
 
-    /// States that a Lease which is made again after its deletion makes every candidate wait at least `wait`. A leader whose
-    /// Lease is deleted then has nine tenths of `wait`, from the send of its last acknowledged renewal, to end its work. By
-    /// default `wait` is the lease duration.
+    /// Sets the minimum wait of every candidate after a deleted Lease is recreated; by default the lease duration. A
+    /// leader whose Lease is deleted has nine tenths of `wait`, from the send of its last acknowledged renewal, to end
+    /// its work.
     ///
     /// # Errors
     /// [`InvalidTiming::RecreationWait`] if `wait` is shorter than the lease duration.
@@ -101,56 +102,56 @@ impl Timing {
         Ok(Self { recreation_wait: wait, ..self })
     }
 
-    /// How long a standby waits from its first sight of a renewal before it takes over.
+    /// Returns how long a standby waits from its first observation of a renewal before it takes over.
     pub fn lease_duration(&self) -> Duration {
         self.lease_duration
     }
 
-    /// How long leadership is valid after the send of the last acknowledged write.
+    /// Returns how long leadership is valid after the send of the last acknowledged write.
     pub fn renew_deadline(&self) -> Duration {
         self.renew_deadline
     }
 
-    /// The longest wait between tries while the API server does not answer.
+    /// Returns the longest wait between retries while the API server does not answer.
     pub fn retry_period(&self) -> Duration {
         self.retry_period
     }
 
-    /// The time from one renewal to the next while all is well.
+    /// Returns the time between renewals without failures.
     pub fn renew_interval(&self) -> Duration {
         self.renew_interval
     }
 
-    /// The time from the order to stop to the death of the work when leadership is lost.
+    /// Returns the time between the stop of the work and its kill when leadership is lost.
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace
     }
 
-    /// How long every candidate waits, at least, for a Lease that was made again after its deletion.
+    /// Returns the minimum wait of every candidate after a deleted Lease is recreated.
     pub fn recreation_wait(&self) -> Duration {
         self.recreation_wait
     }
 
-    /// How long after the send of a leader's last acknowledged write its work may live, if every other candidate waits `wait`
-    /// from then on: nine tenths, because clock rates differ.
+    /// Returns how long the work may live after the send of the last acknowledged write, if every other candidate waits
+    /// at least `wait` from then on: nine tenths, because clock rates differ.
     pub(super) fn work_limit(wait: Duration) -> Duration {
         wait * Self::DEAD_BY_TENTHS / 10
     }
 }
 
 impl Default for Timing {
-    /// client-go's defaults: 15 s, 10 s, 2 s; stop grace 3 s.
+    /// Returns client-go's defaults: 15 s, 10 s, 2 s; stop grace 3 s.
     fn default() -> Self {
         Self::new(Duration::from_secs(15), Duration::from_secs(10), Duration::from_secs(2))
             .expect("the defaults obey the rules")
     }
 }
 
-/// Which rule a combination of durations breaks. The text names both numbers, in seconds.
+/// The rule that a combination of durations breaks. The message names both numbers, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidTiming {
-    /// Not whole seconds of 1 to 2^31 - 1.
+    /// The lease duration is not whole seconds from 1 to 2^31 - 1.
     LeaseDuration(Duration),
     /// lease duration > renew deadline is broken.
     RenewDeadlineTooLong { lease_duration: Duration, renew_deadline: Duration },

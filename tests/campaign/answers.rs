@@ -1,4 +1,4 @@
-//! What the campaign makes of answers that are none: it neither panics nor believes them, and it says so.
+//! Invalid answers of the API server: the campaign does not panic, does not trust them, and logs them.
 
 #![allow(clippy::disallowed_methods, reason = "these tests wait for real connections in real time")]
 
@@ -15,21 +15,21 @@ use crate::support::{CANDIDATE, Program, SHORT, within};
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// What proxies, broken servers and cut connections answer with. All of it is unreadable, or no object at all.
+/// Answers of proxies, broken servers and cut connections: unreadable, or no object at all.
 const UNREADABLE: [(&str, Nonsense); 17] = [
     ("an empty body", |_| ok("")),
     ("a body of blanks", |_| ok(" \r\n ")),
     ("no JSON", |_| ok("upstream connect error or disconnect/reset before headers")),
-    ("a page of a proxy", |_| {
+    ("a proxy's login page", |_| {
         let page = "<html>\n<head><title>Log in</title></head>\n<body>Who are you?</body>\n</html>\n";
         http("200 OK", "text/html", &format!("content-length: {}\r\n", page.len()), page.as_bytes())
     }),
-    ("a page of a proxy that finds no server", |_| {
+    ("a proxy's error page", |_| {
         let page = "<html>\n<body>\n".to_owned() + &"Bad Gateway\n".repeat(10_000) + "</body>\n</html>\n";
         http("502 Bad Gateway", "text/html", &format!("content-length: {}\r\n", page.len()), page.as_bytes())
     }),
     ("half an object", |proper| ok(&proper.to_string().as_bytes()[..100])),
-    ("an answer cut off by the connection's end", |proper| {
+    ("an answer cut off by a closed connection", |proper| {
         let body = proper.to_string();
         http("200 OK", "application/json", &format!("content-length: {}\r\n", body.len() + 1), body.as_bytes())
     }),
@@ -40,27 +40,27 @@ const UNREADABLE: [(&str, Nonsense); 17] = [
     ("a length that is no number", |proper| {
         http("200 OK", "application/json", "content-length: some\r\n", proper.to_string().as_bytes())
     }),
-    ("a chunk that never comes", |_| {
+    ("a missing chunk", |_| {
         http("200 OK", "application/json", "transfer-encoding: chunked\r\n", b"ffff\r\n{\"kind\":")
     }),
-    ("bytes that are no text", |_| ok([b'{', b'"', 0xff, 0xfe, b'"', b':', b'1', b'}'])),
+    ("bytes that are not UTF-8", |_| ok([b'{', b'"', 0xff, 0xfe, b'"', b':', b'1', b'}'])),
     ("no HTTP", |_| b"SSH-2.0-OpenSSH_9.9\r\n".to_vec()),
-    ("no answer but the connection's end", |_| Vec::new()),
-    ("nothing but success", |_| http("204 No Content", "application/json", "", b"")),
-    ("the way to somewhere else", |_| {
+    ("a closed connection without an answer", |_| Vec::new()),
+    ("a success without a body", |_| http("204 No Content", "application/json", "", b"")),
+    ("a redirect", |_| {
         http("302 Found", "text/html", "location: http://127.0.0.1:1/login\r\ncontent-length: 0\r\n", b"")
     }),
     ("null", |_| ok("null")),
-    ("a list of JSON's", |_| ok("[[],{}]")),
+    ("a JSON array", |_| ok("[[],{}]")),
 ];
 
-/// Objects, but none that a version of the Lease could be read from.
+/// Objects without a version of the Lease.
 const WITHOUT_VERSION: [(&str, Nonsense); 4] = [
     ("a Status", |_| {
         ok(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200 })
             .to_string())
     }),
-    ("a Status that tells of a failure", |_| {
+    ("a Status of a failure", |_| {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "InternalError",
             "message": "but the code says 200", "code": 500,
@@ -75,7 +75,7 @@ const WITHOUT_VERSION: [(&str, Nonsense); 4] = [
     ("an empty object", |_| ok("{}")),
 ];
 
-/// Objects with a version, but not the Lease as it was written.
+/// Objects with a version that are not the Lease.
 const OF_ANOTHER_KIND: [(&str, Nonsense); 5] = [
     ("a list of Leases", |proper| {
         let list = json!({
@@ -90,10 +90,10 @@ const OF_ANOTHER_KIND: [(&str, Nonsense); 5] = [
     ("a Lease with an empty version", |proper| with(proper, "/metadata/resourceVersion", json!(""))),
 ];
 
-/// The Lease, but not what this candidate has just written.
+/// The Lease, but not as this candidate wrote it.
 const OF_SOMETHING_ELSE: [(&str, Nonsense); 3] = [
     ("the Lease of another holder", |proper| with(proper, "/spec/holderIdentity", json!("heron"))),
-    ("the Lease as a cache has it", |proper| with(proper, "/spec/renewTime", json!("2026-03-01T12:00:00.000000Z"))),
+    ("an outdated Lease from a cache", |proper| with(proper, "/spec/renewTime", json!("2026-03-01T12:00:00.000000Z"))),
     ("a Lease with another duration", |proper| with(proper, "/spec/leaseDurationSeconds", json!(1))),
 ];
 
@@ -103,7 +103,8 @@ fn with(proper: &Value, path: &str, value: Value) -> Vec<u8> {
     ok(object.to_string())
 }
 
-/// A leader with a lease of 3 s, a renew deadline of 2 s and renewals every second, and what keeps it in the race.
+/// Returns the term of a leader with a lease of 3 s, a renew deadline of 2 s and renewals every second, and the objects
+/// that keep it running.
 async fn leader(url: &str) -> (Term, Box<dyn Any + Send>) {
     let seconds = Duration::from_secs;
     let campaign = Campaign::builder("river", "weir")
@@ -118,9 +119,9 @@ async fn leader(url: &str) -> (Term, Box<dyn Any + Send>) {
     (guard.term().clone(), Box::new((campaign, guard)))
 }
 
-/// Whether the belief in a term is over 2 s after the last write that was done, if all later ones are answered with
-/// `nonsense`. That write was sent before it came, so no measure of speed is needed.
-async fn belief_ends(name: &'static str, nonsense: Nonsense) -> Result<(), String> {
+/// Returns an error if a term is still valid 2 s after its last successful write, while all later writes are answered
+/// with `nonsense`. The server's time of that write is later than its send, so the check needs no tolerance.
+async fn check_validity(name: &'static str, nonsense: Nonsense) -> Result<(), String> {
     let server = Server::start(lease());
     let (term, _candidate) = leader(&server.url).await;
     let renewals = server.seen().written.len();
@@ -133,7 +134,7 @@ async fn belief_ends(name: &'static str, nonsense: Nonsense) -> Result<(), Strin
     let still = term.is_valid();
     let (written, tried) = (server.seen().written.clone(), server.seen().not_written);
     if *written.last().unwrap() != last || tried == 0 {
-        return Err(format!("{name}: {} writes, then {tried} in vain: the test did not meet its case", written.len()));
+        return Err(format!("{name}: {} writes, then {tried} failed ones: the test missed its case", written.len()));
     }
     if still {
         Err(format!("{name}: still valid for {:?} after {tried} such answers", term.remaining()))
@@ -142,25 +143,25 @@ async fn belief_ends(name: &'static str, nonsense: Nonsense) -> Result<(), Strin
     }
 }
 
-async fn beliefs_end(answers: &[(&'static str, Nonsense)]) {
-    let checks = answers.iter().map(|&(name, nonsense)| belief_ends(name, nonsense));
+async fn check_validities(answers: &[(&'static str, Nonsense)]) {
+    let checks = answers.iter().map(|&(name, nonsense)| check_validity(name, nonsense));
     let wrong: Vec<String> = futures::future::join_all(checks).await.into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_extends_no_term() {
-    beliefs_end(&UNREADABLE).await;
+async fn an_unreadable_answer_does_not_extend_the_term() {
+    check_validities(&UNREADABLE).await;
 }
 
 #[tokio::test]
-async fn an_object_without_a_version_extends_no_term() {
-    beliefs_end(&WITHOUT_VERSION).await;
+async fn an_object_without_a_version_does_not_extend_the_term() {
+    check_validities(&WITHOUT_VERSION).await;
 }
 
 #[tokio::test]
-async fn an_object_that_is_not_the_lease_as_it_was_written_extends_no_term() {
-    beliefs_end(&[&OF_ANOTHER_KIND[..], &OF_SOMETHING_ELSE[..]].concat()).await;
+async fn an_object_other_than_the_written_lease_does_not_extend_the_term() {
+    check_validities(&[&OF_ANOTHER_KIND[..], &OF_SOMETHING_ELSE[..]].concat()).await;
 }
 
 fn candidate(server: &Server, user: Value) -> (Program, tempfile::NamedTempFile) {
@@ -171,13 +172,13 @@ fn candidate(server: &Server, user: Value) -> (Program, tempfile::NamedTempFile)
     (Program::start("otter", &mut command), kubeconfig)
 }
 
-/// No panic, and every message is one line of a length that a person reads.
+/// Checks that the program did not panic and that each message is one line of readable length.
 fn assert_sane(name: &str, program: &Program) {
     let output = program.output();
     assert!(!output.contains("panicked"), "{name}: {output}");
     let own = ["🚢", "Creating lease", "Lease Name: ", "Pod Name: ", "Namespace: "];
     for line in output.lines().filter(|line| !own.iter().any(|own| line.starts_with(own))) {
-        // A stamp and a level: no message runs on into a second line.
+        // Each line starts with a timestamp: no message spans two lines.
         assert!(line.starts_with("20") && line.len() < 1_000, "{name}: {} bytes: {line:.200}", line.len());
     }
 }
@@ -186,7 +187,7 @@ fn terms(program: &Program) -> usize {
     program.output().matches("I'm the new leader!").count()
 }
 
-/// Plays the same scene with each answer, all of them at once.
+/// Runs `scene` with each answer, all in parallel.
 fn with_each(answers: &[(&'static str, Nonsense)], scene: fn(&'static str, Nonsense)) {
     std::thread::scope(|scope| {
         for &(name, nonsense) in answers {
@@ -196,7 +197,7 @@ fn with_each(answers: &[(&'static str, Nonsense)], scene: fn(&'static str, Nonse
 }
 
 #[test]
-fn renewals_answered_with_nonsense_are_told_and_end_the_term_until_the_server_is_well() {
+fn invalid_answers_to_renewals_are_logged_and_end_the_term() {
     fn scene(name: &'static str, nonsense: Nonsense) {
         let server = Server::start(lease());
         let (mut program, _kubeconfig) = candidate(&server, json!({}));
@@ -206,9 +207,9 @@ fn renewals_answered_with_nonsense_are_told_and_end_the_term_until_the_server_is
         program.wait_for("Evicted as leader", SOON);
         server.state().put = None;
         let output = program.output();
-        let told = output.lines().find(|line| line.contains("cannot renew")).unwrap();
-        let next = told.contains("ing again") || told.contains("will try again in ") || told.contains("has ended");
-        assert!(next, "{name}: what comes next is not in {told}");
+        let warning = output.lines().find(|line| line.contains("cannot renew")).unwrap();
+        let next = ["ing again", "will try again in ", "has ended"].iter().any(|next| warning.contains(next));
+        assert!(next, "{name}: the next step is missing in {warning}");
         within(30, &format!("{name}: to lead again"), || (terms(&program) == 2).then_some(()));
         assert_sane(name, &program);
         assert!(program.terminate(SOON).success(), "{name}");
@@ -218,14 +219,14 @@ fn renewals_answered_with_nonsense_are_told_and_end_the_term_until_the_server_is
 }
 
 #[test]
-fn reads_answered_with_nonsense_are_told_and_lead_to_no_write() {
+fn invalid_answers_to_reads_are_logged_and_cause_no_write() {
     fn scene(name: &'static str, nonsense: Nonsense) {
         let server = Server::start(lease());
         server.state().get = Some(nonsense);
         let (mut program, _kubeconfig) = candidate(&server, json!({}));
         program.wait_for("cannot get lease river/weir: ", SOON);
         program.wait_for("; will try again in ", SOON);
-        within(30, &format!("{name}: to be asked again"), || (server.seen().gets.len() >= 4).then_some(()));
+        within(30, &format!("{name}: further reads"), || (server.seen().gets.len() >= 4).then_some(()));
         assert_eq!((server.seen().written.len(), server.seen().not_written), (0, 0), "{name}");
         server.state().get = None;
         program.wait_for("I'm the new leader!", SOON);
@@ -236,7 +237,7 @@ fn reads_answered_with_nonsense_are_told_and_lead_to_no_write() {
 }
 
 #[test]
-fn a_watch_answered_with_nonsense_is_told_once_and_costs_no_term() {
+fn an_invalid_watch_is_logged_once_and_does_not_end_the_term() {
     fn scene(name: &'static str, nonsense: Nonsense) {
         let server = Server::start(lease());
         server.state().list = Some(nonsense);
@@ -256,7 +257,7 @@ fn a_watch_answered_with_nonsense_is_told_once_and_costs_no_term() {
 }
 
 #[test]
-fn a_record_that_no_api_server_would_take_protects_its_holder_for_a_lease_and_can_then_be_taken() {
+fn an_invalid_record_protects_its_holder_for_one_lease_duration() {
     let held = |field: &str, value: Value| {
         let mut spec = json!({ "holderIdentity": "heron", "leaseDurationSeconds": 3, "leaseTransitions": 3 });
         spec[field] = value;
@@ -283,13 +284,13 @@ fn a_record_that_no_api_server_would_take_protects_its_holder_for_a_lease_and_ca
     std::thread::scope(|scope| {
         for spec in specs {
             scope.spawn(move || {
-                let mut absurd = lease();
-                absurd["spec"] = spec.clone();
-                let server = Server::start(absurd);
+                let mut invalid = lease();
+                invalid["spec"] = spec.clone();
+                let server = Server::start(invalid);
                 let (mut program, _kubeconfig) = candidate(&server, json!({}));
                 program.wait_for("I'm the new leader!", SOON);
                 let waited = server.seen().written[0] - server.seen().gets[0];
-                assert!(waited >= Duration::from_secs(3), "{spec}: taken after {waited:?}");
+                assert!(waited >= Duration::from_secs(3), "{spec}: acquired after {waited:?}");
                 let transitions = server.seen().lease["spec"]["leaseTransitions"].as_i64();
                 assert!(transitions.is_some_and(|n| (1..=i32::MAX.into()).contains(&n)), "{spec}: {transitions:?}");
                 if let Some(strategy) = spec.get("strategy") {
@@ -303,7 +304,7 @@ fn a_record_that_no_api_server_would_take_protects_its_holder_for_a_lease_and_ca
 }
 
 #[test]
-fn a_token_that_expires_ends_the_term_and_a_renewed_token_file_begins_another() {
+fn an_expired_token_ends_the_term_until_the_file_is_rotated() {
     let server = Server::start(lease());
     server.state().token = Some("first");
     let token = tempfile::NamedTempFile::new().unwrap();
@@ -314,23 +315,23 @@ fn a_token_that_expires_ends_the_term_and_a_renewed_token_file_begins_another() 
     program.wait_for("cannot renew lease river/weir: Unauthorized (401)", SOON);
     program.wait_for("Evicted as leader", SOON);
 
-    // Another starts with what is expired already.
+    // Another candidate starts with an expired token.
     let stale = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(stale.path(), "first").unwrap();
     let (mut late, _late_kubeconfig) = candidate(&server, json!({ "tokenFile": stale.path() }));
     late.wait_for("cannot get lease river/weir: Unauthorized (401)", SOON);
     let lasts = server.seen().refused;
-    within(30, "both to ask again", || (server.seen().refused >= lasts + 4).then_some(()));
+    within(30, "retries of both", || (server.seen().refused >= lasts + 4).then_some(()));
     assert_eq!((terms(&program), terms(&late)), (1, 0));
 
-    // A rotation is a rename, as the kubelet's. kube reads the file anew once a minute.
+    // The kubelet rotates the token by a rename, too. kube rereads the file once a minute.
     for file in [&token, &stale] {
         let next = file.path().with_extension("next");
         std::fs::write(&next, "second").unwrap();
         std::fs::rename(&next, file.path()).unwrap();
     }
     let start = Instant::now();
-    within(120, "one of them to lead", || (terms(&program) + terms(&late) == 2).then_some(()));
+    within(120, "a new term", || (terms(&program) + terms(&late) == 2).then_some(()));
     println!("a renewed token was used after {:?}", start.elapsed());
     for (name, program) in [("first", &program), ("late", &late)] {
         assert_sane(name, program);
@@ -340,7 +341,7 @@ fn a_token_that_expires_ends_the_term_and_a_renewed_token_file_begins_another() 
 }
 
 #[test]
-fn a_kubeconfig_and_a_token_file_that_vanish_cost_a_running_leader_nothing() {
+fn a_running_leader_survives_the_loss_of_kubeconfig_and_token_file() {
     let server = Server::start(lease());
     server.state().token = Some("first");
     let token = tempfile::NamedTempFile::new().unwrap();
@@ -349,7 +350,7 @@ fn a_kubeconfig_and_a_token_file_that_vanish_cost_a_running_leader_nothing() {
     program.wait_for("I'm the new leader!", SOON);
     let written = server.seen().written.len();
     drop((token, kubeconfig));
-    within(60, "five renewals more", || (server.seen().written.len() >= written + 5).then_some(()));
+    within(60, "five more renewals", || (server.seen().written.len() >= written + 5).then_some(()));
     assert_eq!(terms(&program), 1);
     assert!(!program.says("Evicted"), "{}", program.output());
     assert!(program.terminate(SOON).success());

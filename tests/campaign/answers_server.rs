@@ -1,4 +1,4 @@
-//! An API server with one Lease that can be told to answer nonsense, or to want another token.
+//! An API server with one Lease that can answer nonsense or require another token.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,22 +7,22 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-/// What is sent in place of a proper answer: the bytes of a whole HTTP answer, made from the proper one's body. The
-/// connection is closed behind it.
+/// Returns an invalid HTTP answer in bytes, derived from the body of the proper answer. The connection is closed after
+/// it.
 pub type Nonsense = fn(&Value) -> Vec<u8>;
 
-/// What the test says and sees.
+/// The settings of the server and its observations.
 #[derive(Clone)]
 pub struct State {
     pub lease: Value,
-    /// What gets and creates, puts, lists and watches are answered with; `None` is a proper answer. What is answered
-    /// with nonsense was not done.
+    /// The answers to GET, to PUT, and to lists and watches; `None` is a proper answer. A PUT that is answered with
+    /// nonsense is not executed.
     pub get: Option<Nonsense>,
     pub put: Option<Nonsense>,
     pub list: Option<Nonsense>,
-    /// The bearer token that is asked for.
+    /// The required bearer token.
     pub token: Option<&'static str>,
-    /// When each get came, when the puts came that were done, and how many were not.
+    /// When each GET and each executed PUT arrived, and the number of PUTs that were not executed.
     pub gets: Vec<Instant>,
     pub written: Vec<Instant>,
     pub not_written: usize,
@@ -36,7 +36,7 @@ pub struct Server {
     pub url: String,
 }
 
-/// A released Lease.
+/// Returns a released Lease.
 pub fn lease() -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1",
@@ -49,19 +49,19 @@ pub fn lease() -> Value {
     })
 }
 
-/// An HTTP answer of `body` with these headers besides its type.
+/// Returns an HTTP answer with `body`, its content type `kind` and further `headers`.
 pub fn http(code: &str, kind: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 {code}\r\ncontent-type: {kind}\r\n{headers}\r\n").as_bytes(), body].concat()
 }
 
-/// An HTTP answer as a proper server sends it, of any body.
+/// Returns a proper HTTP answer with any body.
 pub fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     http("200 OK", "application/json", &format!("content-length: {}\r\n", body.len()), body)
 }
 
 impl Server {
-    /// Ends with the test's process.
+    /// Starts a server that ends with the test process.
     pub fn start(lease: Value) -> Self {
         let state = State {
             lease,
@@ -88,17 +88,17 @@ impl Server {
         server
     }
 
-    /// To be told something. Not twice in one statement: the first lock is held to its end.
+    /// Locks the state. Do not call it twice in one statement: the first lock lasts until the end of the statement.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    /// What was seen so far.
+    /// Returns a copy of the state.
     pub fn seen(&self) -> State {
         self.state().clone()
     }
 
-    /// A kubeconfig of this server with these credentials.
+    /// Returns a kubeconfig for this server with the credentials of `user`.
     pub fn kubeconfig(&self, user: Value) -> tempfile::NamedTempFile {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "river",
@@ -112,7 +112,7 @@ impl Server {
     }
 }
 
-/// Serves one request; `None` at the connection's end.
+/// Serves one request. Returns `None` at the end of the connection.
 fn serve(mut stream: &TcpStream, server: &Server) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut line = || {
@@ -167,7 +167,7 @@ fn answer(code: u16, body: &Value) -> Vec<u8> {
     http(&format!("{code} X"), "application/json", &length, body.as_bytes())
 }
 
-/// What a proper server would answer; it happens only if `write`.
+/// Returns the proper answer to a PUT. Executes it only if `write`.
 fn put(state: &mut State, mut body: Value, write: bool) -> (u16, Value) {
     let known = &state.lease["metadata"]["resourceVersion"];
     if body["metadata"]["resourceVersion"] != *known {

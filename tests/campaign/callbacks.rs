@@ -9,12 +9,12 @@ use k8sensus::campaign::{Callbacks, Term};
 
 use super::server::{Fate, Shared, candidate, serve};
 
-/// Writes down what it is called with, and what the Lease shows at that time.
+/// A log of all callbacks, each with the Lease's holder at that time.
 #[derive(Clone)]
 struct Diary {
     lines: Arc<Mutex<Vec<String>>>,
     server: Shared,
-    /// How long the work takes, if it ends by itself.
+    /// The duration of the work, if it ends by itself.
     work: Option<Duration>,
 }
 
@@ -38,7 +38,7 @@ struct Dropped<'a>(&'a Diary);
 
 impl Drop for Dropped<'_> {
     fn drop(&mut self) {
-        self.0.note("work is gone");
+        self.0.note("work ended");
     }
 }
 
@@ -61,20 +61,20 @@ impl Callbacks for Diary {
     }
 }
 
-/// The order in which leadership and holder are heard of is not fixed.
+/// Removes the lines of new leaders: their order relative to leadership is not fixed.
 fn without_leader(lines: Vec<String>) -> Vec<String> {
     assert!(lines.iter().any(|line| line.starts_with("leader otter")), "{lines:?}");
     lines.into_iter().filter(|line| !line.starts_with("leader otter")).collect()
 }
 
 #[tokio::test]
-async fn at_shutdown_the_work_is_gone_before_the_lease_is_released() {
+async fn at_shutdown_the_work_ends_before_the_lease_is_released() {
     let (server, config) = serve(|_| Fate::Written);
     let diary = Diary::new(&server, None);
     candidate(&config).run(diary.clone(), tokio::time::sleep(Duration::from_millis(1_500))).await;
     assert_eq!(
         without_leader(diary.lines()),
-        ["started with token 42, held by \"otter\"", "work is gone, held by \"otter\"", "stopped, held by \"otter\"",]
+        ["started with token 42, held by \"otter\"", "work ended, held by \"otter\"", "stopped, held by \"otter\"",]
     );
     assert_eq!(server.lock().unwrap().lease["spec"]["holderIdentity"], "");
 }
@@ -90,8 +90,8 @@ async fn work_that_ends_by_itself_releases_the_lease_and_ends_the_campaign() {
 }
 
 #[tokio::test]
-async fn a_candidate_that_lost_its_leadership_stops_and_campaigns_again() {
-    // The second write is the renewal; the fourth comes when the server is back.
+async fn a_candidate_campaigns_again_after_losing_leadership() {
+    // The first renewals fail until the server recovers.
     let (server, config) = serve(|n| if !(1..=6).contains(&n) { Fate::Written } else { Fate::Status(500) });
     let diary = Diary::new(&server, None);
     let lines = diary.lines.clone();

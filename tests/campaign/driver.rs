@@ -1,4 +1,4 @@
-//! The driver against an API server that answers as the test says.
+//! The driver with a scripted API server.
 
 #![allow(clippy::disallowed_methods, reason = "these tests wait for real connections in real time")]
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::server::{Fate, Shared, builder, candidate, lead, serve};
 
 #[tokio::test]
-async fn a_renewal_that_gets_no_answer_is_tried_again_over_another_connection() {
+async fn a_renewal_without_an_answer_is_retried_over_another_connection() {
     let (server, config) = serve(|n| if n == 1 { Fate::Silence } else { Fate::Written });
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
@@ -22,18 +22,18 @@ async fn a_renewal_that_gets_no_answer_is_tried_again_over_another_connection() 
     let server = server.lock().unwrap();
     assert!(server.puts.len() >= 4, "{} writes", server.puts.len());
     let again = server.puts[2] - server.puts[1];
-    assert!(again < Duration::from_secs(1), "tried again after {again:?}");
-    // It cannot be known whether the first of the two was written, so they say the same.
+    assert!(again < Duration::from_secs(1), "retried after {again:?}");
+    // The first of the two may have been written, so the retry has the same content.
     assert_eq!(server.bodies[1], server.bodies[2]);
 }
 
 #[tokio::test]
-async fn a_term_is_valid_as_long_as_its_renewals_are_acknowledged() {
+async fn a_term_is_valid_while_its_renewals_are_acknowledged() {
     let (_server, config) = serve(|n| if n < 3 { Fate::Written } else { Fate::Silence });
     let mut campaign = candidate(&config);
     let term = lead(&mut campaign).await;
     let start = Instant::now();
-    // Renewed after 1 s and 2 s, then no more.
+    // Renewed after 1 s and 2 s only.
     tokio::time::sleep(Duration::from_millis(3_000)).await;
     assert!(term.is_valid(), "a renewal must extend the term");
     while term.is_valid() {
@@ -44,7 +44,7 @@ async fn a_term_is_valid_as_long_as_its_renewals_are_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_is_not_stormed() {
+async fn a_failing_server_is_not_flooded() {
     type FateOf = fn(usize) -> Fate;
     let fates: [(u16, FateOf); 5] = [
         (422, |_| Fate::Status(422)),
@@ -61,12 +61,12 @@ async fn a_server_that_fails_is_not_stormed() {
         found.push((code, server.lock().unwrap().puts.len()));
     }
     println!("writes in 2 s, by the answer: {found:?}");
-    // At 0 s, 0.25 s, 0.75 s and 1.75 s; after a conflict once more at once.
+    // At 0 s, 0.25 s, 0.75 s and 1.75 s, plus an immediate retry after a conflict.
     assert!(found.iter().all(|(_, writes)| (3..=5).contains(writes)), "{found:?}");
 }
 
 #[tokio::test]
-async fn what_the_lease_has_besides_is_put_back_and_only_the_version_that_was_seen_is_replaced() {
+async fn foreign_fields_are_preserved_and_only_the_observed_version_is_replaced() {
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
@@ -86,7 +86,7 @@ async fn what_the_lease_has_besides_is_put_back_and_only_the_version_that_was_se
 }
 
 #[tokio::test]
-async fn a_leader_that_reads_again_is_counted_under_client_gos_names() {
+async fn a_leaders_extra_read_is_counted_under_client_gos_metric_name() {
     let (server, config) = serve(|n| if n == 1 { Fate::Status(409) } else { Fate::Written });
     let metrics = Metrics::default();
     let mut registry = Registry::default();
@@ -105,7 +105,7 @@ async fn a_leader_that_reads_again_is_counted_under_client_gos_names() {
     guard.end();
 }
 
-/// Adds an annotation to the Lease, as somebody else does between two renewals.
+/// Adds an annotation to the Lease, as another client does between two renewals.
 fn annotate(server: &Shared, name: &str, value: &str) {
     let lease = &mut server.lock().unwrap().lease;
     let version: u64 = lease["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
@@ -114,13 +114,13 @@ fn annotate(server: &Shared, name: &str, value: &str) {
 }
 
 #[tokio::test]
-async fn a_leader_that_the_lease_asks_to_step_down_ends_its_work_renews_meanwhile_and_abstains() {
-    // Without a watch: it learns of the request by the conflict that its next renewal meets.
+async fn a_requested_step_down_stops_the_work_while_the_lease_is_renewed() {
+    // Without a watch, the conflict of the next renewal reveals the request.
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
     annotate(&server, STEP_DOWN_OF, "4/uid/app/1");
-    let stop = tokio::time::timeout(Duration::from_secs(2), guard.lost()).await.expect("no order to stop");
+    let stop = tokio::time::timeout(Duration::from_secs(2), guard.lost()).await.expect("no request to stop");
     assert_eq!((stop.loss, stop.kill_at), (Loss::Requested, None));
     // The work takes longer than a renew deadline.
     let before = server.lock().unwrap().puts.len();
@@ -132,7 +132,7 @@ async fn a_leader_that_the_lease_asks_to_step_down_ends_its_work_renews_meanwhil
     let lease = server.lock().unwrap().lease.clone();
     assert_eq!(lease["spec"]["holderIdentity"], "");
     assert_eq!(lease["metadata"]["annotations"], json!({ STEP_DOWN_OF: "4/uid/app/1" }));
-    // Nobody else takes it: after a lease duration it leads again, by a term that nobody asks to end.
+    // No other candidate acquires the Lease: after a lease duration it leads again, in a term without a request.
     let guard = lead(&mut campaign).await;
     assert!(ended.elapsed() >= Duration::from_secs(3), "back after {:?}", ended.elapsed());
     assert_eq!(guard.transitions(), 5);
@@ -142,7 +142,7 @@ async fn a_leader_that_the_lease_asks_to_step_down_ends_its_work_renews_meanwhil
 }
 
 #[tokio::test]
-async fn a_request_that_is_meant_for_another_term_or_process_is_left_alone() {
+async fn a_step_down_request_for_another_term_or_process_is_ignored() {
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
@@ -150,12 +150,12 @@ async fn a_request_that_is_meant_for_another_term_or_process_is_left_alone() {
         annotate(&server, STEP_DOWN_OF, of);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         assert_eq!(*guard.stops().borrow(), None, "{of:?}");
-        assert!(guard.is_valid(), "{of:?}: an edit must not cost the term");
+        assert!(guard.is_valid(), "{of:?}: an edit must not end the term");
     }
 }
 
 #[tokio::test]
-async fn a_leader_that_is_to_follow_itself_leads_on_and_one_that_another_is_to_follow_steps_down() {
+async fn a_step_down_request_counts_only_with_another_successor() {
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
@@ -165,7 +165,7 @@ async fn a_leader_that_is_to_follow_itself_leads_on_and_one_that_another_is_to_f
     assert!(guard.is_valid());
     assert_eq!(*guard.stops().borrow(), None);
     annotate(&server, STEP_DOWN_TO, "heron");
-    let stop = tokio::time::timeout(Duration::from_secs(2), guard.lost()).await.expect("no order to stop");
+    let stop = tokio::time::timeout(Duration::from_secs(2), guard.lost()).await.expect("no request to stop");
     assert_eq!((stop.loss, stop.kill_at), (Loss::Requested, None));
     guard.end();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -173,16 +173,16 @@ async fn a_leader_that_is_to_follow_itself_leads_on_and_one_that_another_is_to_f
     assert_eq!(
         annotations(),
         json!({ STEP_DOWN_OF: "4/uid/app/1", STEP_DOWN_TO: "heron" }),
-        "heron has yet to read it"
+        "heron must still be able to read it"
     );
-    // It never comes. The next term is another, whose successor nobody has named.
+    // The successor never comes. The next term has no named successor.
     let guard = lead(&mut campaign).await;
     assert_eq!(annotations(), json!({ STEP_DOWN_OF: "4/uid/app/1", INCARNATION: "uid/app/1" }));
     guard.end();
 }
 
 #[tokio::test]
-async fn a_candidate_of_another_revision_than_the_proved_one_lets_others_go_first() {
+async fn a_candidate_of_an_unproven_revision_waits_longer() {
     for (revision, first) in [("b", true), ("a", false)] {
         let (server, config) = serve(|_| Fate::Written);
         annotate(&server, PROVEN_REVISION, "b");

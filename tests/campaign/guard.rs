@@ -1,4 +1,4 @@
-//! The guard, the watch and the health of a campaign: who may work, and when the Lease is released.
+//! The guard, the watch and the health of a campaign: when work may run, and when the Lease is released.
 
 #![allow(clippy::disallowed_methods, reason = "these tests wait for real connections in real time")]
 
@@ -31,14 +31,14 @@ async fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn a_guard_that_is_dropped_without_an_end_leaves_the_lease_to_expire() {
+async fn a_guard_dropped_without_an_end_leaves_the_lease_to_expire() {
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
     let term = guard.term().clone();
     drop(guard);
     assert!(campaign.lead().await.is_none(), "the campaign must be over");
-    assert!(!term.is_valid(), "nobody renews it any more");
+    assert!(!term.is_valid(), "nothing renews it any more");
     assert_eq!(term.lost().await.loss, Loss::DeadlinePassed);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(holder(&server), "otter");
@@ -46,13 +46,13 @@ async fn a_guard_that_is_dropped_without_an_end_leaves_the_lease_to_expire() {
 }
 
 #[tokio::test]
-async fn a_worker_that_panics_releases_nothing() {
+async fn a_panicking_worker_does_not_release_the_lease() {
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
     let worker = tokio::spawn(async move {
         let _guard = guard;
-        panic!("as the test wants it");
+        panic!("intended by the test");
     });
     assert!(worker.await.is_err());
     assert!(campaign.lead().await.is_none());
@@ -60,21 +60,21 @@ async fn a_worker_that_panics_releases_nothing() {
 }
 
 #[tokio::test]
-async fn a_dropped_campaign_renews_until_its_guard_has_ended_and_releases_then() {
+async fn a_dropped_campaign_renews_until_its_guard_has_ended() {
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let guard = lead(&mut campaign).await;
     drop(campaign);
     assert_eq!(guard.lost().await, Stop { loss: Loss::Requested, kill_at: None });
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    assert!(guard.is_valid(), "work that takes its time must stay covered");
+    assert!(guard.is_valid(), "slow work must stay covered");
     assert_eq!(holder(&server), "otter");
     guard.end();
     within(LIMIT, "the release", || released(&server)).await;
 }
 
 #[tokio::test]
-async fn a_term_that_nobody_took_is_released_at_shutdown() {
+async fn an_untaken_term_is_released_at_shutdown() {
     let (server, config) = serve(|_| Fate::Written);
     let campaign = candidate(&config);
     let mut watch = campaign.watch();
@@ -86,27 +86,27 @@ async fn a_term_that_nobody_took_is_released_at_shutdown() {
 }
 
 #[tokio::test]
-async fn nobody_believes_in_a_term_whose_work_has_ended() {
+async fn a_term_is_invalid_once_its_work_has_ended() {
     let (server, config) = serve(|_| Fate::Written);
     let metrics = Metrics::default();
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     let mut campaign = builder().metrics(metrics).start(&config).unwrap();
     let guard = lead(&mut campaign).await;
-    let (onlooker, seen) = (guard.term().clone(), campaign.watch().borrow().clone());
-    assert!(onlooker.is_valid() && seen.is_leader());
+    let (observer, snapshot) = (guard.term().clone(), campaign.watch().borrow().clone());
+    assert!(observer.is_valid() && snapshot.is_leader());
     guard.end();
     within(LIMIT, "the release", || released(&server)).await;
-    assert!(!onlooker.is_valid() && !seen.is_leader(), "another may lead by now");
-    let stop = tokio::time::timeout(LIMIT, onlooker.lost()).await.expect("nobody would tell an onlooker");
-    assert_eq!((stop, onlooker.until_kill()), (Stop { loss: Loss::Requested, kill_at: None }, None));
+    assert!(!observer.is_valid() && !snapshot.is_leader(), "another candidate may lead by now");
+    let stop = tokio::time::timeout(LIMIT, observer.lost()).await.expect("an observer must see the end");
+    assert_eq!((stop, observer.until_kill()), (Stop { loss: Loss::Requested, kill_at: None }, None));
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     assert!(text.contains("leader_election_master_status{name=\"weir\"} 0\n"), "{text}");
 }
 
 #[tokio::test]
-async fn each_term_is_handed_out_once_and_the_next_one_has_a_higher_token() {
+async fn each_term_is_returned_once_and_has_a_higher_token() {
     let (server, config) = serve(|_| Fate::Written);
     let mut campaign = candidate(&config);
     let first = lead(&mut campaign).await;
@@ -119,7 +119,7 @@ async fn each_term_is_handed_out_once_and_the_next_one_has_a_higher_token() {
     first.end();
     within(LIMIT, "the release", || released(&server)).await;
     let start = Instant::now();
-    // It abstains for a lease of 3 s; the other candidates, had there been any, were first.
+    // It abstains for a lease duration of 3 s, so that other candidates come first.
     let second = tokio::time::timeout(LIMIT, campaign.lead()).await.unwrap().unwrap();
     assert!(start.elapsed() > Duration::from_millis(2_500), "{:?}", start.elapsed());
     assert!(second.token().parse::<u64>().unwrap() > token);
@@ -127,7 +127,7 @@ async fn each_term_is_handed_out_once_and_the_next_one_has_a_higher_token() {
 }
 
 #[test]
-fn an_executor_that_is_blocked_starves_no_renewal() {
+fn a_blocked_executor_does_not_delay_renewals() {
     let (server, config) = serve(|_| Fate::Written);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -144,7 +144,7 @@ fn an_executor_that_is_blocked_starves_no_renewal() {
 }
 
 #[tokio::test]
-async fn work_that_goes_on_after_its_lease_has_run_out_is_unhealthy() {
+async fn work_that_outlives_its_lease_is_unhealthy() {
     let (_server, config) = serve(|n| if n < 1 { Fate::Written } else { Fate::Silence });
     let mut campaign = candidate(&config);
     let health = campaign.health();
@@ -154,7 +154,7 @@ async fn work_that_goes_on_after_its_lease_has_run_out_is_unhealthy() {
     let stop = guard.lost().await;
     assert_eq!(stop.loss, Loss::DeadlinePassed);
     assert!(!guard.is_valid());
-    within(LIMIT, "the lease to run out", || health.check().is_err()).await;
+    within(LIMIT, "the lease to expire", || health.check().is_err()).await;
     let problem = health.check().unwrap_err();
     assert!(problem.since_renewal > Duration::from_secs(3), "{problem}");
     let text = problem.to_string();
@@ -164,7 +164,7 @@ async fn work_that_goes_on_after_its_lease_has_run_out_is_unhealthy() {
 }
 
 #[tokio::test]
-async fn somebody_else_may_leave_while_a_term_is_waited_for() {
+async fn another_task_may_leave_while_a_term_is_awaited() {
     let (server, config) = serve(|_| Fate::Written);
     let campaign = candidate(&config);
     let guard = tokio::time::timeout(LIMIT, campaign.lead()).await.unwrap().unwrap();
@@ -173,12 +173,12 @@ async fn somebody_else_may_leave_while_a_term_is_waited_for() {
         assert_eq!(guard.lost().await.loss, Loss::Requested);
         guard.end();
     });
-    assert!(next.expect("it waits for the release only").is_none());
+    assert!(next.expect("it waits only for the release").is_none());
     assert!(released(&server));
 }
 
 #[tokio::test]
-async fn an_end_that_was_asked_for_cuts_no_work_and_a_lease_that_is_lost_does() {
+async fn only_a_lost_lease_revokes_the_term() {
     let (_server, config) = serve(|n| if n < 2 { Fate::Written } else { Fate::Silence });
     let campaign = candidate(&config);
     let guard = tokio::time::timeout(LIMIT, campaign.lead()).await.unwrap().unwrap();
@@ -186,20 +186,20 @@ async fn an_end_that_was_asked_for_cuts_no_work_and_a_lease_that_is_lost_does() 
     assert_eq!(guard.lost().await, Stop { loss: Loss::Requested, kill_at: None });
     let early = tokio::time::timeout(Duration::from_millis(500), guard.revoked()).await;
     assert!(early.is_err(), "{early:?}");
-    // No renewal is acknowledged any more.
+    // Renewals are no longer acknowledged.
     let kill_at = tokio::time::timeout(LIMIT, guard.revoked()).await.expect("the Lease is lost");
     assert_eq!(Some(kill_at), guard.stops().borrow().and_then(|stop| stop.kill_at));
     guard.end();
 }
 
 #[tokio::test]
-async fn a_campaign_that_cannot_be_started_says_what_is_missing() {
+async fn a_start_error_names_what_is_missing() {
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let refusal = |builder: k8sensus::campaign::Builder| builder.start(&config).unwrap_err();
     let nameless = refusal(Campaign::builder("river", ""));
     assert!(matches!(nameless, StartError::Lease(_)), "{nameless}");
     assert!(nameless.to_string().contains("the namespace and the name of a Lease"), "{nameless}");
-    let nobody = refusal(Campaign::builder("river", "weir").identity(""));
-    assert!(nobody.to_string().contains("POD_NAME"), "{nobody}");
+    let anonymous = refusal(Campaign::builder("river", "weir").identity(""));
+    assert!(anonymous.to_string().contains("POD_NAME"), "{anonymous}");
     assert!(Timing::new(Duration::from_secs(10), Duration::from_secs(10), Duration::from_secs(2)).is_err());
 }

@@ -1,4 +1,4 @@
-//! The election's record and the Lease on the wire.
+//! The conversion between the election's record and the Lease on the wire.
 
 use k8sensus::campaign::{
     CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, STEP_DOWN_OF, STEP_DOWN_TO, apply_record, candidate_version,
@@ -28,8 +28,8 @@ fn with_spec(spec: Value) -> DynamicObject {
     }))
 }
 
-/// A Lease with much on it that this program does not know.
-fn furnished() -> DynamicObject {
+/// Returns a Lease with many foreign fields.
+fn foreign_lease() -> DynamicObject {
     lease(json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -57,7 +57,7 @@ fn furnished() -> DynamicObject {
     }))
 }
 
-fn held() -> Record {
+fn record() -> Record {
     Record {
         holder: "otter".to_owned(),
         duration_seconds: 15,
@@ -68,9 +68,9 @@ fn held() -> Record {
 }
 
 #[test]
-fn what_was_written_is_read_again() {
-    for record in [held(), Record { transitions: 0, ..held() }, Record::released(8, RENEWED)] {
-        for mut lease in [with_spec(json!({})), with_spec(Value::Null), furnished()] {
+fn a_written_record_is_read_back_unchanged() {
+    for record in [record(), Record { transitions: 0, ..record() }, Record::released(8, RENEWED)] {
+        for mut lease in [with_spec(json!({})), with_spec(Value::Null), foreign_lease()] {
             apply_record(&mut lease, &record, Some("uid/app/1"));
             // Over the wire and back.
             let snapshot = snapshot_of(&self::lease(wire(&lease)));
@@ -82,9 +82,9 @@ fn what_was_written_is_read_again() {
 }
 
 #[test]
-fn the_five_fields_are_written_as_kubernetes_spells_them() {
+fn the_five_fields_have_kubernetes_names_and_formats() {
     let mut lease = with_spec(Value::Null);
-    apply_record(&mut lease, &held(), Some("uid/app/1"));
+    apply_record(&mut lease, &record(), Some("uid/app/1"));
     assert_eq!(
         wire(&lease),
         json!({
@@ -110,10 +110,10 @@ fn the_five_fields_are_written_as_kubernetes_spells_them() {
 #[test]
 fn a_first_term_and_a_release_have_all_five_fields_too() {
     let mut first = with_spec(json!({}));
-    apply_record(&mut first, &Record { transitions: 0, ..held() }, Some("uid/app/1"));
+    apply_record(&mut first, &Record { transitions: 0, ..record() }, Some("uid/app/1"));
     assert_eq!(wire(&first)["spec"]["leaseTransitions"], json!(0));
 
-    let mut released = furnished();
+    let mut released = foreign_lease();
     apply_record(&mut released, &Record::released(0, RENEWED), None);
     let spec = &wire(&released)["spec"];
     // Empty, not null: client-go writes and expects an empty text.
@@ -125,11 +125,11 @@ fn a_first_term_and_a_release_have_all_five_fields_too() {
 }
 
 #[test]
-fn everything_else_stays_as_it_is() {
-    for (record, incarnation) in [(held(), Some("uid/app/1")), (Record::released(8, RENEWED), None)] {
-        let mut lease = furnished();
+fn all_other_fields_are_preserved() {
+    for (record, incarnation) in [(record(), Some("uid/app/1")), (Record::released(8, RENEWED), None)] {
+        let mut lease = foreign_lease();
         apply_record(&mut lease, &record, incarnation);
-        let (mut found, mut expected) = (wire(&lease), wire(&furnished()));
+        let (mut found, mut expected) = (wire(&lease), wire(&foreign_lease()));
         for text in [&mut found, &mut expected] {
             let spec = text["spec"].as_object_mut().unwrap();
             for ours in ["holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "leaseTransitions"] {
@@ -142,8 +142,8 @@ fn everything_else_stays_as_it_is() {
 }
 
 #[test]
-fn a_release_takes_the_incarnation_away_and_no_other_annotation() {
-    let mut lease = furnished();
+fn a_release_removes_only_the_incarnation_annotation() {
+    let mut lease = foreign_lease();
     apply_record(&mut lease, &Record::released(8, RENEWED), None);
     assert_eq!(snapshot_of(&lease).incarnation, None);
     assert_eq!(wire(&lease)["metadata"]["annotations"], json!({ "depth": "3" }));
@@ -154,7 +154,7 @@ fn a_release_takes_the_incarnation_away_and_no_other_annotation() {
 }
 
 #[test]
-fn what_is_absent_null_or_absurd_is_read_as_empty() {
+fn absent_null_or_invalid_fields_are_read_as_empty() {
     let number = |value: Value| json!({ "leaseDurationSeconds": value, "leaseTransitions": value });
     let specs = [
         Value::Null,
@@ -184,21 +184,21 @@ fn what_is_absent_null_or_absurd_is_read_as_empty() {
 }
 
 #[test]
-fn a_lease_without_a_spec_can_be_taken() {
+fn a_lease_without_a_spec_can_be_acquired() {
     for mut lease in [
         with_spec(Value::Null),
         with_spec(json!("none")),
         lease(json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "weir" } })),
     ] {
-        apply_record(&mut lease, &held(), Some("uid/app/1"));
-        assert_eq!(snapshot_of(&lease).record, held());
+        apply_record(&mut lease, &record(), Some("uid/app/1"));
+        assert_eq!(snapshot_of(&lease).record, record());
     }
 }
 
 #[test]
-fn the_extremes_of_int32_are_numbers() {
+fn the_limits_of_int32_are_accepted() {
     for extreme in [i32::MIN, -1, 0, i32::MAX] {
-        let record = Record { duration_seconds: extreme, transitions: extreme, ..held() };
+        let record = Record { duration_seconds: extreme, transitions: extreme, ..record() };
         let mut lease = with_spec(json!({}));
         apply_record(&mut lease, &record, None);
         assert_eq!(snapshot_of(&lease).record, record);
@@ -206,7 +206,7 @@ fn the_extremes_of_int32_are_numbers() {
 }
 
 #[test]
-fn other_spellings_of_a_time_are_understood() {
+fn other_formats_of_a_time_are_parsed() {
     let renew_time = |text: &str| snapshot_of(&with_spec(json!({ "renewTime": text }))).record.renew_time;
     for text in [
         "2026-03-01T12:00:01.000070Z",
@@ -226,13 +226,13 @@ fn a_micro_time_always_has_six_digits() {
     assert_eq!(micro_time(ACQUIRED.0 + 500_000), "2026-03-01T12:00:00.500000Z");
     assert_eq!(micro_time(RENEWED.0), "2026-03-01T12:00:01.000070Z");
     assert_eq!(micro_time(-1), "1969-12-31T23:59:59.999999Z");
-    // A clock that is out of all bounds is no reason to panic.
+    // A clock out of range must not cause a panic.
     assert_eq!(micro_time(i64::MAX), micro_time(0));
     assert_eq!(micro_time(i64::MIN), micro_time(0));
 }
 
 #[test]
-fn a_successor_counts_only_after_the_term_whose_step_down_was_asked_for() {
+fn a_successor_counts_only_for_the_term_of_the_step_down() {
     let successor = |of: Option<&str>| {
         let mut lease = with_spec(json!({ "leaseTransitions": 4 }));
         let annotations = lease.metadata.annotations.get_or_insert_default();
@@ -254,8 +254,8 @@ fn a_successor_counts_only_after_the_term_whose_step_down_was_asked_for() {
 }
 
 #[test]
-fn a_stated_version_counts_for_the_term_of_the_lease_only() {
-    for (stated, version) in [
+fn a_candidate_version_counts_only_for_the_present_term() {
+    for (annotation, version) in [
         ("0.1.0 7/uid/app/1", Some("0.1.0")),
         ("1.2.3-rc.1+build 7/uid/app/1", Some("1.2.3-rc.1+build")),
         ("0.1.0 6/uid/app/1", None),
@@ -265,15 +265,15 @@ fn a_stated_version_counts_for_the_term_of_the_lease_only() {
         ("<b> 7/uid/app/1", None),
         (format!("{} 7/uid/app/1", "9".repeat(65)).as_str(), None),
     ] {
-        let mut lease = furnished();
+        let mut lease = foreign_lease();
         lease.metadata.annotations = Some(
-            [(INCARNATION, "uid/app/1"), (CANDIDATE_VERSION, stated)]
+            [(INCARNATION, "uid/app/1"), (CANDIDATE_VERSION, annotation)]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
         );
-        assert_eq!(candidate_version(&lease), version, "{stated}");
+        assert_eq!(candidate_version(&lease), version, "{annotation}");
     }
-    let mut foreign = furnished();
+    let mut foreign = foreign_lease();
     foreign.metadata.annotations = Some([(CANDIDATE_VERSION.to_owned(), "0.1.0 7/uid/app/1".to_owned())].into());
-    assert_eq!(candidate_version(&foreign), None, "a client that knows no incarnation");
+    assert_eq!(candidate_version(&foreign), None, "a client without incarnations");
 }

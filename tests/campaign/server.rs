@@ -1,4 +1,4 @@
-//! An API server that answers as the test says.
+//! A scripted API server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,29 +9,29 @@ use k8sensus::campaign::{Builder, Campaign, LeaderGuard};
 use k8sensus::election::Timing;
 use serde_json::{Value, json};
 
-/// What becomes of a PUT.
+/// The result of a PUT.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Fate {
     Written,
-    /// Refused with this code, nothing is written.
+    /// Refused with this code. Nothing is written.
     Status(u16),
-    /// Nothing is written and no answer comes on this connection.
+    /// Nothing is written, and the connection stays silent.
     Silence,
 }
 
 pub struct Server {
     pub lease: Value,
-    /// The `n`-th PUT, from 0.
+    /// The result of the `n`-th PUT, counted from 0.
     fate: fn(usize) -> Fate,
-    /// When each PUT came.
+    /// When each PUT arrived.
     pub puts: Vec<Instant>,
-    /// What was put.
+    /// The body of each PUT.
     pub bodies: Vec<Value>,
 }
 
 pub type Shared = Arc<Mutex<Server>>;
 
-/// Serves one released Lease, no watch. Ends with the test's process.
+/// Serves one released Lease without a watch. Ends with the test process.
 pub fn serve(fate: fn(usize) -> Fate) -> (Shared, kube::Config) {
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1",
@@ -55,7 +55,7 @@ pub fn serve(fate: fn(usize) -> Fate) -> (Shared, kube::Config) {
     (server, kube::Config::new(url.parse().unwrap()))
 }
 
-/// Answers one request; `None` at the connection's end.
+/// Answers one request. Returns `None` at the end of the connection.
 fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut line = || {
@@ -86,7 +86,7 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
     } else if request.starts_with("get /apis/coordination.k8s.io/v1/namespaces/river/leases/weir") {
         (200, shared.lock().unwrap().lease.clone())
     } else {
-        // The list and the watch: the campaign goes on without.
+        // The list and the watch: the campaign works without them.
         (403, status(403))
     };
     let text = answer.to_string();
@@ -95,7 +95,7 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
     stream.write_all((head + &text).as_bytes()).ok()
 }
 
-/// `None` if the connection is to stay open and silent.
+/// Returns the answer to a PUT, `None` if the connection must stay open and silent.
 fn put(server: &mut Server, mut body: Value) -> Option<(u16, Value)> {
     let fate = (server.fate)(server.puts.len());
     server.puts.push(Instant::now());
@@ -121,10 +121,10 @@ fn status(code: u16) -> Value {
         409 => "Conflict",
         _ => "InternalError",
     };
-    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": "as told", "code": code })
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": "scripted", "code": code })
 }
 
-/// A candidate with a lease of 3 s, a renew deadline of 2 s and renewals every second.
+/// Returns the builder of a candidate with a lease of 3 s, a renew deadline of 2 s and renewals every second.
 pub fn builder() -> Builder {
     let seconds = Duration::from_secs;
     Campaign::builder("river", "weir")
@@ -138,7 +138,7 @@ pub fn candidate(config: &kube::Config) -> Campaign {
     builder().start(config).unwrap()
 }
 
-/// Its first term.
+/// Waits for a term of the campaign.
 pub async fn lead(campaign: &mut Campaign) -> LeaderGuard {
     let guard = tokio::time::timeout(Duration::from_secs(5), campaign.lead()).await;
     guard.expect("no term in time").expect("the campaign is over")

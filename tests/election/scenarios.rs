@@ -1,4 +1,4 @@
-//! Single conversations with an elector, each about one rule of `election`'s documentation.
+//! Single rules of the election, each tested on one elector.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use k8sensus::election::{
 pub(super) const ME: &str = "otter";
 pub(super) const OTHER: &str = "heron";
 
-/// An elector with a clock that only the test moves.
-pub(super) struct Table {
+/// An elector with a manual clock.
+pub(super) struct Setup {
     pub(super) elector: Elector,
     now: Duration,
 }
 
-impl Table {
+impl Setup {
     fn new(may_create: bool) -> Self {
         Self::with(Timing::default(), may_create)
     }
@@ -38,36 +38,36 @@ impl Table {
         Moment::since_boot(self.now)
     }
 
-    pub(super) fn tell(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn send(&mut self, event: Event) -> Vec<Action> {
         let wall = WallTime(1_700_000_000_000_000 + i64::try_from(self.now.as_micros()).unwrap());
         self.elector.step(Reading { moment: self.moment(), wall }, event)
     }
 
-    /// Starts, answers the first read with `sight`.
-    pub(super) fn first_sight(&mut self, sight: Sight) -> Vec<Action> {
-        let actions = self.tell(Event::Tick);
+    /// Starts the elector and answers its first read with `sight`.
+    pub(super) fn first_read(&mut self, sight: Sight) -> Vec<Action> {
+        let actions = self.send(Event::Tick);
         let request = only_read(&actions);
-        self.tell(Event::Read { request, result: Ok(sight) })
+        self.send(Event::Read { request, result: Ok(sight) })
     }
 
-    /// Takes a released Lease at version 5 with a write that gets version 6.
+    /// Acquires a released Lease at version 5 with a write that gets version 6.
     pub(super) fn lead(&mut self) {
-        self.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+        self.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
         self.after(0.01);
-        let actions = self.tell(Event::Tick);
+        let actions = self.send(Event::Tick);
         let (request, purpose, _) = only_write(&actions);
         assert_eq!(purpose, Purpose::Acquire);
-        let actions = self.tell(Event::Written { request, result: Ok(Version::new("6")) });
+        let actions = self.send(Event::Written { request, result: Ok(Version::new("6")) });
         assert!(actions.iter().any(|action| matches!(action, Action::Lead { .. })), "{actions:?}");
     }
 
-    /// Renews now, the write getting `version` after `latency` seconds.
+    /// Renews now. The write gets `version` after `latency` seconds.
     fn renew(&mut self, version: u32, latency: f64) -> Vec<Action> {
-        let actions = self.tell(Event::Tick);
+        let actions = self.send(Event::Tick);
         let (request, purpose, _) = only_write(&actions);
         assert_eq!(purpose, Purpose::Renew);
         self.after(latency);
-        self.tell(Event::Written { request, result: Ok(Version::new(version.to_string())) })
+        self.send(Event::Written { request, result: Ok(Version::new(version.to_string())) })
     }
 }
 
@@ -112,51 +112,51 @@ pub(super) fn writes(actions: &[Action]) -> bool {
 }
 
 #[test]
-fn a_released_lease_is_taken_at_once_with_one_more_transition() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (_, purpose, record) = only_write(&table.after(0.005).tell(Event::Tick));
+fn a_released_lease_is_acquired_at_once_with_one_more_transition() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (_, purpose, record) = only_write(&setup.after(0.005).send(Event::Tick));
     assert_eq!(purpose, Purpose::Acquire);
     assert_eq!((record.holder.as_str(), record.duration_seconds, record.transitions), (ME, 15, 4));
     assert_eq!(record.acquire_time, record.renew_time);
 }
 
 #[test]
-fn a_holder_that_was_emptied_by_hand_waits_out_the_last_duration() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+fn a_holder_emptied_by_hand_keeps_its_last_duration() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
     let emptied = Record { holder: String::new(), ..held_by(OTHER, 0, 1) };
-    table.after(5.0).tell(Event::Watched(Sight::Lease(lease(6, emptied, None))));
-    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
-    assert!(writes(&table.after(0.2).tell(Event::Tick)));
+    setup.after(5.0).send(Event::Watched(Sight::Lease(lease(6, emptied, None))));
+    assert!(!writes(&setup.after(14.9).send(Event::Tick)));
+    assert!(writes(&setup.after(0.2).send(Event::Tick)));
 }
 
 #[test]
-fn the_wait_restarts_with_a_changed_record_but_not_with_an_annotation() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
-    table.after(10.0).tell(Event::Watched(Sight::Lease(lease(6, held_by(OTHER, 0, 2), None))));
-    assert!(!writes(&table.after(14.0).tell(Event::Watched(Sight::Lease(lease(7, held_by(OTHER, 0, 2), Some("x")))))));
-    let actions = table.after(1.1).tell(Event::Tick);
+fn a_changed_record_restarts_the_wait_but_an_annotation_does_not() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    setup.after(10.0).send(Event::Watched(Sight::Lease(lease(6, held_by(OTHER, 0, 2), None))));
+    assert!(!writes(&setup.after(14.0).send(Event::Watched(Sight::Lease(lease(7, held_by(OTHER, 0, 2), Some("x")))))));
+    let actions = setup.after(1.1).send(Event::Tick);
     let (_, _, record) = only_write(&actions);
     assert_eq!(record.transitions, 1);
     assert!(matches!(&actions[0], Action::Write { expected: Some(version), .. } if version.as_str() == "7"));
 }
 
 #[test]
-fn ones_own_name_of_another_incarnation_is_foreign() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, held_by(ME, 0, 1), Some("uid/app/0"))));
-    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
+fn the_own_name_with_another_incarnation_is_foreign() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, held_by(ME, 0, 1), Some("uid/app/0"))));
+    assert!(!writes(&setup.after(14.9).send(Event::Tick)));
 }
 
 #[test]
 fn the_term_is_counted_from_the_send() {
-    let mut table = Table::new(false);
-    table.lead();
-    table.after(2.0);
-    let sent = table.moment();
-    let actions = table.renew(7, 1.5);
+    let mut setup = Setup::new(false);
+    setup.lead();
+    setup.after(2.0);
+    let sent = setup.moment();
+    let actions = setup.renew(7, 1.5);
     let valid_until = actions.iter().find_map(|action| match action {
         Action::Valid { valid_until } => Some(*valid_until),
         _ => None,
@@ -165,316 +165,316 @@ fn the_term_is_counted_from_the_send() {
 }
 
 #[test]
-fn an_acquisition_whose_answer_comes_too_late_does_not_lead() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
-    let actions = table.after(10.0).tell(Event::Written { request, result: Ok(Version::new("6")) });
+fn an_acquisition_with_a_late_answer_does_not_lead() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&setup.after(0.01).send(Event::Tick));
+    let actions = setup.after(10.0).send(Event::Written { request, result: Ok(Version::new("6")) });
     assert!(!actions.iter().any(|action| matches!(action, Action::Lead { .. })), "{actions:?}");
 }
 
 #[test]
-fn without_an_acknowledged_renewal_the_work_stops_at_the_deadline_and_is_dead_after_the_grace() {
-    let mut table = Table::new(false);
-    table.lead();
-    let led = table.moment();
+fn without_renewals_the_work_stops_at_the_deadline_and_is_killed_after_the_grace() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let start = setup.moment();
     let mut stopped = None;
     for _ in 0..200 {
-        let actions = table.after(0.1).tell(Event::Tick);
+        let actions = setup.after(0.1).send(Event::Tick);
         if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })) {
-            table.tell(Event::Written { request: *request, result: Err(Failure::Unknown) });
+            setup.send(Event::Written { request: *request, result: Err(Failure::Unknown) });
         }
         if let Some(stop) = stop_of(&actions) {
-            stopped = Some((table.moment(), stop));
+            stopped = Some((setup.moment(), stop));
             break;
         }
     }
     let (at, (loss, kill_at)) = stopped.expect("the work must be stopped");
     assert_eq!(loss, Loss::DeadlinePassed);
-    assert!(at.since(led) <= Duration::from_millis(10_100), "stopped after {:?}", at.since(led));
-    let killed_after = kill_at.unwrap().since(led);
+    assert!(at.since(start) <= Duration::from_millis(10_100), "stopped after {:?}", at.since(start));
+    let killed_after = kill_at.unwrap().since(start);
     assert!(killed_after <= Duration::from_secs(13), "killed after {killed_after:?}");
 }
 
 #[test]
 fn a_read_never_extends_the_term() {
-    let mut table = Table::new(false);
-    table.lead();
-    let request = only_write(&table.after(2.0).tell(Event::Tick)).0;
-    let request = only_read(&table.tell(Event::Written { request, result: Err(Failure::Conflict) }));
-    let own = table.elector.lease().unwrap().clone();
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let request = only_write(&setup.after(2.0).send(Event::Tick)).0;
+    let request = only_read(&setup.send(Event::Written { request, result: Err(Failure::Conflict) }));
+    let own = setup.elector.lease().unwrap().clone();
     let actions =
-        table.tell(Event::Read { request, result: Ok(Sight::Lease(Snapshot { version: Version::new("9"), ..own })) });
+        setup.send(Event::Read { request, result: Ok(Sight::Lease(Snapshot { version: Version::new("9"), ..own })) });
     assert!(!actions.iter().any(|action| matches!(action, Action::Valid { .. })), "{actions:?}");
     assert_eq!(only_write(&actions).1, Purpose::Renew);
 }
 
 #[test]
-fn a_foreign_holder_ends_the_work_at_once() {
-    let mut table = Table::new(false);
-    table.lead();
-    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
-    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(table.moment()))));
+fn a_foreign_holder_stops_the_work_at_once() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let actions = setup.after(1.0).send(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
+    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(setup.moment()))));
     assert!(!writes(&actions));
 }
 
 #[test]
-fn a_stale_watch_event_deposes_nobody() {
-    let mut table = Table::new(false);
-    table.lead();
-    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(lease(4, held_by(OTHER, 2, 9), None))));
+fn a_stale_watch_event_does_not_depose_the_leader() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let actions = setup.after(1.0).send(Event::Watched(Sight::Lease(lease(4, held_by(OTHER, 2, 9), None))));
     assert_eq!(stop_of(&actions), None);
-    let actions = table.tell(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("4")) }));
+    let actions = setup.send(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("4")) }));
     assert_eq!(stop_of(&actions), None);
 }
 
 #[test]
-fn a_deleted_lease_that_candidates_may_create_ends_the_work_at_once() {
-    let mut table = Table::new(true);
-    table.lead();
-    let actions = table.after(1.0).tell(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("9")) }));
+fn a_deletion_stops_the_work_at_once_if_candidates_may_create() {
+    let mut setup = Setup::new(true);
+    setup.lead();
+    let actions = setup.after(1.0).send(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("9")) }));
     assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
 }
 
 #[test]
-fn renewals_in_ones_own_name_by_somebody_else_end_the_work() {
-    let mut table = Table::new(false);
-    table.lead();
-    let mut foreign = table.elector.lease().unwrap().clone();
+fn a_foreign_renewal_in_the_own_name_stops_the_work() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let mut foreign = setup.elector.lease().unwrap().clone();
     foreign.version = Version::new("9");
     foreign.record.renew_time = Some(WallTime(42));
-    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(foreign)));
+    let actions = setup.after(1.0).send(Event::Watched(Sight::Lease(foreign)));
     assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
 }
 
 #[test]
-fn the_lease_is_released_only_after_the_work_has_ended_and_renewed_meanwhile() {
-    let mut table = Table::new(false);
-    table.lead();
-    let actions = table.after(1.0).tell(Event::Shutdown);
+fn the_lease_is_renewed_until_the_work_has_ended_then_released() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let actions = setup.after(1.0).send(Event::Shutdown);
     assert_eq!(stop_of(&actions), Some((Loss::Requested, None)));
     assert!(!writes(&actions));
-    table.after(1.0).renew(7, 0.01);
-    let actions = table.after(0.5).tell(Event::WorkEnded { term: 1 });
+    setup.after(1.0).renew(7, 0.01);
+    let actions = setup.after(0.5).send(Event::WorkEnded { term: 1 });
     let (request, purpose, record) = only_write(&actions);
     assert_eq!(purpose, Purpose::Release);
     assert!(record.is_released());
     assert_eq!(record.transitions, 4);
-    let actions = table.tell(Event::Written { request, result: Ok(Version::new("8")) });
+    let actions = setup.send(Event::Written { request, result: Ok(Version::new("8")) });
     assert!(actions.contains(&Action::Finish), "{actions:?}");
 }
 
 #[test]
 fn a_lost_term_is_not_released() {
-    let mut table = Table::new(false);
-    table.lead();
-    table.after(1.0).tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
-    assert!(!writes(&table.after(1.0).tell(Event::WorkEnded { term: 1 })));
+    let mut setup = Setup::new(false);
+    setup.lead();
+    setup.after(1.0).send(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
+    assert!(!writes(&setup.after(1.0).send(Event::WorkEnded { term: 1 })));
 }
 
 #[test]
-fn who_stepped_down_abstains_for_a_lease_duration() {
-    let mut table = Table::new(false);
-    table.lead();
-    table.after(1.0).tell(Event::StepDown);
-    let (request, ..) = only_write(&table.tell(Event::WorkEnded { term: 1 }));
-    table.tell(Event::Written { request, result: Ok(Version::new("8")) });
-    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
-    assert!(writes(&table.after(0.2).tell(Event::Tick)));
+fn a_candidate_abstains_for_a_lease_duration_after_a_step_down() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    setup.after(1.0).send(Event::StepDown);
+    let (request, ..) = only_write(&setup.send(Event::WorkEnded { term: 1 }));
+    setup.send(Event::Written { request, result: Ok(Version::new("8")) });
+    assert!(!writes(&setup.after(14.9).send(Event::Tick)));
+    assert!(writes(&setup.after(0.2).send(Event::Tick)));
 }
 
 #[test]
-fn a_candidate_that_may_create_makes_a_missing_lease_but_waits_if_it_vanished() {
-    let mut table = Table::new(true);
-    let (_, purpose, record) = only_write(&table.first_sight(Sight::Absent { deleted_at: None }));
+fn a_missing_lease_is_created_at_once_but_a_vanished_one_after_a_wait() {
+    let mut setup = Setup::new(true);
+    let (_, purpose, record) = only_write(&setup.first_read(Sight::Absent { deleted_at: None }));
     assert_eq!((purpose, record.transitions), (Purpose::Create, 0));
 
-    let mut table = Table::new(true);
-    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
-    table.tell(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("6")) }));
-    assert!(!writes(&table.after(14.9).tell(Event::Tick)));
-    assert!(writes(&table.after(0.2).tell(Event::Tick)));
+    let mut setup = Setup::new(true);
+    setup.first_read(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    setup.send(Event::Watched(Sight::Absent { deleted_at: Some(Version::new("6")) }));
+    assert!(!writes(&setup.after(14.9).send(Event::Tick)));
+    assert!(writes(&setup.after(0.2).send(Event::Tick)));
 }
 
 #[test]
-fn a_candidate_that_may_not_create_never_does() {
-    let mut table = Table::new(false);
-    assert!(!writes(&table.first_sight(Sight::Absent { deleted_at: None })));
-    assert!(!writes(&table.after(1000.0).tell(Event::Tick)));
+fn a_candidate_without_create_permission_never_creates() {
+    let mut setup = Setup::new(false);
+    assert!(!writes(&setup.first_read(Sight::Absent { deleted_at: None })));
+    assert!(!writes(&setup.after(1000.0).send(Event::Tick)));
 }
 
 #[test]
-fn each_renewal_differs_from_the_last_in_its_whole_second() {
-    let mut table = Table::new(false);
-    table.lead();
-    let first = table.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
-    let request = only_write(&table.after(2.0).tell(Event::Tick)).0;
-    table.tell(Event::Written { request, result: Err(Failure::Refused { retry_after: None }) });
-    table.after(0.3).renew(7, 0.0);
-    let second = table.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
+fn each_renew_time_differs_from_the_previous_in_its_whole_second() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let first = setup.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
+    let request = only_write(&setup.after(2.0).send(Event::Tick)).0;
+    setup.send(Event::Written { request, result: Err(Failure::Refused { retry_after: None }) });
+    setup.after(0.3).renew(7, 0.0);
+    let second = setup.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
     assert_ne!(first, second);
 }
 
 #[test]
-fn without_the_right_to_watch_a_standby_polls_at_the_retry_period() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
-    table.tell(Event::WatchForbidden);
-    let request = only_read(&table.after(2.0).tell(Event::Tick));
+fn a_standby_without_watch_permission_polls_every_retry_period() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    setup.send(Event::WatchForbidden);
+    let request = only_read(&setup.after(2.0).send(Event::Tick));
     let actions =
-        table.tell(Event::Read { request, result: Ok(Sight::Lease(lease(6, Record::released(0, WallTime(1)), None))) });
+        setup.send(Event::Read { request, result: Ok(Sight::Lease(lease(6, Record::released(0, WallTime(1)), None))) });
     assert!(!writes(&actions));
-    assert!(writes(&table.after(0.005).tell(Event::Tick)));
+    assert!(writes(&setup.after(0.005).send(Event::Tick)));
 }
 
 #[test]
-fn a_process_that_stood_still_is_in_doubt_until_a_fresh_write() {
-    let mut table = Table::new(false);
-    table.lead();
-    let actions = table.after(6.0).tell(Event::Tick);
-    assert_eq!(actions[0], Action::Valid { valid_until: table.moment() });
+fn a_frozen_process_is_not_valid_until_a_new_write() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let actions = setup.after(6.0).send(Event::Tick);
+    assert_eq!(actions[0], Action::Valid { valid_until: setup.moment() });
     assert!(writes(&actions), "{actions:?}");
 }
 
 #[test]
-fn an_answer_with_a_number_that_was_not_asked_for_changes_nothing() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
-    let actions = table.tell(Event::Written { request: request + 1, result: Ok(Version::new("6")) });
+fn an_answer_with_an_unknown_number_is_ignored() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&setup.after(0.01).send(Event::Tick));
+    let actions = setup.send(Event::Written { request: request + 1, result: Ok(Version::new("6")) });
     assert!(!actions.iter().any(|action| matches!(action, Action::Lead { .. })));
-    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
-    let actions = table.tell(Event::Written { request, result: Ok(Version::new("6")) });
+    setup.send(Event::Written { request, result: Err(Failure::Unknown) });
+    let actions = setup.send(Event::Written { request, result: Ok(Version::new("6")) });
     assert!(!actions.iter().any(|action| matches!(action, Action::Lead { .. })));
 }
 
 #[test]
 fn a_shutdown_without_an_api_server_ends_within_two_seconds() {
-    let mut table = Table::new(false);
-    table.lead();
-    table.after(1.0).tell(Event::Shutdown);
-    let mut actions = table.tell(Event::WorkEnded { term: 1 });
+    let mut setup = Setup::new(false);
+    setup.lead();
+    setup.after(1.0).send(Event::Shutdown);
+    let mut actions = setup.send(Event::WorkEnded { term: 1 });
     for _ in 0..20 {
         if actions.contains(&Action::Finish) {
             return;
         }
         if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })).cloned()
         {
-            table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+            setup.send(Event::Written { request, result: Err(Failure::Unknown) });
         }
-        actions = table.after(0.1).tell(Event::Tick);
+        actions = setup.after(0.1).send(Event::Tick);
     }
     panic!("still not finished after 2 s");
 }
 
 #[test]
-fn however_many_renewals_fail_the_whole_deadline_is_used() {
+fn failing_renewals_are_retried_until_the_deadline() {
     let seconds = Duration::from_secs;
     let timing = Timing::new(seconds(120), seconds(100), seconds(2)).unwrap();
-    let mut table = Table::with(timing, false);
-    table.lead();
-    let led = table.moment();
+    let mut setup = Setup::with(timing, false);
+    setup.lead();
+    let start = setup.moment();
     loop {
-        let actions = table.after(0.1).tell(Event::Tick);
+        let actions = setup.after(0.1).send(Event::Tick);
         if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })) {
-            table.tell(Event::Written { request: *request, result: Err(Failure::Unknown) });
+            setup.send(Event::Written { request: *request, result: Err(Failure::Unknown) });
         }
         if let Some((loss, _)) = stop_of(&actions) {
             assert_eq!(loss, Loss::DeadlinePassed);
-            assert!(table.moment().since(led) >= seconds(99), "stopped after {:?}", table.moment().since(led));
+            assert!(setup.moment().since(start) >= seconds(99), "stopped after {:?}", setup.moment().since(start));
             return;
         }
     }
 }
 
 #[test]
-fn a_renewal_whose_answer_was_lost_is_ones_own() {
-    let mut table = Table::new(false);
-    table.lead();
-    let (request, _, record) = only_write(&table.after(2.0).tell(Event::Tick));
-    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
-    let actions = table.after(0.1).tell(Event::Watched(Sight::Lease(lease(7, record, Some("uid/app/1")))));
+fn a_renewal_with_a_lost_answer_is_recognized() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let (request, _, record) = only_write(&setup.after(2.0).send(Event::Tick));
+    setup.send(Event::Written { request, result: Err(Failure::Unknown) });
+    let actions = setup.after(0.1).send(Event::Watched(Sight::Lease(lease(7, record, Some("uid/app/1")))));
     assert_eq!(stop_of(&actions), None);
-    // It was seen, but not acknowledged: another write must extend the term.
+    // It was observed, but not acknowledged: only another write extends the term.
     assert!(!actions.iter().any(|action| matches!(action, Action::Valid { .. })), "{actions:?}");
-    table.after(0.2).renew(8, 0.01);
-    assert!(table.elector.holds());
+    setup.after(0.2).renew(8, 0.01);
+    assert!(setup.elector.holds());
 }
 
 #[test]
-fn a_wait_that_the_server_asks_for_is_honoured_within_reason() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
+fn retry_after_is_honored_up_to_the_renew_deadline() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&setup.after(0.01).send(Event::Tick));
     let retry_after = Some(Duration::from_secs(5));
-    table.tell(Event::Written { request, result: Err(Failure::Refused { retry_after }) });
-    assert!(!writes(&table.after(4.9).tell(Event::Tick)));
-    let (request, ..) = only_write(&table.after(0.2).tell(Event::Tick));
+    setup.send(Event::Written { request, result: Err(Failure::Refused { retry_after }) });
+    assert!(!writes(&setup.after(4.9).send(Event::Tick)));
+    let (request, ..) = only_write(&setup.after(0.2).send(Event::Tick));
     let retry_after = Some(Duration::from_secs(86_400));
-    table.tell(Event::Written { request, result: Err(Failure::Refused { retry_after }) });
-    assert!(writes(&table.after(10.1).tell(Event::Tick)));
+    setup.send(Event::Written { request, result: Err(Failure::Refused { retry_after }) });
+    assert!(writes(&setup.after(10.1).send(Event::Tick)));
 }
 
 #[test]
-fn a_standby_leaves_at_once_whatever_it_waits_for() {
-    let mut table = Table::new(false);
-    only_read(&table.tell(Event::Tick));
-    assert!(table.tell(Event::Shutdown).contains(&Action::Finish), "while a read is under way");
+fn a_standby_shuts_down_at_once() {
+    let mut setup = Setup::new(false);
+    only_read(&setup.send(Event::Tick));
+    assert!(setup.send(Event::Shutdown).contains(&Action::Finish), "while a read is in flight");
 
-    let mut table = Table::new(false);
-    let request = only_read(&table.tell(Event::Tick));
-    table.tell(Event::Read { request, result: Err(Failure::Unknown) });
-    assert!(table.tell(Event::Shutdown).contains(&Action::Finish), "between two tries");
+    let mut setup = Setup::new(false);
+    let request = only_read(&setup.send(Event::Tick));
+    setup.send(Event::Read { request, result: Err(Failure::Unknown) });
+    assert!(setup.send(Event::Shutdown).contains(&Action::Finish), "between two retries");
 }
 
 #[test]
 fn a_watch_that_works_again_ends_the_polling() {
-    let mut table = Table::new(false);
+    let mut setup = Setup::new(false);
     let other = || Sight::Lease(lease(5, held_by(OTHER, 0, 1), None));
-    table.first_sight(other());
-    table.tell(Event::WatchForbidden);
-    only_read(&table.after(2.0).tell(Event::Tick));
-    let mut table = Table::new(false);
-    table.first_sight(other());
-    table.tell(Event::WatchForbidden);
-    table.tell(Event::Watched(other()));
-    let actions = table.after(2.0).tell(Event::Tick);
+    setup.first_read(other());
+    setup.send(Event::WatchForbidden);
+    only_read(&setup.after(2.0).send(Event::Tick));
+    let mut setup = Setup::new(false);
+    setup.first_read(other());
+    setup.send(Event::WatchForbidden);
+    setup.send(Event::Watched(other()));
+    let actions = setup.after(2.0).send(Event::Tick);
     assert!(!actions.iter().any(|action| matches!(action, Action::Read { .. })), "{actions:?}");
 }
 
 #[test]
-fn the_end_of_a_former_terms_work_is_not_that_of_this_one() {
-    let mut table = Table::new(false);
-    table.lead();
-    let (request, ..) = only_write(&table.after(1.0).tell(Event::WorkEnded { term: 1 }));
-    table.tell(Event::Written { request, result: Ok(Version::new("8")) });
-    let (request, ..) = only_write(&table.after(15.1).tell(Event::Tick));
-    let actions = table.tell(Event::Written { request, result: Ok(Version::new("9")) });
+fn the_end_of_an_earlier_terms_work_is_ignored() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let (request, ..) = only_write(&setup.after(1.0).send(Event::WorkEnded { term: 1 }));
+    setup.send(Event::Written { request, result: Ok(Version::new("8")) });
+    let (request, ..) = only_write(&setup.after(15.1).send(Event::Tick));
+    let actions = setup.send(Event::Written { request, result: Ok(Version::new("9")) });
     assert!(actions.iter().any(|action| matches!(action, Action::Lead { term: 2, .. })), "{actions:?}");
-    assert!(!writes(&table.tell(Event::WorkEnded { term: 1 })));
-    assert!(writes(&table.tell(Event::WorkEnded { term: 2 })));
+    assert!(!writes(&setup.send(Event::WorkEnded { term: 1 })));
+    assert!(writes(&setup.send(Event::WorkEnded { term: 2 })));
 }
 
 #[test]
-fn a_missing_lease_that_others_make_is_looked_for_now_and_then() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Absent { deleted_at: None });
-    only_read(&table.after(15.1).tell(Event::Tick));
+fn a_missing_lease_is_polled_every_lease_duration() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Absent { deleted_at: None });
+    only_read(&setup.after(15.1).send(Event::Tick));
 }
 
-/// Lets every write fail until the term is lost by time, and returns when its work must be dead.
-fn lose_by_time(table: &mut Table) -> Moment {
+/// Fails every write until the term expires. Returns when its work must be dead.
+fn expire(setup: &mut Setup) -> Moment {
     for _ in 0..110 {
-        let actions = table.after(0.1).tell(Event::Tick);
+        let actions = setup.after(0.1).send(Event::Tick);
         if let Some(Action::Write { request, .. }) = actions.iter().find(|a| matches!(a, Action::Write { .. })) {
-            table.tell(Event::Written { request: *request, result: Err(Failure::Unknown) });
+            setup.send(Event::Written { request: *request, result: Err(Failure::Unknown) });
         }
         if let Some((loss, kill_at)) = stop_of(&actions) {
             assert_eq!(loss, Loss::DeadlinePassed);
             return kill_at.unwrap();
         }
     }
-    panic!("the term was not lost");
+    panic!("the term did not expire");
 }
 
 fn leads(actions: &[Action]) -> bool {
@@ -482,66 +482,66 @@ fn leads(actions: &[Action]) -> bool {
 }
 
 #[test]
-fn another_incarnation_on_ones_own_record_ends_the_work() {
-    let mut table = Table::new(false);
-    table.lead();
-    let mut foreign = table.elector.lease().unwrap().clone();
+fn another_incarnation_on_the_own_record_stops_the_work() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let mut foreign = setup.elector.lease().unwrap().clone();
     foreign.version = Version::new("9");
     foreign.incarnation = Some("uid/app/0".to_owned());
-    let actions = table.after(1.0).tell(Event::Watched(Sight::Lease(foreign)));
+    let actions = setup.after(1.0).send(Event::Watched(Sight::Lease(foreign)));
     assert_eq!(stop_of(&actions).map(|(loss, _)| loss), Some(Loss::Deposed));
 }
 
 #[test]
 fn two_renewals_within_one_second_differ_in_their_whole_second() {
     let timing = Timing::default().with_renew_interval(Duration::from_millis(300)).unwrap();
-    let mut table = Table::with(timing, false);
-    table.lead();
-    let second = |table: &Table| table.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
-    let first = second(&table);
-    table.after(0.3).renew(7, 0.0);
-    assert_ne!(first, second(&table));
+    let mut setup = Setup::with(timing, false);
+    setup.lead();
+    let second = |setup: &Setup| setup.elector.lease().unwrap().record.renew_time.unwrap().0.div_euclid(1_000_000);
+    let first = second(&setup);
+    setup.after(0.3).renew(7, 0.0);
+    assert_ne!(first, second(&setup));
 }
 
 #[test]
 fn a_renewal_keeps_acquire_time_and_transitions() {
-    let mut table = Table::new(false);
-    table.lead();
-    let before = table.elector.lease().unwrap().record.clone();
-    table.after(2.0).renew(7, 0.01);
-    let after = &table.elector.lease().unwrap().record;
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let before = setup.elector.lease().unwrap().record.clone();
+    setup.after(2.0).renew(7, 0.01);
+    let after = &setup.elector.lease().unwrap().record;
     assert_eq!((after.acquire_time, after.transitions), (before.acquire_time, before.transitions));
     assert_ne!(after.renew_time, before.renew_time);
 }
 
 #[test]
-fn what_was_lost_by_time_ends_sooner_when_another_holder_shows() {
-    let mut table = Table::new(false);
-    table.lead();
-    let kill_at = lose_by_time(&mut table);
-    table.after(0.5);
-    assert!(table.moment() < kill_at);
-    let actions = table.tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
-    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(table.moment()))));
+fn another_holder_cuts_the_stop_grace_short() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let kill_at = expire(&mut setup);
+    setup.after(0.5);
+    assert!(setup.moment() < kill_at);
+    let actions = setup.send(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 9), None))));
+    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(setup.moment()))));
 }
 
 #[test]
-fn a_term_that_was_lost_by_time_is_followed_by_the_next_if_nobody_took_the_lease() {
-    let mut table = Table::new(false);
-    table.lead();
-    lose_by_time(&mut table);
-    // Nothing is written while something of the work may be left.
-    assert!(!writes(&table.after(2.0).tell(Event::Tick)));
-    let (request, purpose, record) = only_write(&table.tell(Event::WorkEnded { term: 1 }));
+fn an_expired_term_is_followed_by_another_if_the_lease_is_unchanged() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    expire(&mut setup);
+    // Nothing is written while work may still run.
+    assert!(!writes(&setup.after(2.0).send(Event::Tick)));
+    let (request, purpose, record) = only_write(&setup.send(Event::WorkEnded { term: 1 }));
     assert_eq!((purpose, record.transitions), (Purpose::Acquire, 4));
-    let actions = table.tell(Event::Written { request, result: Ok(Version::new("7")) });
+    let actions = setup.send(Event::Written { request, result: Ok(Version::new("7")) });
     assert!(actions.iter().any(|action| matches!(action, Action::Lead { term: 2, .. })), "{actions:?}");
 }
 
 #[test]
-fn each_try_gets_twice_the_time_of_the_last_but_never_more_than_is_left() {
-    let mut table = Table::new(false);
-    table.lead();
+fn request_timeouts_double_within_the_remaining_term() {
+    let mut setup = Setup::new(false);
+    setup.lead();
     let timeout = |actions: &[Action]| {
         let found = actions.iter().find_map(|action| match action {
             Action::Write { request, timeout, .. } => Some((*request, *timeout)),
@@ -550,128 +550,128 @@ fn each_try_gets_twice_the_time_of_the_last_but_never_more_than_is_left() {
         found.unwrap_or_else(|| panic!("no write in {actions:?}"))
     };
     let mut found = Vec::new();
-    table.after(2.0);
+    setup.after(2.0);
     for _ in 0..3 {
-        let (request, timeout) = timeout(&table.tell(Event::Tick));
+        let (request, timeout) = timeout(&setup.send(Event::Tick));
         found.push(timeout);
-        table.tell(Event::Written { request, result: Err(Failure::Unknown) });
-        table.after(1.0);
+        setup.send(Event::Written { request, result: Err(Failure::Unknown) });
+        setup.after(1.0);
     }
     // Sent 2 s, 3 s and 4 s after the last acknowledged write, whose term is 10 s.
     assert_eq!(found, [2, 4, 6].map(Duration::from_secs));
 }
 
 #[test]
-fn the_holders_own_duration_counts_and_where_there_is_none_ones_own() {
+fn the_holders_duration_counts_or_the_own_if_it_has_none() {
     for (seconds, wait) in [(60, 60.0), (0, 15.0), (-5, 15.0)] {
-        let mut table = Table::new(false);
+        let mut setup = Setup::new(false);
         let record = Record { duration_seconds: seconds, ..held_by(OTHER, 0, 1) };
-        table.first_sight(Sight::Lease(lease(5, record, None)));
-        assert!(!writes(&table.after(wait - 0.1).tell(Event::Tick)), "{seconds} s");
-        assert!(writes(&table.after(0.2).tell(Event::Tick)), "{seconds} s");
+        setup.first_read(Sight::Lease(lease(5, record, None)));
+        assert!(!writes(&setup.after(wait - 0.1).send(Event::Tick)), "{seconds} s");
+        assert!(writes(&setup.after(0.2).send(Event::Tick)), "{seconds} s");
     }
 }
 
 #[test]
-fn either_of_two_renewals_whose_answers_were_lost_is_ones_own() {
-    let mut table = Table::new(false);
-    table.lead();
-    let (request, _, first) = only_write(&table.after(2.0).tell(Event::Tick));
-    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
-    let (request, _, second) = only_write(&table.after(1.5).tell(Event::Tick));
-    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
+fn either_of_two_renewals_with_lost_answers_is_recognized() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let (request, _, first) = only_write(&setup.after(2.0).send(Event::Tick));
+    setup.send(Event::Written { request, result: Err(Failure::Unknown) });
+    let (request, _, second) = only_write(&setup.after(1.5).send(Event::Tick));
+    setup.send(Event::Written { request, result: Err(Failure::Unknown) });
     assert_eq!(first.renew_time, second.renew_time);
-    let actions = table.tell(Event::Watched(Sight::Lease(lease(7, first, Some("uid/app/1")))));
+    let actions = setup.send(Event::Watched(Sight::Lease(lease(7, first, Some("uid/app/1")))));
     assert_eq!(stop_of(&actions), None);
-    // Nor is it forgotten while the next one is under way.
-    only_write(&table.after(2.0).tell(Event::Tick));
-    assert_eq!(stop_of(&table.after(0.1).tell(Event::Tick)), None);
-    assert!(table.elector.holds());
+    // The first one is still recognized while the next one is in flight.
+    only_write(&setup.after(2.0).send(Event::Tick));
+    assert_eq!(stop_of(&setup.after(0.1).send(Event::Tick)), None);
+    assert!(setup.elector.holds());
 }
 
 #[test]
-fn a_lease_that_was_taken_while_one_was_told_to_leave_is_released_without_a_term() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
-    assert!(!table.tell(Event::Shutdown).contains(&Action::Finish));
-    let actions = table.after(0.1).tell(Event::Written { request, result: Ok(Version::new("6")) });
+fn a_lease_acquired_during_shutdown_is_released_without_a_term() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&setup.after(0.01).send(Event::Tick));
+    assert!(!setup.send(Event::Shutdown).contains(&Action::Finish));
+    let actions = setup.after(0.1).send(Event::Written { request, result: Ok(Version::new("6")) });
     assert!(!leads(&actions), "{actions:?}");
     assert_eq!(only_write(&actions).1, Purpose::Release);
 }
 
 #[test]
-fn a_list_that_shows_nothing_deposes_nobody_but_is_looked_into() {
-    let mut table = Table::new(false);
-    table.lead();
-    let actions = table.after(1.0).tell(Event::Watched(Sight::Absent { deleted_at: None }));
+fn an_empty_list_is_confirmed_by_a_read() {
+    let mut setup = Setup::new(false);
+    setup.lead();
+    let actions = setup.after(1.0).send(Event::Watched(Sight::Absent { deleted_at: None }));
     assert_eq!(stop_of(&actions), None);
     let request = only_read(&actions);
-    let actions = table.tell(Event::Read { request, result: Ok(Sight::Absent { deleted_at: None }) });
+    let actions = setup.send(Event::Read { request, result: Ok(Sight::Absent { deleted_at: None }) });
     assert_eq!(stop_of(&actions), Some((Loss::LeaseDeleted, None)));
 }
 
 #[test]
-fn a_renewal_of_a_lease_that_is_gone_and_that_others_may_create_ends_the_work_at_once() {
-    let mut table = Table::new(true);
-    table.lead();
-    let (request, ..) = only_write(&table.after(2.0).tell(Event::Tick));
-    let actions = table.tell(Event::Written { request, result: Err(Failure::NotFound) });
-    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(table.moment()))));
+fn a_404_stops_the_work_at_once_if_candidates_may_create() {
+    let mut setup = Setup::new(true);
+    setup.lead();
+    let (request, ..) = only_write(&setup.after(2.0).send(Event::Tick));
+    let actions = setup.send(Event::Written { request, result: Err(Failure::NotFound) });
+    assert_eq!(stop_of(&actions), Some((Loss::Deposed, Some(setup.moment()))));
 }
 
 #[test]
-fn a_standby_that_has_nothing_to_give_up_does_not_abstain() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
-    table.tell(Event::StepDown);
-    table.after(1.0).tell(Event::Watched(Sight::Lease(lease(6, Record::released(0, WallTime(1)), None))));
-    assert!(writes(&table.after(0.005).tell(Event::Tick)));
+fn a_step_down_of_a_standby_has_no_effect() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, held_by(OTHER, 0, 1), None)));
+    setup.send(Event::StepDown);
+    setup.after(1.0).send(Event::Watched(Sight::Lease(lease(6, Record::released(0, WallTime(1)), None))));
+    assert!(writes(&setup.after(0.005).send(Event::Tick)));
 }
 
 #[test]
-fn an_acquisition_whose_answer_was_lost_is_looked_up_and_leads_only_after_another_write() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (request, _, record) = only_write(&table.after(0.01).tell(Event::Tick));
-    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
-    let request = only_read(&table.after(0.3).tell(Event::Tick));
+fn an_acquisition_with_a_lost_answer_leads_only_after_another_write() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, _, record) = only_write(&setup.after(0.01).send(Event::Tick));
+    setup.send(Event::Written { request, result: Err(Failure::Unknown) });
+    let request = only_read(&setup.after(0.3).send(Event::Tick));
     let own = Sight::Lease(lease(6, record, Some("uid/app/1")));
-    let actions = table.tell(Event::Read { request, result: Ok(own) });
+    let actions = setup.send(Event::Read { request, result: Ok(own) });
     assert!(!leads(&actions), "{actions:?}");
     let (request, _, record) = only_write(&actions);
     assert_eq!(record.transitions, 4);
-    let actions = table.tell(Event::Written { request, result: Ok(Version::new("7")) });
+    let actions = setup.send(Event::Written { request, result: Ok(Version::new("7")) });
     assert!(leads(&actions), "{actions:?}");
 }
 
 #[test]
-fn an_acquisition_that_can_no_longer_succeed_keeps_nobody() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
-    table.tell(Event::Written { request, result: Err(Failure::Unknown) });
-    table.tell(Event::Watched(Sight::Lease(lease(6, held_by(OTHER, 4, 1), None))));
-    assert!(table.tell(Event::Shutdown).contains(&Action::Finish));
+fn an_acquisition_that_can_no_longer_succeed_does_not_delay_shutdown() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&setup.after(0.01).send(Event::Tick));
+    setup.send(Event::Written { request, result: Err(Failure::Unknown) });
+    setup.send(Event::Watched(Sight::Lease(lease(6, held_by(OTHER, 4, 1), None))));
+    assert!(setup.send(Event::Shutdown).contains(&Action::Finish));
 }
 
 #[test]
-fn an_acquisition_that_was_overwritten_before_its_answer_came_does_not_lead() {
-    let mut table = Table::new(false);
-    table.first_sight(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
-    let (request, ..) = only_write(&table.after(0.01).tell(Event::Tick));
-    table.tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 1), None))));
-    let actions = table.tell(Event::Written { request, result: Ok(Version::new("6")) });
+fn an_overwritten_acquisition_does_not_lead() {
+    let mut setup = Setup::new(false);
+    setup.first_read(Sight::Lease(lease(5, Record::released(3, WallTime(1)), None)));
+    let (request, ..) = only_write(&setup.after(0.01).send(Event::Tick));
+    setup.send(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 1), None))));
+    let actions = setup.send(Event::Written { request, result: Ok(Version::new("6")) });
     assert!(!leads(&actions), "{actions:?}");
 }
 
-/// How often a free Lease is written, in this many steps of 5 ms, to a server that reads but fails each write so.
+/// Returns the number of writes in `steps` of 5 ms to a server that answers reads but fails each write with `failure`.
 fn writes_to_a_failing_server(steps: usize, failure: Failure) -> usize {
-    let mut table = Table::new(false);
+    let mut setup = Setup::new(false);
     let released = || Sight::Lease(lease(5, Record::released(3, WallTime(1)), None));
-    table.first_sight(released());
+    setup.first_read(released());
     let mut writes = 0;
-    let mut actions = table.after(0.01).tell(Event::Tick);
+    let mut actions = setup.after(0.01).send(Event::Tick);
     for _ in 0..steps {
         let next = actions.iter().find(|action| matches!(action, Action::Read { .. } | Action::Write { .. })).cloned();
         let event = match next {
@@ -682,23 +682,23 @@ fn writes_to_a_failing_server(steps: usize, failure: Failure) -> usize {
             }
             _ => Event::Tick,
         };
-        actions = table.after(0.005).tell(event);
+        actions = setup.after(0.005).send(event);
     }
     writes
 }
 
 #[test]
-fn a_conflict_about_the_very_version_that_was_read_is_not_repeated_at_once() {
-    // An admission webhook may say 409, too, and mean it.
+fn a_repeated_conflict_at_the_same_version_backs_off() {
+    // An admission webhook may answer 409 every time.
     let writes = writes_to_a_failing_server(400, Failure::Conflict);
-    // 2 s: now, at once again after the first read, and then less and less often.
+    // In 2 s: at once, again after the first read, then with a growing backoff.
     assert!(writes <= 5, "{writes} writes in 2 s");
 }
 
 #[test]
-fn reads_that_succeed_between_writes_that_fail_shorten_no_wait() {
-    // An etcd that is full still answers reads.
+fn successful_reads_do_not_shorten_the_backoff_of_failing_writes() {
+    // A full etcd still answers reads.
     let writes = writes_to_a_failing_server(2_000, Failure::Unknown);
-    // 10 s: after 0.25 s, 0.5 s, 1 s, and then every retry period of 2 s.
+    // In 10 s: after 0.25 s, 0.5 s and 1 s, then every retry period of 2 s.
     assert!(writes <= 9, "{writes} writes in 10 s");
 }

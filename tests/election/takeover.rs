@@ -1,15 +1,15 @@
-//! Who takes a Lease that may be taken, and when: whom it would rather have, and whose predecessor is dead.
+//! Preferences, abstention and dead predecessors: which candidate acquires an available Lease, and when.
 
 use k8sensus::election::{Candidate, Event, Preference, Purpose, Record, Sight, Snapshot, Timing, Version, WallTime};
 
-use super::scenarios::{ME, OTHER, Table, held_by, lease, only_write, stop_of, writes};
+use super::scenarios::{ME, OTHER, Setup, held_by, lease, only_write, stop_of, writes};
 
 fn me() -> Candidate {
     Candidate::new(ME, "uid/app/1").unwrap()
 }
 
-fn table(candidate: Candidate) -> Table {
-    Table::of(candidate, Timing::default(), false)
+fn setup(candidate: Candidate) -> Setup {
+    Setup::of(candidate, Timing::default(), false)
 }
 
 fn released(version: u32) -> Snapshot {
@@ -21,29 +21,29 @@ fn with(snapshot: Snapshot, successor: Option<&str>, revision: Option<&str>) -> 
     Snapshot { preference: Preference { successor, revision, suspended: false }, ..snapshot }
 }
 
-/// After how many milliseconds, by steps of 5 ms, it writes; 0 at once.
-fn takes_after(table: &mut Table) -> u32 {
+/// Returns after how many milliseconds the candidate acquires the Lease, in steps of 5 ms; 0 means at once.
+fn acquires_after(setup: &mut Setup) -> u32 {
     for step in 0..4_000 {
-        let actions = table.tell(Event::Tick);
+        let actions = setup.send(Event::Tick);
         if writes(&actions) {
             assert_eq!(only_write(&actions).1, Purpose::Acquire);
             return step * 5;
         }
-        table.after(0.005);
+        setup.after(0.005);
     }
     panic!("not within 20 s");
 }
 
-fn takes(candidate: Candidate, sight: Snapshot) -> u32 {
-    let mut table = table(candidate);
-    if writes(&table.first_sight(Sight::Lease(sight))) {
+fn first_acquisition(candidate: Candidate, sight: Snapshot) -> u32 {
+    let mut setup = setup(candidate);
+    if writes(&setup.first_read(Sight::Lease(sight))) {
         return 0;
     }
-    takes_after(&mut table)
+    acquires_after(&mut setup)
 }
 
 #[test]
-fn whoever_the_lease_would_rather_have_goes_first_and_the_others_follow_a_second_later() {
+fn the_preferred_candidate_acquires_a_second_before_the_others() {
     let own = || me().with_revision("b");
     let other_revision = || me().with_revision("a");
     let cases = [
@@ -52,122 +52,122 @@ fn whoever_the_lease_would_rather_have_goes_first_and_the_others_follow_a_second
         (me(), Some(OTHER), None, false),
         (own(), None, Some("b"), true),
         (other_revision(), None, Some("b"), false),
-        // It is of no revision that could be another one.
+        // A candidate without a revision never differs from the proven one.
         (me(), None, Some("b"), true),
-        // Whoever is named goes first, whatever has proved itself.
+        // A named successor outranks the proven revision.
         (other_revision(), Some(ME), Some("b"), true),
         (own(), Some(OTHER), Some("b"), false),
         (own(), None, None, true),
     ];
     for (candidate, successor, revision, first) in cases {
-        let text = format!("{candidate:?} {successor:?} {revision:?}");
-        let after = takes(candidate.clone(), with(released(5), successor, revision));
+        let case = format!("{candidate:?} {successor:?} {revision:?}");
+        let after = first_acquisition(candidate.clone(), with(released(5), successor, revision));
         if first {
-            assert!(after <= 5, "{text}: {after}")
+            assert!(after <= 5, "{case}: {after}")
         } else {
-            assert!((1_000..=1_005).contains(&after), "{text}: {after}")
+            assert!((1_000..=1_005).contains(&after), "{case}: {after}")
         }
         // The same when the Lease has run out.
-        let after = takes(candidate, with(lease(5, held_by(OTHER, 3, 1), None), successor, revision));
+        let after = first_acquisition(candidate, with(lease(5, held_by(OTHER, 3, 1), None), successor, revision));
         let wait = if first { 15_000 } else { 16_000 };
-        assert!((wait..=wait + 5).contains(&after), "{text}: {after}");
+        assert!((wait..=wait + 5).contains(&after), "{case}: {after}");
     }
 }
 
 #[test]
-fn while_nobody_is_to_lead_a_standby_waits_for_a_lease_duration_more_whomever_the_lease_names() {
+fn under_suspension_every_candidate_waits_a_lease_duration_longer() {
     for (successor, revision) in [(None, None), (Some(ME), Some("b")), (Some(OTHER), Some("a"))] {
         let suspended = |mut sight: Snapshot| {
             sight.preference.suspended = true;
             sight
         };
         let me = || me().with_revision("b");
-        let after = takes(me(), suspended(with(released(5), successor, revision)));
+        let after = first_acquisition(me(), suspended(with(released(5), successor, revision)));
         assert!((15_000..=15_005).contains(&after), "{successor:?}: {after}");
         // The same when the Lease has run out.
-        let mut late = table(me());
-        late.first_sight(Sight::Lease(suspended(with(lease(5, held_by(OTHER, 3, 1), None), successor, revision))));
-        assert!(!writes(&late.after(29.9).tell(Event::Tick)));
-        assert!(takes_after(&mut late) <= 105);
-        // Told beforehand, as it is meant; and taken back later.
-        let mut table = table(me());
-        table.first_sight(Sight::Lease(suspended(with(lease(5, held_by(OTHER, 3, 1), None), successor, revision))));
-        table.after(1.0).tell(Event::Watched(Sight::Lease(suspended(released(6)))));
-        assert!(!writes(&table.after(14.0).tell(Event::Tick)));
-        let actions = table.tell(Event::Watched(Sight::Lease(released(7))));
-        assert!(writes(&actions) || takes_after(&mut table) <= 5);
+        let mut late = setup(me());
+        late.first_read(Sight::Lease(suspended(with(lease(5, held_by(OTHER, 3, 1), None), successor, revision))));
+        assert!(!writes(&late.after(29.9).send(Event::Tick)));
+        assert!(acquires_after(&mut late) <= 105);
+        // Suspended before the release, and resumed later.
+        let mut setup = setup(me());
+        setup.first_read(Sight::Lease(suspended(with(lease(5, held_by(OTHER, 3, 1), None), successor, revision))));
+        setup.after(1.0).send(Event::Watched(Sight::Lease(suspended(released(6)))));
+        assert!(!writes(&setup.after(14.0).send(Event::Tick)));
+        let actions = setup.send(Event::Watched(Sight::Lease(released(7))));
+        assert!(writes(&actions) || acquires_after(&mut setup) <= 5);
     }
 }
 
 #[test]
-fn a_preference_that_comes_or_goes_counts_at_once_and_restarts_no_wait() {
-    let mut table = table(me());
-    table.first_sight(Sight::Lease(lease(5, held_by(OTHER, 3, 1), None)));
-    table.after(14.0).tell(Event::Watched(Sight::Lease(with(
+fn a_changed_preference_applies_at_once_and_restarts_no_wait() {
+    let mut setup = setup(me());
+    setup.first_read(Sight::Lease(lease(5, held_by(OTHER, 3, 1), None)));
+    setup.after(14.0).send(Event::Watched(Sight::Lease(with(
         lease(6, held_by(OTHER, 3, 1), None),
         Some("viper"),
         None,
     ))));
-    assert!(!writes(&table.after(1.9).tell(Event::Tick)));
-    assert!(writes(&table.tell(Event::Watched(Sight::Lease(lease(7, held_by(OTHER, 3, 1), None))))));
+    assert!(!writes(&setup.after(1.9).send(Event::Tick)));
+    assert!(writes(&setup.send(Event::Watched(Sight::Lease(lease(7, held_by(OTHER, 3, 1), None))))));
 }
 
 #[test]
-fn who_stepped_down_takes_part_again_once_another_leads() {
-    let mut table = table(me());
-    step_down(&mut table);
-    // Its own renewal, seen late, is no other holder.
-    table.after(1.0).tell(Event::Watched(Sight::Lease(lease(7, held_by(ME, 4, 1), Some("uid/app/1")))));
-    assert!(!writes(&table.tell(Event::Tick)));
-    table.after(1.0).tell(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 2), None))));
+fn a_candidate_stops_abstaining_once_another_leads() {
+    let mut setup = setup(me());
+    step_down(&mut setup);
+    // Its own renewal, observed late, is not another holder.
+    setup.after(1.0).send(Event::Watched(Sight::Lease(lease(7, held_by(ME, 4, 1), Some("uid/app/1")))));
+    assert!(!writes(&setup.send(Event::Tick)));
+    setup.after(1.0).send(Event::Watched(Sight::Lease(lease(9, held_by(OTHER, 5, 2), None))));
     let again = lease(10, Record::released(5, WallTime(3)), None);
-    table.after(1.0).tell(Event::Watched(Sight::Lease(again)));
-    assert!(takes_after(&mut table) <= 5, "it still abstains");
+    setup.after(1.0).send(Event::Watched(Sight::Lease(again)));
+    assert!(acquires_after(&mut setup) <= 5, "it still abstains");
 }
 
 #[test]
-fn who_stepped_down_returns_after_a_lease_duration_if_nobody_comes() {
-    let mut table = table(me());
-    step_down(&mut table);
-    // The one that was named is dead, and there is no other.
-    let released = table.elector.lease().unwrap().clone();
+fn a_candidate_leads_again_if_no_successor_comes() {
+    let mut setup = setup(me());
+    step_down(&mut setup);
+    // The named successor is dead, and there is no other candidate.
+    let released = setup.elector.lease().unwrap().clone();
     let named = with(Snapshot { version: Version::new("9"), ..released }, Some(OTHER), None);
-    table.tell(Event::Watched(Sight::Lease(named)));
-    let after = takes_after(&mut table);
+    setup.send(Event::Watched(Sight::Lease(named)));
+    let after = acquires_after(&mut setup);
     assert!((15_000..=15_005).contains(&after), "{after}");
 }
 
-fn step_down(table: &mut Table) {
-    table.lead();
-    let actions = table.after(1.0).tell(Event::StepDown);
+fn step_down(setup: &mut Setup) {
+    setup.lead();
+    let actions = setup.after(1.0).send(Event::StepDown);
     assert!(stop_of(&actions).is_some());
-    let (request, ..) = only_write(&table.tell(Event::WorkEnded { term: 1 }));
-    table.tell(Event::Written { request, result: Ok(Version::new("8")) });
+    let (request, ..) = only_write(&setup.send(Event::WorkEnded { term: 1 }));
+    setup.send(Event::Written { request, result: Ok(Version::new("8")) });
 }
 
 #[test]
-fn the_lease_of_a_dead_predecessor_is_taken_at_once_as_another_term() {
-    let mut table = table(me().with_dead_predecessors("uid/app/").with_revision("a"));
-    // No wish holds it back: to everybody else the Lease is taken.
+fn the_lease_of_a_dead_predecessor_is_acquired_at_once() {
+    let mut setup = setup(me().with_dead_predecessors("uid/app/").with_revision("a"));
+    // No preference delays it: for all others the Lease is still held.
     let held = with(lease(5, held_by(ME, 3, 1), Some("uid/app/0")), Some(OTHER), Some("b"));
-    let (_, purpose, record) = only_write(&table.first_sight(Sight::Lease(held)));
+    let (_, purpose, record) = only_write(&setup.first_read(Sight::Lease(held)));
     assert_eq!((purpose, record.holder.as_str(), record.transitions), (Purpose::Acquire, ME, 4));
 }
 
 #[test]
-fn nothing_else_is_taken_for_a_dead_predecessor() {
-    let proved = || me().with_dead_predecessors("uid/app/");
+fn no_other_process_counts_as_a_dead_predecessor() {
+    let proven = || me().with_dead_predecessors("uid/app/");
     let cases = [
         ("without the proof", me(), held_by(ME, 3, 1), Some("uid/app/0")),
-        ("another name, with an annotation that it kept", proved(), held_by(OTHER, 3, 1), Some("uid/app/0")),
-        ("another container", proved(), held_by(ME, 3, 1), Some("uid/ap/0")),
-        ("one that has no lock", proved(), held_by(ME, 3, 1), Some("uid/-/0")),
-        ("another pod of the same name", proved(), held_by(ME, 3, 1), Some("uid2/app/0")),
-        ("a client without incarnations", proved(), held_by(ME, 3, 1), None),
-        ("a client that renews in this process' name", proved(), held_by(ME, 3, 1), Some("uid/app/1")),
+        ("another name with a kept annotation", proven(), held_by(OTHER, 3, 1), Some("uid/app/0")),
+        ("another container", proven(), held_by(ME, 3, 1), Some("uid/ap/0")),
+        ("a process without the lock", proven(), held_by(ME, 3, 1), Some("uid/-/0")),
+        ("another pod of the same name", proven(), held_by(ME, 3, 1), Some("uid2/app/0")),
+        ("a client without incarnations", proven(), held_by(ME, 3, 1), None),
+        ("a foreign renewal under this process's incarnation", proven(), held_by(ME, 3, 1), Some("uid/app/1")),
     ];
     for (what, candidate, record, incarnation) in cases {
-        let after = takes(candidate, lease(5, record, incarnation));
+        let after = first_acquisition(candidate, lease(5, record, incarnation));
         assert!((15_000..=15_005).contains(&after), "{what}: {after}");
     }
 }

@@ -21,7 +21,7 @@ fn the_defaults_are_those_of_client_go() {
 }
 
 #[test]
-fn a_refusal_names_the_rule_and_both_numbers() {
+fn an_error_names_the_rule_and_both_numbers() {
     assert_eq!(refusal(10, 10, 2), "lease duration (10 s) must be greater than renew deadline (10 s)");
     assert_eq!(refusal(15, 2, 2), "renew deadline (2 s) must be greater than 1.2 x retry period (2 s)");
     assert_eq!(refusal(15, 10, 0), "retry period must be greater than 0 s");
@@ -34,7 +34,7 @@ fn a_refusal_names_the_rule_and_both_numbers() {
 }
 
 #[test]
-fn the_edge_of_each_rule_is_accepted() {
+fn the_limit_of_each_rule_is_accepted() {
     assert!(Timing::default().with_stop_grace(Duration::from_millis(3500)).is_ok());
     assert!(Timing::new(seconds(15), Duration::from_millis(2401), seconds(2)).is_ok());
     assert!(Timing::default().with_renew_interval(Duration::from_millis(9999)).is_ok());
@@ -47,14 +47,14 @@ fn a_short_lease_leaves_less_grace() {
 }
 
 #[test]
-fn absurd_durations_are_refused_without_a_panic() {
+fn extreme_durations_are_refused_without_a_panic() {
     assert!(Timing::new(Duration::MAX, Duration::MAX, Duration::MAX).is_err());
     assert!(Timing::new(seconds(15), seconds(10), Duration::MAX).is_err());
     assert!(Timing::default().with_stop_grace(Duration::MAX).is_err());
 }
 
 #[test]
-fn a_candidate_needs_a_name_and_an_incarnation() {
+fn a_candidate_needs_an_identity_and_an_incarnation() {
     assert_eq!(Candidate::new("", "x"), Err(InvalidCandidate::Identity));
     assert_eq!(Candidate::new("x", ""), Err(InvalidCandidate::Incarnation));
 }

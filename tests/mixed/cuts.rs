@@ -1,4 +1,4 @@
-//! The leader's way to the API server is cut, by a proxy.
+//! A proxy cuts the leader's connection to the API server.
 
 use k8sensus_local::Cluster;
 
@@ -9,7 +9,7 @@ use crate::support::overlap::Report;
 use crate::support::proxy::{Passage, Proxy};
 
 #[test]
-fn ours_have_stopped_when_they_are_cut_off_and_client_gos_two_leaders_are_found() {
+fn ours_stop_when_cut_off_and_client_gos_overlap_is_detected() {
     let ns = namespace(shared(), "cuts");
     std::thread::scope(|scope| {
         for passage in [Passage::Silent, Passage::Unanswered, Passage::Reset] {
@@ -18,10 +18,10 @@ fn ours_have_stopped_when_they_are_cut_off_and_client_gos_two_leaders_are_found(
                 scope.spawn(move || {
                     let report = cut(ns, from, to, passage);
                     if (from, passage) == (ClientGo, Passage::Silent) {
-                        // A checker that does not see it would not see ours, either: client-go tries to release the
-                        // Lease, for up to its renew deadline, before it ends the work.
+                        // The check must detect this known overlap: client-go tries to release the Lease, for up to
+                        // its renew deadline, before it ends the work.
                         let found = report.overlaps.iter().any(|overlap| overlap.old.identity == "otter");
-                        assert!(found, "client-go's two leaders are not found:\n{report}");
+                        assert!(found, "client-go's overlap is not detected:\n{report}");
                     }
                 });
             }
@@ -30,9 +30,9 @@ fn ours_have_stopped_when_they_are_cut_off_and_client_gos_two_leaders_are_found(
 }
 
 #[test]
-fn ours_stop_when_client_go_comes_back_and_clears_their_lease() {
+fn ours_stop_when_client_go_clears_their_lease() {
     let ns = namespace(shared(), "theft");
-    // Its try to release must still last when the way opens, which takes a machine that is not too slow.
+    // Its release must still be in progress when the connection opens. A slow machine may miss that.
     let stolen = (0..5).any(|number| {
         let group = Group::new(shared(), &ns, format!("weir-{number}"));
         let way = Proxy::to(api_server(shared()));
@@ -46,13 +46,13 @@ fn ours_stop_when_client_go_comes_back_and_clears_their_lease() {
         sleep(2.5);
         theirs.terminate();
         ours.terminate();
-        group.judge("ClientGo Silent, back while it releases");
+        group.check("ClientGo Silent, back while it releases");
         !group.thefts().is_empty()
     });
-    assert!(stolen, "client-go cleared no valid Lease: is it of another version?");
+    assert!(stolen, "client-go cleared no valid Lease: is it another version?");
 }
 
-/// Cuts the leader off for more than two leases and lets it come back.
+/// Cuts the leader off for more than two lease durations, then reconnects it.
 fn cut(ns: &str, from: Kind, to: Kind, passage: Passage) -> Report {
     let case = format!("{from:?} {passage:?}, then {to:?}");
     let group = Group::new(shared(), ns, case.to_lowercase().replace([',', ' '], ""));
@@ -64,16 +64,16 @@ fn cut(ns: &str, from: Kind, to: Kind, passage: Passage) -> Report {
     way.set(passage);
     new.wait_until_at_work();
     sleep(4.0);
-    assert!(!old.at_work(), "{case}: cut off for two leases, and still at work");
+    assert!(!old.at_work(), "{case}: still at work after two lease durations without a connection");
     way.set(Passage::Open);
     sleep(2.5);
     new.wait_until_at_work();
     old.terminate();
     new.terminate();
-    group.judge(&case)
+    group.check(&case)
 }
 
-/// Where the API server listens.
+/// Returns the address of the API server.
 pub fn api_server(cluster: &Cluster) -> std::net::SocketAddr {
     cluster.server().strip_prefix("https://").and_then(|address| address.parse().ok()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The programs of this room do what the others rely on.
+//! The test programs do what the tests of mixed groups rely on.
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::{Program, candidate, kubectl, namespace, within};
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
-fn both_kinds_of_leaders_stamp_from_start_to_stop() {
+fn leaders_of_both_kinds_stamp_from_start_to_stop() {
     let ns = namespace(shared(), "stamps");
     let folder = tempfile::tempdir().unwrap();
     let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));

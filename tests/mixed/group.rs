@@ -1,4 +1,4 @@
-//! Candidates of both kinds on one Lease, what can be done to them, and the judgement at the end.
+//! A group of candidates of both kinds on one Lease, the faults that can hit them, and the final check.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -27,10 +27,10 @@ pub enum Kind {
 }
 pub use Kind::{ClientGo, Ours};
 
-/// The lease that candidates of this room have: 3 s, renew deadline 2 s, retry period 1 s.
+/// The lease duration of the candidates: 3 s, with renew deadline 2 s and retry period 1 s.
 pub const LEASE: Duration = Duration::from_secs(3);
-/// What a process that wakes, or a Lease that was edited by hand, is given until ours must have stopped. A woken process
-/// cannot act before it runs.
+/// The time until ours must have stopped after a process wakes or the Lease is edited by hand. A woken process cannot
+/// act before it runs.
 pub const NOTICE: Duration = Duration::from_secs(1);
 
 pub struct Group {
@@ -45,7 +45,7 @@ pub struct Group {
     excuses: Mutex<Vec<Excuse>>,
 }
 
-/// A time in which one of ours cannot be expected to have stopped yet.
+/// A time in which one of ours may not have stopped yet.
 struct Excuse {
     identity: String,
     from: Duration,
@@ -74,7 +74,7 @@ impl Group {
         }
     }
 
-    /// With the durations that most of client-go's users have.
+    /// Sets the default durations of client-go.
     pub fn at_defaults(self) -> Self {
         Self { seconds: [15, 10, 2], ..self }
     }
@@ -84,13 +84,13 @@ impl Group {
         self.run(kind, identity, |command| command, &config)
     }
 
-    /// A member whose way to the API server is a proxy.
+    /// Starts a member behind a proxy.
     pub fn start_behind(&self, proxy: &Proxy, kind: Kind, identity: &str) -> Member {
         let config = self.kubeconfig(&format!("https://{}", proxy.address()));
         self.run(kind, identity, |command| command, &config)
     }
 
-    /// A member in a network namespace, for which the API server is at `server`.
+    /// Starts a member in a network namespace, in which the API server has the address `server`.
     pub fn start_inside(&self, pid: i32, server: &str, kind: Kind, identity: &str) -> Member {
         let enter = |command: Command| {
             let mut inside = Command::new("nsenter");
@@ -138,7 +138,7 @@ impl Group {
         Member { kind, identity: identity.to_owned(), program, stamps }
     }
 
-    /// Since `from` and for [`NOTICE`] from now, the identity may be at work although another one is.
+    /// Excuses overlaps of the identity since `from` and for [`NOTICE`] from now.
     pub fn excuse(&self, identity: &str, from: Duration) {
         let until = now() + NOTICE;
         self.excuses.lock().unwrap().push(Excuse { identity: identity.to_owned(), from, until });
@@ -153,12 +153,12 @@ impl Group {
         thefts(self.cluster, &self.namespace, &self.lease, &self.ours.lock().unwrap())
     }
 
-    /// Prints what happened, and fails if one of ours was at work when it should have stopped, or took the Lease early.
-    pub fn judge(&self, case: &str) -> Report {
+    /// Prints a summary. Fails if one of ours worked when it should have stopped, or acquired the Lease too early.
+    pub fn check(&self, case: &str) -> Report {
         let report = self.report();
         let ours = self.ours.lock().unwrap().clone();
         let thefts = self.thefts();
-        // Who is robbed while its watch is broken learns of it at its next renewal.
+        // A leader with a broken watch observes the theft only at its next renewal.
         let since_1970 = clock_gettime(ClockId::Realtime);
         let booted =
             Duration::new(since_1970.tv_sec.unsigned_abs(), u32::try_from(since_1970.tv_nsec).unwrap()) - now();
@@ -177,16 +177,16 @@ impl Group {
             "{case}: {} terms; overlaps of ours: {}, on waking, edit or theft: {}, of client-go: {}; \
              {takeovers} takeovers by ours, early: {}; thefts by client-go: {}; longest gap {:.2} s",
             report.incarnations(),
-            told(&guilty),
-            told(&excused),
-            told(&theirs),
+            summarize(&guilty),
+            summarize(&excused),
+            summarize(&theirs),
             premature.len(),
             thefts.len(),
             report.longest_gap().as_secs_f64(),
         );
         assert!(guilty.is_empty(), "{case}: ours should have stopped\n{report}");
-        assert!(premature.is_empty(), "{case}: taken too early: {premature:#?}\n{report}");
-        // Whatever a woken one of ours still does, the resource can tell that it is late.
+        assert!(premature.is_empty(), "{case}: acquired too early: {premature:#?}\n{report}");
+        // A resource can recognize late writes of a woken leader by the token.
         for overlap in excused.iter().filter(|overlap| overlap.new.token.is_some()) {
             assert!(overlap.old.token < overlap.new.token, "{case}: the token must rise\n{report}");
         }
@@ -200,7 +200,7 @@ impl Group {
     }
 }
 
-fn told(overlaps: &[&Overlap]) -> String {
+fn summarize(overlaps: &[&Overlap]) -> String {
     match overlaps.iter().map(|overlap| overlap.length()).max() {
         None => "0".to_owned(),
         Some(longest) => format!("{} (longest {:.3} s)", overlaps.len(), longest.as_secs_f64()),
@@ -208,7 +208,7 @@ fn told(overlaps: &[&Overlap]) -> String {
 }
 
 impl Member {
-    /// Whether it has stamped a moment ago.
+    /// Whether it has stamped within the last 100 ms.
     pub fn at_work(&self) -> bool {
         self.last_stamp().is_some_and(|at| now().saturating_sub(at) < Duration::from_millis(100))
     }
@@ -229,19 +229,19 @@ impl Member {
         within(60, &format!("{} to be at work", self.identity), || self.at_work().then_some(()));
     }
 
-    /// How often this process has begun to lead.
+    /// Returns how often this process has started to lead.
     pub fn terms(&self) -> usize {
         std::fs::read_to_string(&self.stamps).unwrap_or_default().matches(" start\n").count()
     }
 
-    /// Halts it with all that it started, as a container is frozen.
+    /// Freezes it with all its child processes, like a container.
     pub fn freeze(&self) {
         for pid in self.processes() {
             let _ = kill_process(pid, Signal::STOP);
         }
     }
 
-    /// Wakes it, the work first: the worst order. For a moment it may then be at work beside another.
+    /// Wakes it, the work first, which is the worst order. For a moment it may work beside another leader.
     pub fn thaw(&self, group: &Group) {
         group.excuse(&self.identity, now());
         for pid in self.processes().into_iter().rev() {
@@ -263,7 +263,7 @@ impl Member {
         found.into_iter().filter_map(Pid::from_raw).collect()
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for its end.
     pub fn terminate(&mut self) {
         self.program.terminate(Duration::from_secs(20));
     }
@@ -274,7 +274,7 @@ impl Member {
     }
 }
 
-/// The administrator's kubeconfig with another way to the API server, as a file in `folder`.
+/// Writes the administrator's kubeconfig with another address of the API server to a file in `folder`.
 pub fn kubeconfig(cluster: &Cluster, server: &str, folder: &Path, number: usize) -> PathBuf {
     let mut config: Value = serde_json::from_slice(&std::fs::read(cluster.kubeconfig()).unwrap()).unwrap();
     config["clusters"][0]["cluster"]["server"] = server.into();
@@ -285,7 +285,7 @@ pub fn kubeconfig(cluster: &Cluster, server: &str, folder: &Path, number: usize)
     path
 }
 
-/// As the stamps have it.
+/// Returns the time on the clock of the stamps.
 pub fn now() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())

@@ -1,4 +1,4 @@
-//! From one to the other, however the leader ends.
+//! Handovers between both kinds of candidates after each end of a leader.
 
 use super::group::{ClientGo, Group, Kind, LEASE, Ours, now, sleep};
 use super::shared;
@@ -12,7 +12,7 @@ enum End {
 }
 
 #[test]
-fn leadership_passes_between_ours_and_client_go_however_the_leader_ends() {
+fn leadership_passes_between_ours_and_client_go_after_any_end() {
     let ns = namespace(shared(), "handover");
     std::thread::scope(|scope| {
         for (from, to) in [(Ours, ClientGo), (ClientGo, Ours), (Ours, Ours)] {
@@ -30,7 +30,7 @@ fn pass(ns: &str, from: Kind, to: Kind, end: End) {
     let mut old = group.start(from, "otter");
     old.wait_until_at_work();
     let mut new = group.start(to, "heron");
-    // Longer than it takes client-go to look at the Lease.
+    // Longer than client-go's retry period.
     sleep(2.0);
     let ended = now();
     match end {
@@ -47,15 +47,15 @@ fn pass(ns: &str, from: Kind, to: Kind, end: End) {
             new.wait_until_at_work();
         }
         old.terminate();
-        // A client-go candidate that wakes may clear the Lease of another and take it again, for as long as it runs.
+        // A client-go candidate that wakes may clear another's Lease and acquire it again as long as it runs.
         new.wait_until_at_work();
     }
     new.terminate();
-    group.judge(&case);
+    group.check(&case);
 }
 
 #[test]
-fn a_leader_that_wakes_after_20_s_finds_another_one_and_stops() {
+fn a_leader_that_wakes_after_20_s_stops_for_the_new_leader() {
     let ns = namespace(shared(), "asleep");
     let scene = &|from: Kind, to: Kind| {
         let case = format!("{from:?} asleep for 20 s, then {to:?}");
@@ -74,7 +74,7 @@ fn a_leader_that_wakes_after_20_s_finds_another_one_and_stops() {
         assert!(new.at_work(), "{case}");
         new.terminate();
         old.terminate();
-        group.judge(&case);
+        group.check(&case);
     };
     std::thread::scope(|scope| {
         for (from, to) in [(Ours, ClientGo), (ClientGo, Ours), (Ours, Ours)] {

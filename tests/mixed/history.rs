@@ -1,19 +1,19 @@
-//! What became of a Lease, as the API server saw it, and whether anybody took it too early.
+//! The history of a Lease in the API server's audit log, and the acquisitions that came too early.
 
 use std::time::Duration;
 
 use k8sensus_local::Cluster;
 use serde_json::Value;
 
-/// A write that succeeded.
+/// A successful write.
 #[derive(Clone, Debug)]
 struct Write {
-    /// Since 1970. The object was committed between the two.
+    /// The times since 1970. The object was committed between the two.
     received: Duration,
     answered: Duration,
     deleted: bool,
     by_client_go: bool,
-    /// The versions that it asked to replace, `null` in a patch, and that it made.
+    /// The version that it expected, `null` in a patch, and its own version.
     expected: Value,
     version: Value,
     spec: Value,
@@ -25,37 +25,37 @@ impl Write {
         self.spec["holderIdentity"].as_str().unwrap_or_default()
     }
 
-    /// Whether it replaced that very write. A write in between may have no answer that anybody saw: the client did not wait
-    /// for it, or the API server was killed.
+    /// Whether it replaced `former`. A write in between may be missing in the log: its client did not wait for the
+    /// answer, or the API server was killed.
     fn follows(&self, former: &Self) -> bool {
         former.deleted || self.expected.is_null() || self.expected == former.version
     }
 
-    /// Taken at once by everybody: client-go and ours release in this form.
+    /// Whether it is a release in the form of client-go and ours, which every candidate acquires at once.
     fn is_release(&self) -> bool {
         !self.deleted && self.holder().is_empty() && self.spec["leaseDurationSeconds"] == 1
     }
 }
 
-/// A Lease that one of ours took although its holder could still be at work.
+/// An acquisition by one of ours while the former holder could still work.
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by whoever reads the failed test")]
+#[expect(dead_code, reason = "printed when a test fails")]
 pub struct Premature {
-    taker: String,
+    new_holder: String,
     former: Value,
-    /// At most so long after the former write.
+    /// The maximum time since the former write.
     after: Duration,
 }
 
-/// Takeovers by one of the `ours` before the record that they replaced had stood for its duration. client-go does not wait
-/// after a deletion or for an emptied holder, ours must.
+/// Returns the number of takeovers by `ours`, and those before the duration of the replaced record had passed. Ours
+/// must wait after a deletion and for an emptied holder, unlike client-go.
 pub fn premature(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String]) -> (usize, Vec<Premature>) {
     let writes = writes(cluster, namespace, lease);
     let mut takeovers = 0;
     let mut premature = Vec::new();
     for pair in writes.windows(2) {
         let [former, new] = pair else { continue };
-        // Who has stopped may go on where it was; a twin of the same name may not.
+        // The same process may continue after it has stopped. Another one with the same name may not.
         let own = former.holder() == new.holder() && former.incarnation == new.incarnation && !former.deleted;
         if own || !new.follows(former) || !ours.iter().any(|identity| identity == new.holder()) {
             continue;
@@ -64,14 +64,14 @@ pub fn premature(cluster: &Cluster, namespace: &str, lease: &str, ours: &[String
         let wait = former.spec["leaseDurationSeconds"].as_u64().unwrap_or_default();
         let after = new.answered.saturating_sub(former.received);
         if !former.is_release() && after < Duration::from_secs(wait) {
-            premature.push(Premature { taker: new.holder().to_owned(), former: former.spec.clone(), after });
+            premature.push(Premature { new_holder: new.holder().to_owned(), former: former.spec.clone(), after });
         }
     }
     (takeovers, premature)
 }
 
-/// A valid Lease of one of ours that client-go cleared or took: when it comes to release, it trusts what it remembers and
-/// not what it has just read. The times are since 1970.
+/// A valid Lease of one of ours that client-go cleared or acquired: its release checks its cached record, not the one
+/// that it has just read. The times are since 1970.
 pub struct Theft {
     pub from: String,
     pub received: Duration,
@@ -114,7 +114,7 @@ fn writes(cluster: &Cluster, namespace: &str, lease: &str) -> Vec<Write> {
         })
         .collect();
     found.sort_by_key(|write| write.answered);
-    // A record counts from its first sight: an annotation on a dead leader's Lease delays nobody.
+    // A record counts from its first write: an annotation on a dead leader's Lease delays no candidate.
     found.dedup_by(|later, earlier| {
         let same = !later.deleted && !earlier.deleted && later.spec == earlier.spec;
         if same {

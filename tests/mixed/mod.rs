@@ -1,5 +1,5 @@
-//! Ours and unmodified client-go candidates on the Leases of a real API server, under every fault that this machine can
-//! make. Of ours, none may be at work beside anybody; client-go's own overlaps are printed.
+//! Candidates of this project and unmodified client-go candidates on the Leases of a real API server, with all faults
+//! that a single machine can produce. Ours must never work beside another leader. client-go's own overlaps are printed.
 
 mod by_hand;
 mod cuts;
@@ -19,16 +19,17 @@ use std::sync::OnceLock;
 use k8sensus_local::Cluster;
 use serde_json::json;
 
-/// The control plane of this room, but for tests that bear harm to it. Its audit log has every write to a Lease in full.
+/// Returns the control plane of these tests, except those that disturb it. Its audit log has every write to a Lease in
+/// full.
 fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(control_plane)
 }
 
-/// One whose API server and etcd do not stay as they are.
-fn harmed() -> &'static Cluster {
-    static HARMED: OnceLock<Cluster> = OnceLock::new();
-    HARMED.get_or_init(control_plane)
+/// Returns the control plane of the tests that stop its API server and etcd.
+fn unstable() -> &'static Cluster {
+    static UNSTABLE: OnceLock<Cluster> = OnceLock::new();
+    UNSTABLE.get_or_init(control_plane)
 }
 
 fn control_plane() -> Cluster {
@@ -45,7 +46,7 @@ fn control_plane() -> Cluster {
             {"level": "None"},
         ],
     });
-    // The API server reads it at each of its starts.
+    // The API server reads it at each start.
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("leases-audit-policy.json");
     let new = tempfile::NamedTempFile::new_in(file.parent().unwrap()).unwrap();
     std::fs::write(&new, policy.to_string()).unwrap();

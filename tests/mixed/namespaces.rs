@@ -1,4 +1,4 @@
-//! The leader is in a network namespace of its own, and its one way out is cut by the kernel. Needs root.
+//! The leader runs in its own network namespace, and the kernel cuts its only link. Needs root.
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::support::{Program, namespace, within};
 enum Cut {
     /// Packets vanish.
     LinkDown,
-    /// The kernel answers that there is no way.
+    /// The kernel reports that there is no route.
     Unreachable,
 }
 
 #[test]
-fn ours_have_stopped_when_their_network_is_gone() {
+fn ours_stop_when_their_network_fails() {
     assert!(rustix::process::geteuid().is_root(), "run as root: network namespaces need it");
     let ns = namespace(shared(), "network");
     std::thread::scope(|scope| {
@@ -45,16 +45,16 @@ fn cut(ns: &str, from: Kind, to: Kind, how: Cut) {
     network.cut(how);
     new.wait_until_at_work();
     sleep(4.0);
-    assert!(!old.at_work(), "{case}: cut off for two leases, and still at work");
+    assert!(!old.at_work(), "{case}: still at work after two lease durations without a network");
     network.mend(how);
     sleep(2.5);
     new.wait_until_at_work();
     old.terminate();
     new.terminate();
-    group.judge(&case);
+    group.check(&case);
 }
 
-/// A namespace and the pair of interfaces that lead to it. Both are gone once no process is left in it.
+/// A network namespace and its pair of interfaces. Both vanish with the last process in it.
 struct Network {
     anchor: Program,
     interface: String,
@@ -67,13 +67,13 @@ impl Network {
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let its = format!("/proc/{}/ns/net", anchor.pid());
         within(10, "the namespace", || std::fs::read_link(&its).is_ok_and(|its| its != own).then_some(()));
-        // 198.18.0.0/15 is set apart for measurements within one network (RFC 2544).
+        // 198.18.0.0/15 is reserved for benchmarks within one network (RFC 2544).
         let first = std::process::id();
         let number = (0..=u8::MAX).map(|step| first.wrapping_add(step.into()) % 256).find(|number| {
             let interface = format!("k8smixed{number}");
             let pid = anchor.pid().to_string();
             let add = ["link", "add", &interface, "type", "veth", "peer", "name", "eth0", "netns", &pid];
-            // Of two who choose the same number at once, the kernel refuses one.
+            // If two tests choose the same number at once, the kernel refuses one of them.
             Command::new("ip").args(add).output().unwrap().status.success()
         });
         let number = number.expect("of 256 networks, one is free");

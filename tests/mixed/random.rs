@@ -1,13 +1,13 @@
-//! Two of ours and two of client-go's on one Lease, under a random sequence of faults, while the API server and etcd fail
-//! now and then, too (`servers.rs`, on the same control plane).
+//! Two of our candidates and two of client-go's on one Lease, under a random sequence of faults. The API server and
+//! etcd fail occasionally too (`servers.rs`, on the same control plane).
 //!
-//! `K8SENSUS_MIXED_SEED` repeats a sequence, as far as real time can be repeated; `K8SENSUS_MIXED_ROUNDS` makes it longer.
+//! `K8SENSUS_MIXED_SEED` repeats a sequence, as far as real time allows; `K8SENSUS_MIXED_ROUNDS` sets its length.
 
 use serde_json::json;
 
 use super::cuts::api_server;
 use super::group::{ClientGo, Group, Member, Ours, now, sleep};
-use super::harmed;
+use super::unstable;
 use crate::support::proxy::{Passage, Proxy};
 use crate::support::random::{Random, setting};
 use crate::support::{namespace, within};
@@ -24,8 +24,8 @@ enum Fault {
 }
 
 #[test]
-fn of_two_ours_and_two_of_client_gos_ours_are_never_the_second_leader() {
-    let ns = namespace(harmed(), "random");
+fn under_random_faults_ours_are_never_the_second_leader() {
+    let ns = namespace(unstable(), "random");
     let seed = setting("K8SENSUS_MIXED_SEED").unwrap_or_else(|| u64::from(now().subsec_nanos()));
     let rounds = setting("K8SENSUS_MIXED_ROUNDS").unwrap_or(5);
     println!("K8SENSUS_MIXED_SEED={seed} K8SENSUS_MIXED_ROUNDS={rounds} repeats this");
@@ -39,12 +39,12 @@ fn of_two_ours_and_two_of_client_gos_ours_are_never_the_second_leader() {
 
 fn storm(ns: &str, mut random: Random, rounds: u64) {
     let seed = random.state();
-    let group = Group::new(harmed(), ns, format!("seed-{seed}"));
+    let group = Group::new(unstable(), ns, format!("seed-{seed}"));
     let kinds = [("otter", Ours), ("crake", Ours), ("heron", ClientGo), ("egret", ClientGo)];
     let mut members: Vec<(Proxy, Member)> = kinds
         .into_iter()
         .map(|(identity, kind)| {
-            let way = Proxy::to(api_server(harmed()));
+            let way = Proxy::to(api_server(unstable()));
             let member = group.start_behind(&way, kind, identity);
             (way, member)
         })
@@ -52,16 +52,16 @@ fn storm(ns: &str, mut random: Random, rounds: u64) {
     for _ in 0..rounds {
         within(90, &format!("seed {seed}: a leader"), || leader(&members));
         sleep(random.between(0.2, 1.5));
-        // Mostly the leader; a standby under a fault must do no harm, either.
+        // Mostly the leader, but a fault of a standby must do no harm either.
         let chosen = random.below(4);
         let chosen = leader(&members).filter(|_| random.below(4) > 0).unwrap_or(chosen);
         let fault = fault(&mut random);
         println!("seed {seed}: {} {fault:?}", members[chosen].1.identity);
-        suffer(&group, &mut members[chosen], fault);
+        inject(&group, &mut members[chosen], fault);
     }
     within(90, &format!("seed {seed}: a leader at the end"), || leader(&members));
     members.iter_mut().for_each(|(_, member)| member.terminate());
-    group.judge(&format!("seed {seed}, {rounds} faults"));
+    group.check(&format!("seed {seed}, {rounds} faults"));
 }
 
 fn leader(members: &[(Proxy, Member)]) -> Option<usize> {
@@ -77,13 +77,14 @@ fn fault(random: &mut Random) -> Fault {
         4..=5 => Fault::Cut { passage: Passage::Silent, seconds },
         6 => Fault::Cut { passage: Passage::Unanswered, seconds },
         7 => Fault::Cut { passage: Passage::Reset, seconds },
-        // Not emptied or deleted: client-go takes such a Lease as soon as it looks, perhaps before ours can know of it.
+        // Neither emptied nor deleted: client-go acquires such a Lease at its next try, perhaps before ours observe the
+        // change.
         8 => Fault::Edited { patch: json!({"spec": {"holderIdentity": "crane", "leaseTransitions": 0}}) },
         _ => Fault::Edited { patch: json!({"spec": {"renewTime": "9999-12-31T23:59:59.999999Z"}}) },
     }
 }
 
-fn suffer(group: &Group, (way, member): &mut (Proxy, Member), fault: Fault) {
+fn inject(group: &Group, (way, member): &mut (Proxy, Member), fault: Fault) {
     match fault {
         Fault::Terminated | Fault::Killed => {
             if let Fault::Killed = fault {
@@ -106,9 +107,9 @@ fn suffer(group: &Group, (way, member): &mut (Proxy, Member), fault: Fault) {
         }
         Fault::Edited { patch } => {
             let lease = format!("lease/{}", group.lease);
-            let mut kubectl = harmed().kubectl();
+            let mut kubectl = unstable().kubectl();
             kubectl.args(["patch", "--request-timeout=5s", "-n", &group.namespace, &lease, "--type=merge"]);
-            // The API server may be away: then nothing is edited.
+            // The edit fails while the API server is down.
             let _ = kubectl.args(["--patch", &patch.to_string()]).output().unwrap();
         }
     }

@@ -1,22 +1,22 @@
-//! The API server and etcd themselves stand still or are started anew.
+//! Pauses and restarts of the API server and etcd.
 
 use k8sensus_local::Component::{self, ApiServer, Etcd};
 use rustix::process::Signal;
 
 use super::group::{ClientGo, Group, Kind, LEASE, Member, Ours, sleep};
-use super::harmed;
+use super::unstable;
 use crate::support::{namespace, within};
 
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     Paused(Component),
-    /// And started again.
+    /// Killed and restarted.
     Killed(Component),
 }
 
 #[test]
-fn ours_survive_an_api_server_and_an_etcd_that_are_paused_and_killed() {
-    let cluster = harmed();
+fn ours_survive_pauses_and_kills_of_the_api_server_and_etcd() {
+    let cluster = unstable();
     let ns = namespace(cluster, "servers");
     let mut pairs: Vec<Pair> =
         [(Ours, ClientGo), (ClientGo, Ours), (Ours, Ours)].into_iter().map(|kinds| Pair::start(&ns, kinds)).collect();
@@ -24,7 +24,7 @@ fn ours_survive_an_api_server_and_an_etcd_that_are_paused_and_killed() {
         match harm {
             Harm::Paused(component) => {
                 cluster.signal(component, Signal::STOP.as_raw()).unwrap();
-                // So that nobody can renew within its deadline.
+                // No candidate can renew within its deadline.
                 sleep(1.5 * LEASE.as_secs_f64());
                 let still: Vec<_> = pairs.iter().flat_map(Pair::ours_at_work).collect();
                 cluster.signal(component, Signal::CONT.as_raw()).unwrap();
@@ -45,7 +45,7 @@ fn ours_survive_an_api_server_and_an_etcd_that_are_paused_and_killed() {
     }
     for pair in &mut pairs {
         pair.members.iter_mut().for_each(Member::terminate);
-        pair.group.judge(&format!("API server and etcd paused and killed, {:?}", pair.kinds));
+        pair.group.check(&format!("API server and etcd paused and killed, {:?}", pair.kinds));
     }
 }
 
@@ -57,7 +57,7 @@ struct Pair {
 
 impl Pair {
     fn start(ns: &str, kinds: (Kind, Kind)) -> Self {
-        let group = Group::new(harmed(), ns, format!("{:?}-{:?}", kinds.0, kinds.1).to_lowercase());
+        let group = Group::new(unstable(), ns, format!("{:?}-{:?}", kinds.0, kinds.1).to_lowercase());
         let leader = group.start(kinds.0, "otter");
         leader.wait_until_at_work();
         let standby = group.start(kinds.1, "heron");

@@ -1,4 +1,4 @@
-//! Two processes that were given one name.
+//! Two processes with the same name.
 
 use super::cuts::api_server;
 use super::group::{Group, LEASE, Ours, sleep};
@@ -7,7 +7,7 @@ use crate::support::namespace;
 use crate::support::proxy::{Passage, Proxy};
 
 #[test]
-fn twins_of_one_name_are_never_both_at_work() {
+fn two_processes_with_one_name_never_work_at_once() {
     let ns = namespace(shared(), "twins");
     let group = Group::new(shared(), &ns, "weir");
     let way = Proxy::to(api_server(shared()));
@@ -38,6 +38,6 @@ fn twins_of_one_name_are_never_both_at_work() {
     third.terminate();
     first.wait_until_at_work();
     first.terminate();
-    let report = group.judge("twins");
+    let report = group.check("twins");
     assert!(report.incarnations() >= 5, "{report}");
 }

@@ -1,4 +1,4 @@
-//! The requests of an elector, each with the time that it may take.
+//! The requests of an elector and their timeouts.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::election::moment::{Moment, Reading, WallTime};
 use crate::election::record::Record;
 use crate::election::state::Flight;
 
-/// How long the first try of a request may take, at most a fifth of the renew deadline. The next ones get twice as long
-/// each, so that a server that is only slow is not taken for one that is gone.
+/// The timeout of the first try of a request, at most a fifth of the renew deadline. It doubles with each retry, so
+/// that a slow server is not mistaken for an unreachable one.
 const FIRST_TRY: Duration = Duration::from_secs(2);
 
 impl Elector {
@@ -22,7 +22,7 @@ impl Elector {
         let renew_time = self.renew_time(now.wall);
         let last = self.lease().map(|lease| &lease.record);
         let (acquire_time, transitions) = match last {
-            // The same incarnation goes on: client-go keeps both, too.
+            // The same incarnation still holds the Lease: client-go keeps both fields too.
             Some(record) if self.holds() => (record.acquire_time.or(Some(now.wall)), record.transitions),
             Some(record) => (Some(now.wall), record.transitions.max(0).saturating_add(1)),
             None => (Some(now.wall), 0),
@@ -38,14 +38,14 @@ impl Elector {
         self.send_write(now.moment, purpose, record, incarnation, left, actions);
     }
 
-    /// What the next claim writes as `renewTime`. Claims that expect the same version share it.
+    /// Returns the `renewTime` of the next claim. Claims that expect the same version share it.
     fn renew_time(&mut self, wall: WallTime) -> WallTime {
         let known = self.lease().map(|lease| (lease.version.clone(), lease.record.renew_time));
         let (expected, last) = known.map_or((None, None), |(version, time)| (Some(version), time));
         match &self.pending {
             Some((version, time)) if *version == expected => return *time,
-            // The version has moved on: what was pending is either what the Lease shows, or will never be.
-            Some(_) if self.holds() => self.shown = last,
+            // The version has changed: the pending write is the one that the Lease shows, or can never succeed.
+            Some(_) if self.holds() => self.confirmed_time = last,
             _ => {}
         }
         let time = wall.in_another_second_than(last);

@@ -1,7 +1,8 @@
-//! The real campaign against a simulated API server, in simulated time: many seeds, each with its own mix of faults.
+//! A simulation of the real campaign with a simulated API server, in simulated time. Each seed has its own mix of
+//! faults.
 //!
-//! Everything but the other end of the connection is what runs in production: the elector, its driver, kube's client and
-//! watcher. A failing seed prints its history and the command that repeats it; `K8SENSUS_SEEDS=<n>` runs so many.
+//! Everything up to the connection is production code: the elector, its driver, and kube's client and watcher. A
+//! failing seed prints its history and the command that repeats it. `K8SENSUS_SEEDS=<n>` sets the number of seeds.
 
 mod network;
 mod plan;
@@ -18,17 +19,17 @@ use tokio::task::JoinHandle;
 
 use crate::subject::campaign::{PROVEN_REVISION, SUSPENDED, Term};
 use plan::{CALM_FROM, END, Fault};
-use process::{Freezable, Signal, live, name_of};
+use process::{Freezable, Signal, name_of, run_process};
 use server::holder;
 use world::{Counts, Member, Reach, Shared};
 
-/// What a run showed.
+/// The result of a run.
 pub struct Outcome {
-    /// What was seen that must never be.
+    /// The broken rule, if any.
     pub violation: Option<String>,
-    /// How often each thing happened.
+    /// The number of occurrences of each kind of event.
     pub counts: Counts,
-    /// What happened when, if it was to be written down.
+    /// The history of the run, if it was recorded.
     pub history: Vec<String>,
 }
 
@@ -37,7 +38,7 @@ pub fn run(seed: u64, record: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let world = Shared::new(seed, record);
-        play(&world).await;
+        simulate(&world).await;
         let history = world.take_history();
         let mut world = world.lock();
         Outcome { violation: world.violation.take(), counts: std::mem::take(&mut world.counts), history }
@@ -49,22 +50,22 @@ async fn until(world: &Shared, milliseconds: u64) {
 }
 
 fn start(world: &Shared, member: usize) -> JoinHandle<()> {
-    let (signals, told) = mpsc::unbounded_channel();
+    let (signals, inbox) = mpsc::unbounded_channel();
     let life = {
         let member = &mut world.lock().members[member];
         member.life += 1;
         member.signals = signals;
-        (member.asking, member.was_frozen, member.frozen_idle, member.told) = (0, false, None, false);
+        (member.open_requests, member.was_frozen, member.frozen_idle, member.has_ended_term) = (0, false, None, false);
         member.life
     };
     world.note(|| format!("otter-{member} starts, life {life}"));
-    let process = Box::pin(live(world.clone(), member, life, told));
+    let process = Box::pin(run_process(world.clone(), member, life, inbox));
     tokio::spawn(Freezable { world: world.clone(), member, process })
 }
 
-/// What is to be undone or done later.
+/// An action that ends or undoes a fault later.
 #[derive(Debug)]
-enum Later {
+enum DelayedAction {
     Start(usize),
     Thaw(usize),
     Reconnect(usize),
@@ -72,7 +73,7 @@ enum Later {
     Recreate,
 }
 
-async fn play(world: &Shared) {
+async fn simulate(world: &Shared) {
     let faults = {
         let mut world = world.lock();
         for _ in 0..world.plan.members {
@@ -86,11 +87,11 @@ async fn play(world: &Shared) {
                 term: None,
                 working: false,
                 saw_lease: false,
-                asking: 0,
+                open_requests: 0,
                 was_frozen: false,
                 frozen_idle: None,
                 signals: mpsc::unbounded_channel().0,
-                told: false,
+                has_ended_term: false,
             });
         }
         if !world.plan.create {
@@ -100,58 +101,59 @@ async fn play(world: &Shared) {
     };
     let count = world.lock().plan.members;
     let mut processes: Vec<JoinHandle<()>> = (0..count).map(|member| start(world, member)).collect();
-    let mut later: Vec<(u64, Later)> = Vec::new();
+    let mut delayed: Vec<(u64, DelayedAction)> = Vec::new();
     let mut faults = faults.into_iter().peekable();
-    let (mut now, mut look) = (0, 0);
+    let (mut now, mut next_check) = (0, 0);
     while now < END {
-        let next_later = later.iter().map(|(at, _)| *at).min().unwrap_or(END);
+        let next_delayed = delayed.iter().map(|(at, _)| *at).min().unwrap_or(END);
         let next_fault = faults.peek().map_or(END, |(at, _)| *at);
-        let next = look.min(next_later).min(next_fault).max(now).min(END);
+        let next = next_check.min(next_delayed).min(next_fault).max(now).min(END);
         until(world, next).await;
         now = next;
-        if now >= look {
-            world.judge();
-            look = now + 250;
+        if now >= next_check {
+            world.check();
+            next_check = now + 250;
         }
         if now >= CALM_FROM {
             world.lock().calm_down();
         }
-        let due: Vec<Later> = later.extract_if(.., |(at, _)| *at <= now).map(|(_, what)| what).collect();
+        let due: Vec<DelayedAction> = delayed.extract_if(.., |(at, _)| *at <= now).map(|(_, what)| what).collect();
         for what in due {
             undo(world, what, &mut processes);
         }
         while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= now) {
-            strike(world, fault, now, &mut later, &mut processes);
+            inject(world, fault, now, &mut delayed, &mut processes);
         }
-        restart_the_gone(world, now, &mut later, &processes);
+        restart_finished(world, now, &mut delayed, &processes);
         if world.lock().violation.is_some() {
             break;
         }
     }
-    judge_the_end(world, now);
+    check_end(world, now);
     for process in processes {
         process.abort();
     }
 }
 
-/// Pods come back: whoever has left the election is started again.
-fn restart_the_gone(world: &Shared, now: u64, later: &mut Vec<(u64, Later)>, processes: &[JoinHandle<()>]) {
+/// Restarts candidates that have left the election, as pods come back.
+fn restart_finished(world: &Shared, now: u64, delayed: &mut Vec<(u64, DelayedAction)>, processes: &[JoinHandle<()>]) {
     for (member, process) in processes.iter().enumerate() {
-        if process.is_finished() && !later.iter().any(|(_, what)| matches!(what, Later::Start(i) if *i == member)) {
+        let is_starting = delayed.iter().any(|(_, what)| matches!(what, DelayedAction::Start(i) if *i == member));
+        if process.is_finished() && !is_starting {
             let away = world.lock().random.between(100, 5_000);
-            later.push((now + away, Later::Start(member)));
+            delayed.push((now + away, DelayedAction::Start(member)));
         }
     }
 }
 
-fn undo(world: &Shared, what: Later, processes: &mut [JoinHandle<()>]) {
+fn undo(world: &Shared, what: DelayedAction, processes: &mut [JoinHandle<()>]) {
     world.note(|| format!("{what:?}"));
     match what {
-        Later::Start(member) => {
+        DelayedAction::Start(member) => {
             processes[member].abort();
             processes[member] = start(world, member);
         }
-        Later::Thaw(member) => {
+        DelayedAction::Thaw(member) => {
             let waker = {
                 let member = &mut world.lock().members[member];
                 (member.frozen, member.waking) = (false, true);
@@ -159,16 +161,22 @@ fn undo(world: &Shared, what: Later, processes: &mut [JoinHandle<()>]) {
             };
             waker.into_iter().for_each(std::task::Waker::wake);
         }
-        Later::Reconnect(member) => world.lock().members[member].reach = Reach::Open,
-        Later::EndOutage => world.lock().outage = false,
-        Later::Recreate => {
+        DelayedAction::Reconnect(member) => world.lock().members[member].reach = Reach::Open,
+        DelayedAction::EndOutage => world.lock().outage = false,
+        DelayedAction::Recreate => {
             world.lock().server.recreate();
         }
     }
     world.changed();
 }
 
-fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>, processes: &mut [JoinHandle<()>]) {
+fn inject(
+    world: &Shared,
+    fault: Fault,
+    now: u64,
+    delayed: &mut Vec<(u64, DelayedAction)>,
+    processes: &mut [JoinHandle<()>],
+) {
     world.note(|| format!("{fault:?}"));
     let end = |time: u64| (now + time).min(CALM_FROM);
     let mut guard = world.lock();
@@ -179,40 +187,40 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             let victim = &mut guard.members[member];
             (victim.working, victim.term, victim.life) = (false, None, victim.life + 1);
             (victim.frozen, victim.waker) = (false, None);
-            later.retain(|(_, what)| !matches!(what, Later::Start(i) if *i == member));
-            later.push((end(away), Later::Start(member)));
+            delayed.retain(|(_, what)| !matches!(what, DelayedAction::Start(i) if *i == member));
+            delayed.push((end(away), DelayedAction::Start(member)));
             "crashes"
         }
         Fault::Shutdown { member } => {
-            guard.members[member].tell(Signal::Terminate);
+            guard.members[member].send(Signal::Terminate);
             "shutdowns"
         }
         Fault::StepDown { member } => {
-            guard.members[member].tell(Signal::StepDown);
+            guard.members[member].send(Signal::StepDown);
             "step-downs"
         }
         Fault::Freeze { member, time } => {
             let victim = &mut guard.members[member];
             if !victim.frozen {
-                victim.frozen_idle = (victim.asking == 0 && victim.term.is_some()).then(|| world.elapsed());
+                victim.frozen_idle = (victim.open_requests == 0 && victim.term.is_some()).then(|| world.elapsed());
             }
             (victim.frozen, victim.was_frozen) = (true, true);
-            later.push((end(time), Later::Thaw(member)));
+            delayed.push((end(time), DelayedAction::Thaw(member)));
             "freezes"
         }
         Fault::Cut { member, time, silent } => {
             guard.members[member].reach = if silent { Reach::Silent } else { Reach::Refused };
-            later.push((end(time), Later::Reconnect(member)));
+            delayed.push((end(time), DelayedAction::Reconnect(member)));
             if silent { "silent cuts" } else { "refused cuts" }
         }
         Fault::Outage { time } => {
             guard.outage = true;
-            later.push((end(time), Later::EndOutage));
+            delayed.push((end(time), DelayedAction::EndOutage));
             "outages"
         }
         Fault::WallStep { member, by } => {
             guard.members[member].wall_step += by;
-            "steps of a wall clock"
+            "wall clock steps"
         }
         Fault::DropWatches { gone } => {
             guard.watch_generation += 1;
@@ -221,10 +229,10 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             }
             if gone { "watches ended, 410" } else { "watches ended" }
         }
-        Fault::Delete if guard.plan.create && !guard.all_saw_the_lease() => "deletions too early",
+        Fault::Delete if guard.plan.create && !guard.deletion_is_safe() => "deletions too early",
         Fault::Delete => {
             if guard.server.delete() && !guard.plan.create {
-                later.push((now + guard.random.between(5, 3_000), Later::Recreate));
+                delayed.push((now + guard.random.between(5, 3_000), DelayedAction::Recreate));
             }
             "Leases deleted"
         }
@@ -233,11 +241,11 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
             "holders emptied"
         }
         Fault::Impose if held => {
-            let is_another = guard.server.lease.as_ref().is_some_and(|lease| holder(lease) != "somebody");
-            guard.server.edit(|lease| lease["spec"]["holderIdentity"] = json!("somebody"));
-            // Who holds it already renews nothing by that.
+            let is_another = guard.server.lease.as_ref().is_some_and(|lease| holder(lease) != "stranger");
+            guard.server.edit(|lease| lease["spec"]["holderIdentity"] = json!("stranger"));
+            // A repeated edit is no renewal.
             if is_another {
-                guard.server.stranger_until = world.elapsed() + guard.plan.timing.renew_deadline();
+                guard.server.foreign_until = world.elapsed() + guard.plan.timing.renew_deadline();
             }
             "holders imposed"
         }
@@ -247,27 +255,27 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
                 lease["spec"]["leaseTransitions"] = json!(transitions + 1);
                 lease["spec"]["renewTime"] = json!("2026-03-01T13:00:00.000000Z");
             });
-            "namesakes' takeovers"
+            "takeovers by a namesake"
         }
-        Fault::Empty | Fault::Impose | Fault::Usurp => "edits of nothing",
+        Fault::Empty | Fault::Impose | Fault::Usurp => "edits without effect",
         Fault::Annotate => {
             let mark = guard.random.below(1_000_000).to_string();
             guard.server.edit(|lease| lease["metadata"]["annotations"]["colour"] = json!(mark));
             "annotations"
         }
-        Fault::Ask { to } => {
+        Fault::RequestStepDown { to } => {
             let to = to.map(|to| name_of(&guard.plan, to));
-            match guard.server.ask(to.as_deref()) {
-                true if to.is_some() => "requests to step down for another",
-                true => "requests to step down",
-                false => "edits of nothing",
+            match guard.server.request_step_down(to.as_deref()) {
+                true if to.is_some() => "step-down requests for a successor",
+                true => "step-down requests",
+                false => "edits without effect",
             }
         }
         Fault::Prove { revision } => {
             guard
                 .server
                 .edit(|lease| lease["metadata"]["annotations"][PROVEN_REVISION] = json!(format!("r{revision}")));
-            "revisions proved"
+            "revisions proven"
         }
         Fault::Suspend => {
             guard.server.edit(|lease| {
@@ -281,37 +289,37 @@ fn strike(world: &Shared, fault: Fault, now: u64, later: &mut Vec<(u64, Later)>,
     world.changed();
 }
 
-/// V1: with all faults over one leads, and the Lease shows it.
-fn judge_the_end(world: &Shared, now: u64) {
+/// V1: after all faults exactly one candidate leads, and the Lease names it.
+fn check_end(world: &Shared, now: u64) {
     let mut world = world.lock();
     if world.violation.is_some() || now < END {
         return;
     }
     let leading: Vec<usize> = (0..world.plan.members).filter(|i| world.members[*i].working).collect();
     if leading.len() != 1 {
-        world.blame(format!("V1: {leading:?} lead {} s after the last fault", (END - CALM_FROM) / 1_000));
+        world.fail(format!("V1: {leading:?} lead {} s after the last fault", (END - CALM_FROM) / 1_000));
     }
     if leading.iter().any(|i| !world.members[*i].term.as_ref().is_some_and(Term::is_valid)) {
-        world.blame(format!("V1: {leading:?} renews, but does not believe that it leads"));
+        world.fail(format!("V1: {leading:?} works without a valid term"));
     }
-    if world.server.is_asking() {
-        world.blame(format!("rule 3: the term that leads was asked to end {} s ago", (END - CALM_FROM) / 1_000));
+    if world.server.requests_step_down() {
+        world.fail(format!("rule 3: the present term was requested to step down {} s ago", (END - CALM_FROM) / 1_000));
     }
     if world.plan.gentle && world.counts.0.get("terms") != Some(&1) {
         let terms = world.counts.0.get("terms").copied().unwrap_or(0);
-        world.blame(format!("P11: {terms} terms, where outages of at most 7.5 s must cost none"));
+        world.fail(format!("P11: {terms} terms, but outages of at most 7.5 s must not end one"));
     }
-    // A leader's renewals every 2 s, twice as many while they fail, and what standbys ask when they start.
+    // A leader's renewals every 2 s, twice as many while they fail, and the requests of starting standbys.
     let most = 320 * world.plan.members as u64;
     if world.requests > most {
         let requests = world.requests;
-        world.blame(format!("O5: {requests} requests, expected at most {most}"));
+        world.fail(format!("O5: {requests} requests, expected at most {most}"));
     }
     let requests = world.requests;
     *world.counts.0.entry("requests").or_default() += requests;
 }
 
-/// Runs `seeds` on all cores until one fails; that one's number and outcome.
+/// Runs `seeds` on all cores until one fails. Returns the counts, and the number and outcome of the failing seed.
 pub fn search(seeds: std::ops::Range<u64>) -> (Counts, Option<(u64, Outcome)>) {
     let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(u64::MAX));
     let total = std::sync::Mutex::new(Counts::default());

@@ -1,4 +1,4 @@
-//! What lies between a candidate and the server: requests and answers that take time, get lost, or come too late.
+//! The network between a candidate and the server: requests and answers take time, get lost, or arrive too late.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use super::server::{Change, Write, status};
 use super::world::{Reach, Shared};
 use crate::subject::campaign::Term;
 
-/// The service that a candidate's clients speak to.
+/// The HTTP service of a candidate's clients.
 #[derive(Clone)]
 pub struct Network {
     pub world: Shared,
@@ -26,7 +26,7 @@ pub struct Network {
     pub life: u64,
 }
 
-/// A whole answer, or a watch.
+/// A complete answer, or the stream of a watch.
 pub enum Answer {
     Whole(Option<Bytes>),
     Stream(mpsc::UnboundedReceiver<Bytes>),
@@ -61,36 +61,36 @@ impl tower::Service<Request<Body>> for Network {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (reply, replied) = oneshot::channel();
         let is_watch = request.uri().query().is_some_and(|query| query.contains("fieldSelector"));
-        let patience = (!is_watch).then(|| Patience::begin(&self.world, self.member, self.life));
-        // On its way whether or not the asker still waits: it may be served after the asker gave up.
+        let pending = (!is_watch).then(|| PendingRequest::start(&self.world, self.member, self.life));
+        // Served even if the client has given up meanwhile.
         tokio::spawn(self.clone().carry(request, reply));
         Box::pin(async move {
             let reply = match replied.await {
                 Ok(reply) => reply,
                 Err(_) => std::future::pending().await,
             };
-            patience.into_iter().for_each(Patience::answered);
+            pending.into_iter().for_each(PendingRequest::answered);
             reply
         })
     }
 }
 
-/// How long an asker waits for its answer.
-struct Patience {
+/// A request that waits for its answer.
+struct PendingRequest {
     world: Shared,
     member: usize,
     life: u64,
-    /// The end of the term that it asks in, if it does not get its answer.
+    /// The end of the present term, if the answer does not arrive.
     end: Option<Duration>,
     answered: bool,
 }
 
-impl Patience {
-    fn begin(world: &Shared, member: usize, life: u64) -> Self {
+impl PendingRequest {
+    fn start(world: &Shared, member: usize, life: u64) -> Self {
         let (now, mut guard) = (world.elapsed(), world.lock());
         let rate = u32::try_from(guard.plan.rates[member]).expect("near a thousand");
         let member_now = &mut guard.members[member];
-        member_now.asking += 1;
+        member_now.open_requests += 1;
         let left = member_now.term.as_ref().map(Term::remaining).filter(|left| !left.is_zero());
         let end = left.map(|left| now + left * 1_000 / rate);
         Self { world: world.clone(), member, life, end, answered: false }
@@ -101,17 +101,17 @@ impl Patience {
     }
 }
 
-impl Drop for Patience {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         let (now, mut guard) = (self.world.elapsed(), self.world.lock());
         let member = &mut guard.members[self.member];
         if member.life != self.life {
             return;
         }
-        member.asking -= 1;
+        member.open_requests -= 1;
         let outlived = self.end.is_some_and(|end| now > end + Duration::from_millis(100));
         if outlived && !self.answered && !member.was_frozen {
-            guard.blame(format!("rule 8: a try of otter-{} outlived its term", self.member));
+            guard.fail(format!("rule 8: a request of otter-{} outlived its term", self.member));
         }
     }
 }
@@ -121,32 +121,32 @@ async fn pass(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
-/// What a watch shows next.
+/// The next event of a watch.
 enum Next {
     Change(Change),
-    /// What it wants to go on from is no longer known.
+    /// The version of the watch is too old.
     Gone,
     End,
 }
 
-/// What becomes of one exchange.
+/// The fate of one exchange.
 struct Fate {
     there: u64,
     back: u64,
     lost: bool,
     reply_lost: bool,
-    /// Answered without being carried out.
+    /// The code and the Retry-After of a request that is not executed.
     refusal: Option<(u16, Option<u64>)>,
     garbage: Option<Garbage>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Garbage {
-    /// Cut off in the middle.
+    /// The answer is cut in the middle.
     Half,
-    /// 200, a list, and nothing was carried out.
+    /// 200 with a list. Nothing was executed.
     AnotherKind,
-    /// 200, the Lease as it is, and nothing was carried out.
+    /// 200 with the present Lease. Nothing was executed.
     Cached,
 }
 
@@ -212,7 +212,7 @@ impl Network {
         let is_watch = query.contains("watch=true");
         self.world.lock().requests += 1;
         let fate = self.draw();
-        self.world.note(|| format!("otter-{} asks {} {query}, {fate}", self.member, parts.method));
+        self.world.note(|| format!("otter-{} sends {} {query}, {fate}", self.member, parts.method));
         match self.world.reach(self.member) {
             Reach::Refused => {
                 let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
@@ -233,9 +233,9 @@ impl Network {
         }
         let (code, mut text) = match fate.refusal {
             Some((code, retry_after)) => (code, status(code, retry_after).to_string()),
-            // A proxy that says 200 to everything.
+            // A proxy that answers 200 to everything.
             None if fate.garbage == Some(Garbage::AnotherKind) => (200, self.world.lock().server.list().1.to_string()),
-            // Not where it is the very record that this request repeats: nothing tells the two apart.
+            // Not if the request repeats the stored record: the two answers would be the same.
             None if fate.garbage == Some(Garbage::Cached) && !self.repeats(&body) => {
                 let (code, lease) = self.world.lock().server.get();
                 (code, lease.to_string())
@@ -248,7 +248,7 @@ impl Network {
         if fate.garbage == Some(Garbage::Half) {
             text.truncate(text.len() / 2);
         }
-        let shown = self.world.lock().server.changes.last().cloned();
+        let present = self.world.lock().server.changes.last().cloned();
         pass(fate.back).await;
         if fate.reply_lost || self.world.reach(self.member) != Reach::Open {
             return;
@@ -256,8 +256,8 @@ impl Network {
         self.world.lock().members[self.member].saw_lease |= code < 300 && text.contains("holderIdentity");
         let response = Response::builder().status(code).body(Answer::Whole(Some(text.into())));
         let term = self.world.lock().members[self.member].term.clone().map(|term| (term.remaining(), term));
-        let taken = reply.send(response.map_err(Into::into)).is_ok();
-        if let Some((left, term)) = term.filter(|_| taken && parts.method == Method::PUT)
+        let received = reply.send(response.map_err(Into::into)).is_ok();
+        if let Some((left, term)) = term.filter(|_| received && parts.method == Method::PUT)
             && fate.garbage.is_some()
             && code < 300
             && !self.repeats(&body)
@@ -265,8 +265,8 @@ impl Network {
             self.world.expect_no_extension(self.member, term, left);
         }
         let proper = fate.refusal.is_none() && fate.garbage.is_none() && parts.method == Method::GET;
-        if let Some(change) = shown.filter(|_| taken && proper && parts.uri.path().ends_with("/weir")) {
-            self.world.expect_obedience(self.member, self.life, &change);
+        if let Some(change) = present.filter(|_| received && proper && parts.uri.path().ends_with("/weir")) {
+            self.world.expect_end_of_term(self.member, self.life, &change);
         }
     }
 
@@ -286,13 +286,10 @@ impl Network {
         let (code, answer, write) =
             if *method == Method::POST { world.server.post(body, author) } else { world.server.put(body, author) };
         if let Some(write) = write {
-            if matches!(write, Write::Acquired { .. }) && self.world.elapsed() < world.server.stranger_until {
-                world.blame(format!(
-                    "rule 5: otter-{} has not waited for who holds the Lease by another hand",
-                    self.member
-                ));
+            if matches!(write, Write::Acquired { .. }) && self.world.elapsed() < world.server.foreign_until {
+                world.fail(format!("rule 5: otter-{} has not waited for the foreign holder", self.member));
             }
-            world.judge_write(self.member, self.life, &write, &answer);
+            world.check_write(self.member, self.life, &write, &answer);
             drop(world);
             self.world.changed();
             if write != Write::Renewed {
@@ -310,17 +307,17 @@ impl Network {
             return;
         }
         let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
-        let mut shown: u64 = from.and_then(|version| version.parse().ok()).unwrap_or(0);
+        let mut sent: u64 = from.and_then(|version| version.parse().ok()).unwrap_or(0);
         let generation = self.world.lock().watch_generation;
         loop {
             let next = self.world.wait_for(|world| {
                 if world.watch_generation != generation || world.members[self.member].life != self.life {
                     return Some(Next::End);
                 }
-                if shown < world.server.compacted {
+                if sent < world.server.compacted {
                     return Some(Next::Gone);
                 }
-                world.server.changes.iter().find(|change| change.version > shown).cloned().map(Next::Change)
+                world.server.changes.iter().find(|change| change.version > sent).cloned().map(Next::Change)
             });
             let change = match next.await {
                 Next::Change(change) => change,
@@ -331,7 +328,7 @@ impl Network {
                 }
                 Next::End => return,
             };
-            shown = change.version;
+            sent = change.version;
             let late = {
                 let world = &mut *self.world.lock();
                 let late = world.random.chance(world.weather().event_late);
@@ -345,7 +342,7 @@ impl Network {
             if lines.send(format!("{line}\n").into()).is_err() {
                 return;
             }
-            self.world.expect_obedience(self.member, self.life, &change);
+            self.world.expect_end_of_term(self.member, self.life, &change);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a seed makes happen.
+//! The plan of a seed: its candidates, timing and faults.
 
 use std::time::Duration;
 
@@ -29,15 +29,15 @@ impl Random {
     }
 }
 
-/// Something that is done to the world at a moment.
+/// A fault, or another change of the world at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A process dies with its work and is started again as another incarnation.
+    /// A process dies with its work and restarts as another incarnation.
     Crash {
         member: usize,
         away: u64,
     },
-    /// SIGTERM: work ends, the Lease is released; it is started again as another incarnation.
+    /// SIGTERM: the work ends, the Lease is released, and the process restarts as another incarnation.
     Shutdown {
         member: usize,
     },
@@ -49,48 +49,48 @@ pub enum Fault {
         member: usize,
         time: u64,
     },
-    /// Nothing passes between this candidate and the server: silently, or by refused connections.
+    /// The connection between a candidate and the server is cut: packets vanish, or connections are refused.
     Cut {
         member: usize,
         time: u64,
         silent: bool,
     },
-    /// The server stands still; what comes meanwhile is served afterwards.
+    /// The server pauses and serves the requests of that time afterwards.
     Outage {
         time: u64,
     },
-    /// The wall clock jumps by so many milliseconds.
+    /// The wall clock jumps by this number of milliseconds.
     WallStep {
         member: usize,
         by: i64,
     },
-    /// All watches end; with `gone` their versions are too old to go on from.
+    /// All watches end. With `gone`, their versions are too old to continue.
     DropWatches {
         gone: bool,
     },
-    /// Somebody deletes the Lease.
+    /// The Lease is deleted by hand.
     Delete,
-    /// Somebody empties the holder, but leaves the duration.
+    /// The holder is emptied by hand, but the duration stays.
     Empty,
-    /// Somebody writes another holder into it.
+    /// Another holder is written by hand.
     Impose,
-    /// A namesake that knows no incarnations takes it and keeps the annotation, as client-go would.
+    /// A namesake without incarnations acquires the Lease and keeps the annotation, as client-go would.
     Usurp,
-    /// Somebody adds an annotation.
+    /// An annotation is added by hand.
     Annotate,
-    /// An operator asks the term that the Lease shows to end, perhaps for a candidate that it names.
-    Ask {
+    /// An operator requests the present term to step down, possibly for a named successor.
+    RequestStepDown {
         to: Option<usize>,
     },
-    /// An operator names a revision as proved.
+    /// An operator names a revision as proven.
     Prove {
         revision: usize,
     },
-    /// An operator says that nobody is to lead, though all go on.
+    /// An operator suspends the Lease, although the candidates keep running.
     Suspend,
 }
 
-/// Percentages of what happens to a single request.
+/// The chances of faults for a single request, in percent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
     pub lost: u64,
@@ -106,24 +106,24 @@ pub struct Weather {
 #[derive(Debug)]
 pub struct Plan {
     pub members: usize,
-    /// The first two candidates have one identity.
+    /// Whether the first two candidates have one identity.
     pub twins: bool,
-    /// Each candidate that starts again knows that its predecessor is dead; but a twin stands in the same container, without
+    /// Whether restarted candidates know that their predecessors are dead. A twin runs in the same container without
     /// the lock that proves it.
     pub in_place: bool,
-    /// Candidates create the Lease; otherwise an operator does.
+    /// Whether candidates create the Lease. Otherwise an operator does.
     pub create: bool,
     pub timing: Timing,
-    /// Local milliseconds for a thousand of the world's.
+    /// The rates of the local clocks, per thousand.
     pub rates: Vec<u64>,
     pub weather: Weather,
-    /// At these milliseconds of the world.
+    /// The faults, each with its millisecond of the world.
     pub faults: Vec<(u64, Fault)>,
-    /// Leadership must not be lost: nothing but outages that the deadline covers.
+    /// Whether all faults are outages within the deadline, so that leadership must not be lost.
     pub gentle: bool,
 }
 
-/// From here on nothing goes wrong any more.
+/// The end of all faults, in milliseconds.
 pub const CALM_FROM: u64 = 45_000;
 /// The end of the run, in milliseconds.
 pub const END: u64 = 98_000;
@@ -138,7 +138,7 @@ impl Plan {
         if !gentle && random.chance(30) {
             timing = timing.with_renew_interval(seconds(random.between(3, 6))).expect("shorter than the deadline");
         }
-        // The rule of the lease leaves a tenth: unequal by 4 % each way is within it.
+        // The margin of a tenth covers rates that differ by 4 % in each direction.
         let rates = (0..members).map(|_| random.between(960, 1_040)).collect();
         let mut plan = Self {
             members,
@@ -160,7 +160,7 @@ impl Plan {
         plan
     }
 
-    /// Outages of up to 7.5 s: with the last renewal 2 s before them they end before the deadline of 10 s.
+    /// Draws outages of up to 7.5 s. Even if the last renewal was 2 s earlier, they end before the deadline of 10 s.
     fn draw_outages(&mut self, random: &mut Random) {
         let mut at = 5_000;
         while at < CALM_FROM {
@@ -170,7 +170,7 @@ impl Plan {
         }
     }
 
-    /// Of each kind with a chance of its own, so that a run has few kinds but many of them.
+    /// Draws faults. Each kind has its own chance, so that a run has few kinds but many faults.
     fn draw_faults(&mut self, random: &mut Random) {
         let mut some = |percent: u64, most: u64| if random.chance(percent) { random.between(1, most) } else { 0 };
         self.weather = Weather {
@@ -205,32 +205,32 @@ impl Plan {
                 self.faults.push((random.between(1_000, CALM_FROM - 1_000), fault));
             }
         }
-        // Of no concern to anybody, so it goes on when all is calm.
+        // Harmless, so it continues in the calm.
         if random.chance(15) {
             let every = random.between(1_000, 6_000);
             self.faults.extend((1..END / every).map(|n| (n * every, Fault::Annotate)));
         }
-        // From a stream of its own: runs without requests are what they would be if there were none.
-        let mut asking = Random::new(random.0);
-        let asks = if asking.chance(30) { asking.between(1, 3) } else { 0 };
-        let asks: Vec<u64> = (0..asks).map(|_| asking.between(1_000, CALM_FROM - 1_000)).collect();
-        let mut naming = Random::new(asking.0);
+        // A separate random stream, so that these requests do not change the other faults of a seed.
+        let mut requesting = Random::new(random.0);
+        let count = if requesting.chance(30) { requesting.between(1, 3) } else { 0 };
+        let times: Vec<u64> = (0..count).map(|_| requesting.between(1_000, CALM_FROM - 1_000)).collect();
+        let mut naming = Random::new(requesting.0);
         let members = self.members as u64;
-        for at in asks {
-            // One past the last is nobody: a pod that is gone.
+        for at in times {
+            // One past the last candidate: a pod that no longer exists.
             let to = naming.chance(60).then(|| naming.below(members + 1) as usize);
-            self.faults.push((at, Fault::Ask { to }));
+            self.faults.push((at, Fault::RequestStepDown { to }));
         }
         if naming.chance(30) {
             let at = naming.between(1_000, CALM_FROM - 1_000);
             self.faults.push((at, Fault::Prove { revision: naming.below(2) as usize }));
         }
-        // Documented: a namesake that knows no incarnations, and keeps a dead one's, is taken for it.
+        // Documented: a namesake that keeps a dead process's annotation counts as that process.
         self.in_place = naming.chance(50) && !self.faults.iter().any(|(_, fault)| *fault == Fault::Usurp);
         if naming.chance(20) {
             self.faults.push((naming.between(1_000, CALM_FROM - 1_000), Fault::Suspend));
         }
-        // Whoever deletes the Lease just when a candidate that may create it starts gives up the guarantee (documented).
+        // Documented: no guarantee if the Lease is deleted while a candidate that may create it starts.
         let starts = |fault: &Fault| matches!(fault, Fault::Crash { .. } | Fault::Shutdown { .. });
         if self.create && self.faults.iter().any(|(_, fault)| starts(fault)) {
             self.faults.retain(|(_, fault)| *fault != Fault::Delete);

@@ -1,4 +1,4 @@
-//! A candidate's process: its clocks, its work, and that it can be frozen.
+//! A candidate's process with its clocks and its work. It can be frozen.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,14 +16,14 @@ use crate::subject::campaign::{Campaign, Clients, LeaderGuard, Stop};
 use crate::subject::election::{Loss, Moment};
 use crate::subject::runtime::clock::Clock;
 
-/// What a process is told from outside.
+/// A signal to a process.
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
     Terminate,
     StepDown,
 }
 
-/// A clock that runs at its own rate and knows nothing of the others.
+/// A local clock with its own rate and offset.
 pub struct LocalClock {
     world: Shared,
     member: usize,
@@ -81,19 +81,19 @@ impl<F: Future> Future for Freezable<F> {
         };
         let polled = self.process.as_mut().poll(context);
         if wakes {
-            self.world.judge_waking(self.member);
+            self.world.check_waking(self.member);
         }
         polled
     }
 }
 
-/// As whom a candidate campaigns.
+/// Returns a candidate's identity.
 pub fn name_of(plan: &Plan, member: usize) -> String {
     format!("otter-{}", if plan.twins && member == 1 { 0 } else { member })
 }
 
-/// One life of a candidate, from its start to its exit.
-pub async fn live(world: Shared, member: usize, life: u64, signals: UnboundedReceiver<Signal>) {
+/// Runs one life of a candidate, from its start to its exit.
+pub async fn run_process(world: Shared, member: usize, life: u64, signals: UnboundedReceiver<Signal>) {
     let clock: Arc<dyn Clock> = Arc::new(LocalClock::new(&world, member));
     let client = || Client::new(Network { world: world.clone(), member, life }, "river");
     let clients = Clients { requests: client(), watch: client() };
@@ -113,11 +113,11 @@ pub async fn live(world: Shared, member: usize, life: u64, signals: UnboundedRec
         builder = builder.dead_predecessors(format!("uid-{member}/app/"));
     }
     let (campaign, driver) = builder.split(clients).expect("nothing is missing");
-    futures::future::join(driver, own(world, member, campaign, clock, signals)).await;
+    futures::future::join(driver, run_owner(world, member, campaign, clock, signals)).await;
 }
 
-/// The owner of the campaign: works while it leads.
-async fn own(
+/// Runs the owner of the campaign, which works while it leads.
+async fn run_owner(
     world: Shared,
     member: usize,
     campaign: Campaign,
@@ -127,7 +127,7 @@ async fn own(
     loop {
         tokio::select! {
             biased;
-            Some(signal) = signals.recv() => obey(&campaign, signal),
+            Some(signal) = signals.recv() => handle_signal(&campaign, signal),
             guard = campaign.lead() => match guard {
                 Some(guard) => work(&world, member, guard, &campaign, &*clock, &mut signals).await,
                 None => return,
@@ -136,14 +136,14 @@ async fn own(
     }
 }
 
-fn obey(campaign: &Campaign, signal: Signal) {
+fn handle_signal(campaign: &Campaign, signal: Signal) {
     match signal {
         Signal::Terminate => campaign.leave(),
         Signal::StepDown => campaign.step_down(),
     }
 }
 
-/// Works until told to stop, winds up for a while that the order allows, and says that it has ended.
+/// Works until it must stop, takes some of the allowed time, and reports its end.
 async fn work(
     world: &Shared,
     member: usize,
@@ -154,43 +154,43 @@ async fn work(
 ) {
     let mut stops = guard.stops();
     stops.mark_changed();
-    // Mode Exec asks once more before it starts the command.
+    // Mode Exec checks once more before it starts the command.
     if !guard.is_valid() {
-        world.lock().members[member].told = true;
+        world.lock().members[member].has_ended_term = true;
         return guard.end();
     }
-    world.begin_work(member, guard.term());
+    world.start_work(member, guard.term());
     let mut end: Option<Moment> = None;
     loop {
         tokio::select! {
             biased;
             Ok(()) = stops.changed() => if let Some(stop) = *stops.borrow_and_update() {
-                end = Some(ending(world, member, stop, end, clock));
+                end = Some(planned_end(world, member, stop, end, clock));
             },
             () = sleep_until(clock, end) => break,
-            Some(signal) = signals.recv() => obey(campaign, signal),
+            Some(signal) = signals.recv() => handle_signal(campaign, signal),
         }
     }
     world.end_work(member);
     guard.end();
 }
 
-/// When the work will have ended: at `kill_at` at the latest, where the order names it.
-fn ending(world: &Shared, member: usize, stop: Stop, planned: Option<Moment>, clock: &dyn Clock) -> Moment {
+/// Returns when the work will end: at `kill_at` at the latest, if there is one.
+fn planned_end(world: &Shared, member: usize, stop: Stop, planned: Option<Moment>, clock: &dyn Clock) -> Moment {
     let now = Moment::since_boot(clock.since_boot());
-    world.note(|| format!("otter-{member} is told to stop: {:?}", stop.loss));
-    let (dawdles, wish) = {
+    world.note(|| format!("otter-{member} must stop: {:?}", stop.loss));
+    let (uses_whole_grace, pause) = {
         let mut world = world.lock();
         if stop.loss == Loss::Deposed && stop.kill_at.is_none_or(|kill_at| kill_at > now) {
-            world.blame(format!("rule 4: otter-{member} is deposed, but may work on until {:?}", stop.kill_at));
+            world.fail(format!("rule 4: otter-{member} is deposed, but may keep working until {:?}", stop.kill_at));
         }
         (world.random.chance(50), world.random.below(6_000))
     };
-    let wish = planned.unwrap_or(now + Duration::from_millis(wish));
+    let own_end = planned.unwrap_or(now + Duration::from_millis(pause));
     match stop.kill_at {
-        Some(kill_at) if dawdles => kill_at,
-        Some(kill_at) => kill_at.min(wish),
-        None => wish,
+        Some(kill_at) if uses_whole_grace => kill_at,
+        Some(kill_at) => kill_at.min(own_end),
+        None => own_end,
     }
 }
 

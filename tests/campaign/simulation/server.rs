@@ -1,4 +1,4 @@
-//! One Lease as an API server keeps it: optimistic concurrency, a history for watches, hand edits.
+//! An API server with one Lease: optimistic concurrency, a history for watches, and edits by hand.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use crate::subject::campaign::{INCARNATION, STEP_DOWN_OF, STEP_DOWN_TO};
 
-/// Who holds the Lease after a write, and how.
+/// The effect of a write on the holder of the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     Created,
-    /// Another incarnation than before. `free`: the record was a released one.
+    /// By another incarnation than before. `free`: the Lease was released.
     Acquired {
         free: bool,
     },
     Renewed,
-    /// `anothers`: somebody else held it. `asked`: the term was asked to end.
+    /// `foreign`: another process held it. `requested`: the term was requested to step down.
     Released {
-        anothers: bool,
-        asked: bool,
+        foreign: bool,
+        requested: bool,
     },
 }
 
@@ -27,7 +27,7 @@ pub struct Change {
     pub version: u64,
     pub kind: &'static str,
     pub object: Value,
-    /// Whose record it is: a candidate and its life, or nobody's.
+    /// The author of the record: a candidate and its life, `None` after an edit by hand.
     pub author: Author,
 }
 
@@ -38,14 +38,14 @@ pub struct Server {
     pub lease: Option<Value>,
     pub version: u64,
     pub changes: Vec<Change>,
-    /// Watches from before it are answered with 410.
+    /// Watches from an earlier version get 410.
     pub compacted: u64,
-    /// Transitions and holder at the last deletion, as an operator's status has them.
+    /// The transitions at the last deletion, as in an operator's status.
     pub deleted: Option<i64>,
-    /// The terms that were asked to end.
-    pub asked: Vec<String>,
-    /// Until when a client that took the Lease by another hand may lead: since the world's beginning.
-    pub stranger_until: Duration,
+    /// The terms that were requested to step down.
+    pub step_downs: Vec<String>,
+    /// The time until which a foreign holder may lead, since the start of the world.
+    pub foreign_until: Duration,
 }
 
 pub const RECREATED: &str = "k8sensus.dev/recreated";
@@ -69,7 +69,7 @@ pub fn holder(lease: &Value) -> &str {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default()
 }
 
-/// The name of the term that the Lease shows.
+/// Returns the name of the present term.
 pub fn term_of(lease: &Value) -> String {
     format!("{}/{}", lease["spec"]["leaseTransitions"], incarnation(lease))
 }
@@ -117,14 +117,14 @@ impl Server {
 
     pub fn put(&mut self, body: Value, author: Author) -> (u16, Value, Option<Write>) {
         let Some(lease) = &self.lease else { return (404, status(404, None), None) };
-        // An empty version is an unconditional replace: a candidate that sends none overwrites whatever is there.
+        // A PUT without a version replaces any version.
         let expected = body["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         if !expected.is_empty() && lease["metadata"]["resourceVersion"] != expected {
             return (409, status(409, None), None);
         }
         let write = if holder(&body).is_empty() {
-            let asked = self.asked.contains(&term_of(lease));
-            Write::Released { anothers: !holder(lease).is_empty() && self.author() != author, asked }
+            let requested = self.step_downs.contains(&term_of(lease));
+            Write::Released { foreign: !holder(lease).is_empty() && self.author() != author, requested }
         } else if holder(&body) == holder(lease) && incarnation(&body) == incarnation(lease) {
             Write::Renewed
         } else {
@@ -133,18 +133,18 @@ impl Server {
         (200, self.commit("MODIFIED", body, author), Some(write))
     }
 
-    /// A Lease that nobody holds, as an operator makes it for a new group.
+    /// Creates a released Lease, as an operator does for a new group.
     pub fn create_released(&mut self) {
         let object = lease_of("", 1, 0);
         self.commit("ADDED", object, None);
     }
 
-    /// What an operator makes where a Lease has vanished that somebody may still lead by.
+    /// Recreates a deleted Lease, as an operator does while its leader may still work.
     pub fn recreate(&mut self) -> bool {
         let missing = self.lease.is_none();
         if missing {
             let mut object = lease_of(RECREATED, 15, self.deleted.unwrap_or(0));
-            // Not when the last one was made: who missed all in between would take the two for one.
+            // Differs from earlier recreations, so that candidates that missed the changes in between see a new record.
             let (minutes, seconds) = (self.version / 60 % 60, self.version % 60);
             object["spec"]["renewTime"] = json!(format!("2026-03-01T12:{minutes:02}:{seconds:02}.000000Z"));
             self.commit("ADDED", object, None);
@@ -159,14 +159,14 @@ impl Server {
         true
     }
 
-    /// Asks the term that the Lease shows to end, as an operator does, for `to` to follow; `false` if nobody of ours holds it, or
-    /// it is to follow itself.
-    pub fn ask(&mut self, to: Option<&str>) -> bool {
+    /// Requests the present term to step down for `to`, as an operator does. Returns `false` without effect on the
+    /// leader: if no candidate holds the Lease, or if the holder itself is the successor.
+    pub fn request_step_down(&mut self, to: Option<&str>) -> bool {
         let held = self.lease.as_ref().filter(|lease| !holder(lease).is_empty() && !incarnation(lease).is_empty());
         let Some(term) = held.map(term_of) else { return false };
         let is_for_another = held.is_some_and(|lease| Some(holder(lease)) != to);
         if is_for_another {
-            self.asked.push(term.clone());
+            self.step_downs.push(term.clone());
         }
         self.edit(|lease| {
             let annotations = &mut lease["metadata"]["annotations"];
@@ -174,28 +174,28 @@ impl Server {
             match to {
                 Some(to) => annotations[STEP_DOWN_TO] = json!(to),
                 None => {
-                    annotations.as_object_mut().expect("it has just got one").remove(STEP_DOWN_TO);
+                    annotations.as_object_mut().expect("was just added").remove(STEP_DOWN_TO);
                 }
             }
         });
         is_for_another
     }
 
-    /// Whether the Lease asks the very term to end that it shows.
-    pub fn is_asking(&self) -> bool {
-        let asks = |lease: &Value| {
+    /// Whether the Lease requests its present term to step down.
+    pub fn requests_step_down(&self) -> bool {
+        let requests = |lease: &Value| {
             let annotations = &lease["metadata"]["annotations"];
             annotations[STEP_DOWN_OF] == term_of(lease) && annotations[STEP_DOWN_TO] != lease["spec"]["holderIdentity"]
         };
-        self.lease.as_ref().is_some_and(asks)
+        self.lease.as_ref().is_some_and(requests)
     }
 
-    /// Edits the Lease by hand; `false` if there is none.
+    /// Edits the Lease by hand. Returns `false` if there is none.
     pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) -> bool {
         let Some(before) = self.lease.clone() else { return false };
         let mut lease = before.clone();
         edit(&mut lease);
-        // The record stays whose it was where only something beside it was edited.
+        // An edit outside of the record keeps the record's author.
         let author = if lease["spec"] == before["spec"] { self.author() } else { None };
         self.commit("MODIFIED", lease, author);
         true

@@ -1,4 +1,4 @@
-//! The shared world of a run: who is cut off, frozen or at work, and what must never be seen.
+//! The shared world of a run: the state of the candidates, and the rules that must hold.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use super::process::Signal;
 use super::server::{Change, Server, Write};
 use crate::subject::campaign::Term;
 
-/// Whether a candidate reaches the server.
+/// The connection of a candidate to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     Open,
@@ -27,39 +27,39 @@ pub struct Member {
     pub life: u64,
     pub reach: Reach,
     pub frozen: bool,
-    /// No longer frozen, but it has not yet had its turn.
+    /// Thawed, but not polled yet.
     pub waking: bool,
     pub waker: Option<Waker>,
-    /// Milliseconds.
+    /// The offset of the wall clock, in milliseconds.
     pub wall_step: i64,
     pub term: Option<Term>,
     pub working: bool,
-    /// It was answered with the Lease.
+    /// Whether it got the Lease in an answer.
     pub saw_lease: bool,
-    /// Requests without an answer so far, watches aside.
-    pub asking: u32,
-    /// It was frozen in this life.
+    /// The number of requests in flight, without watches.
+    pub open_requests: u32,
+    /// Whether it was frozen in this life.
     pub was_frozen: bool,
-    /// It was frozen at this time with nothing under way.
+    /// The time at which it was frozen without a request in flight.
     pub frozen_idle: Option<Duration>,
     pub signals: mpsc::UnboundedSender<Signal>,
-    /// In this life its owner told it to give up leadership, or it gave up by itself.
-    pub told: bool,
+    /// Whether its owner has ended leadership in this life.
+    pub has_ended_term: bool,
 }
 
 impl Member {
-    pub fn tell(&mut self, signal: Signal) {
-        self.told = true;
+    pub fn send(&mut self, signal: Signal) {
+        self.has_ended_term = true;
         let _ = self.signals.send(signal);
     }
 
-    /// At work, and able to do something.
+    /// Whether its work runs and can act.
     fn acts(&self) -> bool {
         self.working && !self.frozen && !self.waking
     }
 }
 
-/// How often each thing happened.
+/// The number of occurrences of each kind of event.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(pub BTreeMap<&'static str, u64>);
 
@@ -82,7 +82,7 @@ pub struct World {
     pub members: Vec<Member>,
     pub counts: Counts,
     pub requests: u64,
-    /// Requests on their way that may create the Lease.
+    /// The number of requests in flight that may create the Lease.
     pub creating: u64,
     pub watch_generation: u64,
     pub outage: bool,
@@ -92,12 +92,12 @@ pub struct World {
     calm: bool,
 }
 
-/// The world in the hands of all that lives in it.
+/// A shared handle of the world.
 #[derive(Clone)]
 pub struct Shared {
     world: Arc<Mutex<World>>,
     start: Instant,
-    /// Wakes in the order of waiting, unlike tokio's `watch`, which would make no two runs of a seed alike.
+    /// Wakes in the order of waiting. tokio's `watch` does not, so runs of a seed would differ.
     changes: Arc<Notify>,
 }
 
@@ -137,7 +137,7 @@ impl Shared {
         self.start + elapsed
     }
 
-    /// Something of the world has changed: what waits for it looks again.
+    /// Wakes all tasks that wait for a change of the world.
     pub fn changed(&self) {
         self.changes.notify_waiters();
     }
@@ -154,13 +154,13 @@ impl Shared {
         self.wait_for(|world| (!world.outage).then_some(())).await;
     }
 
-    /// Waits until `look` finds something.
-    pub async fn wait_for<T>(&self, mut look: impl FnMut(&mut World) -> Option<T>) -> T {
+    /// Waits until `find` returns a value.
+    pub async fn wait_for<T>(&self, mut find: impl FnMut(&mut World) -> Option<T>) -> T {
         loop {
-            // Enlisted before the look, so that no change falls in between.
+            // Enabled before the check, so that no change is missed.
             let mut change = std::pin::pin!(self.changes.notified());
             change.as_mut().enable();
-            let found = look(&mut self.lock());
+            let found = find(&mut self.lock());
             if let Some(found) = found {
                 return found;
             }
@@ -168,7 +168,7 @@ impl Shared {
         }
     }
 
-    /// A line of the history, if one is kept.
+    /// Adds a line to the history, if it is recorded.
     pub fn note(&self, line: impl FnOnce() -> String) {
         let at = self.elapsed();
         if let Some(history) = &mut self.lock().history {
@@ -180,19 +180,19 @@ impl Shared {
         self.lock().history.take().unwrap_or_default()
     }
 
-    pub fn begin_work(&self, member: usize, term: &Term) {
-        self.note(|| format!("otter-{member} begins to work with token {}", term.token()));
+    pub fn start_work(&self, member: usize, term: &Term) {
+        self.note(|| format!("otter-{member} starts to work with token {}", term.token()));
         let mut world = self.lock();
         let token: u64 = term.token().parse().unwrap_or(0);
         if token <= world.highest_token {
             let highest = world.highest_token;
-            world.blame(format!("S3: otter-{member} leads with token {token}, but {highest} was seen before"));
+            world.fail(format!("S3: otter-{member} leads with token {token}, but {highest} was seen before"));
         }
         world.highest_token = world.highest_token.max(token);
         world.counts.count(true, "terms");
         world.members[member].term = Some(term.clone());
         world.members[member].working = true;
-        world.judge_work();
+        world.check_work();
     }
 
     pub fn end_work(&self, member: usize) {
@@ -202,8 +202,8 @@ impl Shared {
         world.members[member].term = None;
     }
 
-    /// Rule 4: who was shown that the Lease is another's, or nobody's, believes no longer.
-    pub fn expect_obedience(&self, member: usize, life: u64, change: &Change) {
+    /// Rule 4: a candidate that observed another holder, or none, must not believe that it leads.
+    pub fn expect_end_of_term(&self, member: usize, life: u64, change: &Change) {
         let world = self.lock();
         let Some(term) = world.members[member].term.clone() else { return };
         let acquired = term.token().parse().unwrap_or(u64::MAX);
@@ -217,41 +217,41 @@ impl Shared {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let mut world = shared.lock();
             let present = &world.members[member];
-            let obeys = present.life != life || present.frozen || present.waking || !term.is_valid();
-            if !obeys {
-                world.blame(format!(
-                    "rule 4: otter-{member} saw version {version}, which is not its own, and believes on"
+            let is_over = present.life != life || present.frozen || present.waking || !term.is_valid();
+            if !is_over {
+                world.fail(format!(
+                    "rule 4: otter-{member} observed the foreign version {version}, and its term is still valid"
                 ));
             }
         });
     }
 
-    /// Rule 1: only the answer to the very write extends a term. The next try comes 250 ms later at the soonest.
+    /// Rule 1: only the answer to the write itself extends a term. The next retry comes at least 250 ms later.
     pub fn expect_no_extension(&self, member: usize, term: Term, left: Duration) {
         let shared = self.clone();
         tokio::spawn(async move {
             #[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
             tokio::time::sleep(Duration::from_millis(100)).await;
             if term.remaining() > left {
-                shared.lock().blame(format!("rule 1: otter-{member} believes an answer that is none"));
+                shared.lock().fail(format!("rule 1: an invalid answer extends the term of otter-{member}"));
             }
         });
     }
 
-    /// Rule 2: who wakes late doubts until a write succeeds. The longest renewal interval is 6 s.
-    pub fn judge_waking(&self, member: usize) {
+    /// Rule 2: after a late wake-up a term is not valid until a write succeeds. The longest renew interval is 6 s.
+    pub fn check_waking(&self, member: usize) {
         let now = self.elapsed();
         let mut world = self.lock();
         let Some(since) = world.members[member].frozen_idle.take() else { return };
         let believes = world.members[member].term.as_ref().is_some_and(Term::is_valid);
         if believes && now - since > Duration::from_secs(8) {
-            world.blame(format!("rule 2: otter-{member} wakes after {:?} and believes on", now - since));
+            world.fail(format!("rule 2: otter-{member} wakes after {:?}, and its term is still valid", now - since));
         }
     }
 
-    /// Judged at moments in which nothing is about to happen.
-    pub fn judge(&self) {
-        self.lock().judge_work();
+    /// Checks the rules of the whole state.
+    pub fn check(&self) {
+        self.lock().check_work();
     }
 }
 
@@ -264,57 +264,59 @@ impl World {
         self.calm = true;
     }
 
-    /// Whoever deletes the Lease while a candidate that may create it has not seen it, or is about to create it, gives up
-    /// the guarantee (documented): a creation expects no version.
-    pub fn all_saw_the_lease(&self) -> bool {
+    /// Whether a deletion of the Lease keeps the guarantee: no candidate is about to create the Lease without having
+    /// seen it (documented: a creation expects no version).
+    pub fn deletion_is_safe(&self) -> bool {
         self.creating == 0 && self.members.iter().all(|member| member.saw_lease)
     }
 
-    pub fn blame(&mut self, what: String) {
+    pub fn fail(&mut self, what: String) {
         self.violation.get_or_insert(what);
     }
 
-    /// S1 and S4: who believes that it leads, and who is at work. A frozen process does nothing.
-    fn judge_work(&mut self) {
-        let those = |what: fn(&Member) -> bool| -> Vec<usize> {
+    /// S1 and S4: at most one candidate has a valid term, and at most one works. A frozen process does nothing.
+    fn check_work(&mut self) {
+        let select = |what: fn(&Member) -> bool| -> Vec<usize> {
             self.members.iter().enumerate().filter(|(_, member)| what(member)).map(|(i, _)| i).collect()
         };
-        let working = those(Member::acts);
-        let believing = those(|member| member.term.as_ref().is_some_and(Term::is_valid));
+        let working = select(Member::acts);
+        let believing = select(|member| member.term.as_ref().is_some_and(Term::is_valid));
         if working.len() > 1 {
-            self.blame(format!("S1: at work at once: {working:?}"));
+            self.fail(format!("S1: several candidates work: {working:?}"));
         }
         if believing.len() > 1 {
-            self.blame(format!("S1: each believes that it leads: {believing:?}"));
+            self.fail(format!("S1: several terms are valid: {believing:?}"));
         }
     }
 
-    /// What a write of the Lease must not do.
-    pub fn judge_write(&mut self, by: usize, life: u64, write: &Write, lease: &Value) {
+    /// Checks the rules for a write of the Lease.
+    pub fn check_write(&mut self, by: usize, life: u64, write: &Write, lease: &Value) {
         self.counts.count(*write == Write::Renewed, "renewals");
         self.counts.count(matches!(write, Write::Released { .. }), "releases");
         self.counts.count(matches!(write, Write::Acquired { free: true }), "elections by release");
         self.counts.count(matches!(write, Write::Acquired { free: false }), "elections by expiry");
         self.counts.count(*write == Write::Created, "Leases created");
         if *write == Write::Created {
-            // Another Lease than before.
+            // This is a new Lease.
             self.members.iter_mut().for_each(|member| member.saw_lease = false);
         }
         match write {
-            Write::Released { anothers: true, .. } => {
-                self.blame(format!("rule 3: otter-{by} has released what another holds"));
+            Write::Released { foreign: true, .. } => {
+                self.fail(format!("rule 3: otter-{by} has released the Lease of another holder"));
             }
             Write::Released { .. } if self.members[by].life == life && self.members[by].acts() => {
-                self.blame(format!("S5: otter-{by} has released while it works"));
+                self.fail(format!("S5: otter-{by} has released the Lease while it works"));
             }
-            Write::Released { asked: false, .. } if self.members[by].life == life && !self.members[by].told => {
-                self.blame(format!("rule 3: otter-{by} has released a term that nobody asked to end"));
+            Write::Released { requested: false, .. }
+                if self.members[by].life == life && !self.members[by].has_ended_term =>
+            {
+                self.fail(format!("rule 3: otter-{by} has released the Lease without a request to end its term"));
             }
             Write::Created | Write::Acquired { .. } => {
                 let others = self.members.iter().enumerate().filter(|(i, member)| *i != by && member.acts());
                 let others: Vec<usize> = others.map(|(i, _)| i).collect();
                 if !others.is_empty() {
-                    self.blame(format!("S1: otter-{by} takes the Lease while at work: {others:?}"));
+                    self.fail(format!("S1: otter-{by} acquires the Lease while others work: {others:?}"));
                 }
             }
             Write::Released { .. } | Write::Renewed => {}
@@ -322,7 +324,7 @@ impl World {
         let spec = &lease["spec"];
         let whole = ["holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "leaseTransitions"];
         if let Some(missing) = whole.iter().find(|field| spec[**field].is_null()) {
-            self.blame(format!("otter-{by} has written a Lease without {missing}"));
+            self.fail(format!("otter-{by} has written a Lease without {missing}"));
         }
     }
 }

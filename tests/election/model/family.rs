@@ -1,31 +1,31 @@
-//! Which faults may meet, how many of them, and for how long.
+//! The families of faults: which faults may combine, how many of them, and for how long.
 
 use std::time::Duration;
 
 use crate::subject::election::Timing;
 
-/// What may go wrong, or be asked for, at any moment while a [`Family`]'s budget lasts.
+/// A fault or a request that may occur at any moment within a [`Family`]'s budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// A request or an answer is lost.
     Lose,
-    /// A request or an answer comes at any later moment, also long after its timeout.
+    /// A request or an answer arrives at any later moment, even long after its timeout.
     Late,
-    /// The server says 429.
+    /// The server answers 429.
     Refuse,
-    /// An answer comes twice, the second time at any later moment.
+    /// An answer arrives twice, the second time at any later moment.
     Twice,
     /// A watch event is lost.
     MissWatch,
-    /// A watch event comes at any later moment, stale.
+    /// A watch event arrives stale, at any later moment.
     LateWatch,
-    /// A candidate and its work stand still, and resume at any later moment.
+    /// A candidate and its work freeze, and resume at any later moment.
     Pause,
-    /// A candidate and its work die; it may start again as another incarnation.
+    /// A candidate and its work die. It may restart as another incarnation.
     Crash,
-    /// A candidate is told to step down.
+    /// A candidate is asked to step down.
     StepDown,
-    /// A candidate is told to leave for good.
+    /// A candidate is asked to shut down.
     Shutdown,
     /// A leader's work ends by itself.
     Quit,
@@ -41,45 +41,45 @@ pub enum Fault {
     Annotate,
     /// The leader is asked to step down for a candidate.
     Succeed,
-    /// A candidate's revision is named as proved.
+    /// A candidate's revision is named as proven.
     Prove,
-    /// Nobody is to lead from now on, and somebody may be again.
+    /// The Lease is suspended, or resumed.
     Suspend,
-    /// A candidate's program falls silent: it is not ready to lead.
-    Silence,
-    /// A candidate's program asks again: it is ready to lead.
-    Ask,
+    /// A candidate's program becomes unready to lead.
+    Unready,
+    /// A candidate's program becomes ready to lead.
+    Ready,
 }
 
 /// One finite world.
 #[derive(Clone, Debug)]
 pub struct Family {
     pub name: &'static str,
-    /// How fast each candidate's clock runs, per thousand. Its length is the number of candidates.
+    /// The rate of each candidate's clock, per thousand. The length is the number of candidates.
     pub rates: &'static [u64],
     /// Whether all candidates have one identity.
     pub twins: bool,
-    /// Whether all candidates run in one container, where the first one has the lock, and with it the proof that who had it before
-    /// is dead.
+    /// Whether all candidates run in one container. The first one has the lock, which proves that earlier holders of
+    /// the lock are dead.
     pub in_place: bool,
     /// Whether candidates create the Lease; otherwise an operator recreates it.
     pub may_create: bool,
     pub faults: &'static [Fault],
-    /// How long work takes at most to end in good order.
+    /// The maximum time of a graceful stop of the work.
     pub longest_stop: Duration,
-    /// How many faults in all, at most.
+    /// The maximum number of faults.
     pub budget: u8,
-    /// How many of them may be pauses: a pause may be of any length, so that each multiplies the states by many.
+    /// The maximum number of pauses among them. A pause has any length, so each one multiplies the states.
     pub pauses: u8,
-    /// In seconds: when the last fault can come.
+    /// The last second in which a fault may occur.
     pub faults_until: u64,
-    /// In seconds. What happens later is not looked at, but for the [calm](super::calm) that follows.
+    /// The end of the exploration, in seconds. Only the [calm](super::calm) follows.
     pub horizon: u64,
 }
 
 impl Family {
-    /// Lease 6 s, renew deadline 4 s, retry 2 s, and the whole margin that the rules allow: dead by 5.4 s. All candidates wait
-    /// 8 s for a Lease that was made again.
+    /// Returns the timing: lease 6 s, renew deadline 4 s, retry 2 s, recreation wait 8 s, and the longest stop grace
+    /// that the rules allow: work is dead by 5.4 s.
     pub fn timing() -> Timing {
         let seconds = Duration::from_secs;
         let timing = Timing::new(seconds(6), seconds(4), seconds(2)).expect("these obey the rules");
@@ -91,10 +91,10 @@ impl Family {
         self.faults.contains(&fault)
     }
 
-    /// All families; `long` gives each one fault more.
+    /// Returns all families. `long` adds one fault to each.
     pub fn all(long: bool) -> Vec<Family> {
         use Fault::*;
-        // As far apart as nine tenths of a lease bear.
+        // The maximum difference that the margin of a tenth allows.
         const APART: &[u64] = &[950, 1050];
         let two = Family {
             name: "",
@@ -116,7 +116,7 @@ impl Family {
             Family {
                 name: "deletion, crashes, an operator",
                 faults: &[Delete, Crash, MissWatch],
-                // Longer than all candidates wait after a deletion, so that the time to stop must be cut short.
+                // Longer than the recreation wait, so that the work must be killed.
                 longest_stop: Duration::from_secs(10),
                 faults_until: 2,
                 ..two.clone()
@@ -140,7 +140,7 @@ impl Family {
             },
             Family { name: "preferences", faults: &[Succeed, Prove, Shutdown, StepDown, MissWatch], ..two.clone() },
             Family { name: "suspension", faults: &[Suspend, Shutdown, StepDown, MissWatch], ..two.clone() },
-            Family { name: "silent programs", faults: &[Silence, Ask, Quit, Lose, Late, MissWatch], ..two.clone() },
+            Family { name: "unready programs", faults: &[Unready, Ready, Quit, Lose, Late, MissWatch], ..two.clone() },
             Family {
                 name: "three candidates",
                 rates: &[950, 1000, 1050],

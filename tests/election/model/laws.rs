@@ -1,64 +1,64 @@
-//! What must hold in every state.
+//! The laws that must hold in every state.
 
 use super::world::{End, Life, World};
 
-/// Named as the invariants and rules of the election's contract are.
+/// The laws, with the numbers of the invariants and rules in the election's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Law {
-    /// S1: one candidate at most believes that it leads.
-    OneBelieves,
-    /// S1: one work at most runs, unless one of them stands still or is just waking.
-    OneWorks,
-    /// S2: a fenced resource takes no write of a term after one of a later term, and refuses no valid leader.
+    /// S1: at most one candidate believes that it leads.
+    OneLeader,
+    /// S1: the work of at most one candidate runs, apart from candidates that are paused or waking.
+    OneWork,
+    /// S2: a fenced resource accepts no write of a term after a write of a later term, and refuses no valid leader.
     Fenced,
-    /// S3: each term's token is higher than that of all before it, over deletion of the Lease, too.
+    /// S3: each term's token is higher than all earlier ones, even if the Lease is deleted in between.
     TokenRises,
-    /// S4: of two processes with one identity, one at most believes that it leads.
+    /// S4: of several processes with one identity, at most one believes that it leads.
     OneIncarnation,
-    /// S5: a release is written when the work has ended.
+    /// S5: a release is written only after the work has ended.
     WorkEndsFirst,
-    /// Rule 2: who finds that it stood still believes nothing before a write is acknowledged.
-    DoubtAfterAPause,
-    /// Rule 3: only one's own Lease is released.
-    OnlyOnesOwn,
-    /// Rule 4: who is shown that the Lease is not its own has no grace.
-    NoGraceForTheDeposed,
-    /// Rule 3: a candidate that is not ready takes no Lease, and ends what it leads.
-    OnlyTheReady,
-    /// Rule 5: who took the Lease in another way is waited for like everybody.
-    StrangersToo,
-    /// Rule 8: no request of a leader lasts longer than its leadership.
-    WithinTheBudget,
-    /// Rule 8: one request that fails costs no leadership.
+    /// Rule 2: after a pause a candidate does not believe that it leads before a write is acknowledged.
+    InvalidAfterPause,
+    /// Rule 3: only the holder releases the Lease.
+    OnlyOwnReleased,
+    /// Rule 4: a leader that observes another holder, or none, has no grace.
+    NoGraceIfDeposed,
+    /// Rule 3: a candidate that is not ready acquires no Lease and stops leading.
+    OnlyReadyLead,
+    /// Rule 5: the term of a foreign holder is respected.
+    ForeignTermRespected,
+    /// Rule 8: no request of a leader outlasts its term.
+    WithinTheTerm,
+    /// Rule 8: one failed request does not end leadership.
     OneFailureIsSurvived,
 }
 
 impl World {
-    /// Looks at the state as a whole; what concerns single steps is looked at where they are made.
-    pub fn judge(&mut self) {
-        let believers: Vec<usize> = (0..self.members.len()).filter(|&i| self.believes(i)).collect();
+    /// Checks the whole state. Single steps are checked where they happen.
+    pub fn check_state(&mut self) {
+        let believers: Vec<usize> = (0..self.members.len()).filter(|&i| self.believes_leading(i)).collect();
         if let [a, b, ..] = believers[..] {
             let identity = |i: usize| self.members[i].elector.candidate().identity();
-            let law = if identity(a) == identity(b) { Law::OneIncarnation } else { Law::OneBelieves };
+            let law = if identity(a) == identity(b) { Law::OneIncarnation } else { Law::OneLeader };
             self.break_law(law);
         }
         let at_work = self.members.iter().filter(|member| member.work.is_some() && member.life == Life::Up);
         if at_work.count() > 1 {
-            self.break_law(Law::OneWorks);
+            self.break_law(Law::OneWork);
         }
         for i in 0..self.members.len() {
             self.write_to_the_resource(i);
         }
     }
 
-    /// Living work that does not stand still writes whenever it can.
+    /// Writes to the resource for candidate `i`, if its work runs.
     fn write_to_the_resource(&mut self, i: usize) {
-        let believes = self.believes(i);
+        let believes_leading = self.believes_leading(i);
         let member = &self.members[i];
         let Some(work) = member.work.as_ref().filter(|_| member.runs()) else { return };
         if work.token < self.resource.token {
             self.resource.has_refused = true;
-            if believes {
+            if believes_leading {
                 self.break_law(Law::Fenced);
             }
             return;
@@ -71,12 +71,12 @@ impl World {
         self.resource.term = term;
     }
 
-    /// After a step in which candidate `i` was shown a Lease that another holds, or none.
-    pub fn judge_deposed(&mut self, i: usize) {
+    /// Checks candidate `i` after it observed a Lease that it does not hold, or none.
+    pub fn check_deposed(&mut self, i: usize) {
         let now = self.local(i);
         let has_grace = |end: End| !matches!(end, End::By(kill_at) if kill_at <= now);
         if self.members[i].work.as_ref().is_some_and(|work| has_grace(work.end)) {
-            self.break_law(Law::NoGraceForTheDeposed);
+            self.break_law(Law::NoGraceIfDeposed);
         }
     }
 }

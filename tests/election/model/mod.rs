@@ -1,20 +1,20 @@
-//! A model of the election around the very same [`Elector::step`] that runs in production, for exhaustive checking.
+//! A model of the election for exhaustive checking. It runs the same [`Elector::step`] as production.
 //!
-//! Time is exact: it goes on from one moment at which something is due to the next, and stops at each full second, so
-//! that whatever is late can come then. All that is in time happens in every order. Faults come out of a small budget,
-//! at any point. That makes each [`Family`] finite, and its check complete: no bad state within its bounds is missed.
+//! Time advances from one due moment to the next, and stops at each full second, when late messages may arrive. Steps
+//! that are due at the same time happen in every order. Faults come from a small budget, at any point. Therefore each
+//! [`Family`] is finite and its check is complete: it misses no bad state within its bounds.
 //!
-//! The model is written against `crate::subject`, so that it can be run on the product and on its flawed copies.
+//! The model uses `crate::subject`, so that it runs on the original and on its mutants.
 //!
 //! [`Elector::step`]: crate::subject::election::Elector::step
 
 mod calm;
 mod family;
-mod happening;
 mod laws;
 mod member;
 mod report;
 mod server;
+mod step;
 mod world;
 
 pub use family::Family;

@@ -1,4 +1,4 @@
-//! Runs the checker over a family, and says what it found in words.
+//! Runs the checker on a family and reports the result.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -6,66 +6,66 @@ use std::time::{Duration, Instant};
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use super::family::Family;
-use super::happening::Happening;
 use super::laws::Law;
+use super::step::Step;
 use super::world::{SECOND, World};
 
-/// A family as the checker sees it.
+/// The model of a family, for the checker.
 #[derive(Clone)]
 struct Election(Family);
 
 impl Model for Election {
     type State = World;
-    type Action = Happening;
+    type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
         vec![World::new(&self.0)]
     }
 
-    fn actions(&self, world: &World, actions: &mut Vec<Happening>) {
+    fn actions(&self, world: &World, actions: &mut Vec<Step>) {
         if world.broken.is_some() || self.is_over(world) {
             return;
         }
         let urgent = world.urgent();
         if urgent.is_empty() {
-            actions.push(Happening::Pass);
+            actions.push(Step::Pass);
         }
-        actions.extend(world.leisurely(&self.0, urgent.is_empty()));
+        actions.extend(world.optional(&self.0, urgent.is_empty()));
         actions.extend(urgent);
         if world.faults > 0 && world.now <= self.0.faults_until * SECOND {
             actions.extend(world.faults(&self.0));
         }
     }
 
-    fn next_state(&self, world: &World, happening: Happening) -> Option<World> {
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
         let mut next = world.clone();
-        next.happen(&self.0, happening);
+        next.advance(&self.0, step);
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         let keeps = |name, condition| Property::<Self>::always(name, condition);
         vec![
-            keeps("S1: at most one candidate believes that it leads", |_, w| w.broken != Some(Law::OneBelieves)),
-            keeps("S1: at most one work runs", |_, w| w.broken != Some(Law::OneWorks)),
-            keeps("S2: a fenced resource takes terms in their order", |_, w| w.broken != Some(Law::Fenced)),
+            keeps("S1: at most one candidate believes that it leads", |_, w| w.broken != Some(Law::OneLeader)),
+            keeps("S1: at most one work runs", |_, w| w.broken != Some(Law::OneWork)),
+            keeps("S2: a fenced resource accepts writes in the order of terms", |_, w| w.broken != Some(Law::Fenced)),
             keeps("S3: the token rises with each term", |_, w| w.broken != Some(Law::TokenRises)),
             keeps("S4: an identity is one incarnation", |_, w| w.broken != Some(Law::OneIncarnation)),
             keeps("S5: the work ends before the release", |_, w| w.broken != Some(Law::WorkEndsFirst)),
-            keeps("rule 2: in doubt after standing still", |_, w| w.broken != Some(Law::DoubtAfterAPause)),
-            keeps("rule 3: only one's own Lease is released", |_, w| w.broken != Some(Law::OnlyOnesOwn)),
-            keeps("rule 3: only who is ready leads", |_, w| w.broken != Some(Law::OnlyTheReady)),
-            keeps("rule 4: no grace for the deposed", |_, w| w.broken != Some(Law::NoGraceForTheDeposed)),
-            keeps("rule 5: a stranger's term is waited for", |_, w| w.broken != Some(Law::StrangersToo)),
-            keeps("rule 8: no request outlasts the leadership", |_, w| w.broken != Some(Law::WithinTheBudget)),
-            keeps("rule 8: one failure costs no leadership", |_, w| w.broken != Some(Law::OneFailureIsSurvived)),
+            keeps("rule 2: not valid after a pause", |_, w| w.broken != Some(Law::InvalidAfterPause)),
+            keeps("rule 3: only the holder releases the Lease", |_, w| w.broken != Some(Law::OnlyOwnReleased)),
+            keeps("rule 3: only a ready candidate leads", |_, w| w.broken != Some(Law::OnlyReadyLead)),
+            keeps("rule 4: a deposed leader has no grace", |_, w| w.broken != Some(Law::NoGraceIfDeposed)),
+            keeps("rule 5: a foreign holder's term is respected", |_, w| w.broken != Some(Law::ForeignTermRespected)),
+            keeps("rule 8: no request outlasts the term", |_, w| w.broken != Some(Law::WithinTheTerm)),
+            keeps("rule 8: one failure does not end leadership", |_, w| w.broken != Some(Law::OneFailureIsSurvived)),
             keeps(LIVE, |model, w| !model.is_over(w) || w.broken.is_some() || w.recovers(&model.0, |_, _| {})),
             Property::sometimes(LIVELY, |_, w: &World| w.terms > 1),
         ]
     }
 }
 
-const LIVE: &str = "when the faults are over, somebody leads";
+const LIVE: &str = "a candidate leads after the faults";
 const LIVELY: &str = "the Lease changes hands";
 
 impl Election {
@@ -74,55 +74,56 @@ impl Election {
     }
 }
 
-/// What a check has found.
+/// The result of a check.
 pub struct Report {
     pub family: &'static str,
     pub states: usize,
     pub depth: usize,
-    pub took: Duration,
-    /// What did not hold, and the shortest way there.
+    pub duration: Duration,
+    /// The broken law, and the shortest trace to it.
     pub broken: Option<(&'static str, Vec<String>)>,
-    /// Whether leadership ever passed on: a model in which nothing happens proves nothing.
-    #[allow(dead_code, reason = "flawed copies need not be lively")]
+    /// Whether the Lease ever changed hands. Otherwise the check proves nothing.
+    #[allow(dead_code, reason = "mutants need not be lively")]
     pub is_lively: bool,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { family, states, depth, took, .. } = self;
-        write!(f, "{family}: {states} states, {depth} steps deep, {:.1} s", took.as_secs_f64())
+        let Self { family, states, depth, duration, .. } = self;
+        write!(f, "{family}: {states} states, {depth} steps deep, {:.1} s", duration.as_secs_f64())
     }
 }
 
-/// Looks at every state of `family`, or at those up to the first that is bad.
+/// Checks every state of `family`, up to the first bad one.
 pub fn check(family: Family) -> Report {
     let name = family.name;
     let model = Election(family);
     let start = Instant::now();
     let checker = model.clone().checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    let took = start.elapsed();
+    let duration = start.elapsed();
     let mut found = checker.discoveries();
     let is_lively = found.remove(LIVELY).is_some();
     let broken = found.into_iter().next().map(|(law, path)| (law, trace(&model.0, law, path)));
-    Report { family: name, states: checker.unique_state_count(), depth: checker.max_depth(), took, broken, is_lively }
+    let states = checker.unique_state_count();
+    Report { family: name, states, depth: checker.max_depth(), duration, broken, is_lively }
 }
 
-fn trace(family: &Family, law: &str, path: Path<World, Happening>) -> Vec<String> {
+fn trace(family: &Family, law: &str, path: Path<World, Step>) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut tell = |world: &World, happening: Happening| {
-        // Time's own steps show in the times.
-        if happening != Happening::Pass {
-            lines.push(format!("{:>7.3} s  {}", world.now as f64 / SECOND as f64, world.describe(happening)));
+    let mut show = |world: &World, step: Step| {
+        // The times show it.
+        if step != Step::Pass {
+            lines.push(format!("{:>7.3} s  {}", world.now as f64 / SECOND as f64, world.describe(step)));
         }
     };
     let steps = path.into_vec();
-    for (world, happening) in &steps {
-        if let Some(happening) = happening {
-            tell(world, *happening);
+    for (world, step) in &steps {
+        if let Some(step) = step {
+            show(world, *step);
         }
     }
     if let (true, Some((last, _))) = (law == LIVE, steps.last()) {
-        last.recovers(family, tell);
+        last.recovers(family, show);
     }
     lines
 }

@@ -1,27 +1,27 @@
-//! The API server, the hands that edit its Lease, and the operator that recreates and releases it.
+//! The API server, edits by hand, and the operator that recreates and releases the Lease.
 
 use super::family::Family;
 use super::laws::Law;
-use super::world::{Ask, Body, Held, Life, Message, Process, World, incarnation};
+use super::world::{Body, Life, Message, Operation, Process, StoredLease, World, incarnation};
 use crate::subject::election::{
     Event, Failure, Preference, Purpose, RECREATED_HOLDER, Record, Sight, Snapshot, Version, WallTime,
 };
 
 impl World {
-    pub fn serve(&mut self, from: Process, request: u64, ask: Ask) {
-        let owner = self.lease.as_ref().and_then(|held| held.owner);
-        let event = match ask {
-            Ask::Read => {
-                let sight = self.lease.as_ref().map(|held| Sight::Lease(held.snapshot.clone()));
+    pub fn serve(&mut self, from: Process, request: u64, operation: Operation) {
+        let owner = self.lease.as_ref().and_then(|stored| stored.owner);
+        let event = match operation {
+            Operation::Read => {
+                let sight = self.lease.as_ref().map(|stored| Sight::Lease(stored.snapshot.clone()));
                 Event::Read { request, result: Ok(sight.unwrap_or(Sight::Absent { deleted_at: None })) }
             }
-            Ask::Write { purpose, expected, record, incarnation } => {
+            Operation::Write { purpose, expected, record, incarnation } => {
                 let result = self.may_write(purpose, expected.as_ref()).map(|()| {
                     if purpose == Purpose::Release && owner != Some(from) {
-                        self.break_law(Law::OnlyOnesOwn);
+                        self.break_law(Law::OnlyOwnReleased);
                     }
-                    if purpose == Purpose::Acquire && self.now < self.stranger_until {
-                        self.break_law(Law::StrangersToo);
+                    if purpose == Purpose::Acquire && self.now < self.foreign_until {
+                        self.break_law(Law::ForeignTermRespected);
                     }
                     let owner = (purpose != Purpose::Release).then_some(from);
                     self.commit(record, incarnation, owner)
@@ -33,18 +33,18 @@ impl World {
     }
 
     pub fn answer(&mut self, to: Process, event: Event, owner: Option<Process>) {
-        if self.is_there(to) {
+        if self.is_current(to) {
             self.messages.push(Message { late: false, body: Body::Answer { to, event, owner } });
         }
     }
 
-    /// As the API server decides: a PUT without a version replaces whatever there is.
+    /// Decides like the API server: a PUT without a version replaces any version.
     fn may_write(&self, purpose: Purpose, expected: Option<&Version>) -> Result<(), Failure> {
         match (purpose, &self.lease) {
             (Purpose::Create, None) => Ok(()),
             (Purpose::Create, Some(_)) => Err(Failure::Conflict),
             (_, None) => Err(Failure::NotFound),
-            (_, Some(held)) if expected.is_none_or(|expected| *expected == held.snapshot.version) => Ok(()),
+            (_, Some(stored)) if expected.is_none_or(|expected| *expected == stored.snapshot.version) => Ok(()),
             (_, Some(_)) => Err(Failure::Conflict),
         }
     }
@@ -52,17 +52,17 @@ impl World {
     fn commit(&mut self, record: Record, incarnation: Option<String>, owner: Option<Process>) -> Version {
         self.version += 1;
         let version = Version::new(self.version.to_string());
-        let held = self.lease.take();
-        let former = held.as_ref().map(|held| held.snapshot.preference.clone()).unwrap_or_default();
-        let same_term = held.as_ref().is_some_and(|held| held.snapshot.record.transitions == record.transitions);
-        let successor = held.and_then(|held| held.successor).filter(|(term, _)| *term == record.transitions);
+        let stored = self.lease.take();
+        let former = stored.as_ref().map(|stored| stored.snapshot.preference.clone()).unwrap_or_default();
+        let same_term = stored.as_ref().is_some_and(|stored| stored.snapshot.record.transitions == record.transitions);
+        let successor = stored.and_then(|stored| stored.successor).filter(|(term, _)| *term == record.transitions);
         let preference = Preference {
             successor: successor.as_ref().map(|(_, name)| name.clone()),
             suspended: former.suspended && same_term,
             revision: former.revision,
         };
         let snapshot = Snapshot { version: version.clone(), record, incarnation, preference };
-        self.lease = Some(Held { snapshot: snapshot.clone(), owner, successor });
+        self.lease = Some(StoredLease { snapshot: snapshot.clone(), owner, successor });
         self.show(&Sight::Lease(snapshot), owner);
         version
     }
@@ -70,7 +70,7 @@ impl World {
     fn show(&mut self, sight: &Sight, owner: Option<Process>) {
         for i in 0..self.members.len() {
             let to = self.process(i);
-            if self.is_there(to) {
+            if self.is_current(to) {
                 let body = Body::Watch { to, sight: sight.clone(), owner };
                 self.messages.push(Message { late: false, body });
             }
@@ -83,43 +83,43 @@ impl World {
         self.show(&Sight::Absent { deleted_at: Some(Version::new(self.version.to_string())) }, None);
     }
 
-    /// Somebody edits the record; the annotation stays as it is.
+    /// Edits the record by hand. The incarnation annotation stays.
     pub fn edit(&mut self, owner: Option<Process>, edit: impl FnOnce(&mut Record, WallTime)) {
-        let Some(Held { snapshot, .. }) = self.lease.clone() else { return };
+        let Some(StoredLease { snapshot, .. }) = self.lease.clone() else { return };
         let Snapshot { mut record, incarnation, .. } = snapshot;
         edit(&mut record, self.wall());
         self.commit(record, incarnation, owner);
     }
 
-    /// An annotation changes, the holder stays.
+    /// Changes an annotation. The holder stays.
     pub fn annotate(&mut self) {
-        let owner = self.lease.as_ref().and_then(|held| held.owner);
+        let owner = self.lease.as_ref().and_then(|stored| stored.owner);
         self.edit(owner, |_, _| {});
     }
 
-    /// `successor` is to lead after the term that the Lease shows.
+    /// Names the successor of the present term.
     pub fn name_successor(&mut self, successor: &str) {
-        if let Some(held) = &mut self.lease {
-            held.successor = Some((held.snapshot.record.transitions, successor.to_owned()));
+        if let Some(stored) = &mut self.lease {
+            stored.successor = Some((stored.snapshot.record.transitions, successor.to_owned()));
             self.annotate();
         }
     }
 
     pub fn prove_revision(&mut self, revision: &str) {
-        if let Some(held) = &mut self.lease {
-            held.snapshot.preference.revision = Some(revision.to_owned());
+        if let Some(stored) = &mut self.lease {
+            stored.snapshot.preference.revision = Some(revision.to_owned());
             self.annotate();
         }
     }
 
     pub fn suspend(&mut self) {
-        if let Some(held) = &mut self.lease {
-            held.snapshot.preference.suspended ^= true;
+        if let Some(stored) = &mut self.lease {
+            stored.snapshot.preference.suspended ^= true;
             self.annotate();
         }
     }
 
-    /// The operator finds no Lease where one was: nobody may take it before an old leader has stopped.
+    /// Recreates the Lease as the operator does: no candidate may acquire it before an old leader has stopped.
     pub fn recreate(&mut self) {
         let now = Some(self.wall());
         let duration = Family::timing().recreation_wait().as_secs();
@@ -133,10 +133,10 @@ impl World {
         self.commit(record, None, None);
     }
 
-    /// Whether the Lease's incarnation is known to be dead, as the kubelet's report proves it to the operator.
-    /// Of a process that names no container it reports nothing.
+    /// Whether the operator has proof, by the kubelet's report, that the Lease's incarnation is dead. There is no
+    /// report for a process that names no container.
     pub fn holder_is_dead(&self, family: &Family) -> bool {
-        let Some(Held { snapshot, .. }) = &self.lease else { return false };
+        let Some(StoredLease { snapshot, .. }) = &self.lease else { return false };
         let Some(holder) = snapshot.incarnation.as_deref().filter(|holder| !holder.contains("/-/")) else {
             return false;
         };
@@ -148,9 +148,9 @@ impl World {
         })
     }
 
-    /// The operator's compare-and-swap is one step: what it read is what it replaces.
+    /// Releases the Lease as the operator does. Its read and its compare-and-swap are one step.
     pub fn release_dead(&mut self) {
-        let transitions = self.lease.as_ref().map_or(0, |held| held.snapshot.record.transitions);
+        let transitions = self.lease.as_ref().map_or(0, |stored| stored.snapshot.record.transitions);
         let released = Record::released(transitions, self.wall());
         self.commit(released, None, None);
     }

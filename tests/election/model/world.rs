@@ -1,4 +1,4 @@
-//! The state: the Lease, its candidates with their work, what is on its way, and what has been seen.
+//! The state of the model: the Lease, the candidates and their work, and the messages in flight.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use crate::subject::election::{
     Candidate, Elector, Event, Moment, Preference, Purpose, Reading, Record, Sight, Snapshot, Version, WallTime,
 };
 
-/// Microseconds since the model's beginning, on no candidate's clock.
+/// Microseconds since the start of the model, independent of the candidates' clocks.
 pub type Micros = u64;
 
 pub const SECOND: Micros = 1_000_000;
 
-/// A process: which candidate, and its how-manieth incarnation.
+/// A process: the index of its candidate, and the number of its incarnation.
 pub type Process = (usize, u8);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub now: Micros,
-    pub lease: Option<Held>,
-    /// The last `resourceVersion`; deletion of the Lease does not reset it.
+    pub lease: Option<StoredLease>,
+    /// The last `resourceVersion`. A deletion of the Lease does not reset it.
     pub version: u64,
     pub members: Vec<Member>,
     pub messages: Vec<Message>,
-    /// How many faults may still come.
+    /// The number of faults that may still occur.
     pub faults: u8,
     pub pauses: u8,
     /// Counts the terms of all candidates.
@@ -32,27 +32,27 @@ pub struct World {
     /// The token of the last term.
     pub token: u64,
     pub resource: Resource,
-    /// Until when a client that took the Lease by another hand may believe that it leads.
-    pub stranger_until: Micros,
-    /// Whether candidates create the Lease; then nobody waits for the leader of a Lease that was deleted.
+    /// The time until which a foreign client that acquired the Lease may lead.
+    pub foreign_until: Micros,
+    /// Whether candidates create the Lease. Then no candidate waits for the leader of a deleted Lease.
     pub may_create: bool,
     pub broken: Option<Law>,
 }
 
-/// The Lease, and the process that holds it in truth. A hand that edits it is no process.
+/// The Lease, and the process that really holds it: `None` after an edit by hand.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Held {
+pub struct StoredLease {
     pub snapshot: Snapshot,
     pub owner: Option<Process>,
-    /// Who is to follow the term with so many transitions.
+    /// The number of a term, and the candidate that should lead after it.
     pub successor: Option<(i32, String)>,
 }
 
-/// What the work writes to: it remembers the highest token and refuses lower ones.
+/// The protected resource: it remembers the highest token and refuses lower ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resource {
     pub token: u64,
-    /// The term, in the order in which terms began, whose write it took last.
+    /// The term of the last accepted write, as [`World::terms`] counts.
     pub term: u32,
     pub has_refused: bool,
 }
@@ -61,7 +61,7 @@ pub struct Resource {
 pub enum Life {
     Up,
     Paused,
-    /// Resumed, but not yet through with what it missed.
+    /// Resumed, but still processing what it missed.
     Waking,
     Down,
     Finished,
@@ -73,25 +73,25 @@ pub struct Member {
     pub life: Life,
     pub incarnation: u8,
     pub rate: u64,
-    /// How long its work takes at most to end in good order.
+    /// The maximum time of a graceful stop of its work.
     pub longest_stop: Duration,
-    /// The timer that was asked for last, on the candidate's own clock, as are all moments here.
+    /// The last requested timer. All moments of a candidate are on its own clock.
     pub wake: Option<Moment>,
-    pub request: Option<Asked>,
-    /// What the owner was told last.
+    pub request: Option<PendingRequest>,
+    /// The last reported end of the leadership.
     pub valid_until: Option<Moment>,
     pub work: Option<Work>,
-    /// The highest version that it was shown or that was acknowledged to it.
+    /// The highest version that it observed or that was acknowledged to it.
     pub seen: u64,
     /// Faults that delayed its renewals since the last acknowledged write.
-    pub hindered: u8,
-    /// Whether its program asks.
+    pub delays: u8,
+    /// Whether its program is ready to lead.
     pub is_ready: bool,
 }
 
-/// The request under way.
+/// The request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Asked {
+pub struct PendingRequest {
     pub number: u64,
     pub writes: bool,
     pub since: Moment,
@@ -100,41 +100,41 @@ pub struct Asked {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Work {
-    /// As its elector counts.
+    /// The number that its elector gave to the term.
     pub term: u64,
-    /// As [`World::terms`] counts.
+    /// The number of the term, as [`World::terms`] counts.
     pub order: u32,
     pub token: u64,
     pub end: End,
-    /// Its end was ordered because the Lease had been deleted, so that no renewal was possible any more.
+    /// Whether it must stop because the Lease was deleted, so that no renewal was possible.
     pub lease_deleted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    NotAsked,
-    /// Takes its time, but not for ever.
-    Asked(Moment),
+    NotRequested,
+    /// May take its time, up to [`Member::longest_stop`].
+    Requested(Moment),
     /// Must be dead by then.
     By(Moment),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// A late message comes at any moment; any other before time goes on.
+    /// Whether it may arrive at any later moment. Otherwise it arrives before time advances.
     pub late: bool,
     pub body: Body,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
-    Request { from: Process, number: u64, ask: Ask },
+    Request { from: Process, number: u64, operation: Operation },
     Answer { to: Process, event: Event, owner: Option<Process> },
     Watch { to: Process, sight: Sight, owner: Option<Process> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Ask {
+pub enum Operation {
     Read,
     Write { purpose: Purpose, expected: Option<Version>, record: Record, incarnation: Option<String> },
 }
@@ -164,7 +164,7 @@ fn elector(family: &Family, (i, life): Process) -> Elector {
     Elector::new(candidate, Family::timing(), family.may_create, i as u64 * 2 + u64::from(life))
 }
 
-/// Twins are told apart in traces only.
+/// Returns the name of a candidate. Twins differ by it in traces only.
 pub fn name(i: usize) -> String {
     ["otter", "heron", "viper"][i].to_owned()
 }
@@ -182,7 +182,7 @@ impl Member {
             valid_until: None,
             work: None,
             seen: 0,
-            hindered: 0,
+            delays: 0,
             is_ready: true,
         }
     }
@@ -191,11 +191,11 @@ impl Member {
         matches!(self.life, Life::Up | Life::Waking)
     }
 
-    /// When the work must be dead.
+    /// Returns when the work must be dead.
     pub fn kill_at(&self) -> Option<Moment> {
         match self.work.as_ref()?.end {
-            End::NotAsked => None,
-            End::Asked(since) => Some(since + self.longest_stop),
+            End::NotRequested => None,
+            End::Requested(since) => Some(since + self.longest_stop),
             End::By(kill_at) => Some(kill_at),
         }
     }
@@ -212,7 +212,7 @@ impl World {
         };
         Self {
             now: 0,
-            lease: (!family.may_create).then_some(Held { snapshot, owner: None, successor: None }),
+            lease: (!family.may_create).then_some(StoredLease { snapshot, owner: None, successor: None }),
             version: 1,
             members: (0..family.rates.len()).map(|i| Member::new(family, i, 0)).collect(),
             messages: Vec::new(),
@@ -221,19 +221,19 @@ impl World {
             terms: 0,
             token: 0,
             resource: Resource::default(),
-            stranger_until: 0,
+            foreign_until: 0,
             may_create: family.may_create,
             broken: None,
         }
     }
 
-    /// What the candidate's own clock shows. The clocks were never set alike.
+    /// Returns the time on the candidate's own clock. The clocks are not synchronized.
     pub fn local(&self, i: usize) -> Moment {
         let boot = (i as u64 + 1) * 100 * SECOND;
         Moment::since_boot(Duration::from_micros(boot + self.now * self.members[i].rate / 1000))
     }
 
-    /// The first microsecond at which the candidate's clock shows `moment` or later.
+    /// Returns the first microsecond at which the candidate's clock has reached `moment`.
     pub fn when(&self, i: usize, moment: Moment) -> Micros {
         let boot = (i as u64 + 1) * 100 * SECOND;
         let local = moment.elapsed_since_boot().as_nanos().div_ceil(1000) as u64;
@@ -249,14 +249,14 @@ impl World {
         (i, self.members[i].incarnation)
     }
 
-    /// Whether what is meant for this process still reaches it.
-    pub fn is_there(&self, (i, incarnation): Process) -> bool {
+    /// Whether messages still reach this process.
+    pub fn is_current(&self, (i, incarnation): Process) -> bool {
         let member = &self.members[i];
         member.incarnation == incarnation && !matches!(member.life, Life::Down | Life::Finished)
     }
 
-    /// Whether this candidate's owner may act as the leader, by its own clock.
-    pub fn believes(&self, i: usize) -> bool {
+    /// Whether this candidate may act as the leader, by its own clock.
+    pub fn believes_leading(&self, i: usize) -> bool {
         self.members[i].valid_until.is_some_and(|until| self.local(i) < until)
     }
 

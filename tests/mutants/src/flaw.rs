@@ -1,30 +1,30 @@
-// What a flaw is. Shared with the build script, which includes this text.
+// The type of a flaw. The build script includes this file.
 
-/// One way to break one rule.
+/// A change of the code that breaks one rule.
 #[derive(Debug)]
 #[allow(dead_code, reason = "the build script reads some of its fields")]
 pub struct Flaw {
     pub name: &'static str,
-    /// Of the election's contract.
+    /// The rule of the election's contract.
     pub rule: u8,
-    /// Below `src`.
+    /// The path below `src`.
     pub file: &'static str,
-    /// Occurs once in the file: an expression, or whole statements.
+    /// The replaced code, which occurs once in the file: an expression, or whole statements.
     pub original: &'static str,
     pub flawed: &'static str,
     pub found_by: FoundBy,
 }
 
-/// Which kind of test has to find it.
+/// The kind of test that must find the flaw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundBy {
-    /// The model of the election, exhaustively, in this family of faults.
+    /// The exhaustive model of the election, in this family of faults.
     Model(&'static str),
-    /// A simulation of the campaign on its wire, by seeds.
+    /// The simulation of the campaign, by seeds.
     Simulation,
 }
 
-// Places in `election/elector.rs` that several flaws change.
+// Code in `election` that several flaws replace.
 
 pub const LOSS: &str = r#"match self.role {
             Role::Leading { .. } | Role::Leaving { .. } if self.is_deposed() => Some((Loss::Deposed, now)),
@@ -37,9 +37,9 @@ pub const LOSS: &str = r#"match self.role {
 
 pub const IS_MINE: &str = r#"snapshot.record.holder == self.candidate.identity()
             && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
-            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            // A client that knows no incarnations keeps the annotation, but its renewTime is not this process's.
             && snapshot.record.renew_time.is_some_and(|time| {
-                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+                Some(time) == self.confirmed_time || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
             })"#;
 
 pub const STOP_AFTER_DELETION: &str = "renewed + Timing::work_limit(wait).saturating_sub(self.timing.stop_grace())";

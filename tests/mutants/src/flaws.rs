@@ -1,9 +1,9 @@
-// The table of flaws. Shared with the build script, which includes this text.
+// The table of flaws. The build script includes this file.
 use super::flaw::{Flaw, FoundBy, IS_MINE, LOSS, STOP_AFTER_DELETION, TAKEABLE_AT};
 
 pub const FLAWS: &[Flaw] = &[
     Flaw {
-        name: "the term counts from the answer",
+        name: "the term counts from the answer, not from the send",
         rule: 1,
         file: "election/elector.rs",
         original: "flight.sent + self.timing.renew_deadline()",
@@ -23,7 +23,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("pauses"),
     },
     Flaw {
-        name: "standing still goes unnoticed",
+        name: "a frozen process keeps its leadership when it wakes",
         rule: 2,
         file: "election/elector.rs",
         original: "late && matches!(self.role, Role::Leading { .. } | Role::Leaving { .. })",
@@ -31,7 +31,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("pauses"),
     },
     Flaw {
-        name: "the grace counts from the waking",
+        name: "the stop grace counts from the wake-up",
         rule: 2,
         file: "election/elector.rs",
         original: LOSS,
@@ -46,7 +46,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("pauses"),
     },
     Flaw {
-        name: "released before the work has ended",
+        name: "the Lease is released before the work has ended",
         rule: 3,
         file: "election/elector.rs",
         original: "self.role = Role::Leaving { valid_until };",
@@ -55,7 +55,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("step-down, shutdown"),
     },
     Flaw {
-        name: "released whoever holds it by now",
+        name: "a release ignores the version of the Lease",
         rule: 3,
         file: "election/elector/requests.rs",
         original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
@@ -64,7 +64,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("step-down, shutdown"),
     },
     Flaw {
-        name: "the next term does not wait for the work of the last",
+        name: "a new term does not wait for the work of the previous term",
         rule: 3,
         file: "election/elector.rs",
         original: "self.role = Role::Lost { kill_at };",
@@ -72,7 +72,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("step-down, shutdown"),
     },
     Flaw {
-        name: "another holder is no concern before the deadline",
+        name: "a leader ignores another holder until its deadline",
         rule: 4,
         file: "election/elector.rs",
         original: LOSS,
@@ -87,7 +87,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("edits by hand"),
     },
     Flaw {
-        name: "who is deposed has the grace of who was late",
+        name: "a deposed leader gets the stop grace",
         rule: 4,
         file: "election/elector.rs",
         original: LOSS,
@@ -102,7 +102,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("edits by hand"),
     },
     Flaw {
-        name: "a name is taken for the process",
+        name: "an incarnation is identified by its name only",
         rule: 4,
         file: "election/elector.rs",
         original: IS_MINE,
@@ -110,7 +110,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("twins"),
     },
     Flaw {
-        name: "a kept annotation is taken for the process",
+        name: "an incarnation is identified by an annotation that another client kept",
         rule: 4,
         file: "election/elector.rs",
         original: IS_MINE,
@@ -119,20 +119,20 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("edits by hand"),
     },
     Flaw {
-        name: "an emptied holder goes unnoticed",
+        name: "a leader ignores an emptied holder",
         rule: 4,
         file: "election/elector.rs",
         original: IS_MINE,
         flawed: r#"(snapshot.record.holder.is_empty() || snapshot.record.holder == self.candidate.identity())
             && snapshot.incarnation.as_deref() == Some(self.candidate.incarnation())
-            // A client that knows no incarnations keeps the annotation; but these times are none of ours.
+            // A client that knows no incarnations keeps the annotation, but its renewTime is not this process's.
             && snapshot.record.renew_time.is_some_and(|time| {
-                Some(time) == self.shown || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
+                Some(time) == self.confirmed_time || self.pending.as_ref().is_some_and(|(_, pending)| *pending == time)
             })"#,
         found_by: FoundBy::Model("edits by hand"),
     },
     Flaw {
-        name: "a deletion goes unnoticed",
+        name: "a leader ignores the deletion of its Lease",
         rule: 4,
         file: "election/elector.rs",
         original: "!matches!(self.known, Known::Absent { .. })",
@@ -140,7 +140,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("candidates that create"),
     },
     Flaw {
-        name: "a leader whose Lease was deleted stops whenever it likes",
+        name: "a leader whose Lease was deleted has no deadline",
         rule: 4,
         file: "election/elector/deletion.rs",
         original: STOP_AFTER_DELETION,
@@ -148,7 +148,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("deletion, crashes, an operator"),
     },
     Flaw {
-        name: "a leader whose Lease was deleted uses up the whole wait",
+        name: "a leader whose Lease was deleted uses the whole wait without a margin",
         rule: 4,
         file: "election/elector/deletion.rs",
         original: STOP_AFTER_DELETION,
@@ -156,7 +156,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("deletion, crashes, an operator"),
     },
     Flaw {
-        name: "expiry goes by the record's clock",
+        name: "expiry is computed from the record's timestamps",
         rule: 5,
         file: "election/elector.rs",
         original: "self.takeable_at(now.moment).is_some_and(|at| now.moment >= at)",
@@ -190,7 +190,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("deletion, crashes, an operator"),
     },
     Flaw {
-        name: "acquired whatever its version",
+        name: "an acquisition ignores the version of the Lease",
         rule: 5,
         file: "election/elector/requests.rs",
         original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
@@ -199,7 +199,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("network"),
     },
     Flaw {
-        name: "a holder emptied by hand is taken for a release",
+        name: "a holder emptied by hand counts as a release",
         rule: 5,
         file: "election/record.rs",
         original: "self.holder.is_empty() && self.duration_seconds == Self::RELEASED_SECONDS",
@@ -207,7 +207,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("edits by hand"),
     },
     Flaw {
-        name: "the token is the count of transitions",
+        name: "the token is the number of transitions",
         rule: 6,
         file: "election/elector.rs",
         original: "Action::Lead { term: self.term, token: version, transitions, valid_until }",
@@ -224,7 +224,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("candidates that create"),
     },
     Flaw {
-        name: "a try lasts longer than the term",
+        name: "a request may outlast the term",
         rule: 8,
         file: "election/elector/requests.rs",
         original: "patience.min(left)",
@@ -232,7 +232,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("network"),
     },
     Flaw {
-        name: "one failure ends the tries of a term",
+        name: "a failed renewal is not retried within the term",
         rule: 8,
         file: "election/elector.rs",
         original: "doubled.min(self.timing.retry_period())",
@@ -240,17 +240,17 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("network"),
     },
     Flaw {
-        name: "one's own name is proof of one's own death",
+        name: "a candidate acquires a Lease in its own name without proof",
         rule: 9,
         file: "election/elector.rs",
         original: TAKEABLE_AT,
-        flawed: r#"{ let named = self.lease().is_some_and(|lease| lease.record.holder == self.candidate.identity());
-                Some(if named { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
+        flawed: r#"{ let has_own_name = self.lease().is_some_and(|lease| lease.record.holder == self.candidate.identity());
+                Some(if has_own_name { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
             }"#,
         found_by: FoundBy::Model("twins"),
     },
     Flaw {
-        name: "a predecessor is believed dead without the lock",
+        name: "a predecessor counts as dead without the lock",
         rule: 9,
         file: "election/candidate.rs",
         original: "self.dead_predecessors.as_deref()",
@@ -258,7 +258,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("restart in place"),
     },
     Flaw {
-        name: "whoever is of the same pod is a dead predecessor",
+        name: "any process of the same pod counts as a dead predecessor",
         rule: 9,
         file: "election/candidate.rs",
         original: "other.starts_with(prefix)",
@@ -266,7 +266,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("restart in place"),
     },
     Flaw {
-        name: "a predecessor is known by an annotation that a stranger keeps",
+        name: "a predecessor is identified by an annotation that another client kept",
         rule: 9,
         file: "election/candidate.rs",
         original: "holder.record.holder == self.identity",
@@ -274,7 +274,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("restart in place"),
     },
     Flaw {
-        name: "the others wait for the successor for ever",
+        name: "the other candidates wait forever for the successor",
         rule: 5,
         file: "election/elector.rs",
         original: TAKEABLE_AT,
@@ -287,13 +287,13 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector.rs",
         original: TAKEABLE_AT,
         flawed: r#"{
-                let is_named = snapshot.preference.successor.as_deref() == Some(self.candidate.identity());
-                Some(if is_named { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
+                let is_successor = snapshot.preference.successor.as_deref() == Some(self.candidate.identity());
+                Some(if is_successor { Moment::since_boot(Duration::ZERO) } else { *takeable_at })
             }"#,
         found_by: FoundBy::Model("preferences"),
     },
     Flaw {
-        name: "where nobody was to lead nobody ever does",
+        name: "a suspension lasts forever",
         rule: 5,
         file: "election/candidate.rs",
         original: "timing.lease_duration()",
@@ -301,31 +301,31 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Model("suspension"),
     },
     Flaw {
-        name: "a candidate that is not ready takes the Lease",
+        name: "a candidate that is not ready acquires the Lease",
         rule: 3,
         file: "election/elector.rs",
         original: "!self.candidate.is_ready()",
         flawed: "false",
-        found_by: FoundBy::Model("silent programs"),
+        found_by: FoundBy::Model("unready programs"),
     },
     Flaw {
-        name: "a leader that is not ready any more leads on",
+        name: "a leader that becomes unready keeps leading",
         rule: 3,
         file: "election/elector.rs",
         original: "self.takes_part()",
         flawed: "self.candidate.is_ready() && self.takes_part()",
-        found_by: FoundBy::Model("silent programs"),
+        found_by: FoundBy::Model("unready programs"),
     },
     Flaw {
-        name: "who was not ready once never leads again",
+        name: "a candidate that was not ready once never leads again",
         rule: 5,
         file: "election/candidate.rs",
         original: "self.is_ready = is_ready;",
         flawed: "self.is_ready &= is_ready;",
-        found_by: FoundBy::Model("silent programs"),
+        found_by: FoundBy::Model("unready programs"),
     },
     Flaw {
-        name: "any Lease is taken for the one that was written",
+        name: "any Lease in an answer counts as the written one",
         rule: 1,
         file: "campaign/driver.rs",
         original: "snapshot.record == record",
@@ -333,7 +333,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Simulation,
     },
     Flaw {
-        name: "a renewal is acknowledged but the term not told",
+        name: "an acknowledged renewal does not extend the term's validity",
         rule: 1,
         file: "campaign/driver.rs",
         original: "term.set_valid_until(valid_until);",
@@ -341,7 +341,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Simulation,
     },
     Flaw {
-        name: "the process is not named in the Lease",
+        name: "the incarnation is missing from the Lease",
         rule: 4,
         file: "campaign/lease.rs",
         original: "annotate(lease, INCARNATION, incarnation.map(str::to_owned));",
@@ -349,7 +349,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Simulation,
     },
     Flaw {
-        name: "the version is left out of the request",
+        name: "the request has no resourceVersion",
         rule: 5,
         file: "campaign/lease.rs",
         original: "expected.map(|version| version.as_str().to_owned())",
@@ -357,7 +357,7 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Simulation,
     },
     Flaw {
-        name: "a request waits for its answer for ever",
+        name: "a request waits forever for its answer",
         rule: 8,
         file: "campaign/driver.rs",
         original: "clock.sleep_until(deadline)",
@@ -369,29 +369,29 @@ pub const FLAWS: &[Flaw] = &[
         found_by: FoundBy::Simulation,
     },
     Flaw {
-        name: "a request to step down is not heeded",
+        name: "a step-down request is ignored",
         rule: 3,
         file: "campaign/lease.rs",
-        original: "asked.is_some() && asked == shown",
-        flawed: "{ let _ = (asked, shown); false }",
+        original: "requested.is_some() && requested == present",
+        flawed: "{ let _ = (requested, present); false }",
         found_by: FoundBy::Simulation,
     },
     Flaw {
-        name: "a request that is meant for another is heeded",
+        name: "a step-down request for another candidate is followed",
         rule: 3,
         file: "campaign/lease.rs",
-        original: "asked.is_some() && asked == shown",
-        flawed: "{ let _ = shown; asked.is_some() }",
+        original: "requested.is_some() && requested == present",
+        flawed: "{ let _ = present; requested.is_some() }",
         found_by: FoundBy::Simulation,
     },
     Flaw {
-        name: "a request is heeded in each later term of the same process",
+        name: "a step-down request is followed in later terms of the same process",
         rule: 3,
         file: "campaign/lease.rs",
-        original: "asked.is_some() && asked == shown",
+        original: "requested.is_some() && requested == present",
         flawed: r#"{
         let process = |term: &String| term.split_once('/').map(|(_, process)| process.to_owned());
-        asked.is_some() && asked.as_ref().and_then(process) == shown.as_ref().and_then(process)
+        requested.is_some() && requested.as_ref().and_then(process) == present.as_ref().and_then(process)
     }"#,
         found_by: FoundBy::Simulation,
     },

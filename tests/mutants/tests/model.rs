@@ -1,8 +1,8 @@
-//! The product's own election, checked exhaustively within the bounds of each family of faults. `K8SENSUS_MODEL=long`
-//! widens them: that takes hours and gigabytes.
+//! Checks the original election exhaustively within the bounds of each family of faults. `K8SENSUS_MODEL=long` widens
+//! the bounds: that takes hours and gigabytes.
 //!
-//! It stands beside the flawed copies, in a package that is compiled with optimisation, since it looks at millions of
-//! states.
+//! It belongs to the package of the mutants because that package is compiled with optimization: the check visits
+//! millions of states.
 
 #![allow(clippy::disallowed_methods, reason = "checks are timed in real time")]
 
@@ -14,7 +14,7 @@ mod model;
 use model::{Family, check};
 
 #[test]
-fn no_state_of_any_model_breaks_a_law() {
+fn no_state_of_the_model_breaks_a_law() {
     let is_long = std::env::var("K8SENSUS_MODEL").is_ok_and(|value| value == "long");
     let reports: Vec<_> = Family::all(is_long).into_iter().map(check).inspect(|report| println!("{report}")).collect();
     for report in &reports {

@@ -1,4 +1,4 @@
-//! The model finds every flaw that is its to find. If it did not, its silence about the product would mean little.
+//! The model must find every flaw that the table assigns to it. Otherwise its verdict on the original means little.
 
 #![allow(clippy::disallowed_methods, reason = "checks are timed in real time")]
 
@@ -10,7 +10,7 @@ mod model;
 use model::{Family, check};
 use subject::{FLAWS, FoundBy};
 
-/// `K8SENSUS_FLAW=<part of a name>` looks for some of them only. One test, since one flaw at a time is switched on.
+/// `K8SENSUS_FLAW=<part of a name>` selects flaws. A single test, because only one flaw at a time can be switched on.
 #[test]
 fn every_flaw_is_found_by_its_model() {
     let mut survivors = Vec::new();
@@ -19,7 +19,7 @@ fn every_flaw_is_found_by_its_model() {
         let FoundBy::Model(name) = flaw.found_by else { continue };
         let family = Family::all(false).into_iter().find(|family| family.name == name);
         subject::switch_on(flaw);
-        let report = check(family.unwrap_or_else(|| panic!("there is no family {name:?}")));
+        let report = check(family.unwrap_or_else(|| panic!("unknown family {name:?}")));
         subject::switch_off();
         println!("rule {}: {}\n  in {report}", flaw.rule, flaw.name);
         match &report.broken {

@@ -1,7 +1,7 @@
-//! The product's own campaign, simulated with many seeds. It stands beside the flawed copies, in a package that is
-//! compiled with optimisation.
+//! Simulates the original campaign with many seeds. It belongs to the package of the mutants because that package is
+//! compiled with optimization.
 
-#![allow(clippy::disallowed_methods, reason = "tells how long it took")]
+#![allow(clippy::disallowed_methods, reason = "prints the duration")]
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ mod simulation;
 
 use simulation::{Outcome, run, search};
 
-/// How many are run where `K8SENSUS_SEEDS` does not say it: in CI, and elsewhere.
+/// The default number of seeds without `K8SENSUS_SEEDS`: in CI, and elsewhere.
 const SEEDS: (u64, u64) = (100_000, 20_000);
 
 fn number(name: &str) -> Option<u64> {
@@ -25,7 +25,7 @@ fn fail(seed: u64, outcome: &Outcome) -> ! {
     println!("{}", outcome.history.join("\n"));
     panic!(
         "seed {seed}: {}\nrepeat it with: K8SENSUS_SEED={seed} cargo test -p k8sensus-mutants --test simulation no_seed",
-        outcome.violation.as_deref().unwrap_or("no violation when it was run again")
+        outcome.violation.as_deref().unwrap_or("no violation when repeated")
     );
 }
 
@@ -52,12 +52,12 @@ fn no_seed_shows_two_leaders_a_lower_token_or_no_leader() {
     for what in
         ["terms", "elections by expiry", "elections by release", "freezes", "silent cuts", "429", "watches ended, 410"]
     {
-        assert!(counts.0.get(what).is_some_and(|times| *times > 0), "nothing was tried: {what}");
+        assert!(counts.0.get(what).is_some_and(|times| *times > 0), "the simulation never had: {what}");
     }
 }
 
 #[test]
-fn a_seed_tells_the_same_history_each_time() {
+fn a_seed_always_produces_the_same_history() {
     for seed in 0..40 {
         assert_eq!(run(seed, true).history, run(seed, true).history, "seed {seed}");
     }

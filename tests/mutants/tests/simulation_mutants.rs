@@ -1,6 +1,6 @@
-//! The simulation finds every flaw, within so many seeds.
+//! The simulation must find every flaw within [`SEEDS`] seeds.
 
-#![allow(clippy::disallowed_methods, reason = "tells how long it took")]
+#![allow(clippy::disallowed_methods, reason = "prints the duration")]
 
 use std::time::Instant;
 
@@ -13,10 +13,10 @@ use simulation::search;
 use subject::FLAWS;
 
 const SEEDS: u64 = 1_000;
-/// So much of the history is printed before the violation.
+/// The number of history lines that are printed before a violation.
 const LAST: usize = 12;
 
-/// `K8SENSUS_FLAW=<part of a name>` looks for some of them only. One test, since one flaw at a time is switched on.
+/// `K8SENSUS_FLAW=<part of a name>` selects flaws. A single test, because only one flaw at a time can be switched on.
 #[test]
 fn every_flaw_is_found_within_a_thousand_seeds() {
     let wanted = std::env::var("K8SENSUS_FLAW").unwrap_or_default();

@@ -16,11 +16,11 @@ use crate::election::Timing;
 use crate::runtime::backoff::{WatchBackoff, WatchProgress};
 use crate::runtime::clock::Clock;
 
-/// What a watch tells.
-pub(super) enum News {
-    Shown(DynamicObject),
+/// A result of the watch.
+pub(super) enum Observation {
+    Present(DynamicObject),
     Deleted(DynamicObject),
-    /// A list that does not have it.
+    /// A list does not contain the Lease.
     NotListed,
     Forbidden,
 }
@@ -36,57 +36,57 @@ pub(super) struct LeaseWatch {
     progress: WatchProgress,
     listed: Option<DynamicObject>,
     state: State,
-    /// When anything was heard last, since boot.
-    heard_at: Duration,
+    /// The last event or error, since boot.
+    last_event_at: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Fine,
     Failing,
-    /// Begun anew before its wait was over, since it failed.
-    Retried,
+    /// Restarted after a failure, before its backoff was over.
+    Restarted,
     Forbidden,
 }
 
-fn begin(client: &Client, lease: &LeaseName, timing: &Timing) -> (Stream, WatchProgress) {
+fn start(client: &Client, lease: &LeaseName, timing: &Timing) -> (Stream, WatchProgress) {
     let selector = watcher::Config::default().fields(&format!("metadata.name={}", lease.name));
-    // A standby that does not watch learns of a release too late: up to the retry period only.
+    // Backs off no longer than the retry period: a standby without a watch observes a release too late.
     let (backoff, progress) = WatchBackoff::up_to(timing.retry_period());
     (watcher(leases(client.clone(), lease), selector).backoff(backoff).boxed(), progress)
 }
 
 impl LeaseWatch {
     pub(super) fn new(client: Client, lease: LeaseName, timing: Timing, clock: Arc<dyn Clock>) -> Self {
-        let (stream, progress) = begin(&client, &lease, &timing);
-        let heard_at = clock.since_boot();
-        Self { client, lease, timing, clock, stream, progress, listed: None, state: State::Fine, heard_at }
+        let (stream, progress) = start(&client, &lease, &timing);
+        let last_event_at = clock.since_boot();
+        Self { client, lease, timing, clock, stream, progress, listed: None, state: State::Fine, last_event_at }
     }
 
-    /// Waits for the next news. Cancel safe.
-    pub(super) async fn next(&mut self) -> News {
+    /// Waits for the next observation. Cancel safe.
+    pub(super) async fn next(&mut self) -> Observation {
         loop {
             let Some(event) = self.stream.next().await else { return std::future::pending().await };
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    self.heard_at = self.clock.since_boot();
-                    match self.failed(&error) {
-                        Some(news) => return news,
+                    self.last_event_at = self.clock.since_boot();
+                    match self.on_error(&error) {
+                        Some(observation) => return observation,
                         None => continue,
                     }
                 }
             };
-            // Says only that a list is about to be asked for.
+            // The list is only about to be requested.
             if matches!(event, watcher::Event::Init) {
                 self.listed = None;
                 continue;
             }
-            self.heard_at = self.clock.since_boot();
+            self.last_event_at = self.clock.since_boot();
             self.progress.made();
-            // After a watch that failed, a list does not prove that the next one is better.
+            // After a failed watch, a successful list does not prove that the next watch works.
             let listed = matches!(event, watcher::Event::InitApply(_) | watcher::Event::InitDone);
-            if self.state != State::Fine && !(listed && self.state == State::Retried) {
+            if self.state != State::Fine && !(listed && self.state == State::Restarted) {
                 self.state = State::Fine;
                 info!("watching lease {} again", self.lease);
             }
@@ -96,41 +96,42 @@ impl LeaseWatch {
                     self.listed = Some(lease);
                     continue;
                 }
-                watcher::Event::InitDone => self.listed.take().map_or(News::NotListed, News::Shown),
-                watcher::Event::Apply(lease) => News::Shown(lease),
-                watcher::Event::Delete(lease) => News::Deleted(lease),
+                watcher::Event::InitDone => self.listed.take().map_or(Observation::NotListed, Observation::Present),
+                watcher::Event::Apply(lease) => Observation::Present(lease),
+                watcher::Event::Delete(lease) => Observation::Deleted(lease),
             };
         }
     }
 
-    fn failed(&mut self, error: &watcher::Error) -> Option<News> {
+    fn on_error(&mut self, error: &watcher::Error) -> Option<Observation> {
         if self.state == State::Fine {
             warn!("cannot watch lease {}: {}; will keep trying", self.lease, describe_watch_error(error));
         }
         if is_forbidden(error) {
             self.state = State::Forbidden;
             self.progress.forbidden();
-            return Some(News::Forbidden);
+            return Some(Observation::Forbidden);
         }
-        if self.state != State::Retried {
+        if self.state != State::Restarted {
             self.state = State::Failing;
         }
         None
     }
 
-    /// The server has answered another request; `lagged`: with something that the watch had not shown. A watch that waits for
-    /// its next try is begun anew, once. One that has lagged and was silent for a whole lease hangs on a dead connection, and would
-    /// until its own read times out: it is begun anew, too.
+    /// Restarts the watch if necessary after the server has answered another request. `lagged`: the answer has a
+    /// version that the watch had not reported. A watch that waits for its next try is restarted once. A watch that
+    /// lags and was silent for a whole lease duration hangs on a dead connection until its read timeout: it is
+    /// restarted too.
     pub(super) fn server_answers(&mut self, lagged: bool) {
         let now = self.clock.since_boot();
-        let silent = now.saturating_sub(self.heard_at) > self.timing.lease_duration();
+        let silent = now.saturating_sub(self.last_event_at) > self.timing.lease_duration();
         self.state = match self.state {
-            State::Failing => State::Retried,
-            state @ (State::Fine | State::Retried) if lagged && silent => state,
-            State::Fine | State::Retried | State::Forbidden => return,
+            State::Failing => State::Restarted,
+            state @ (State::Fine | State::Restarted) if lagged && silent => state,
+            State::Fine | State::Restarted | State::Forbidden => return,
         };
-        debug!("watching lease {} anew", self.lease);
-        (self.stream, self.progress) = begin(&self.client, &self.lease, &self.timing);
-        self.heard_at = now;
+        debug!("restarting the watch of lease {}", self.lease);
+        (self.stream, self.progress) = start(&self.client, &self.lease, &self.timing);
+        self.last_event_at = now;
     }
 }
