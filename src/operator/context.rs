@@ -1,4 +1,4 @@
-//! What every step of a reconcile works with.
+//! What every step of a reconcile uses.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,12 +17,13 @@ use crate::operator::steps::apply::Applier;
 use crate::operator::steps::step_down::StepDowns;
 use crate::runtime::clock::Clock;
 
-/// For how long a look at a group may be kept waiting for what is not its purpose.
+/// How long a reconcile may wait for an optional request.
 const BUDGET: Duration = Duration::from_secs(2);
 
-/// How soon a write onto the Lease is tried again that failed.
+/// The delay before a failed write of the Lease or of a pod is retried.
 pub(in crate::operator) const RETRY: Duration = Duration::from_secs(10);
 
+/// The clients, the cache and the settings of one term of the operator's leadership.
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) clock: Arc<dyn Clock>,
@@ -38,10 +39,10 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// What `work` brings, unless it keeps a look at a group waiting.
+    /// Awaits `work` for at most [`BUDGET`], so that an optional request cannot stall a reconcile.
     ///
     /// # Errors
-    /// Says for how long it was waited for.
+    /// The time was over; the text contains the limit.
     pub(super) async fn within_budget<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
         let late = self.clock.sleep_until(self.clock.since_boot() + BUDGET);
         match select(pin!(work), late).await {
@@ -51,6 +52,7 @@ impl Context {
     }
 }
 
+/// Changes the operator's memory of `resource`. Returns `None` if the group is gone.
 pub(super) fn remember<T>(
     resource: &ElectionGroup,
     context: &Context,

@@ -3,7 +3,7 @@
 use crate::operator::steps::apply::ApplyError;
 use crate::operator::steps::release::ReleaseError;
 
-/// A request failed that the next try may bring through.
+/// A failed request. A retry may succeed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]

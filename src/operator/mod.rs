@@ -1,9 +1,28 @@
-//! Reconciles ElectionGroups: observe -> validate -> endpoints -> release what is proved dead or awaits nobody ->
-//! candidate update -> desired -> suspension ->
-//! apply -> rollout -> step-down -> status -> publish -> pods, one file for each step.
+//! The operator: reconciles ElectionGroups.
 //!
-//! Only the replica that holds the operator's own Lease does so, and `gate` lets no write of a replica pass whose
-//! leadership is not valid at that moment.
+//! `leadership` runs the operator's own election. Only the replica that holds the operator's Lease reconciles, and its
+//! gate refuses every write that is sent while that leadership is not valid.
+//!
+//! `cache` watches the groups and their objects, and triggers a reconcile of the group that a change concerns.
+//!
+//! `reconcile` calls the files of `steps` and `report` in this order:
+//!
+//! 1. `steps/other_operator` leaves a group alone that another operator reconciles, or takes it over.
+//! 2. `Group::check` validates the spec.
+//! 3. `steps/endpoints` points the leader Service to the leader.
+//! 4. `steps/release` releases the Lease of a leader that is proven dead; `steps/recreated` releases a recreated Lease
+//!    that no pod has to wait for.
+//! 5. `steps/candidate_update` records the candidate that the pods get.
+//! 6. `steps/suspension` writes onto the Lease that the group is suspended, or that it no longer is. `steps/apply` then
+//!    applies the children.
+//! 7. `report/status` reads from the cache what there is now.
+//! 8. `steps/rollout` decides how far the newest revision is, and whether the leader has to hand over.
+//! 9. `steps/step_down` carries out a step-down: a requested one, or else the one from step 8.
+//! 10. `report/status` writes the status, `report/events` the Events, `report/publish` defines the metrics.
+//! 11. `steps/pods` opens readiness gates and writes role labels.
+//!
+//! A paused group skips step 6, and so does an invalid one. An operator may die at any point: the next one continues
+//! from what the API server stores.
 
 mod cache;
 mod context;

@@ -1,7 +1,8 @@
-//! Objects by name, as log lines have them.
+//! Names of objects in log lines.
 
 use kube::ResourceExt;
 
+/// Returns `<namespace>/<name>`.
 pub(super) fn qualified_name(resource: &impl ResourceExt) -> String {
     format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }

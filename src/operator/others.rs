@@ -1,4 +1,4 @@
-//! What is known of other operators.
+//! The other operators that statuses name, and their last known states.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::group::judge::other_operator::OtherOperator;
 
-/// How long the state of another operator counts as known: thousands of groups may name it.
+/// How long a state is reused: thousands of groups may name the same operator.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// The other operators that statuses name, by the names of their Leases, with their states and when each was read.
+/// The states of other operators by the names of their Leases, each with the time of its read.
 #[derive(Default)]
 pub(super) struct OtherOperators(Mutex<HashMap<String, (Duration, OtherOperator)>>);
 

@@ -1,4 +1,4 @@
-//! The pipeline: each step takes what the former one made.
+//! The pipeline of a reconcile: each step uses what the previous one produced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,18 +30,24 @@ use crate::operator::steps::release::release_of_dead;
 use crate::operator::steps::rollout::{self, TargetRevision};
 use crate::operator::steps::suspension;
 
-/// A look without a cause, for what a watch may have missed.
+/// The time between reconciles without a trigger, for changes that a watch may have missed.
 const RESYNC: Duration = Duration::from_secs(300);
-/// How soon a conflict or a missing right is looked at again: nothing tells when somebody else's object goes away.
+/// The delay before a conflict or a missing permission is checked again: no event reports that a foreign object is
+/// gone.
 const BLOCKED_RETRY: Duration = Duration::from_secs(10);
-/// How soon a child that the API server refused for what it says is tried again.
+/// The delay before a child is applied again that the API server rejected as invalid.
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Reconciles one group and returns when the next reconcile is due.
+///
+/// # Errors
+/// A request failed. The next try continues from what the API server stores by then.
 pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Result<Action, Error> {
     let (mut resource, readable) = raw.read();
     if resource.metadata.deletion_timestamp.is_some() {
-        // Owner references do the deleting.
+        // The garbage collector deletes the children by their owner references.
         return Ok(Action::await_change());
     }
     if let Ownership::Left(wait) = other_operator::ownership(&resource, &context).await {
@@ -49,13 +55,13 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         return Ok(Action::requeue(wait));
     }
     let mut valid = readable.and_then(|()| Group::check(&resource));
-    // First of all: whoever sends requests to the leader waits for nothing else.
+    // First of all: clients of the leader Service wait for nothing else.
     let followed = context.applier.follow(&resource, valid.as_ref().ok(), &*context.clock).await;
-    let released = match &valid {
+    let proven_release = match &valid {
         Ok(group) => release_of_dead(&context.client, group, &context.cache, &*context.clock).await,
         Err(_) => Ok(None),
     };
-    let unawaited = match &valid {
+    let recreated = match &valid {
         Ok(group) => release_unawaited(&context.client, group, &context.cache, &*context.clock).await,
         Err(_) => Ok(None),
     };
@@ -68,13 +74,13 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         Ok(group) if group.paused => (Outcome::Applied, InjectionRecord::Keep),
         Ok(group) => {
             let recorded = resource.status.as_ref().and_then(|status| status.injection.as_ref());
-            // What a newer operator made can be kept only while it is there.
+            // Additions of a newer operator can only be kept while the Deployment has them.
             let recorded = recorded.filter(|it| !injection::is_newer(it) || context.applier.has_deployment(group));
             let desired = Desired::of(group, recorded, &context.offer.image);
             target = TargetRevision::of(&desired);
             suspended = suspension::annotate_suspended(&resource, group, &context).await;
             let applied = context.applier.apply(group, &resource, &desired, &*context.clock).await;
-            // What the pods got is recorded though another child is in the way: else the next version would get them anew.
+            // Recorded even if another child failed: otherwise the next version would replace the pods once more.
             let deployed = applied.is_ok() || context.applier.has_deployed(group, &desired);
             let injection = match desired.injection {
                 _ if !deployed => InjectionRecord::Keep,
@@ -85,7 +91,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
                 Ok(outcome) => (outcome, injection),
                 Err(error) if resource.status.is_none() => return Err(error),
                 Err(error) => {
-                    // Who leads is told all the same; the spec stays unobserved.
+                    // The status still reports the leader; the spec stays unobserved.
                     failed = Some(error);
                     (Outcome::Applied, injection)
                 }
@@ -93,32 +99,33 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         }
         Err(invalid) => (Outcome::Invalid(invalid.to_string()), InjectionRecord::Keep),
     };
-    let freed = released.as_ref().ok().copied().flatten();
-    let mut observed = status::observe(&resource, outcome, injection, freed, &context.operator, &context.cache);
+    let release = proven_release.as_ref().ok().copied().flatten();
+    let mut observed = status::observe(&resource, outcome, injection, release, &context.operator, &context.cache);
     observed.offer = Some(context.offer.clone());
-    let turn = candidate_update::wait(&update);
+    let update_wait = candidate_update::wait(&update);
     observed.update = update;
     let judged = rollout::judge(&resource, valid.as_ref().ok(), &target, &mut observed, &context).await;
-    let retry =
+    let step_down_wait =
         context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed, judged.intent.as_ref()).await;
     let written = write_status(&resource, valid.as_ref().ok(), &observed, failed.is_none(), &context).await?;
     if let Some(error) = failed {
         return Err(error);
     }
     publish(&resource, &observed.outcome, &context.metrics);
-    let marked = match &written.stored {
-        Some(stored) => pods::mark(&resource, valid.as_ref().ok(), &observed, stored, &context).await,
+    let pods_wait = match &written.stored {
+        Some(stored) => pods::patch(&resource, valid.as_ref().ok(), &observed, stored, &context).await,
         None => None,
     };
     written.stored.iter().for_each(|stored| candidate_update::settle(&resource, stored, &context));
-    let again = written.stored.as_ref().and_then(|stored| rollout::next_look(&resource, stored, &observed, &context));
-    // The children and the status had their turn; the release has another try.
-    released?;
-    let recreated = unawaited?;
-    let follow = followed?;
+    let next_judgement =
+        written.stored.as_ref().and_then(|stored| rollout::next_reconcile(&resource, stored, &observed, &context));
+    // Returned only now, so that a failure delays neither the children nor the status.
+    proven_release?;
+    let recreated_wait = recreated?;
+    let endpoints_wait = followed?;
     let next = match observed.outcome {
         Outcome::Applied => Some(RESYNC + jitter(&resource)),
-        // What was refused of a child may be by a policy that somebody mends.
+        // An admission policy may have refused a child, and policies change.
         Outcome::Invalid(_) if valid.is_ok() => Some(REFUSED_RETRY),
         Outcome::Invalid(_) => None,
         Outcome::Conflict(_) | Outcome::Forbidden(_) => Some(BLOCKED_RETRY),
@@ -127,32 +134,43 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         memory.failures = 0;
         memory.blocked = observed.outcome != Outcome::Applied;
     });
-    let waits = [written.wait, judged.wait, retry, suspended, marked, again, next, follow, recreated, turn];
+    let waits = [
+        written.wait,
+        judged.wait,
+        step_down_wait,
+        suspended,
+        pods_wait,
+        next_judgement,
+        next,
+        endpoints_wait,
+        recreated_wait,
+        update_wait,
+    ];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 
-/// What became of the status.
+/// The result of [`write_status`].
 struct StatusWrite {
-    /// The status as the API server has it; `None` if it was not to be written yet.
+    /// The status as the API server stores it; `None` if it was not written.
     stored: Option<ElectionGroupStatus>,
-    /// When it is to be looked at again for that.
+    /// The time until the group is reconciled again for it.
     wait: Option<Duration>,
 }
 
-/// Writes the status if it says something new. `whole` says whether all that the spec asks for was done.
+/// Writes the status if it changed. `is_complete`: whether everything that the spec requests was applied.
 async fn write_status(
     resource: &ElectionGroup,
     valid: Option<&Group>,
     observed: &Observed,
-    whole: bool,
+    is_complete: bool,
     context: &Context,
 ) -> Result<StatusWrite, Error> {
     let mut new = status::of(resource, valid, observed, &*context.clock);
-    if !whole {
+    if !is_complete {
         status::keep_generation(resource.status.as_ref(), &mut new);
     }
     if resource.status.as_ref() == Some(&new) {
-        // What goes on is counted.
+        // A condition that persists counts as a repeated Event.
         context.events.record_changes(resource, &new, observed);
         return Ok(StatusWrite { stored: Some(new), wait: None });
     }
@@ -168,7 +186,7 @@ async fn write_status(
     }
     context.cache.begin_write(&resource.namespace().unwrap_or_default(), &resource.name_any());
     let written = status::write(&context.client, resource, &new).await;
-    // What the API server has made of it: a definition of another version may have dropped something.
+    // As the API server stores it: a definition of another version may have dropped fields.
     let mut stored = None;
     let changed = match &written {
         Ok(Some(group)) => {
@@ -182,16 +200,17 @@ async fn write_status(
         memory.written_at = Some(now);
     });
     if written.map_err(Error::Status)?.is_none() {
-        // Deleted, or deleted and made again: if it is still there after all, it is looked at once more.
+        // The group was deleted, and perhaps created again.
         return Ok(StatusWrite { stored: None, wait: Some(FIRST_BACKOFF) });
     }
     context.events.record_changes(resource, &new, observed);
     log_leader(resource, new.holder_identity.as_deref(), &context.metrics);
-    // The answer may be the first to show another spec; its event then says nothing new.
+    // The response may be the first to show another spec; the event that follows then triggers no reconcile.
     Ok(StatusWrite { stored, wait: changed.then_some(Duration::ZERO) })
 }
 
-/// What a person must mend goes into the status; what time may mend is an error.
+/// Returns what the status reports of `applied`, for problems that a person has to solve. Other problems are errors,
+/// which are retried.
 fn outcome_of(group: &Group, applied: Result<(), ApplyError>) -> Result<Outcome, Error> {
     match applied {
         Ok(()) => Ok(Outcome::Applied),
@@ -212,12 +231,13 @@ fn log_leader(resource: &ElectionGroup, holder: Option<&str>, metrics: &Metrics)
     if before != holder {
         metrics.leader_changed();
         match holder {
-            Some(holder) => info!(group = qualified_name(resource), "{holder} leads"),
-            None => info!(group = qualified_name(resource), "nobody leads"),
+            Some(holder) => info!(group = qualified_name(resource), "{holder} is the leader"),
+            None => info!(group = qualified_name(resource), "the group has no leader"),
         }
     }
 }
 
+/// Counts the reconcile, and logs a problem that the status did not report before.
 fn publish(resource: &ElectionGroup, outcome: &Outcome, metrics: &Metrics) {
     let (label, why) = match outcome {
         Outcome::Applied => return metrics.count(ResultLabel::Applied),
@@ -233,7 +253,7 @@ fn publish(resource: &ElectionGroup, outcome: &Outcome, metrics: &Metrics) {
     }
 }
 
-/// Each group waits for itself: a poisonous one delays no other.
+/// Returns the backoff after `error`. Each group has its own, so that a failing group delays no other.
 pub(super) fn on_error(raw: Arc<RawGroup>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.count(ResultLabel::Failed);
     let failures = context.cache.remember(&raw.namespace().unwrap_or_default(), &raw.name_any(), |memory| {
@@ -243,11 +263,12 @@ pub(super) fn on_error(raw: Arc<RawGroup>, error: &Error, context: Arc<Context>)
     let doublings = failures.unwrap_or(1).saturating_sub(1).min(16);
     let wait = (FIRST_BACKOFF * 2_u32.saturating_pow(doublings)).min(LONGEST_BACKOFF);
     warn!(group = qualified_name(&*raw), "{error}; next try in {:.1} s", wait.as_secs_f64());
-    // Not all at once that failed at once.
+    // Groups that failed together are not retried together.
     Action::requeue(wait + jitter(&*raw) * wait.as_millis().try_into().unwrap_or(0) / 60_000)
 }
 
-/// Up to a fifth of the resync, by the group's uid, so that groups made together are not looked at together.
+/// Returns up to a fifth of [`RESYNC`], by the group's uid, so that groups created together are not reconciled
+/// together.
 fn jitter(resource: &impl ResourceExt) -> Duration {
     let uid = resource.uid().unwrap_or_default();
     let sum = uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));

@@ -1,4 +1,4 @@
-//! The containers of the leader's pod that do not lead.
+//! The other containers of the leader's pod.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::rollout::Play;
 use crate::support::{apply, group, namespace, operated};
 
 #[test]
-fn a_leader_beside_whose_program_another_container_does_not_work_gives_way() {
+fn leader_hands_over_if_another_container_of_its_pod_is_unready() {
     let play = Play { cluster: operated(), ns: namespace(operated(), "beside") };
     let mut manifest = group(
         "kestrel",
@@ -26,7 +26,7 @@ fn a_leader_beside_whose_program_another_container_does_not_work_gives_way() {
     let pods = play.new_pods(2, &[]);
     pods.iter().for_each(|pod| play.comes_up(pod));
     play.lead(&pods[0], true);
-    // The kubelet asks the leading container anew only after a while; that is no matter.
+    // The kubelet probes the leading container again only after a while, which does not matter.
     let report = |app: bool, proxy: bool| {
         let container = |name: &str, ready: bool| -> Value {
             json!({
@@ -37,7 +37,7 @@ fn a_leader_beside_whose_program_another_container_does_not_work_gives_way() {
     };
     report(false, true);
     std::thread::sleep(std::time::Duration::from_secs(4));
-    assert_eq!(play.asked(), None);
+    assert_eq!(play.step_down_request(), None);
     report(true, false);
-    play.is_asked("Unhealthy", &pods[1]);
+    play.wait_for_request("Unhealthy", &pods[1]);
 }

@@ -1,4 +1,4 @@
-//! An operator that is not shown one kind of object takes nothing of that kind for gone.
+//! An operator that cannot watch one kind of object takes no object of that kind for deleted.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::support::{condition, group, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What is refused, and how long.
+/// The kinds whose watch is refused, with the status code, and for how long.
 const CASES: [(&str, u16, Duration); 8] = [
     ("leases", 500, Duration::from_secs(5)),
     ("electiongroups", 403, Duration::from_secs(3)),
@@ -27,7 +27,7 @@ const CASES: [(&str, u16, Duration); 8] = [
 ];
 
 #[test]
-fn nothing_is_written_while_one_kind_is_not_shown_and_nothing_wrong_after_it() {
+fn operator_writes_nothing_while_one_kind_cannot_be_watched() {
     let direct = Direct::to(shared());
     thread::scope(|scope| {
         let cases = CASES.map(|(plural, code, time)| {
@@ -41,13 +41,13 @@ fn nothing_is_written_while_one_kind_is_not_shown_and_nothing_wrong_after_it() {
 fn blinded(direct: &Direct, plural: &str, code: u16, time: Duration) {
     let ns = namespace(shared(), &format!("blind-{plural}"));
     let versions = led(direct, &ns, 3600);
-    // Something to do for whoever sees everything.
+    // Changes that an operator with a complete view would act on.
     direct.delete(&ns, "roles", "kestrel");
 
     let (proxy, listen) = (HttpProxy::to(shared()), free_port());
     proxy.refuse(plural, code);
     let operator = operator_for(&ns, &format!("{ns}-operator"), proxy.kubeconfig(), listen);
-    operator.wait_for("reconciles from now on", SOON);
+    operator.wait_for("starting to reconcile", SOON);
     let problem = format!("cannot watch {plural} in namespace {ns}: refused by the test ({code})");
     within(10, &problem, || readiness(listen).contains(&problem).then_some(()));
     thread::sleep(time);
@@ -59,7 +59,7 @@ fn blinded(direct: &Direct, plural: &str, code: u16, time: Duration) {
     thread::sleep(Duration::from_secs(1));
     assert_eq!(proxy.writes(), ["POST roles"], "{plural} were shown late");
 
-    // The same in the middle of its life: running watches end, and no list follows.
+    // The same for a running operator: its watches end, and no list follows.
     proxy.refuse(plural, code);
     within(10, &problem, || readiness(listen).contains(&problem).then_some(()));
     thread::sleep(time);
@@ -74,13 +74,13 @@ fn blinded(direct: &Direct, plural: &str, code: u16, time: Duration) {
 }
 
 #[test]
-fn a_leader_whose_renewals_are_not_shown_leads_until_it_is_seen_that_it_does_not() {
+fn leader_is_kept_while_its_renewals_cannot_be_watched() {
     let direct = Direct::to(shared());
     let ns = namespace(shared(), "unseen");
     led(&direct, &ns, 4);
     let (proxy, listen) = (HttpProxy::to(shared()), free_port());
     let operator = operator_for(&ns, &format!("{ns}-operator"), proxy.kubeconfig(), listen);
-    operator.wait_for("reconciles from now on", SOON);
+    operator.wait_for("starting to reconcile", SOON);
     let elected = || condition(&direct.get(&ns, "electiongroups", "kestrel").unwrap(), "LeaderElected");
     let renew_for = |time: Duration, wanted: Option<&str>| {
         let start = Instant::now();
@@ -96,25 +96,25 @@ fn a_leader_whose_renewals_are_not_shown_leads_until_it_is_seen_that_it_does_not
     renew_for(Duration::from_secs(9), Some("True/LeaseHeld"));
     assert!(readiness(listen).contains("cannot watch leases"), "{}", readiness(listen));
     proxy.refuse_no_more();
-    // The next try may take as long as this.
+    // The longest backoff of a watch.
     renew_for(Duration::from_secs(12), Some("True/LeaseHeld"));
     assert!(readiness(listen).starts_with("HTTP/1.1 200"), "{}", readiness(listen));
 
-    // And a leader that is gone while nothing is shown is told of when all is shown.
+    // A leader that is lost during the outage is reported after it.
     proxy.refuse("leases", 500);
     thread::sleep(Duration::from_secs(6));
     assert_eq!(elected(), "True/LeaseHeld");
     proxy.refuse_no_more();
-    within(20, "the end of otter", || (elected() == "False/LeaseExpired").then_some(()));
+    within(20, "the loss of otter", || (elected() == "False/LeaseExpired").then_some(()));
 }
 
 #[test]
-fn groups_that_come_and_go_while_no_group_is_shown_are_seen_to_afterwards() {
+fn groups_changed_during_a_watch_outage_are_reconciled_afterwards() {
     let direct = Direct::to(shared());
     let ns = namespace(shared(), "unshown");
     let (proxy, listen) = (HttpProxy::to(shared()), free_port());
     let operator = operator_for(&ns, &format!("{ns}-first"), proxy.kubeconfig(), listen);
-    operator.wait_for("reconciles from now on", SOON);
+    operator.wait_for("starting to reconcile", SOON);
     let make = |name: &str| direct.create(&ns, "electiongroups", &group(name, json!({})));
     let children = |name: &str, uid: &Value| {
         within(40, &format!("the children of {name}"), || {
@@ -137,7 +137,7 @@ fn groups_that_come_and_go_while_no_group_is_shown_are_seen_to_afterwards() {
         children(name, &uid);
         within(10, "the status", || {
             let group = direct.get(&ns, "electiongroups", name)?;
-            // Pods that are still there make the Lease one that was lost.
+            // With pods that still exist the Lease counts as lost.
             condition(&group, "LeaderElected").starts_with("False/Lease").then_some(())
         });
     }
@@ -146,7 +146,7 @@ fn groups_that_come_and_go_while_no_group_is_shown_are_seen_to_afterwards() {
     });
 }
 
-/// A group at rest that otter leads, and nobody watches over it any more.
+/// Creates a group at rest that otter leads, and stops its operator.
 fn led(direct: &Direct, ns: &str, seconds: i32) -> Vec<(&'static str, Value)> {
     let first = operator_for(ns, &format!("{ns}-operator"), shared().kubeconfig(), ANYWHERE);
     direct.create(ns, "electiongroups", &group("kestrel", json!({})));
@@ -166,7 +166,7 @@ fn led(direct: &Direct, ns: &str, seconds: i32) -> Vec<(&'static str, Value)> {
         (since.elapsed() > Duration::from_secs(2)).then(|| last.clone())
     });
     drop(first);
-    // Its successor is the same operator, and need not wait until this Lease expires.
+    // The next operator has the same name, and need not wait until this Lease expires.
     direct.delete("default", "leases", &format!("{ns}-operator"));
     last
 }
@@ -176,7 +176,7 @@ fn renew(direct: &Direct, ns: &str) {
     direct.merge(ns, "leases", "kestrel", &json!({ "spec": { "renewTime": format!("{now:.6}") } }));
 }
 
-/// Whether anything was written of the group and its children, the Lease apart.
+/// Returns the versions of the group and its children, without the Lease.
 fn versions(direct: &Direct, ns: &str) -> Vec<(&'static str, Value)> {
     let plurals = PLURALS.iter().filter(|plural| **plural != "leases").chain(&["electiongroups"]);
     plurals

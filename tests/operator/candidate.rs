@@ -1,5 +1,5 @@
-//! The candidate of a group's pods: what the status says of it, and the request to replace it. No node: the test plays the
-//! kubelet, and an upgrade of the operator is a status that records another image.
+//! The candidate of a group's pods: its condition in the status, and the request to replace it. There is no node: the
+//! test plays the kubelet, and a status that records another image stands for an upgrade of the operator.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn electiongroup(cluster: &Cluster, ns: &str, name: &str) -> Value {
     get(cluster, ns, &format!("electiongroup/{name}")).expect("the group")
 }
 
-/// The status records another injection, as another operator would have.
+/// Records another injection in the status, as another operator would.
 fn record(cluster: &Cluster, ns: &str, name: &str, injection: &Value) {
     let patch = json!({ "status": { "injection": injection } }).to_string();
     kubectl(cluster, &["patch", "-n", ns, "electiongroup", name, "--subresource=status", "--type=merge", "-p", &patch]);
@@ -40,7 +40,7 @@ fn becomes(cluster: &Cluster, ns: &str, name: &str, wanted: &str) {
     });
 }
 
-/// The image of the candidate in the pod template, once it is `wanted`.
+/// Waits until the pod template has the candidate image `wanted`.
 fn template_gets(cluster: &Cluster, ns: &str, name: &str, wanted: &str) {
     within(90, &format!("candidate image {wanted} in {name}"), || {
         let deployment = get(cluster, ns, &format!("deployment/{name}"))?;
@@ -48,7 +48,7 @@ fn template_gets(cluster: &Cluster, ns: &str, name: &str, wanted: &str) {
     });
 }
 
-fn made(cluster: &Cluster, ns: &str, name: &str) {
+fn create_group(cluster: &Cluster, ns: &str, name: &str) {
     apply(cluster, ns, &group(name, json!({}))).unwrap();
     within(90, "the injection in the status", || {
         (electiongroup(cluster, ns, name)["status"]["injection"]["image"] == OWN_IMAGE).then_some(())
@@ -56,7 +56,7 @@ fn made(cluster: &Cluster, ns: &str, name: &str) {
 }
 
 #[test]
-fn a_request_gives_the_pods_the_operators_candidate() {
+fn request_gives_the_pods_the_operators_candidate() {
     let (cluster, ns) = (operated(), namespace(operated(), "update"));
     let mut created_with_it = group("kestrel", json!({}));
     created_with_it["metadata"]["annotations"] = json!({ "k8sensus.dev/update-candidate-requested-at": "1" });
@@ -80,19 +80,19 @@ fn a_request_gives_the_pods_the_operators_candidate() {
 }
 
 #[test]
-fn a_few_groups_at_a_time_replace_their_candidate() {
+fn few_groups_at_a_time_replace_their_candidate() {
     let cluster = control_plane();
     let keeper = operator(&cluster, "keeper", &[]);
-    keeper.wait_for("reconciles from now on", Duration::from_secs(10));
+    keeper.wait_for("starting to reconcile", Duration::from_secs(10));
     let ns = namespace(&cluster, "many");
     let names: Vec<String> = (0..7).map(|number| format!("kestrel-{number}")).collect();
     for name in &names {
-        made(&cluster, &ns, name);
-        let patch = json!({ "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 3600, "leaseTransitions": 1,
+        create_group(&cluster, &ns, name);
+        let patch = json!({ "spec": { "holderIdentity": "outsider", "leaseDurationSeconds": 3600, "leaseTransitions": 1,
             "renewTime": "2026-01-01T00:00:00.000000Z" } });
         kubectl(&cluster, &["patch", "-n", &ns, "lease", name, "--type=merge", "-p", &patch.to_string()]);
         within(90, "the leader in the status", || {
-            (electiongroup(&cluster, &ns, name)["status"]["holderIdentity"] == "somebody").then_some(())
+            (electiongroup(&cluster, &ns, name)["status"]["holderIdentity"] == "outsider").then_some(())
         });
         record(&cluster, &ns, name, &json!({ "image": OTHER_IMAGE }));
     }
@@ -112,7 +112,7 @@ fn a_few_groups_at_a_time_replace_their_candidate() {
         names.iter().filter(|name| image(name) == OWN_IMAGE).count()
     };
     within(90, "five groups to be updated and two to wait", || (updated() == 5 && waiting().len() == 2).then_some(()));
-    // No pod ever comes up here, so nobody gives a place up by itself.
+    // No pod becomes ready here, so no group frees its place by itself.
     std::thread::sleep(Duration::from_secs(12));
     assert_eq!((updated(), waiting().len()), (5, 2));
     let first = names.iter().find(|name| !waiting().contains(name)).unwrap();
@@ -121,14 +121,14 @@ fn a_few_groups_at_a_time_replace_their_candidate() {
 }
 
 #[test]
-fn a_rollback_of_the_operator_leaves_the_pods_as_the_newer_operator_made_them() {
+fn rollback_of_the_operator_keeps_pods_of_the_newer_one() {
     let (cluster, ns) = (operated(), namespace(operated(), "rollback"));
-    made(cluster, &ns, "kestrel");
+    create_group(cluster, &ns, "kestrel");
     let deployment = || get(cluster, &ns, "deployment/kestrel").unwrap()["spec"].clone();
     let before = deployment()["template"].clone();
     record(cluster, &ns, "kestrel", &json!({ "image": OTHER_IMAGE, "revision": 99 }));
     becomes(cluster, &ns, "kestrel", "True/InjectionNewer");
-    // The group goes on, and follows what does not concern its pods.
+    // The group continues, and changes that do not concern its pods take effect.
     apply(cluster, &ns, &group("kestrel", json!({ "replicas": 3 }))).unwrap();
     within(90, "three replicas", || (deployment()["replicas"] == 3).then_some(()));
     assert_eq!(deployment()["template"], before);
@@ -138,7 +138,7 @@ fn a_rollback_of_the_operator_leaves_the_pods_as_the_newer_operator_made_them() 
     request(cluster, &ns, "kestrel", "now");
     becomes(cluster, &ns, "kestrel", "");
     assert_eq!(electiongroup(cluster, &ns, "kestrel")["status"]["injection"]["image"], OWN_IMAGE);
-    // What the operator applied before is still its own: it takes away what it no longer asks for.
+    // The operator still owns the fields that it applied before: it removes those that it no longer sets.
     apply(
         cluster,
         &ns,
@@ -156,7 +156,7 @@ fn a_rollback_of_the_operator_leaves_the_pods_as_the_newer_operator_made_them() 
 }
 
 #[test]
-fn a_candidate_image_that_does_not_exist_is_replaced_where_nobody_ever_led() {
+fn missing_candidate_image_is_replaced_if_no_pod_ever_led() {
     let play = Play::of("gone", json!({ "replicas": 1 }));
     let first = play.new_pods(1, &[]);
     record(play.cluster, &play.ns, "kestrel", &json!({ "image": OTHER_IMAGE }));
@@ -171,14 +171,14 @@ fn a_candidate_image_that_does_not_exist_is_replaced_where_nobody_ever_led() {
         "restartCount": 0, "state": waiting });
     play.report(&newer, &json!({ "phase": "Pending", "initContainerStatuses": [status] }));
     template_gets(play.cluster, &play.ns, "kestrel", OWN_IMAGE);
-    assert!(play.is_told("CandidateUpdated").contains(OWN_IMAGE));
+    assert!(play.wait_for_event("CandidateUpdated").contains(OWN_IMAGE));
 }
 
 #[test]
-fn a_leader_that_states_another_version_than_expected_is_reported_and_stays_ready() {
+fn leader_with_an_unexpected_version_is_reported_and_stays_ready() {
     let cluster = control_plane();
     let keeper = operator(&cluster, "keeper", &[("K8SENSUS_CANDIDATE_VERSION", "9.9.9")]);
-    keeper.wait_for("reconciles from now on", Duration::from_secs(10));
+    keeper.wait_for("starting to reconcile", Duration::from_secs(10));
     let ns = namespace(&cluster, "skew");
     apply(&cluster, &ns, &group("kestrel", json!({ "replicas": 1 }))).unwrap();
     let pod = within(90, "the pod", || get(&cluster, &ns, "pods")?["items"].as_array()?.first().cloned());

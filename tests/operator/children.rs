@@ -1,4 +1,4 @@
-//! Children that somebody deletes or edits are restored; what is not the group's is never touched.
+//! Deleted or edited children are restored; a foreign object is never changed.
 
 use serde_json::json;
 
@@ -17,20 +17,20 @@ fn group_with_children(name: &str) -> String {
 }
 
 #[test]
-fn each_child_that_is_deleted_is_made_again() {
+fn each_deleted_child_is_recreated() {
     let cluster = operated();
     let ns = group_with_children("deleted");
     for kind in ["deployment", "serviceaccount", "role", "rolebinding"] {
         let before = get(cluster, &ns, &format!("{kind}/kestrel")).unwrap()["metadata"]["uid"].clone();
         kubectl(cluster, &["delete", "-n", &ns, &format!("{kind}/kestrel")]);
-        within(10, &format!("the {kind} to be made again"), || {
+        within(10, &format!("the {kind} to be recreated"), || {
             get(cluster, &ns, &format!("{kind}/kestrel")).filter(|child| child["metadata"]["uid"] != before)
         });
     }
 }
 
 #[test]
-fn a_deleted_lease_is_created_again_with_its_transitions_and_its_leader_leads_again() {
+fn deleted_lease_is_recreated_with_its_transitions() {
     let cluster = operated();
     let ns = group_with_children("lostlease");
     let leader = candidate(cluster, &ns, "kestrel", "otter", &["--create-lease=false"]);
@@ -50,7 +50,7 @@ fn a_deleted_lease_is_created_again_with_its_transitions_and_its_leader_leads_ag
 }
 
 #[test]
-fn edits_are_undone_and_what_others_add_stays() {
+fn edits_are_reverted_and_foreign_additions_stay() {
     let cluster = operated();
     let ns = group_with_children("edited");
     let deployment = "deployment/kestrel";
@@ -82,7 +82,7 @@ fn edits_are_undone_and_what_others_add_stays() {
 }
 
 #[test]
-fn what_a_changed_spec_no_longer_says_is_taken_away() {
+fn fields_that_the_spec_no_longer_sets_are_removed() {
     let cluster = operated();
     let ns = namespace(cluster, "changed");
     apply(
@@ -103,7 +103,7 @@ fn what_a_changed_spec_no_longer_says_is_taken_away() {
 }
 
 #[test]
-fn another_account_takes_over_when_the_pods_of_the_former_are_gone() {
+fn former_account_keeps_its_rights_until_its_pods_are_gone() {
     let cluster = operated();
     let ns = group_with_children("account");
     within(10, "a pod of the former account", || {
@@ -117,7 +117,7 @@ fn another_account_takes_over_when_the_pods_of_the_former_are_gone() {
         let subjects = binding["subjects"].as_array().unwrap().iter();
         subjects.map(|subject| subject["name"].as_str().unwrap().to_owned()).collect()
     };
-    // No pod becomes Ready here, so the rollout does not end: who leads must keep its rights.
+    // No pod becomes Ready here, so the rollout does not end: the leader must keep its rights.
     within(10, "the binding to have both", || (subjects() == ["other", "kestrel"]).then_some(()));
     assert!(get(cluster, &ns, "serviceaccount/kestrel").is_some());
     let suspended = json!({ "serviceAccount": { "name": "other" }, "suspend": true });
@@ -127,7 +127,7 @@ fn another_account_takes_over_when_the_pods_of_the_former_are_gone() {
 }
 
 #[test]
-fn a_group_may_name_the_account_that_it_has() {
+fn group_may_name_its_own_account() {
     let cluster = operated();
     let ns = group_with_children("sameaccount");
     let same = json!({ "serviceAccount": { "name": "kestrel" }, "suspend": true });
@@ -139,7 +139,7 @@ fn a_group_may_name_the_account_that_it_has() {
 }
 
 #[test]
-fn a_subject_that_somebody_added_to_the_binding_is_taken_away() {
+fn foreign_subject_of_the_binding_is_removed() {
     let cluster = operated();
     let ns = group_with_children("subject");
     let suspended = json!({ "suspend": true });
@@ -155,7 +155,7 @@ fn a_subject_that_somebody_added_to_the_binding_is_taken_away() {
 }
 
 #[test]
-fn a_group_in_conflict_over_a_lease_shows_no_leader_and_grants_nothing() {
+fn group_in_conflict_over_a_lease_shows_no_leader_and_grants_nothing() {
     let cluster = operated();
     let ns = group_with_children("thief");
     let _leader = candidate(cluster, &ns, "kestrel", "otter", &["--create-lease=false"]);
@@ -173,7 +173,7 @@ fn a_group_in_conflict_over_a_lease_shows_no_leader_and_grants_nothing() {
 }
 
 #[test]
-fn an_object_that_is_not_the_groups_is_a_conflict_and_is_left_alone() {
+fn foreign_object_is_a_conflict_and_left_alone() {
     let cluster = operated();
     let ns = namespace(cluster, "conflict");
     kubectl(cluster, &["create", "-n", &ns, "role", "kestrel", "--verb=get", "--resource=pods"]);
@@ -192,7 +192,7 @@ fn an_object_that_is_not_the_groups_is_a_conflict_and_is_left_alone() {
 }
 
 #[test]
-fn a_lease_without_an_owner_is_adopted_as_it_is() {
+fn lease_without_an_owner_is_adopted_unchanged() {
     let cluster = operated();
     let ns = namespace(cluster, "adopted");
     let _leader = candidate(cluster, &ns, "kestrel", "otter", &[]);
@@ -211,7 +211,7 @@ fn a_lease_without_an_owner_is_adopted_as_it_is() {
 }
 
 #[test]
-fn a_first_lease_has_its_wait_where_a_pod_of_the_group_already_runs() {
+fn first_lease_has_a_wait_if_a_pod_already_runs() {
     let cluster = operated();
     let ns = namespace(cluster, "leftover");
     let pod = json!({
@@ -219,7 +219,7 @@ fn a_first_lease_has_its_wait_where_a_pod_of_the_group_already_runs() {
         "metadata": { "name": "leftover", "labels": { "k8sensus.dev/group": "kestrel" } },
         "spec": { "containers": [{ "name": "app", "image": "registry.example/kestrel:1" }] },
     });
-    // The namespace's default account may not be there yet.
+    // The namespace's default account may not exist yet.
     within(10, "the pod", || apply(cluster, &ns, &pod).ok());
     apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
     let lease = within(10, "the lease", || get(cluster, &ns, "lease/kestrel"));
@@ -228,10 +228,10 @@ fn a_first_lease_has_its_wait_where_a_pod_of_the_group_already_runs() {
 }
 
 #[test]
-fn a_spelling_that_the_server_changes_is_applied_once_and_not_with_every_look() {
+fn spelling_that_the_server_normalises_is_applied_only_once() {
     let cluster = operated();
     let ns = namespace(cluster, "spelling");
-    // Stored as "1T"; drift knows no "P".
+    // Stored as "1T"; `drift` does not know the suffix "P".
     let container = json!({
         "name": "app", "image": "registry.example/kestrel:1", "command": ["/kestrel"],
         "resources": { "requests": { "ephemeral-storage": "0.001P" } },

@@ -1,6 +1,6 @@
-//! Each condition with each of its reasons, on a real API server and with its own Deployment controller. There is no
-//! kubelet: the tests bind the pods to nodes that do not exist and report them Ready. Stalled with reason Forbidden is
-//! reached in `refusals`, by an operator of its own.
+//! Each condition with each of its reasons, on a real API server with its Deployment controller. There is no kubelet:
+//! the tests bind the pods to nodes that do not exist and report them Ready. `refusals` tests Stalled with reason
+//! Forbidden, with an operator of its own.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::group::conditions::kstatus;
 use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, operated, unusable, within};
 
-/// The groups of one test.
+/// The group of one test.
 struct Stage {
     cluster: &'static Cluster,
     ns: String,
@@ -33,7 +33,7 @@ impl Stage {
         get(self.cluster, &self.ns, "electiongroup/kestrel").unwrap()
     }
 
-    /// Waits until each of these conditions is so, `status/reason`; empty where it is absent.
+    /// Waits until each of these conditions has that `status/reason`; empty if it is absent.
     fn shows(&self, wanted: &[(&str, &str)]) -> Value {
         let mut last = Value::Null;
         let start = std::time::Instant::now();
@@ -49,7 +49,7 @@ impl Stage {
         }
     }
 
-    /// Names of the pods that are not being deleted, when there are `number` of them.
+    /// Waits until `number` pods are not being deleted. Returns their names.
     fn pods(&self, number: usize) -> Vec<String> {
         within(20, &format!("{number} pods"), || {
             let pods = get(self.cluster, &self.ns, "pods")?["items"].clone();
@@ -59,7 +59,7 @@ impl Stage {
         })
     }
 
-    /// The name of a node of this test's own.
+    /// Returns the name of a node of this test.
     fn node(&self, name: &str) -> String {
         let name = format!("{}-{name}", self.ns);
         let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
@@ -95,7 +95,7 @@ impl Stage {
 }
 
 #[test]
-fn a_group_that_runs_is_followed_from_its_first_pod_to_its_last() {
+fn conditions_follow_a_group_from_its_first_pod_to_its_last() {
     let stage = Stage::new("followed");
     stage.apply(json!({}));
     let free = [
@@ -149,13 +149,13 @@ fn a_group_that_runs_is_followed_from_its_first_pod_to_its_last() {
     stage.shows(&[("LeaderElected", "False/NoCandidates"), ("FailoverReady", "False/SingleReplica")]);
 }
 
-/// The pod-template-hash in a pod's name.
+/// Returns the pod-template-hash in a pod's name.
 fn revision(pod: &str) -> &str {
     pod.rsplit('-').nth(1).unwrap()
 }
 
 #[test]
-fn a_rollout_is_told_and_one_that_gets_nowhere_too() {
+fn conditions_report_a_rollout_and_a_stuck_rollout() {
     let stage = Stage::new("rolled");
     stage.apply(json!({ "replicas": 1 }));
     let first = stage.pods(1).remove(0);
@@ -173,7 +173,8 @@ fn a_rollout_is_told_and_one_that_gets_nowhere_too() {
     assert_eq!(condition(&rolling, "Reconciling"), "True/RollingOut");
     assert_eq!(kstatus(&rolling), "InProgress");
 
-    // The Deployment's own controller gives up. The operator sets more than ten minutes; paused, it leaves what the test sets.
+    // The Deployment controller gives up. The operator sets a deadline of more than ten minutes; while the group is
+    // paused, the test's deadline stays.
     stage.apply(json!({ "replicas": 1, "image": "registry.example/kestrel:2", "paused": true }));
     within(20, "the operator to see that it is paused", || {
         let group = stage.group();
@@ -188,20 +189,20 @@ fn a_rollout_is_told_and_one_that_gets_nowhere_too() {
 }
 
 #[test]
-fn pods_that_cannot_be_made_are_told() {
+fn conditions_report_pods_that_cannot_be_created() {
     let stage = Stage::new("scaled");
     kubectl(stage.cluster, &["create", "quota", "-n", &stage.ns, "one", "--hard=count/pods=1"]);
     stage.apply(json!({}));
     let scaling = stage.shows(&[("Reconciling", "True/Scaling")]);
     assert_eq!(kstatus(&scaling), "InProgress");
-    // A change of the template while only one pod may be.
+    // A change of the template while only one pod may exist.
     stage.pods(1);
     stage.apply(json!({ "image": "registry.example/kestrel:2" }));
     stage.shows(&[("Reconciling", "True/RollingOut")]);
 }
 
 #[test]
-fn pods_that_the_api_server_refuses_are_explained() {
+fn conditions_explain_pods_that_the_api_server_refuses() {
     let privileged = |pod: Value| {
         let app = json!({
             "name": "app", "image": "registry.example/kestrel:1", "securityContext": { "privileged": true },
@@ -261,7 +262,7 @@ fn pods_that_the_api_server_refuses_are_explained() {
 }
 
 #[test]
-fn a_refused_spec_is_told_of_its_own_generation() {
+fn refused_spec_is_reported_for_its_own_generation() {
     let stage = Stage::new("generation");
     stage.apply(json!({}));
     let good = stage.shows(&[("Stalled", "")]);
@@ -284,7 +285,7 @@ fn a_refused_spec_is_told_of_its_own_generation() {
 }
 
 #[test]
-fn a_foreign_object_is_told_as_a_conflict() {
+fn foreign_object_is_reported_as_a_conflict() {
     let stage = Stage::new("foreign");
     kubectl(stage.cluster, &["create", "-n", &stage.ns, "serviceaccount", "kestrel"]);
     stage.apply(json!({}));
@@ -293,7 +294,7 @@ fn a_foreign_object_is_told_as_a_conflict() {
 }
 
 #[test]
-fn an_operator_that_looks_again_does_not_make_conditions_flap() {
+fn repeated_reconciles_do_not_change_conditions() {
     let stage = Stage::new("steady");
     stage.apply(json!({}));
     let leader = candidate(stage.cluster, &stage.ns, "kestrel", "otter", &["--create-lease=false"]);

@@ -1,4 +1,4 @@
-//! What `kubectl describe` and `kubectl events` show of a group's life.
+//! The Events of a group, as `kubectl describe` and `kubectl events` show them.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::support::{
     writes_since,
 };
 
-/// The Events of the group kestrel, as (type, reason, related pod, count).
-fn told(ns: &str) -> Vec<(String, String, String, i64)> {
-    // kubectl prints nothing of an empty list.
+/// Returns the Events of the group kestrel, as (type, reason, related pod, count).
+fn events_of(ns: &str) -> Vec<(String, String, String, i64)> {
+    // kubectl prints nothing for an empty list.
     let Some(list) = get(operated(), ns, "events.events.k8s.io") else { return Vec::new() };
     let items = list["items"].as_array().unwrap().iter();
     let ours = items.filter(|event| event["regarding"]["kind"] == "ElectionGroup");
@@ -29,7 +29,7 @@ fn told(ns: &str) -> Vec<(String, String, String, i64)> {
     events
 }
 
-fn is_told(ns: &str, kind: &str, reason: &str, pod: &str, count: i64) {
+fn wait_for_event(ns: &str, kind: &str, reason: &str, pod: &str, count: i64) {
     let wanted = (kind.to_owned(), reason.to_owned(), pod.to_owned(), count);
     let what = format!("{wanted:?}");
     let mut last = Vec::new();
@@ -37,50 +37,52 @@ fn is_told(ns: &str, kind: &str, reason: &str, pod: &str, count: i64) {
     while !last.contains(&wanted) {
         assert!(start.elapsed() < Duration::from_secs(20), "{what} is not in {last:?}");
         std::thread::sleep(Duration::from_millis(50));
-        last = told(ns);
+        last = events_of(ns);
     }
 }
 
 #[test]
-fn elections_and_losses_are_told_and_merged_by_pod() {
+fn elections_and_losses_are_events_merged_by_pod() {
     let cluster = operated();
-    let ns = namespace(cluster, "told");
+    let ns = namespace(cluster, "events");
     apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
     within(10, "the lease", || get(cluster, &ns, "lease/kestrel"));
     let lead = |name: &str| candidate(cluster, &ns, "kestrel", name, &["--create-lease=false"]);
     let limit = Duration::from_secs(5);
 
     let mut otter = lead("otter");
-    is_told(&ns, "Normal", "LeaderElected", "otter", 1);
+    wait_for_event(&ns, "Normal", "LeaderElected", "otter", 1);
     let heron = lead("heron");
     heron.wait_for("New leader is: otter", limit);
     otter.terminate(limit);
-    is_told(&ns, "Normal", "LeaderElected", "heron", 1);
+    wait_for_event(&ns, "Normal", "LeaderElected", "heron", 1);
     heron.signal(Signal::KILL);
-    is_told(&ns, "Warning", "LeaderLost", "heron", 1);
+    wait_for_event(&ns, "Warning", "LeaderLost", "heron", 1);
     let mut otter = lead("otter");
-    let shown = || {
+    let wait_for_otter = || {
         within(10, "otter in the status", || {
             (get(cluster, &ns, "electiongroup/kestrel")?["status"]["holderIdentity"] == "otter").then_some(())
         });
     };
-    shown();
+    wait_for_otter();
     otter.terminate(limit);
-    // Counted once or twice: the handover to heron may have shown the Lease free for a moment.
+    // Counted once or twice: the handover to heron may have wait_for_otter a free Lease for a moment.
     within(10, "the release", || {
-        told(&ns).into_iter().find(|(_, reason, pod, _)| reason == "LeaderReleased" && pod == "otter")
+        events_of(&ns).into_iter().find(|(_, reason, pod, _)| reason == "LeaderReleased" && pod == "otter")
     });
-    // otter has now led as the first, and after an expiry; what follows is told in the same words each time.
+    // otter has now led as the first leader, and after an expiry. The Events that follow have the same text each time.
     for number in 1..=2 {
         let mut otter = lead("otter");
-        shown();
-        is_told(&ns, "Normal", "LeaderElected", "otter", number);
+        wait_for_otter();
+        wait_for_event(&ns, "Normal", "LeaderElected", "otter", number);
         otter.terminate(limit);
     }
     let described = kubectl(cluster, &["describe", "-n", &ns, "electiongroup/kestrel"]);
     println!("{described}");
     let events = described.split("Events:").nth(1).expect("it has Events");
-    for line in ["otter leads: it is the first", "heron leads no more: it did not renew the Lease in time"] {
+    for line in
+        ["otter leads: it is the first leader", "heron is no longer the leader: it did not renew the Lease in time"]
+    {
         assert_eq!(events.matches(line).count(), 1, "{events}");
     }
     let repeated =
@@ -88,23 +90,23 @@ fn elections_and_losses_are_told_and_merged_by_pod() {
     assert!(repeated.contains("(x2 over"), "{repeated}");
 
     kubectl(cluster, &["delete", "-n", &ns, "lease/kestrel"]);
-    is_told(&ns, "Warning", "LeaseRecreated", "-", 1);
+    wait_for_event(&ns, "Warning", "LeaseRecreated", "-", 1);
 }
 
 #[test]
-fn a_conflict_that_lasts_is_one_event_and_one_write() {
+fn lasting_conflict_is_one_event_and_one_write() {
     let cluster = operated();
     let ns = namespace(cluster, "lasting");
     kubectl(cluster, &["create", "-n", &ns, "role", "kestrel", "--verb=get", "--resource=pods"]);
     let start = audit_position(cluster);
     apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
-    is_told(&ns, "Warning", "Conflict", "-", 1);
-    // The operator looks every 10 s, and whenever it is given a cause.
+    wait_for_event(&ns, "Warning", "Conflict", "-", 1);
+    // The operator reconciles every 10 s, and at every change of the group.
     for colour in ["red", "blue", "green"] {
         kubectl(cluster, &["label", "-n", &ns, "electiongroup/kestrel", "--overwrite", &format!("colour={colour}")]);
         std::thread::sleep(Duration::from_secs(4));
     }
-    assert_eq!(told(&ns).len(), 1);
+    assert_eq!(events_of(&ns).len(), 1);
     let writes = writes_since(cluster, start, |event| {
         event["objectRef"]["resource"] == "events"
             && event["objectRef"]["namespace"] == ns.as_str()
@@ -115,27 +117,27 @@ fn a_conflict_that_lasts_is_one_event_and_one_write() {
 }
 
 #[test]
-fn a_refusal_that_comes_again_is_counted() {
+fn repeated_refusal_is_counted() {
     let cluster = operated();
     let ns = namespace(cluster, "again");
     for count in 1..=2 {
         apply(cluster, &ns, &group("kestrel", unusable())).unwrap();
-        // Looks at a refusal that goes on are counted, too, but not written for it.
+        // Reconciles of a lasting refusal are counted as well, but cause no write.
         within(10, "the Event", || {
-            told(&ns).into_iter().find(|(_, reason, _, told)| reason == "Invalid" && *told >= count)
+            events_of(&ns).into_iter().find(|(_, reason, _, counted)| reason == "Invalid" && *counted >= count)
         });
         apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
         within(10, "the correction", || {
             get(cluster, &ns, "electiongroup/kestrel").filter(|group| condition(group, "Stalled").is_empty())
         });
-        // The conditions' times are of whole seconds.
+        // Conditions have times in whole seconds.
         std::thread::sleep(Duration::from_millis(1_100));
     }
-    assert_eq!(told(&ns).len(), 1);
+    assert_eq!(events_of(&ns).len(), 1);
 }
 
 #[test]
-fn a_server_that_takes_no_events_delays_nothing() {
+fn server_that_refuses_events_delays_nothing() {
     let cluster = operated();
     let ns = namespace(cluster, "mute");
     let policy = json!({
@@ -182,5 +184,5 @@ fn a_server_that_takes_no_events_delays_nothing() {
     holder(Some("otter"));
     otter.terminate(Duration::from_secs(5));
     holder(None);
-    assert_eq!(told(&ns), []);
+    assert_eq!(events_of(&ns), []);
 }

@@ -1,4 +1,4 @@
-//! Of a group's children every field that the operator sets is kept as it sets it, and no other is touched.
+//! The operator keeps every field that it sets on a child, and changes no other.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use k8sensus::group::{Desired, Group};
 use serde_json::{Map, Value, json};
 
 use super::crashes::{ANYWHERE, PLURALS};
-use super::ownership::{version, whole};
+use super::ownership::{version, wait_for_own_children};
 use crate::support::http_proxy::operator_for;
 use crate::support::objects::Direct;
 use crate::support::{audit_position, group, namespace, operated, shared, within, writes_since};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Fields by which the server tells the items of a list apart: one with another is another item, and somebody else's.
+/// Fields that identify the items of a list: an item with another value is another, foreign item.
 const KEYS: [&str; 6] = ["name", "mountPath", "topologyKey", "whenUnsatisfiable", "containerPort", "protocol"];
 
-/// Lists that are one value: nobody else may add to them.
+/// Lists that are one value: no other client may add to them.
 const WHOLE_LISTS: [&str; 8] =
     ["rules", "subjects", "verbs", "resources", "apiGroups", "resourceNames", "command", "args"];
 
-/// An operation of a JSON patch, and the field that it is about.
+/// An operation of a JSON patch, and its field.
 type Edit = (String, Value);
 
-/// Every way to change or take away one thing that `wanted` has.
+/// Collects every way to change or remove one thing that `wanted` has.
 fn edits(wanted: &Value, path: &str, key: &str, edits_of: &mut Vec<Vec<Edit>>) {
     let operation = |op: &str, value: Option<Value>| {
         let mut operation = json!({ "op": op, "path": path });
@@ -64,17 +64,17 @@ fn edits(wanted: &Value, path: &str, key: &str, edits_of: &mut Vec<Vec<Edit>>) {
     }
 }
 
-/// Whether `live` has all that is `wanted`; others may have added to most lists.
-fn stands(live: &Value, wanted: &Value, key: &str) -> bool {
+/// Whether `live` has everything in `wanted`. Other clients may have added to most lists.
+fn has_all(live: &Value, wanted: &Value, key: &str) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| stands(live.get(key).unwrap_or(&Value::Null), wanted, key))
+            wanted.iter().all(|(key, wanted)| has_all(live.get(key).unwrap_or(&Value::Null), wanted, key))
         }
         (Value::Array(live), Value::Array(wanted)) if WHOLE_LISTS.contains(&key) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| stands(live, wanted, ""))
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| has_all(live, wanted, ""))
         }
         (Value::Array(live), Value::Array(wanted)) => {
-            wanted.iter().all(|wanted| live.iter().any(|live| stands(live, wanted, "")))
+            wanted.iter().all(|wanted| live.iter().any(|live| has_all(live, wanted, "")))
         }
         (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
         (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
@@ -82,7 +82,8 @@ fn stands(live: &Value, wanted: &Value, key: &str) -> bool {
     }
 }
 
-/// Walks over all that the operator sets of one child. Returns how many edits came back, and those that the server refused.
+/// Edits every field that the operator sets on one child. Returns how many edits were reverted, and the edits that the
+/// server refused.
 fn walk(direct: &Direct, ns: &str, plural: &str, wanted: &Value) -> (usize, Vec<String>) {
     let mut all = Vec::new();
     let mut part = Map::new();
@@ -100,14 +101,14 @@ fn walk(direct: &Direct, ns: &str, plural: &str, wanted: &Value) -> (usize, Vec<
     edits(&Value::Object(part), "", "", &mut all);
     let (mut undone, mut refused) = (0, Vec::new());
     for ways in all {
-        let Some((told, _)) = ways.iter().find(|(_, patch)| direct.patch(ns, plural, "kestrel", patch).is_ok()) else {
-            refused.push(ways.last().map_or_else(String::new, |(told, _)| told.clone()));
+        let Some((edit, _)) = ways.iter().find(|(_, patch)| direct.patch(ns, plural, "kestrel", patch).is_ok()) else {
+            refused.push(ways.last().map_or_else(String::new, |(edit, _)| edit.clone()));
             continue;
         };
         let start = Instant::now();
-        while !direct.get(ns, plural, "kestrel").is_some_and(|live| stands(&live, wanted, "")) {
+        while !direct.get(ns, plural, "kestrel").is_some_and(|live| has_all(&live, wanted, "")) {
             let live = || direct.get(ns, plural, "kestrel").unwrap_or_default();
-            assert!(start.elapsed() < Duration::from_secs(15), "{plural}: not undone: {told}: {:#}", live());
+            assert!(start.elapsed() < Duration::from_secs(15), "{plural}: not undone: {edit}: {:#}", live());
             thread::sleep(Duration::from_millis(10));
         }
         undone += 1;
@@ -115,7 +116,7 @@ fn walk(direct: &Direct, ns: &str, plural: &str, wanted: &Value) -> (usize, Vec<
     (undone, refused)
 }
 
-/// Of what may be set by a user, a good deal.
+/// Returns a spec that sets many of the fields that a user may set.
 fn rich() -> Value {
     let mut rich = group(
         "kestrel",
@@ -155,7 +156,7 @@ fn desired(direct: &Direct, ns: &str) -> Desired {
 }
 
 #[test]
-fn whatever_is_changed_of_what_the_operator_sets_comes_back() {
+fn every_changed_field_of_the_operator_is_restored() {
     let (cluster, direct) = (operated(), Direct::to(operated()));
     type Child = fn(Desired) -> Value;
     let walks: [(&str, Child); 5] = [
@@ -172,8 +173,8 @@ fn whatever_is_changed_of_what_the_operator_sets_comes_back() {
             scope.spawn(move || {
                 let ns = namespace(cluster, &format!("walked-{plural}"));
                 direct.create(&ns, "electiongroups", &rich());
-                whole(direct, &ns, 20);
-                // Else each edit would roll the pods out. That field is not the operator's.
+                wait_for_own_children(direct, &ns, 20);
+                // Otherwise each edit would start a rollout. The operator does not set that field.
                 direct.merge(&ns, "deployments", "kestrel", &json!({ "spec": { "paused": true } }));
                 let start = Instant::now();
                 let (undone, refused) = walk(direct, &ns, plural, &of(desired(direct, &ns)));
@@ -193,18 +194,18 @@ fn whatever_is_changed_of_what_the_operator_sets_comes_back() {
 }
 
 #[test]
-fn what_others_add_is_left_alone_after_a_restart_too() {
+fn foreign_additions_survive_a_restart() {
     let (cluster, direct) = (shared(), Direct::to(shared()));
     let ns = namespace(cluster, "added");
     let lease = format!("{ns}-operator");
     let operator = || {
         let operator = operator_for(&ns, &lease, cluster.kubeconfig(), ANYWHERE);
-        operator.wait_for("reconciles from now on", SOON);
+        operator.wait_for("starting to reconcile", SOON);
         operator
     };
     let first = operator();
     direct.create(&ns, "electiongroups", &rich());
-    whole(&direct, &ns, 20);
+    wait_for_own_children(&direct, &ns, 20);
     let container = "/spec/template/spec/containers/0";
     let sidecar = json!({ "name": "sidecar", "image": "registry.example/sidecar:1" });
     let added = [
@@ -222,7 +223,7 @@ fn what_others_add_is_left_alone_after_a_restart_too() {
     for plural in PLURALS {
         direct.merge(&ns, plural, "kestrel", &minimal);
     }
-    // The Deployment's controller writes its status.
+    // The Deployment controller writes its status.
     thread::sleep(Duration::from_secs(2));
     let versions = || PLURALS.map(|plural| version(&direct, &ns, plural));
     let (before, start) = (versions(), audit_position(cluster));
@@ -242,7 +243,7 @@ fn what_others_add_is_left_alone_after_a_restart_too() {
     let deployment = direct.get(&ns, "deployments", "kestrel").unwrap();
     assert_eq!(deployment["spec"]["template"]["spec"]["containers"][1]["name"], "sidecar", "{deployment}");
     assert_eq!(deployment["metadata"]["labels"]["colour"], "red");
-    // And it is still restored.
+    // The operator's fields are still restored.
     direct.merge(&ns, "deployments", "kestrel", &json!({ "spec": { "replicas": 5 } }));
     within(10, "the replicas", || (direct.get(&ns, "deployments", "kestrel")?["spec"]["replicas"] == 2).then_some(()));
     let deployment = direct.get(&ns, "deployments", "kestrel").unwrap();

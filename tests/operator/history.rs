@@ -1,4 +1,4 @@
-//! The past of a group, told by an operator that watches real candidates.
+//! The history in the status, written by an operator that watches real candidates.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Stage {
         candidate(self.cluster, &self.ns, "kestrel", name, &["--create-lease=false"])
     }
 
-    /// The newest entry of the history, once `holder` leads at that count.
+    /// Waits until `holder` leads at that count. Returns the newest entry of the history.
     fn led_by(&self, holder: &str, transitions: i64) -> Value {
         let what = format!("{holder} at {transitions}");
         within(20, &what, || {
@@ -47,7 +47,7 @@ impl Stage {
 }
 
 #[test]
-fn each_change_is_told_with_its_reason_and_its_gap() {
+fn history_has_reason_and_gap_of_each_change() {
     let stage = Stage::new("changes");
     let mut otter = stage.candidate("otter");
     let first = stage.led_by("otter", 1);
@@ -71,7 +71,7 @@ fn each_change_is_told_with_its_reason_and_its_gap() {
     assert_eq!(third["reason"], "LeaseExpired");
     let gap = third["leaderlessSeconds"].as_f64().unwrap();
     println!("takeover: {gap} s");
-    // The lease lasts 3 s; a renewTime may be up to 1 s ahead, for client-go's sake.
+    // The lease lasts 3 s. A renewTime may be up to 1 s ahead, because of client-go.
     assert!((2.0..8.0).contains(&gap), "{third}");
 
     kubectl(stage.cluster, &["delete", "-n", &stage.ns, "lease/kestrel"]);
@@ -82,7 +82,7 @@ fn each_change_is_told_with_its_reason_and_its_gap() {
 }
 
 #[test]
-fn a_lease_that_a_candidate_made_again_goes_on_counting() {
+fn transitions_continue_after_a_candidate_recreates_the_lease() {
     let stage = Stage::new("fell");
     let mut otter = stage.candidate("otter");
     stage.led_by("otter", 1);
@@ -109,13 +109,13 @@ fn a_lease_that_a_candidate_made_again_goes_on_counting() {
 }
 
 #[test]
-fn an_operator_that_was_away_tells_only_what_it_knows() {
+fn history_after_an_operator_outage_has_only_observed_facts() {
     let cluster = control_plane();
     let ns = namespace(&cluster, "away");
     let status = || get(&cluster, &ns, "electiongroup/kestrel").map(|group| group["status"].clone());
     let start = || {
         let keeper = operator(&cluster, "keeper", &[]);
-        keeper.wait_for("reconciles from now on", Duration::from_secs(20));
+        keeper.wait_for("starting to reconcile", Duration::from_secs(20));
         keeper
     };
     let lead = |name: &str| candidate(&cluster, &ns, "kestrel", name, &["--create-lease=false"]);
@@ -133,13 +133,13 @@ fn an_operator_that_was_away_tells_only_what_it_knows() {
     let swan = lead("swan");
     swan.wait_for("I'm the new leader!", SOON);
     let keeper = start();
-    let told = within(10, "swan", || status().filter(|status| status["history"][0]["holderIdentity"] == "swan"));
-    assert_eq!((&told["leaseTransitions"], &told["history"][0]["leaseTransitions"]), (&json!(3), &json!(3)));
-    assert_eq!(told["history"][0]["reason"], "NotObserved");
-    assert!(told["history"][0].get("leaderlessSeconds").is_none());
-    assert_eq!(told["history"][1]["holderIdentity"], "otter", "heron's term is missing, and the counts show it");
+    let shown = within(10, "swan", || status().filter(|status| status["history"][0]["holderIdentity"] == "swan"));
+    assert_eq!((&shown["leaseTransitions"], &shown["history"][0]["leaseTransitions"]), (&json!(3), &json!(3)));
+    assert_eq!(shown["history"][0]["reason"], "NotObserved");
+    assert!(shown["history"][0].get("leaderlessSeconds").is_none());
+    assert_eq!(shown["history"][1]["holderIdentity"], "otter", "heron's term is missing, and the counts show it");
 
-    // A dead holder stays dead for an operator that has not waited itself yet.
+    // A holder that the status shows as lost stays lost for an operator that has not yet waited for the expiry itself.
     swan.signal(Signal::KILL);
     let lost = within(10, "the expiry", || status().filter(|status| status["leaderless"]["reason"] == "LeaseExpired"));
     drop(keeper);

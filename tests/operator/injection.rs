@@ -1,4 +1,4 @@
-//! What was added to the pods of a group is known to the operator that comes next.
+//! The next operator knows what its predecessor added to the pods of a group.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
-fn an_upgrade_restarts_no_pod_of_a_group_of_which_another_child_is_in_conflict() {
+fn upgrade_restarts_no_pod_of_a_group_in_conflict() {
     let cluster = control_plane();
     let ns = namespace(&cluster, "conflicting");
     let foreign = json!({
@@ -20,7 +20,7 @@ fn an_upgrade_restarts_no_pod_of_a_group_of_which_another_child_is_in_conflict()
     });
     apply(&cluster, &ns, &foreign).unwrap();
     let mut keeper = operator(&cluster, "keeper", &[]);
-    keeper.wait_for("reconciles from now on", SOON);
+    keeper.wait_for("starting to reconcile", SOON);
     apply(&cluster, &ns, &group("kestrel", json!({ "leaderService": { "ports": [{ "port": 80 }] } }))).unwrap();
     within(20, "the conflict", || {
         (condition(&get(&cluster, &ns, "electiongroup/kestrel")?, "Stalled") == "True/Conflict").then_some(())
@@ -36,7 +36,7 @@ fn an_upgrade_restarts_no_pod_of_a_group_of_which_another_child_is_in_conflict()
         .envs(SHORT)
         .env("KUBECONFIG", cluster.kubeconfig());
     let newer = Program::start("newer", &mut newer);
-    newer.wait_for("reconciles from now on", Duration::from_secs(30));
+    newer.wait_for("starting to reconcile", Duration::from_secs(30));
     apply(&cluster, &ns, &group("kestrel", json!({ "replicas": 3, "leaderService": { "ports": [{ "port": 80 }] } })))
         .unwrap();
     within(20, "a reconcile of the newer operator", || {

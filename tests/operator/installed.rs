@@ -1,5 +1,5 @@
-//! The operator as the chart installs it, but as a process of this machine: with the rights that the chart grants, no others,
-//! and with the environment that it sets.
+//! The operator as the chart installs it, but as a process of this machine: with exactly the rights that the chart
+//! grants, and with the environment that it sets.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -12,18 +12,18 @@ use tempfile::NamedTempFile;
 
 use crate::support::{Program, SHORT, control_plane, kubeconfig_with, kubectl, operator, root};
 
-/// What of the chart is applied; its Deployment would bring pods that nothing starts.
+/// The templates of the chart that are applied. Nothing would start the pods of its Deployment.
 const APPLIED: [&str; 4] = ["serviceaccount", "rbac", "leasepolicy", "flowcontrol"];
 
 pub struct Installed {
     pub operator: Program,
-    /// As the audit log names it.
+    /// Its name in the audit log.
     pub user: String,
     pub objects: Vec<Value>,
     _kubeconfig: NamedTempFile,
 }
 
-/// A control plane with an operator that has exactly the chart's rights, for the tests that ask about rights.
+/// Returns a control plane with an operator that has exactly the chart's rights.
 pub fn installed() -> &'static (Cluster, Installed) {
     static SHARED: OnceLock<(Cluster, Installed)> = OnceLock::new();
     SHARED.get_or_init(|| {
@@ -33,7 +33,7 @@ pub fn installed() -> &'static (Cluster, Installed) {
     })
 }
 
-/// Applies the chart in `namespace` and starts an operator; `values` are as `--set` takes them.
+/// Applies the chart in `namespace` and starts an operator. `values` have the form of `--set`.
 pub fn install(cluster: &Cluster, namespace: &str, values: &[&str]) -> Installed {
     let objects: Vec<Value> = APPLIED
         .iter()
@@ -41,7 +41,7 @@ pub fn install(cluster: &Cluster, namespace: &str, values: &[&str]) -> Installed
             let text = rendered(cluster, namespace, template, values);
             let mut command = cluster.kubectl();
             command.args(["apply", "-f", "-"]);
-            told(command, &text);
+            output_of(command, &text);
             parsed(cluster, &text)
         })
         .collect();
@@ -55,32 +55,32 @@ pub fn install(cluster: &Cluster, namespace: &str, values: &[&str]) -> Installed
     let set = set.filter_map(|variable| Some((variable["name"].as_str()?, variable["value"].as_str()?)));
     let environment: Vec<(&str, &str)> = set.chain(SHORT).chain(own).chain([("K8SENSUS_LOG_FORMAT", "text")]).collect();
     let operator = operator(cluster, "keeper", &environment);
-    operator.wait_for("reconciles from now on", Duration::from_secs(20));
+    operator.wait_for("starting to reconcile", Duration::from_secs(20));
     let user = format!("system:serviceaccount:{namespace}:{account}");
     Installed { operator, user, objects, _kubeconfig: kubeconfig }
 }
 
-/// The objects of a manifest, which is sent to nobody.
+/// Returns the objects of a manifest, without sending it.
 pub fn parsed(cluster: &Cluster, manifest: &str) -> Vec<Value> {
     let mut command = cluster.kubectl();
     command.args(["create", "--dry-run=client", "--validate=false", "-f", "-", "-o", "json"]);
-    let text = told(command, manifest);
-    // One object after the other.
+    let text = output_of(command, manifest);
+    // kubectl prints one object after the other.
     let objects = serde_json::Deserializer::from_str(&text).into_iter::<Value>().map(Result::unwrap);
     objects.flat_map(items).collect()
 }
 
-/// The manifests of one of the chart's templates, as a release named k8sensus has them.
+/// Returns the manifests of one of the chart's templates, for a release named k8sensus.
 pub fn rendered(cluster: &Cluster, namespace: &str, template: &str, values: &[&str]) -> String {
     let mut helm = cluster.helm().unwrap_or_else(|error| panic!("{error}"));
     helm.args(["template", "k8sensus", "charts/k8sensus", "--namespace", namespace])
         .args(["--show-only", &format!("templates/{template}.yaml")])
         .args(values.iter().flat_map(|value| ["--set", value]))
         .current_dir(root());
-    told(helm, "")
+    output_of(helm, "")
 }
 
-fn told(mut command: Command, input: &str) -> String {
+fn output_of(mut command: Command, input: &str) -> String {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -88,7 +88,7 @@ fn told(mut command: Command, input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// kubectl makes a List of more than one.
+/// Returns the items of a List, or the object itself: kubectl prints a List for more than one object.
 fn items(found: Value) -> Vec<Value> {
     match found["items"].as_array() {
         Some(items) => items.clone(),

@@ -1,4 +1,4 @@
-//! Two API servers on one etcd, one of them cut off from it: what it shows is old.
+//! Two API servers on one etcd. One of them is disconnected from it and shows an old state.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
@@ -19,21 +19,21 @@ use crate::support::objects::Direct;
 use crate::support::proxy::{Passage, Proxy};
 use crate::support::{Program, control_plane, group, namespace, within};
 
-/// How long the second API server lags, longer than two of the tests' leases.
+/// How long the second API server lags: longer than two lease durations of the tests.
 const LAG: Duration = Duration::from_secs(12);
 
 #[test]
-fn nothing_is_written_from_the_view_of_an_api_server_that_lags_and_all_is_done_when_it_is_back() {
+fn lagging_api_server_causes_no_wrong_write() {
     let cluster = control_plane();
     let direct = Direct::to(&cluster);
     let ns = namespace(&cluster, "lagging");
     let etcd: SocketAddr = format!("127.0.0.1:{}", cluster.instance().ports.etcd).parse().unwrap();
     let way = Proxy::to(etcd);
     let second = SecondServer::start(&cluster, way.address());
-    // Watches and lists by the second one, all else by the first: as over a load balancer, at its worst.
+    // Watches and lists go to the second server, all other requests to the first: the worst case of a load balancer.
     let proxy = HttpProxy::between(&cluster, second.kubeconfig.path());
     let operator = operator_for(&ns, "keeper", proxy.kubeconfig(), ANYWHERE);
-    operator.wait_for("reconciles from now on", Duration::from_secs(30));
+    operator.wait_for("starting to reconcile", Duration::from_secs(30));
     for name in ["kestrel", "heron"] {
         direct.create(&ns, "electiongroups", &group(name, json!({ "replicas": 0 })));
         within(40, "the Lease", || direct.get(&ns, "leases", name));
@@ -82,13 +82,13 @@ fn nothing_is_written_from_the_view_of_an_api_server_that_lags_and_all_is_done_w
         let deleted: Vec<String> = proxy.writes().into_iter().filter(|write| write.starts_with("DELETE")).collect();
         assert_eq!(deleted, Vec::<String>::new());
 
-        // One that starts while the second server is cut off.
+        // An operator that starts while the second server is disconnected.
         drop(operator);
         way.set(Passage::Silent);
         thread::sleep(Duration::from_secs(1));
         let before = proxy.writes().len();
         let operator = operator_for(&ns, "keeper", proxy.kubeconfig(), ANYWHERE);
-        operator.wait_for("reconciles from now on", Duration::from_secs(60));
+        operator.wait_for("starting to reconcile", Duration::from_secs(60));
         thread::sleep(LAG);
         assert_eq!(proxy.writes().split_off(before), Vec::<String>::new(), "{}", operator.output());
         way.set(Passage::Open);
@@ -101,14 +101,14 @@ fn nothing_is_written_from_the_view_of_an_api_server_that_lags_and_all_is_done_w
     });
 }
 
-/// A second API server of the cluster, started as the first one was.
+/// A second API server of the cluster, with the flags of the first.
 struct SecondServer {
     _program: Program,
     kubeconfig: NamedTempFile,
 }
 
 impl SecondServer {
-    /// One that reaches etcd at `etcd`.
+    /// Starts a server that reaches etcd at `etcd`.
     fn start(cluster: &Cluster, etcd: SocketAddr) -> Self {
         let pid = cluster.pid(Component::ApiServer).unwrap();
         let program: PathBuf = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();

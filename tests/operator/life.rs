@@ -1,4 +1,4 @@
-//! A group's life: what its making, its standing still and its end cost and leave.
+//! The life of a group: the cost of its creation and of its rest, and what remains after its deletion.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{
 const CHILDREN: [&str; 6] = ["deployment", "serviceaccount", "role", "rolebinding", "lease", "poddisruptionbudget"];
 
 #[test]
-fn a_minimal_group_becomes_six_children_that_it_owns() {
+fn minimal_group_gets_six_owned_children() {
     let cluster = operated();
     let ns = namespace(cluster, "minimal");
     apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
@@ -42,7 +42,7 @@ fn a_minimal_group_becomes_six_children_that_it_owns() {
     assert_eq!(condition(&group, "LeaderElected"), "False/LeaseReleased");
 }
 
-/// Not the operator's own renewals, and nothing that Kubernetes itself writes.
+/// Whether the operator wrote it, except renewals of the operator's own Lease.
 fn by_the_operator(event: &Value) -> bool {
     let agent = event["userAgent"].as_str().unwrap_or_default();
     let own_lease = event["objectRef"]["name"] == "k8sensus-operator";
@@ -50,10 +50,10 @@ fn by_the_operator(event: &Value) -> bool {
 }
 
 #[test]
-fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
+fn group_costs_seven_writes_and_none_while_nothing_changes() {
     let cluster = control_plane();
     let keeper = operator(&cluster, "keeper", &[]);
-    keeper.wait_for("reconciles from now on", Duration::from_secs(10));
+    keeper.wait_for("starting to reconcile", Duration::from_secs(10));
     let ns = namespace(&cluster, "writes");
     let start = audit_position(&cluster);
     apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
@@ -68,10 +68,10 @@ fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
     for resource in made {
         assert_eq!(writes.iter().filter(|w| **w == format!("create {resource} kestrel")).count(), 1, "{writes:?}");
     }
-    // Each of the two pods gets its gate opened and its role, once.
+    // Each of the two pods gets its gate opened and its role label, once.
     let marks = writes.iter().filter(|write| write.starts_with("patch pods")).count();
     assert!(marks <= 4, "{writes:?}");
-    // The rest are statuses: one when the children are made, and one for each step of the Deployment.
+    // The rest are statuses: one after the creation of the children, and one for each step of the Deployment.
     let status = writes.iter().filter(|write| **write == "patch electiongroups/status kestrel").count();
     assert_eq!(writes.len(), made.len() + marks + status, "{writes:?}");
     let steps = writes_since(&cluster, start, |event| {
@@ -83,19 +83,19 @@ fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
     assert!(!steps.is_empty() && status <= 1 + steps.len(), "{writes:?} for {steps:?}");
 
     let steady = audit_position(&cluster);
-    // Twice the lease: the Lease stands still, and so does the group.
+    // Two lease durations: neither the Lease nor the group changes.
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(writes_since(&cluster, steady, by_the_operator), Vec::<String>::new());
-    // A look with a cause, but without a change.
+    // A reconcile that has a trigger, but no change to make.
     kubectl(&cluster, &["label", "-n", &ns, "deployment/kestrel", "colour=red"]);
     let labelled = audit_position(&cluster);
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(writes_since(&cluster, labelled, by_the_operator), Vec::<String>::new());
 
-    // Nor is anything asked when all is known: after a restart, too.
+    // Nothing is requested either if everything is known, even after a restart.
     drop(keeper);
     let keeper = operator(&cluster, "keeper", &[]);
-    keeper.wait_for("reconciles from now on", Duration::from_secs(10));
+    keeper.wait_for("starting to reconcile", Duration::from_secs(10));
     let restarted = audit_position(&cluster);
     std::thread::sleep(Duration::from_secs(2));
     kubectl(&cluster, &["label", "-n", &ns, "electiongroup/kestrel", "colour=blue", "--overwrite"]);
@@ -107,7 +107,7 @@ fn a_group_costs_seven_writes_and_none_while_nothing_changes() {
 }
 
 #[test]
-fn a_deleted_group_leaves_nothing_also_without_an_operator() {
+fn deleted_group_leaves_nothing_even_without_an_operator() {
     let cluster = control_plane();
     let mut keeper = operator(&cluster, "keeper", &[]);
     let ns = namespace(&cluster, "deleted");
@@ -123,16 +123,16 @@ fn a_deleted_group_leaves_nothing_also_without_an_operator() {
 }
 
 #[test]
-fn an_operator_that_is_killed_midway_converges_after_its_restart() {
+fn operator_killed_midway_converges_after_its_restart() {
     let cluster = control_plane();
     let ns = namespace(&cluster, "midway");
     let first = operator(&cluster, "keeper", &[]);
-    first.wait_for("reconciles from now on", Duration::from_secs(10));
+    first.wait_for("starting to reconcile", Duration::from_secs(10));
     apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
     first.wait_for("created Role", Duration::from_secs(10));
     first.signal(rustix::process::Signal::KILL);
     let second = operator(&cluster, "keeper", &[]);
-    second.wait_for("reconciles from now on", Duration::from_secs(10));
+    second.wait_for("starting to reconcile", Duration::from_secs(10));
     within(20, "the children and the status", || {
         let group = get(&cluster, &ns, "electiongroup/kestrel")?;
         let children = CHILDREN.iter().all(|kind| get(&cluster, &ns, &format!("{kind}/kestrel")).is_some());

@@ -1,4 +1,4 @@
-//! What the programs log of an API server that is away.
+//! What the programs log about an API server that cannot be reached.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::crashes::ANYWHERE;
 use crate::support::http_proxy::operator_for;
 use crate::support::{CANDIDATE, Program};
 
-/// A cluster at a port where nothing listens.
+/// Returns a kubeconfig for a port where nothing listens.
 fn nowhere() -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     let config = json!({
@@ -24,7 +24,7 @@ fn nowhere() -> NamedTempFile {
 }
 
 #[test]
-fn a_connection_that_fails_is_logged_once_by_this_project_and_not_by_kube() {
+fn failed_connection_is_logged_once_and_not_by_kube() {
     let nowhere = nowhere();
     let operator = operator_for("default", "keeper", nowhere.path(), ANYWHERE);
     let mut command = Command::new(CANDIDATE);

@@ -1,4 +1,4 @@
-//! An operator for some namespaces: without a right on the others, and without an eye on them.
+//! An operator for some namespaces neither has rights in other namespaces nor watches them.
 
 use std::fs;
 use std::thread::sleep;
@@ -10,12 +10,12 @@ use super::installed::install;
 use crate::support::{apply, candidate, condition, control_plane, get, group, kubectl, within};
 
 #[test]
-fn an_operator_for_two_namespaces_serves_both_and_asks_for_nothing_else() {
+fn operator_for_two_namespaces_accesses_only_these() {
     let cluster = control_plane();
     for ns in ["team-a", "team-b", "team-c"] {
         kubectl(&cluster, &["create", "namespace", ns]);
     }
-    // It runs in a namespace that it does not serve.
+    // It runs in a namespace whose groups it does not reconcile.
     let installed = install(&cluster, "default", &["namespaces={team-a,team-b}"]);
     for ns in ["team-a", "team-b", "team-c"] {
         apply(&cluster, ns, &group("kestrel", json!({}))).unwrap();
@@ -29,7 +29,7 @@ fn an_operator_for_two_namespaces_serves_both_and_asks_for_nothing_else() {
             (get(&cluster, ns, "electiongroup/kestrel")?["status"]["holderIdentity"] == "otter").then_some(())
         });
         kubectl(&cluster, &["delete", "-n", ns, "role/kestrel"]);
-        within(20, &format!("the role to be made again in {ns}"), || get(&cluster, ns, "role/kestrel"));
+        within(20, &format!("the role to be recreated in {ns}"), || get(&cluster, ns, "role/kestrel"));
     }
     sleep(Duration::from_secs(2));
     let other = get(&cluster, "team-c", "electiongroup/kestrel").unwrap();
@@ -38,8 +38,8 @@ fn an_operator_for_two_namespaces_serves_both_and_asks_for_nothing_else() {
 
     let text = fs::read_to_string(cluster.audit_log()).unwrap();
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let asked: Vec<Value> = events.filter(|event| event["user"]["username"] == installed.user.as_str()).collect();
-    let strayed: Vec<_> = asked
+    let requests: Vec<Value> = events.filter(|event| event["user"]["username"] == installed.user.as_str()).collect();
+    let strayed: Vec<_> = requests
         .iter()
         .filter(|event| {
             let object = &event["objectRef"];
@@ -47,7 +47,7 @@ fn an_operator_for_two_namespaces_serves_both_and_asks_for_nothing_else() {
             object.is_object() && !own && object["namespace"] != "team-a" && object["namespace"] != "team-b"
         })
         .collect();
-    assert!(!asked.is_empty() && strayed.is_empty(), "{strayed:#?}");
-    let refused: Vec<_> = asked.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
+    assert!(!requests.is_empty() && strayed.is_empty(), "{strayed:#?}");
+    let refused: Vec<_> = requests.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}\n{}", installed.operator.output());
 }

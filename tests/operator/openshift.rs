@@ -1,4 +1,4 @@
-//! Clusters that ask for more, as OpenShift does: owner references are guarded, and namespaces assign users.
+//! Stricter clusters such as OpenShift: owner references need a permission, and namespaces assign users.
 
 use std::fs;
 
@@ -9,12 +9,12 @@ use super::installed::{install, parsed, rendered};
 use crate::support::{apply, candidate, control_plane_with, get, group, kubectl, namespace, shared, within};
 
 #[test]
-fn a_group_works_where_owner_references_are_guarded() {
+fn group_works_with_owner_reference_enforcement() {
     let plugin = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement";
     let cluster = control_plane_with(Cluster::control_plane().api_server_arg(plugin));
     let installed = install(&cluster, "default", &[]);
     let ns = namespace(&cluster, "guarded");
-    // A Lease that exists already, as of a program that elected before there was a group.
+    // An existing Lease, as of a program that elected before the group was created.
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "kestrel" },
         "spec": { "holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 7 },
@@ -32,7 +32,7 @@ fn a_group_works_where_owner_references_are_guarded() {
     for child in ["role/kestrel", "deployment/kestrel", "endpointslice/kestrel-leader"] {
         within(20, child, || get(&cluster, &ns, child));
     }
-    // What was deleted or lost its label is restored.
+    // A child that was deleted or lost its label is restored.
     kubectl(&cluster, &["delete", "-n", &ns, "role/kestrel"]);
     kubectl(&cluster, &["label", "-n", &ns, "deployment/kestrel", "k8sensus.dev/group-"]);
     for child in ["role/kestrel", "deployment/kestrel"] {
@@ -49,7 +49,7 @@ fn a_group_works_where_owner_references_are_guarded() {
 }
 
 #[test]
-fn the_chart_leaves_the_operators_user_to_the_image_and_the_namespace() {
+fn chart_leaves_the_operators_user_to_the_image_and_namespace() {
     let pod = |values: &[&str]| {
         let deployment = parsed(shared(), &rendered(shared(), "k8sensus-system", "deployment", values)).remove(0);
         let spec = &deployment["spec"]["template"]["spec"];

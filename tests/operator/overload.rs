@@ -1,4 +1,4 @@
-//! An API server that is busy with others: elections have places of their own.
+//! An API server that is busy with other requests: elections have a priority level of their own.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -14,9 +14,9 @@ use crate::support::{
     Program, apply, candidate_command, control_plane_with, get, group, kubeconfig_with, kubectl, namespace, within,
 };
 
-/// Far more than the API server has places for.
+/// Far more requests than the API server serves at a time.
 const REQUESTS: usize = 60;
-/// As long as several leases, and for how long requests may wait in a queue.
+/// Several lease durations; also the time that a request may wait in a queue.
 const FLOOD: Duration = Duration::from_secs(15);
 
 fn token_of(cluster: &Cluster, ns: &str, account: &str) -> NamedTempFile {
@@ -24,14 +24,14 @@ fn token_of(cluster: &Cluster, ns: &str, account: &str) -> NamedTempFile {
     kubeconfig_with(cluster, json!({ "token": token.trim() }))
 }
 
-/// Requests whose bodies never come to an end: each keeps its place, and costs neither side anything.
+/// Requests whose bodies never end: each occupies a seat, and costs neither side anything.
 struct Flood {
     _proxy: Program,
     _requests: Vec<TcpStream>,
 }
 
 impl Flood {
-    /// As the account of `kubeconfig`. kubectl speaks TLS and passes on what it is sent.
+    /// Starts the requests as the account of `kubeconfig`. kubectl adds TLS and passes them on.
     fn start(cluster: &Cluster, kubeconfig: &NamedTempFile, ns: &str) -> Self {
         let mut command = cluster.kubectl();
         command.args(["proxy", "--port=0", "--reject-methods=^$"]).env("KUBECONFIG", kubeconfig.path());
@@ -53,7 +53,7 @@ impl Flood {
 }
 
 #[test]
-fn elections_go_on_while_a_client_takes_all_places_of_service_accounts() {
+fn elections_continue_while_a_client_exhausts_service_account_seats() {
     let arguments = ["--max-requests-inflight=20", "--max-mutating-requests-inflight=10"];
     let builder = arguments.into_iter().fold(Cluster::control_plane(), |builder, a| builder.api_server_arg(a));
     let cluster = control_plane_with(builder);
@@ -78,7 +78,7 @@ fn elections_go_on_while_a_client_takes_all_places_of_service_accounts() {
     kubectl(&cluster, &["create", "rolebinding", "magpie", "-n", &flooding, "--role=magpie", &account]);
     let of_magpie = token_of(&cluster, &flooding, "magpie");
     let flood = Flood::start(&cluster, &of_magpie, &flooding);
-    // Of other accounts, too, nothing else is served: not even the refusal that this request deserves.
+    // No other request of an account is served either, not even by a refusal.
     within(20, "the flood to take all places", || {
         let mut kubectl = cluster.kubectl();
         kubectl.args(["get", "configmaps", "-n", &flooding, "--request-timeout=2s"]);
@@ -94,6 +94,6 @@ fn elections_go_on_while_a_client_takes_all_places_of_service_accounts() {
     drop(flood);
     assert_eq!((&after["holderIdentity"], &after["leaseTransitions"]), (&json!("otter"), &before["leaseTransitions"]));
     assert_ne!(after["renewTime"], before["renewTime"]);
-    // Nor does the operator lose its Lease.
-    assert!(!installed.operator.says("reconciles no longer"), "{}", installed.operator.output());
+    // The operator does not lose its Lease either.
+    assert!(!installed.operator.says("stopped reconciling"), "{}", installed.operator.output());
 }

@@ -1,4 +1,4 @@
-//! Whose an object is, its controller's uid says and nothing else: what is not the group's is never written.
+//! Only the uid of an object's controller shows its owner. The operator never writes an object of another owner.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,8 +9,9 @@ use super::crashes::PLURALS;
 use crate::support::objects::Direct;
 use crate::support::{condition, group, kubectl, namespace, operated, within};
 
-/// Nothing tells an operator that somebody else's object has gone: it looks every ten seconds.
-const LOOKED_AGAIN: u64 = 20;
+/// No event shows an operator that a foreign object is gone: it checks every ten seconds. In seconds, with some
+/// tolerance.
+const CHECKED_AGAIN: u64 = 20;
 
 fn rbac(kind: &str) -> Value {
     json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": { "name": "kestrel" } })
@@ -21,7 +22,7 @@ fn with(mut object: Value, more: Value) -> Value {
     object
 }
 
-/// An object that somebody else has made under the group's name, of each kind. `owner` is that of the Lease.
+/// Returns a foreign object of each kind with the group's name. `owner` is that of the Lease.
 fn foreign(plural: &str, owner: &Value) -> (&'static str, Value) {
     let selector = json!({ "matchLabels": { "app": "heron" } });
     let named =
@@ -56,7 +57,7 @@ fn foreign(plural: &str, owner: &Value) -> (&'static str, Value) {
     }
 }
 
-/// A ConfigMap that owns something.
+/// Creates a ConfigMap that owns an object, and returns the owner reference.
 fn keeper(direct: &Direct, ns: &str, is_controller: bool) -> Value {
     let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "keeper" } });
     let uid = direct.create(ns, "configmaps", &map)["metadata"]["uid"].clone();
@@ -69,7 +70,7 @@ pub(super) fn version(direct: &Direct, ns: &str, plural: &str) -> Value {
 }
 
 fn in_conflict(direct: &Direct, ns: &str, words: &[&str]) {
-    let message = within(LOOKED_AGAIN, &format!("the conflict in {ns}: {words:?}"), || {
+    let message = within(CHECKED_AGAIN, &format!("the conflict in {ns}: {words:?}"), || {
         let group = direct.get(ns, "electiongroups", "kestrel")?;
         let stalled = condition(&group, "Stalled") == "True/Conflict" && condition(&group, "Ready") == "False/Conflict";
         let message = group["status"]["conditions"][0]["message"].as_str()?.to_owned();
@@ -80,8 +81,8 @@ fn in_conflict(direct: &Direct, ns: &str, words: &[&str]) {
     }
 }
 
-/// All children are those of the group that is there now.
-pub(super) fn whole(direct: &Direct, ns: &str, seconds: u64) {
+/// Waits until the present group controls all children.
+pub(super) fn wait_for_own_children(direct: &Direct, ns: &str, seconds: u64) {
     within(seconds, &format!("all children of the group in {ns}"), || {
         let group = direct.get(ns, "electiongroups", "kestrel")?;
         let owned = |plural: &&str| {
@@ -96,7 +97,7 @@ pub(super) fn whole(direct: &Direct, ns: &str, seconds: u64) {
 }
 
 #[test]
-fn a_foreign_object_of_any_kind_is_a_conflict_that_ends_with_it() {
+fn foreign_object_of_any_kind_is_a_conflict_until_it_is_deleted() {
     let (cluster, direct) = (operated(), Direct::to(operated()));
     let cases: Vec<_> = PLURALS
         .iter()
@@ -110,7 +111,7 @@ fn a_foreign_object_of_any_kind_is_a_conflict_that_ends_with_it() {
         .collect();
     let versions = || cases.iter().map(|(ns, plural, _)| version(&direct, ns, plural)).collect::<Vec<Value>>();
     let (mut before, mut since) = (versions(), Instant::now());
-    within(40, "their own controllers to have had their say", || {
+    within(40, "their own controllers to write their status", || {
         let unseen = cases.iter().filter(|(_, plural, _)| ["deployments", "poddisruptionbudgets"].contains(plural));
         let mut unseen = unseen.filter_map(|(ns, plural, _)| direct.get(ns, plural, "kestrel"));
         let is_unseen = unseen.any(|found| found["status"]["observedGeneration"].is_null());
@@ -125,25 +126,25 @@ fn a_foreign_object_of_any_kind_is_a_conflict_that_ends_with_it() {
     }
     for (ns, plural, kind) in &cases {
         let what = format!("{kind} {ns}/kestrel exists and is not this group's");
-        let whose = if *plural == "leases" { "controlled by ConfigMap keeper, uid " } else { "controlled by nobody" };
+        let whose = if *plural == "leases" { "controlled by ConfigMap keeper, uid " } else { "it has no controller" };
         in_conflict(&direct, ns, &[&what, whose]);
     }
     thread::sleep(Duration::from_secs(1));
     for ((ns, plural, _), before) in cases.iter().zip(&before) {
-        assert_eq!(version(&direct, ns, plural), *before, "{plural} of somebody else");
+        assert_eq!(version(&direct, ns, plural), *before, "foreign {plural}");
         direct.delete(ns, plural, "kestrel");
     }
     for (ns, ..) in &cases {
-        whole(&direct, ns, LOOKED_AGAIN);
+        wait_for_own_children(&direct, ns, CHECKED_AGAIN);
     }
 }
 
 #[test]
-fn children_that_a_former_group_left_are_no_children_of_its_successor() {
+fn children_of_a_former_group_do_not_belong_to_its_successor() {
     let (cluster, direct) = (operated(), Direct::to(operated()));
     let ns = namespace(cluster, "orphaned");
     let former = direct.create(&ns, "electiongroups", &group("kestrel", json!({})));
-    whole(&direct, &ns, 20);
+    wait_for_own_children(&direct, &ns, 20);
     kubectl(cluster, &["delete", "-n", &ns, "electiongroup/kestrel", "--cascade=orphan", "--wait=false"]);
     within(90, "the end of the group", || direct.get(&ns, "electiongroups", "kestrel").is_none().then_some(()));
     for plural in PLURALS {
@@ -161,25 +162,25 @@ fn children_that_a_former_group_left_are_no_children_of_its_successor() {
     let made = direct.create(&ns, "electiongroups", &group("kestrel", json!({})));
     assert_ne!(made["metadata"]["uid"], former["metadata"]["uid"]);
     for ((plural, kind), before) in in_turn.iter().zip(&before) {
-        in_conflict(&direct, &ns, &[&format!("{kind} {ns}/kestrel exists"), "controlled by nobody"]);
+        in_conflict(&direct, &ns, &[&format!("{kind} {ns}/kestrel exists"), "it has no controller"]);
         if !["deployments", "poddisruptionbudgets"].contains(plural) {
-            // The controllers of those two go on to write their status.
+            // The controllers of those two continue to write their status.
             assert_eq!(version(&direct, &ns, plural), *before, "{plural} of the former group");
         }
         direct.delete(&ns, plural, "kestrel");
     }
-    whole(&direct, &ns, LOOKED_AGAIN);
+    wait_for_own_children(&direct, &ns, CHECKED_AGAIN);
 }
 
 #[test]
-fn an_owner_that_is_not_this_very_group_as_controller_is_none() {
+fn only_the_group_as_controller_counts_as_owner() {
     let (cluster, direct) = (operated(), Direct::to(operated()));
     let prepared = |name: &str, plural: &'static str, owners: &dyn Fn(&str, &Value) -> Vec<Value>| {
         let ns = namespace(cluster, name);
         let made = direct.create(&ns, "electiongroups", &group("kestrel", json!({ "paused": true })));
         let mut object = foreign(plural, &Value::Null).1;
         object["metadata"]["ownerReferences"] = json!(owners(&ns, &made["metadata"]["uid"]));
-        // The garbage collector may not end the test early.
+        // The finalizer keeps the garbage collector from ending the test early.
         object["metadata"]["finalizers"] = json!(["example.com/kept"]);
         direct.create(&ns, plural, &object);
         direct.merge(&ns, "electiongroups", "kestrel", &json!({ "spec": { "paused": false } }));
@@ -200,7 +201,7 @@ fn an_owner_that_is_not_this_very_group_as_controller_is_none() {
     let by_stranger = format!("controlled by ElectionGroup kestrel, uid {}", forged.as_str().unwrap());
     let conflicts = [
         (prepared("forged-uid", "roles", &stranger), "roles", "Role", by_stranger.as_str()),
-        (prepared("forged-bystander", "roles", &bystander), "roles", "Role", "controlled by nobody"),
+        (prepared("forged-bystander", "roles", &bystander), "roles", "Role", "it has no controller"),
         (prepared("forged-second", "roles", &second), "roles", "Role", "controlled by ConfigMap keeper, uid "),
         (prepared("forged-lease", "leases", &stranger), "leases", "Lease", by_stranger.as_str()),
         (prepared("forged-held", "leases", &second), "leases", "Lease", "controlled by ConfigMap keeper, uid "),
@@ -218,11 +219,11 @@ fn an_owner_that_is_not_this_very_group_as_controller_is_none() {
         let rules = direct.get(&owned, "roles", "kestrel")?["rules"].clone();
         (rules[0]["resources"] == json!(["leases"])).then_some(())
     });
-    let kept =
+    let owners_of =
         |ns: &str, plural: &str| direct.get(ns, plural, "kestrel").unwrap()["metadata"]["ownerReferences"].clone();
-    assert_eq!(kept(&owned, "roles").as_array().unwrap().len(), 2);
-    whole(&direct, &adopted, 20);
-    assert_eq!(kept(&adopted, "leases").as_array().unwrap().len(), 1);
+    assert_eq!(owners_of(&owned, "roles").as_array().unwrap().len(), 2);
+    wait_for_own_children(&direct, &adopted, 20);
+    assert_eq!(owners_of(&adopted, "leases").as_array().unwrap().len(), 1);
     assert_eq!(direct.get(&adopted, "leases", "kestrel").unwrap()["spec"]["holderIdentity"], "heron");
 
     for (ns, plural, ..) in &conflicts {
@@ -230,24 +231,24 @@ fn an_owner_that_is_not_this_very_group_as_controller_is_none() {
         direct.merge(ns, plural, "kestrel", &json!({ "metadata": { "finalizers": null } }));
     }
     for (ns, ..) in &conflicts {
-        whole(&direct, ns, LOOKED_AGAIN);
+        wait_for_own_children(&direct, ns, CHECKED_AGAIN);
     }
 }
 
 #[test]
-fn a_group_that_is_deleted_and_made_again_at_once_has_children_of_its_own() {
+fn recreated_group_gets_its_own_children() {
     let (cluster, direct) = (operated(), Direct::to(operated()));
     let ns = namespace(cluster, "again");
     let make = || direct.create(&ns, "electiongroups", &group("kestrel", json!({})));
     make();
-    // At another step of the reconcile each time.
+    // Each time at another step of the reconcile.
     for pause in [0, 5, 20, 40, 80, 160, 320] {
         thread::sleep(Duration::from_millis(pause));
         direct.delete(&ns, "electiongroups", "kestrel");
         make();
     }
-    // The garbage collector takes its time.
-    whole(&direct, &ns, 90);
+    // The garbage collector may need some time.
+    wait_for_own_children(&direct, &ns, 90);
     thread::sleep(Duration::from_secs(3));
-    whole(&direct, &ns, 1);
+    wait_for_own_children(&direct, &ns, 1);
 }

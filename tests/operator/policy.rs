@@ -1,4 +1,4 @@
-//! The chart's policy for Leases: elections go through it, forged writes do not.
+//! The chart's policy for Leases admits elections and refuses forged writes.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::support::{
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// What a forger makes of the Lease that it read.
+/// The change that a forger makes to a Lease.
 type Forge<'a> = &'a dyn Fn(&mut Value);
 
-/// A namespace with the group kestrel and the credentials of its pods.
+/// Creates a namespace with the group kestrel. Returns the credentials of its pods as well.
 fn elected(name: &str) -> (&'static Cluster, String, NamedTempFile) {
     let (cluster, _) = installed();
     let ns = namespace(cluster, name);
@@ -28,24 +28,24 @@ fn elected(name: &str) -> (&'static Cluster, String, NamedTempFile) {
     (cluster, ns, kubeconfig_with(cluster, json!({ "token": token.trim() })))
 }
 
-fn ours(cluster: &Cluster, ns: &str, pod: &str, kubeconfig: &NamedTempFile) -> Program {
+fn start_candidate(cluster: &Cluster, ns: &str, pod: &str, kubeconfig: &NamedTempFile) -> Program {
     let mut command = candidate_command(cluster, ns, "kestrel", pod, &["--create-lease=false"]);
     Program::start(pod, command.env("KUBECONFIG", kubeconfig.path()))
 }
 
-fn held(cluster: &Cluster, ns: &str, holder: &str) -> Value {
+fn wait_for_holder(cluster: &Cluster, ns: &str, holder: &str) -> Value {
     within(20, &format!("{holder:?} to hold the Lease"), || {
         get(cluster, ns, "lease/kestrel").filter(|lease| lease["spec"]["holderIdentity"] == holder)
     })
 }
 
 #[test]
-fn an_election_with_releases_a_lost_lease_and_client_go_goes_through() {
+fn policy_admits_elections_recreated_leases_and_client_go() {
     let (cluster, ns, kubeconfig) = elected("polled");
-    let mut otter = ours(cluster, &ns, "otter", &kubeconfig);
-    assert_eq!(held(cluster, &ns, "otter")["spec"]["leaseTransitions"], 1);
+    let mut otter = start_candidate(cluster, &ns, "otter", &kubeconfig);
+    assert_eq!(wait_for_holder(cluster, &ns, "otter")["spec"]["leaseTransitions"], 1);
     otter.terminate(SOON);
-    held(cluster, &ns, "");
+    wait_for_holder(cluster, &ns, "");
 
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(client_go());
@@ -55,20 +55,20 @@ fn an_election_with_releases_a_lost_lease_and_client_go_goes_through() {
         .arg(format!("--stamps={}", folder.path().join("stamps").display()))
         .env("KUBECONFIG", kubeconfig.path());
     let mut heron = Program::start("heron", &mut command);
-    assert_eq!(held(cluster, &ns, "heron")["spec"]["leaseTransitions"], 2);
-    within(10, "the status to have heard of it", || {
+    assert_eq!(wait_for_holder(cluster, &ns, "heron")["spec"]["leaseTransitions"], 2);
+    within(10, "the status to show the term", || {
         (get(cluster, &ns, "electiongroup/kestrel")?["status"]["leaseTransitions"] == 2).then_some(())
     });
-    // A new object has no former: its transitions begin where the operator says.
+    // A new object has no former state: the operator sets its first transitions.
     kubectl(cluster, &["delete", "-n", &ns, "lease/kestrel"]);
-    // Pods of the group rely on a wait of 37 s: their grace and the lease, and a tenth.
+    // Pods of the group rely on a wait of 37 s: their grace period and the lease duration, and a tenth.
     within(90, "heron to hold a Lease with a higher token", || {
         let lease = get(cluster, &ns, "lease/kestrel")?;
         (lease["spec"]["holderIdentity"] == "heron" && lease["spec"]["leaseTransitions"].as_i64() > Some(2))
             .then_some(())
     });
     heron.terminate(SOON);
-    let released = held(cluster, &ns, "");
+    let released = wait_for_holder(cluster, &ns, "");
     assert_eq!(released["spec"]["leaseDurationSeconds"], 1, "client-go's release is not what was tested");
 
     let refused = requests_since(cluster, 0, |event| {
@@ -80,13 +80,13 @@ fn an_election_with_releases_a_lost_lease_and_client_go_goes_through() {
 }
 
 #[test]
-fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
+fn forged_writes_are_refused_with_the_reason() {
     let (cluster, ns, kubeconfig) = elected("forged");
-    let mut otter = ours(cluster, &ns, "otter", &kubeconfig);
-    held(cluster, &ns, "otter");
+    let mut otter = start_candidate(cluster, &ns, "otter", &kubeconfig);
+    wait_for_holder(cluster, &ns, "otter");
     otter.terminate(SOON);
-    held(cluster, &ns, "");
-    // As a pod of the group writes: a PUT of the whole object.
+    wait_for_holder(cluster, &ns, "");
+    // Pods of the group write a PUT of the whole object.
     let put = |forge: Forge<'_>| {
         let mut lease = get(cluster, &ns, "lease/kestrel").unwrap();
         forge(&mut lease);
@@ -99,7 +99,7 @@ fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
     };
     let spec = |field: &'static str, value: Value| move |lease: &mut Value| lease["spec"][field] = value.clone();
     let lower = spec("leaseTransitions", json!(0));
-    // The API server loads a policy some time after it was made.
+    // The API server loads a policy some time after its creation.
     within(10, "the policy to be in force", || put(&lower).is_err().then_some(()));
 
     let lease = format!("Lease {ns}/kestrel: ");
@@ -151,10 +151,10 @@ fn forged_writes_are_refused_and_the_message_says_what_is_wrong() {
 }
 
 #[test]
-fn the_operator_kubernetes_and_administrators_change_owners_and_finalizers() {
+fn operator_kubernetes_and_administrators_change_owners_and_finalizers() {
     let (cluster, _) = installed();
     let ns = namespace(cluster, "metadata");
-    // The operator adopts a Lease that exists.
+    // The operator adopts an existing Lease.
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "heron" },
         "spec": { "holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 7 },
@@ -168,7 +168,7 @@ fn the_operator_kubernetes_and_administrators_change_owners_and_finalizers() {
     // An administrator adds a finalizer and sets more transitions, as after a restored etcd.
     let administer = |patch: &str| kubectl(cluster, &["patch", "lease/heron", "-n", &ns, "--type=merge", "-p", patch]);
     administer(r#"{"metadata":{"finalizers":["example.com/kept"]},"spec":{"leaseTransitions":4711}}"#);
-    // The garbage collector orphans it, and later collects it; the administrator removes the finalizer first.
+    // The garbage collector orphans it, and later deletes it; the administrator removes the finalizer first.
     kubectl(cluster, &["delete", "electiongroup/heron", "-n", &ns, "--cascade=orphan"]);
     within(30, "the owner reference to go", || {
         get(cluster, &ns, "lease/heron")?["metadata"]["ownerReferences"].is_null().then_some(())
@@ -189,7 +189,7 @@ fn the_operator_kubernetes_and_administrators_change_owners_and_finalizers() {
 }
 
 #[test]
-fn leases_that_are_no_groups_are_not_looked_at() {
+fn policy_ignores_leases_of_no_group() {
     let (cluster, _) = installed();
     let ns = namespace(cluster, "foreign");
     let lease = |seconds: i32, transitions: i32| {

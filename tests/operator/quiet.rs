@@ -1,4 +1,4 @@
-//! An operator that has nothing to do does nothing.
+//! An operator without work writes nothing.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::support::{
     writes_since,
 };
 
-/// With `K8SENSUS_QUIET_SECONDS=600` it is watched for the ten minutes that are promised.
+/// The time of observation. `K8SENSUS_QUIET_SECONDS=600` covers the promised ten minutes.
 const SECONDS: u64 = 20;
 
 #[test]
-fn an_idle_operator_writes_nothing_but_its_own_renewals() {
+fn idle_operator_writes_only_its_own_renewals() {
     let seconds = std::env::var("K8SENSUS_QUIET_SECONDS").ok().map_or(SECONDS, |text| text.parse().unwrap());
     let cluster = control_plane();
     let installed = install(&cluster, "default", &[]);
@@ -28,7 +28,7 @@ fn an_idle_operator_writes_nothing_but_its_own_renewals() {
     within(20, "the Lease", || get(&cluster, &ns, "lease/led"));
     let leader = candidate(&cluster, &ns, "led", "otter", &["--create-lease=false"]);
     within(30, "all pods", || (pods(&cluster, &ns).len() == 6).then_some(()));
-    // Else the Deployments would give up after ten minutes, which is news.
+    // Otherwise the Deployments would give up after ten minutes, which changes their status.
     for pod in pods(&cluster, &ns) {
         let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } }).to_string();
         kubectl(&cluster, &["patch", "-n", &ns, "pod", &pod, "--subresource=status", "-p", &ready]);
@@ -56,9 +56,9 @@ fn an_idle_operator_writes_nothing_but_its_own_renewals() {
     writes.retain(|write| write != "update leases k8sensus-operator");
     assert!(writes.is_empty(), "{writes:#?}");
     let renewals = writes_since(&cluster, start, by_operator).len() as u64;
-    // It renews every second with the tests' short lease.
+    // It renews every second with the short lease of the tests.
     assert!((seconds / 2..=seconds + 2).contains(&renewals), "{renewals} renewals in {seconds} s");
-    // Watches end by themselves after five to ten minutes and are asked for again.
+    // The API server ends a watch after five to ten minutes, and the operator requests it again.
     let mut reads = requests_since(&cluster, start, by_operator);
     reads.retain(|request| !request.starts_with("update ") && !request.starts_with("watch "));
     assert!(reads.is_empty(), "{reads:#?}");

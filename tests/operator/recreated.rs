@@ -1,10 +1,11 @@
-//! A Lease that was deleted is created again with a wait in which its former leader can stop in good order.
+//! A deleted Lease is recreated with a wait, in which its former leader can stop.
 
 use serde_json::{Value, json};
 
 use crate::support::{apply, condition, get, group, kubectl, namespace, operated, within};
 
-/// A pod of group kestrel that relies on a wait of `seconds`. No kubelet runs it, so it is gone as soon as it is deleted.
+/// Returns a pod of group kestrel that relies on a wait of `seconds`. No kubelet runs it, so its deletion removes it at
+/// once.
 fn pod(name: &str, seconds: u32) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -21,7 +22,7 @@ fn lease(ns: &str) -> Option<Value> {
     get(operated(), ns, "lease/kestrel")
 }
 
-/// A namespace with a group that has no pods of its own, and with pods that rely on waits of 40 and of 7 s.
+/// Creates a namespace with a group without pods of its own, and with pods that rely on waits of 40 and of 7 s.
 fn group_with_pods(name: &str) -> String {
     let cluster = operated();
     let ns = namespace(cluster, name);
@@ -36,7 +37,7 @@ fn group_with_pods(name: &str) -> String {
 }
 
 #[test]
-fn a_recreated_lease_makes_candidates_wait_as_long_as_any_living_pod_relies_on() {
+fn recreated_lease_lasts_as_long_as_any_living_pod_relies_on() {
     let ns = group_with_pods("relied");
     kubectl(operated(), &["delete", "-n", &ns, "lease/kestrel"]);
     let lease = within(10, "the Lease to be created again", || lease(&ns));
@@ -45,13 +46,13 @@ fn a_recreated_lease_makes_candidates_wait_as_long_as_any_living_pod_relies_on()
 }
 
 #[test]
-fn a_recreated_lease_is_released_once_no_pod_is_left_that_is_older() {
+fn recreated_lease_is_released_once_no_older_pod_is_left() {
     let cluster = operated();
     let ns = group_with_pods("awaited");
     kubectl(cluster, &["delete", "-n", &ns, "lease/kestrel"]);
     let recreated = within(10, "the Lease to be created again", || lease(&ns));
     let is_recreated = || lease(&ns).unwrap()["spec"]["holderIdentity"] == "k8sensus.dev/recreated";
-    // Longer than the lease duration of 3 s, which is waited for in any case.
+    // Longer than the lease duration of 3 s, which the operator always waits for.
     std::thread::sleep(std::time::Duration::from_secs(4));
     kubectl(cluster, &["delete", "-n", &ns, "pod/former-b", "--force"]);
     apply(cluster, &ns, &pod("later", 40)).unwrap();
@@ -66,7 +67,7 @@ fn a_recreated_lease_is_released_once_no_pod_is_left_that_is_older() {
 }
 
 #[test]
-fn a_group_whose_name_another_groups_deployment_has_gets_no_lease_yet() {
+fn group_gets_no_lease_while_a_former_deployment_exists() {
     let cluster = operated();
     let ns = namespace(cluster, "former");
     let former = json!({

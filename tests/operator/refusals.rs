@@ -1,4 +1,4 @@
-//! What cannot be run is said where the user looks.
+//! A spec that cannot work is reported in the status of the group.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{apply, condition, get, group, kubectl, namespace, operated, operator, unusable, within};
 
 #[test]
-fn a_field_that_cannot_work_is_named_and_nothing_is_made() {
+fn invalid_field_is_named_and_nothing_is_created() {
     let cluster = operated();
     let ns = namespace(cluster, "unusable");
     let cases = [
@@ -16,7 +16,7 @@ fn a_field_that_cannot_work_is_named_and_nothing_is_made() {
             json!({ "image": null, "command": null, "template": { "spec": { "containers": [
                 { "name": "app", "image": "kestrel", "command": ["/kestrel"], "ports": [{ "containerPort": 4040 }] },
             ] } } }),
-            "spec.candidate.httpPort: must not be a port of the pod's own, found 4040 in container app",
+            "spec.candidate.httpPort: must not be a port of another container, found 4040 in container app",
         ),
     ];
     for (number, (more, message)) in cases.into_iter().enumerate() {
@@ -35,7 +35,7 @@ fn a_field_that_cannot_work_is_named_and_nothing_is_made() {
 }
 
 #[test]
-fn a_corrected_spec_is_run() {
+fn corrected_spec_is_applied() {
     let cluster = operated();
     let ns = namespace(cluster, "corrected");
     apply(cluster, &ns, &group("kestrel", unusable())).unwrap();
@@ -51,7 +51,7 @@ fn a_corrected_spec_is_run() {
 }
 
 #[test]
-fn what_the_api_server_refuses_of_a_template_is_shown() {
+fn refusal_of_a_template_by_the_api_server_is_shown() {
     let cluster = operated();
     let ns = namespace(cluster, "refused");
     let template = json!({ "template": { "spec": { "containers": [
@@ -68,7 +68,7 @@ fn what_the_api_server_refuses_of_a_template_is_shown() {
 }
 
 #[test]
-fn suspend_scales_to_nothing_and_paused_keeps_hands_off() {
+fn suspend_scales_to_zero_and_paused_changes_nothing() {
     let cluster = operated();
     let ns = namespace(cluster, "suspended");
     apply(cluster, &ns, &group("kestrel", json!({ "suspend": true }))).unwrap();
@@ -82,13 +82,13 @@ fn suspend_scales_to_nothing_and_paused_keeps_hands_off() {
     });
     assert_eq!(get(cluster, &ns, "deployment/kestrel").unwrap()["spec"]["replicas"], 0);
     apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();
-    within(10, "the pods to be asked for again", || {
+    within(10, "the pods to be requested again", || {
         (get(cluster, &ns, "deployment/kestrel")?["spec"]["replicas"] == 2).then_some(())
     });
 }
 
 #[test]
-fn an_operator_without_the_crd_says_so_and_goes_on_once_it_is_there() {
+fn operator_reports_a_missing_crd_and_continues_once_it_exists() {
     let cluster = k8sensus_local::Cluster::control_plane().start().unwrap_or_else(|error| panic!("{error}"));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{port}");
@@ -113,7 +113,7 @@ fn an_operator_without_the_crd_says_so_and_goes_on_once_it_is_there() {
 }
 
 #[test]
-fn an_operator_without_rights_names_verb_and_resource() {
+fn operator_without_rights_names_verb_and_resource() {
     let cluster = crate::support::control_plane();
     let ns = namespace(&cluster, "forbidden");
     kubectl(&cluster, &["create", "clusterrole", "reader", "--verb=get,list,watch", "--resource=*.*"]);

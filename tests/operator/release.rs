@@ -1,5 +1,5 @@
-//! A leader whose container the kubelet reported dead is followed at once; whatever proves less has to wait. The candidates
-//! are processes of this machine, and the kubelet is kubectl: the operator cannot tell.
+//! A standby follows at once if the kubelet reports the death of the leader's container; without proof it waits. The
+//! candidates are processes of this machine, and kubectl plays the kubelet: the operator sees no difference.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use crate::support::{Program, apply, candidate_command, get, group, kubectl, namespace, operated, within};
 
 const SOON: Duration = Duration::from_secs(10);
-/// Longer than a reconcile takes, by far.
+/// Much longer than a reconcile takes.
 const A_WHILE: Duration = Duration::from_millis(1_200);
 
-/// So long that nothing in these tests runs out.
+/// Durations so long that no Lease expires in these tests.
 const LONG: [(&str, &str); 3] = [
     ("K8SENSUS_LEASE_DURATION_SECONDS", "120"),
     ("K8SENSUS_RENEW_DEADLINE_SECONDS", "80"),
     ("K8SENSUS_RETRY_PERIOD_SECONDS", "5"),
 ];
 
-/// A group whose leader was killed and could tell nobody.
+/// A group whose leader was killed before it could release the Lease.
 struct Led {
     ns: String,
     pod: String,
@@ -67,14 +67,14 @@ impl Led {
         kubectl(operated(), &["patch", "-n", &self.ns, "electiongroup/kestrel", "--type=merge", "-p", &patch]);
     }
 
-    /// Reports `status` as the pod's, as a kubelet does.
+    /// Reports the pod's status, as a kubelet does.
     fn report(&self, status: &Value) {
         let patch = json!({ "status": status }).to_string();
         let pod = format!("pod/{}", self.pod);
         kubectl(operated(), &["patch", "-n", &self.ns, &pod, "--subresource=status", "--type=merge", "-p", &patch]);
     }
 
-    /// Reports the container `name` in a state, with nothing before it.
+    /// Reports the state of the container `name`, without a last state.
     fn report_container(&self, name: &str, state: &Value) {
         self.report(&json!({ "containerStatuses": [{ "name": name, "state": state, "lastState": {} }] }));
     }
@@ -83,13 +83,13 @@ impl Led {
         self.lease()["spec"]["holderIdentity"] != ""
     }
 
-    /// After what was done just now.
-    fn stays_held(&self, why: &str) {
+    /// Asserts that the Lease stays held for [`A_WHILE`].
+    fn assert_stays_held(&self, why: &str) {
         std::thread::sleep(A_WHILE);
         assert!(self.is_held(), "released: {why}");
     }
 
-    fn is_released(&self, why: &str) {
+    fn wait_for_release(&self, why: &str) {
         within(5, &format!("the release: {why}"), || (!self.is_held()).then_some(()));
     }
 
@@ -103,12 +103,12 @@ fn terminated(message: &str, reason: &str) -> Value {
 }
 
 #[test]
-fn a_reported_death_frees_the_lease_and_a_standby_takes_it_at_once() {
+fn reported_death_releases_the_lease_and_a_standby_acquires_it_at_once() {
     let led = Led::by("reported", json!({}));
     kubectl(operated(), &["annotate", "-n", &led.ns, "lease/kestrel", "example.com/note=kept"]);
     let before = led.lease();
     led.report_container("app", &led.proof());
-    led.is_released("the kubelet reports the end of that very container");
+    led.wait_for_release("the kubelet reports the end of that very container");
     let after = led.lease();
     assert_eq!(after["spec"]["leaseDurationSeconds"], 1);
     assert_eq!(after["spec"]["leaseTransitions"], before["spec"]["leaseTransitions"]);
@@ -122,13 +122,13 @@ fn a_reported_death_frees_the_lease_and_a_standby_takes_it_at_once() {
     leader.wait_for("leading with fencing token", SOON);
     assert_eq!(led.lease()["spec"]["leaseTransitions"], 2);
     led.report(&json!({ "phase": "Failed" }));
-    led.stays_held("the old report says nothing of the new leader");
+    led.assert_stays_held("the old report says nothing of the new leader");
 }
 
 #[test]
-fn the_death_of_a_container_that_runs_again_is_a_proof_too() {
+fn death_of_a_restarted_container_is_also_a_proof() {
     let led = Led::by("again", json!({}));
-    // It comes up again in the same pod, under the same name, before the operator has seen anything.
+    // It restarts in the same pod, under the same name, before the operator observes anything.
     let again = led.candidate(&led.pod, &led.uid);
     again.wait_for(&format!("attempting to acquire leader lease {}/kestrel", led.ns), SOON);
     let running = json!({ "running": {} });
@@ -136,74 +136,74 @@ fn the_death_of_a_container_that_runs_again_is_a_proof_too() {
     again.wait_for("leading with fencing token", SOON);
     assert_ne!(led.lease()["metadata"]["annotations"]["k8sensus.dev/incarnation"], led.incarnation.as_str());
     led.report(&json!({ "phase": "Running" }));
-    led.stays_held("its own start is alive");
+    led.assert_stays_held("its own incarnation is alive");
 }
 
 #[test]
-fn what_is_no_proof_frees_nothing() {
+fn lease_is_not_released_without_proof() {
     let led = Led::by("unproved", json!({}));
     led.report(&json!({ "phase": "Failed", "reason": "Evicted", "message": led.incarnation }));
-    led.stays_held("phase Failed");
+    led.assert_stays_held("phase Failed");
     let unready = json!({ "type": "Ready", "status": "False", "reason": "PodFailed", "message": led.incarnation });
     led.report(&json!({ "phase": "Running", "conditions": [unready] }));
-    led.stays_held("not ready");
+    led.assert_stays_held("not ready");
     led.report_container("app", &terminated("", "Error"));
-    led.stays_held("terminated without a message");
+    led.assert_stays_held("terminated without a message");
     led.report_container("app", &terminated("out of orders", "Error"));
-    led.stays_held("the program's own message");
+    led.assert_stays_held("the program's own message");
     led.report_container("app", &terminated(&led.incarnation, "ContainerStatusUnknown"));
-    led.stays_held("ContainerStatusUnknown");
+    led.assert_stays_held("ContainerStatusUnknown");
     led.report_container("proxy", &led.proof());
-    led.stays_held("another container's status");
+    led.assert_stays_held("another container's status");
     led.report_container("proxy", &terminated(&led.incarnation.replace("/app/", "/proxy/"), "Error"));
-    led.stays_held("another container's end");
+    led.assert_stays_held("another container's end");
     led.report_container("app", &terminated(&led.incarnation.replace(&led.uid, "77f0f3a4-9a3c"), "Error"));
-    led.stays_held("another pod's");
+    led.assert_stays_held("another pod's");
     let (place, nonce) = led.incarnation.rsplit_once('/').unwrap();
     let other_nonce: String = nonce.chars().rev().map(|digit| if digit == '0' { '1' } else { '0' }).collect();
     led.report_container("app", &terminated(&format!("{place}/{other_nonce}"), "Error"));
-    led.stays_held("another start of that container");
+    led.assert_stays_held("another start of that container");
     led.report_container("app", &json!({ "waiting": { "reason": "CrashLoopBackOff", "message": led.incarnation } }));
-    led.stays_held("not said to be terminated");
+    led.assert_stays_held("a state other than terminated");
 
-    // All that keeps it from being a proof is who holds the Lease.
+    // The report would be a proof, but another candidate holds the Lease.
     led.patch_lease(&json!({ "spec": { "holderIdentity": "heron" } }));
     led.report_container("app", &led.proof());
-    led.stays_held("held by another, who left the annotation");
+    led.assert_stays_held("held by another candidate, which left the annotation");
     led.patch_lease(&json!({
         "metadata": { "annotations": { "k8sensus.dev/incarnation": null } },
         "spec": { "holderIdentity": led.pod },
     }));
-    led.stays_held("no incarnation");
+    led.assert_stays_held("no incarnation");
     led.patch_lease(&json!({ "metadata": { "annotations": { "k8sensus.dev/incarnation": led.incarnation } } }));
-    led.is_released("the proof was good but for the Lease");
+    led.wait_for_release("the same report proves the death of the present holder");
 }
 
 #[test]
-fn a_deleted_pod_frees_nothing() {
+fn deleted_pod_releases_nothing() {
     let led = Led::by("deleted", json!({}));
     kubectl(operated(), &["delete", "-n", &led.ns, "pod", &led.pod, "--grace-period=0", "--force"]);
     within(10, "the pod to be gone", || get(operated(), &led.ns, &format!("pod/{}", led.pod)).is_none().then_some(()));
-    led.stays_held("an absent pod");
+    led.assert_stays_held("an absent pod");
 }
 
 #[test]
-fn a_paused_group_is_left_alone() {
+fn lease_of_a_paused_group_is_left_alone() {
     let led = Led::by("paused", json!({}));
     led.patch_group(&json!({ "paused": true }));
-    within(10, "the pause to be seen", || {
+    within(10, "the pause to be observed", || {
         let group = get(operated(), &led.ns, "electiongroup/kestrel")?;
         (group["status"]["observedGeneration"] == group["metadata"]["generation"]).then_some(())
     });
     led.report_container("app", &led.proof());
-    led.stays_held("the group is paused");
+    led.assert_stays_held("the group is paused");
     led.patch_group(&json!({ "paused": false }));
-    led.is_released("the pause is over");
+    led.wait_for_release("the pause is over");
 }
 
 #[test]
-fn a_group_that_elects_by_itself_is_left_alone() {
+fn lease_of_a_native_group_is_left_alone() {
     let led = Led::by("native", json!({ "candidate": { "mode": "Native" } }));
     led.report_container("app", &led.proof());
-    led.stays_held("mode Native: nothing is known of the program's processes");
+    led.assert_stays_held("mode Native: the operator does not know the program's processes");
 }

@@ -1,4 +1,4 @@
-//! What tests with a proxy before the API server share.
+//! Helpers of tests with a proxy in front of the API server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::http_proxy::HttpProxy;
 use crate::support::within;
 
-/// Waits until the operator behind `proxy` writes nothing any more, and returns the number of writes until then.
+/// Waits until the operator behind `proxy` stops writing. Returns the number of writes until then.
 pub fn at_rest(proxy: &HttpProxy) -> usize {
     let (mut last, mut since) = (0, Instant::now());
     within(60, "the operator to be at rest", || {
@@ -18,7 +18,7 @@ pub fn at_rest(proxy: &HttpProxy) -> usize {
     })
 }
 
-/// Tells another thread of a test to end, however the test ends.
+/// A guard that stops another thread of a test, however the test ends.
 pub struct Ended<'a>(pub &'a AtomicBool);
 
 impl Drop for Ended<'_> {

@@ -1,4 +1,4 @@
-//! The chart grants the operator what it uses, and nothing else.
+//! The chart grants the operator exactly the rights that it uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::installed::{Installed, installed, parsed, rendered};
 use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, shared, within};
 
-/// Every child that is not the Lease: without its label each is taken for lost and looked at live.
+/// Every child but the Lease. Without its label each counts as missing and is read.
 const CHILDREN: [&str; 7] = [
     "deployment/kestrel",
     "serviceaccount/kestrel",
@@ -20,31 +20,31 @@ const CHILDREN: [&str; 7] = [
     "endpointslice/kestrel-leader",
 ];
 
-/// Granted, but not asked for by what a group goes through here.
+/// Granted rights that the group of this test does not need.
 const UNUSED: [&str; 6] = [
-    // OpenShift's admission asks for it.
+    // OpenShift's admission requires it.
     "create endpointslices/restricted",
-    // Only asked of the authorizer, where the operator adopts a Lease.
+    // The authorizer checks it when the operator adopts a Lease.
     "delete leases",
-    // A Role has no field that never changes.
+    // A Role has no immutable field, so it is never recreated.
     "delete roles",
     "get electiongroups",
     "get pods",
-    // An event that comes again within minutes.
+    // The update of an Event that repeats within minutes.
     "patch events",
 ];
 
 #[test]
-fn what_is_used_is_granted_and_what_is_granted_is_used() {
+fn chart_grants_exactly_the_rights_that_the_operator_uses() {
     let (cluster, installed) = installed();
     let ns = namespace(cluster, "rights");
-    a_life(cluster, &ns);
+    play_life_of_group(cluster, &ns);
 
     let requests = requests(cluster, installed, &ns);
     let refused: Vec<_> = requests.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}\n{}", installed.operator.output());
     let mut used: BTreeSet<String> = requests.iter().map(right).collect();
-    // Where the server cannot stream a list, or not now, it is asked for one.
+    // A server that does not stream a list gets a list request.
     let watched: Vec<_> = used.iter().filter_map(|right| right.strip_prefix("watch ").map(str::to_owned)).collect();
     used.extend(watched.iter().map(|resource| format!("list {resource}")));
 
@@ -53,8 +53,9 @@ fn what_is_used_is_granted_and_what_is_granted_is_used() {
     assert_eq!(unused, UNUSED, "left: granted and never used; right: what is known of it. Used were: {used:#?}");
 }
 
-/// Made, led, edited by others, its Lease lost, its account given away, suspended, deleted.
-fn a_life(cluster: &Cluster, ns: &str) {
+/// Plays the life of a group: creation, election, foreign edits, loss of its Lease, another account, suspension,
+/// deletion.
+fn play_life_of_group(cluster: &Cluster, ns: &str) {
     let service = json!({ "leaderService": { "ports": [{ "port": 80 }] } });
     apply(cluster, ns, &group("kestrel", service)).unwrap();
     for child in CHILDREN {
@@ -73,9 +74,9 @@ fn a_life(cluster: &Cluster, ns: &str) {
     }
     leader.terminate(std::time::Duration::from_secs(10));
     kubectl(cluster, &["delete", "-n", ns, "lease/kestrel"]);
-    within(20, "the lease to be made again", || get(cluster, ns, "lease/kestrel"));
-    made_anew(cluster, ns);
-    evicted(cluster, ns);
+    within(20, "the lease to be recreated", || get(cluster, ns, "lease/kestrel"));
+    recreate_with_other_immutable_fields(cluster, ns);
+    request_step_down_of_native_leader(cluster, ns);
     let other = json!({ "suspend": true, "replicas": 1, "serviceAccount": { "name": "other" } });
     apply(cluster, ns, &group("kestrel", other)).unwrap();
     status("the suspension", &|group| condition(group, "Ready") == "False/Suspended");
@@ -85,8 +86,8 @@ fn a_life(cluster: &Cluster, ns: &str) {
     within(30, "the end of the children", || get(cluster, ns, "deployment/kestrel").is_none().then_some(()));
 }
 
-/// What never changes was changed by making the object anew, while nobody was there to restore it.
-fn made_anew(cluster: &Cluster, ns: &str) {
+/// Changes immutable fields of children by recreating them while no operator runs.
+fn recreate_with_other_immutable_fields(cluster: &Cluster, ns: &str) {
     apply(cluster, ns, &group("kestrel", json!({ "paused": true }))).unwrap();
     std::thread::sleep(std::time::Duration::from_secs(1));
     let mut binding = get(cluster, ns, "rolebinding/kestrel").unwrap();
@@ -110,8 +111,8 @@ fn made_anew(cluster: &Cluster, ns: &str) {
     });
 }
 
-/// A leader of mode Native that is asked to step down.
-fn evicted(cluster: &Cluster, ns: &str) {
+/// Requests a step-down of a Native leader.
+fn request_step_down_of_native_leader(cluster: &Cluster, ns: &str) {
     apply(cluster, ns, &group("heron", json!({ "candidate": { "mode": "Native" } }))).unwrap();
     let pods: Vec<String> = within(30, "two pods", || {
         let pods = kubectl(cluster, &["get", "pods", "-n", ns, "-l", "k8sensus.dev/group=heron", "-o", "name"]);
@@ -139,7 +140,7 @@ fn evicted(cluster: &Cluster, ns: &str) {
 }
 
 #[test]
-fn no_install_can_be_used_to_climb() {
+fn rights_of_an_install_allow_no_privilege_escalation() {
     for values in [&[][..], &["namespaces={team-a,team-b}"]] {
         let rights: BTreeSet<String> = roles(values).iter().flat_map(granted).collect();
         assert!(!rights.is_empty());
@@ -155,7 +156,7 @@ fn no_install_can_be_used_to_climb() {
 }
 
 #[test]
-fn an_install_for_some_namespaces_has_rights_in_these_and_on_its_own_lease() {
+fn install_for_namespaces_has_rights_only_there_and_on_its_lease() {
     let objects = parsed(shared(), &rendered(shared(), "k8sensus-system", "rbac", &["namespaces={team-a,team-b}"]));
     let mut found: Vec<String> = objects
         .iter()
@@ -195,7 +196,7 @@ fn roles(values: &[&str]) -> Vec<Value> {
     objects
 }
 
-/// As "verb resource"; no two of the operator's resources have one name.
+/// Returns the rights of a role as "verb resource". The operator's resources have distinct names.
 fn granted(role: &Value) -> BTreeSet<String> {
     let words = |value: &Value| -> Vec<String> {
         value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
@@ -216,7 +217,7 @@ fn right(event: &Value) -> String {
     format!("{verb} {resource}{}{sub}", if sub.is_empty() { "" } else { "/" })
 }
 
-/// The operator's, about `ns`, about all namespaces or about its own Lease. A watch counts from its beginning.
+/// Returns the operator's requests for `ns`, for all namespaces or for its own Lease. A watch counts from its start.
 fn requests(cluster: &Cluster, installed: &Installed, ns: &str) -> Vec<Value> {
     let text = fs::read_to_string(cluster.audit_log()).unwrap();
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

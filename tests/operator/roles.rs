@@ -1,4 +1,4 @@
-//! Pods say who of them leads.
+//! The role labels of pods.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use serde_json::{Value, json};
 use super::rollout::Play;
 use crate::support::{audit_position, candidate, get, group, kubectl, namespace, operated, within, writes_since};
 
-/// The role of a pod, and what its removal costs.
+/// Returns the role of a pod, and its deletion cost.
 fn marks(ns: &str, pod: &str) -> (Value, Value) {
     let metadata = get(operated(), ns, &format!("pod/{pod}")).unwrap()["metadata"].clone();
     let cost = metadata["annotations"]["controller.kubernetes.io/pod-deletion-cost"].clone();
     (metadata["labels"]["k8sensus.dev/role"].clone(), cost)
 }
 
-fn become_(ns: &str, pod: &str, leads: bool) {
+fn wait_for_role(ns: &str, pod: &str, leads: bool) {
     let wanted = if leads { (json!("leader"), json!("1000000")) } else { (json!("standby"), Value::Null) };
     within(10, &format!("{pod} to be marked, leading: {leads}"), || (marks(ns, pod) == wanted).then_some(()));
 }
 
 #[test]
-fn who_leads_is_marked_and_kept_and_nothing_is_written_twice() {
+fn role_labels_follow_the_leader_and_are_written_once() {
     let (play, pods) = Play::led("roles", json!({}));
-    become_(&play.ns, &pods[0], true);
-    become_(&play.ns, &pods[1], false);
-    // At rest nothing is written, whatever the cause of a look.
+    wait_for_role(&play.ns, &pods[0], true);
+    wait_for_role(&play.ns, &pods[1], false);
+    // At rest nothing is written, whatever triggers a reconcile.
     std::thread::sleep(Duration::from_secs(2));
     let start = audit_position(play.cluster);
     kubectl(play.cluster, &["label", "-n", &play.ns, "electiongroup/kestrel", "colour=red"]);
@@ -40,23 +40,23 @@ fn who_leads_is_marked_and_kept_and_nothing_is_written_twice() {
 
     play.release();
     play.lead(&pods[1], true);
-    become_(&play.ns, &pods[1], true);
-    become_(&play.ns, &pods[0], false);
-    // One write for each of the two, and possibly one for the moment in which nobody led.
+    wait_for_role(&play.ns, &pods[1], true);
+    wait_for_role(&play.ns, &pods[0], false);
+    // One write for each of the two, and possibly one for a moment without a leader.
     let writes = writes_since(play.cluster, start, of_pods);
     assert!((2..=4).contains(&writes.len()), "{writes:?}");
-    // The one that leads stays when there is one too many.
+    // The leader stays when one pod is removed.
     play.apply(json!({ "replicas": 1 }));
     within(20, "one pod", || (play.all_pods().len() == 1).then_some(()));
     assert_eq!(play.all_pods()[0]["metadata"]["name"], pods[1].as_str());
-    // A new pod is marked once.
+    // A new pod is labelled once.
     play.apply(json!({ "replicas": 2 }));
     let third = play.new_pods(1, &pods[1..]).remove(0);
-    become_(&play.ns, &third, false);
+    wait_for_role(&play.ns, &third, false);
 }
 
 #[test]
-fn a_native_leader_is_marked_too() {
+fn native_leader_is_labelled_too() {
     let ns = namespace(operated(), "nativeroles");
     let container = json!({ "name": "app", "image": "registry.example/kestrel:1" });
     let mut manifest = group(
@@ -72,10 +72,10 @@ fn a_native_leader_is_marked_too() {
         let names: Vec<String> = pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
         (names.len() == 2).then_some(names)
     });
-    pods.iter().for_each(|pod| become_(&ns, pod, false));
+    pods.iter().for_each(|pod| wait_for_role(&ns, pod, false));
     let mut leader = candidate(operated(), &ns, "kestrel", &pods[1], &["--create-lease=false"]);
-    become_(&ns, &pods[1], true);
-    become_(&ns, &pods[0], false);
+    wait_for_role(&ns, &pods[1], true);
+    wait_for_role(&ns, &pods[0], false);
     leader.terminate(Duration::from_secs(5));
-    become_(&ns, &pods[1], false);
+    wait_for_role(&ns, &pods[1], false);
 }

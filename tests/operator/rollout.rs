@@ -1,5 +1,5 @@
-//! A revision of the pod template from its first pod on, against a real API server and its own Deployment controller. The test
-//! plays the kubelet and the candidates: it says which containers are ready, and writes the Lease as they do.
+//! The rollout of a revision of the pod template, against a real API server with its Deployment controller. The test
+//! plays the kubelet and the candidates: it reports which containers are ready, and writes the Lease.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::support::{apply, condition, get, group, kubectl, namespace, operated, within};
 
-/// A group whose pods and whose election are the test's.
+/// A group whose pods and candidates the test plays.
 pub(super) struct Play {
     pub(super) cluster: &'static Cluster,
     pub(super) ns: String,
 }
 
-/// A step-down as it stands on the Lease.
+/// A step-down request on the Lease.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) value: String,
@@ -30,7 +30,7 @@ impl Play {
         play
     }
 
-    /// The group with a lease that does not run out, and what else its spec has.
+    /// Applies the group with a long lease duration, and the fields `more`.
     pub(super) fn apply(&self, more: Value) {
         let mut spec = json!({
             "minReadySeconds": 2,
@@ -54,7 +54,7 @@ impl Play {
         pods.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect()
     }
 
-    /// The names of `number` pods that are none of `known`.
+    /// Waits for `number` pods that are not in `known`. Returns their names.
     pub(super) fn new_pods(&self, number: usize, known: &[String]) -> Vec<String> {
         within(20, &format!("{number} new pods"), || {
             let names = self.all_pods().iter().map(name_of).filter(|name| !known.contains(name)).collect::<Vec<_>>();
@@ -67,7 +67,7 @@ impl Play {
         kubectl(self.cluster, &["patch", "-n", &self.ns, "pod", pod, "--subresource=status", "-p", &patch]);
     }
 
-    /// The containers of a pod are ready or not, and the pod is if its gate is open besides.
+    /// Reports whether the containers of a pod are ready. The pod is ready if its gate is open as well.
     pub(super) fn containers_are(&self, pod: &str, ready: bool) {
         let is = |yes: bool| if yes { "True" } else { "False" };
         let open = self.is_open(pod);
@@ -82,7 +82,7 @@ impl Play {
         condition(&self.get(&format!("pod/{pod}")), "k8sensus.dev/proven").starts_with("True/")
     }
 
-    /// The pod comes up: its containers are ready, and when its gate was opened it is.
+    /// Reports the containers as ready, waits until the gate is open, and reports the pod as ready.
     pub(super) fn comes_up(&self, pod: &str) {
         self.containers_are(pod, true);
         within(10, &format!("the gate of {pod}"), || self.is_open(pod).then_some(()));
@@ -93,12 +93,12 @@ impl Play {
         kubectl(self.cluster, &["patch", "-n", &self.ns, "lease/kestrel", "--type=merge", "-p", &patch.to_string()]);
     }
 
-    /// `pod` acquires the Lease and says whether its program is ready.
+    /// Acquires the Lease for `pod` and reports whether its program is ready.
     pub(super) fn lead(&self, pod: &str, ready: bool) {
         self.lead_after(1, pod, ready);
     }
 
-    /// `pod` acquires the Lease as the last of so many terms, of which the API server shows no other.
+    /// Acquires the Lease for `pod` after `terms` terms, of which the API server shows only the last.
     fn lead_after(&self, terms: i64, pod: &str, ready: bool) {
         static TERM: AtomicU64 = AtomicU64::new(1);
         let uid = name_of_uid(&self.get(&format!("pod/{pod}")));
@@ -106,7 +106,7 @@ impl Play {
         let transitions = self.get("lease/kestrel")["spec"]["leaseTransitions"].as_i64().unwrap() + terms;
         let now = now();
         self.patch_lease(&json!({
-            // As a candidate does: the successor that was asked for concerned another term.
+            // A candidate removes the successor of a former term.
             "metadata": { "annotations": { "k8sensus.dev/incarnation": incarnation, "k8sensus.dev/step-down-to": null } },
             "spec": {
                 "holderIdentity": pod, "leaseDurationSeconds": 120, "acquireTime": now, "renewTime": now,
@@ -137,27 +137,27 @@ impl Play {
         }));
     }
 
-    /// What the leader is asked, if it is.
-    pub(super) fn asked(&self) -> Option<Mark> {
+    /// Returns the step-down request for the present term, if there is one.
+    pub(super) fn step_down_request(&self) -> Option<Mark> {
         let annotations = self.get("lease/kestrel")["metadata"]["annotations"].clone();
         let text = |name: &str| annotations[format!("k8sensus.dev/{name}")].as_str().unwrap_or_default().to_owned();
         (text("step-down-of") == self.term())
             .then(|| Mark { value: text("step-down-requested-at"), to: text("step-down-to") })
     }
 
-    pub(super) fn is_asked(&self, value: &str, to: &str) {
-        let mark = within(20, &format!("{value} to {to}"), || self.asked());
+    pub(super) fn wait_for_request(&self, value: &str, to: &str) {
+        let mark = within(20, &format!("{value} to {to}"), || self.step_down_request());
         assert_eq!(mark, Mark { value: value.to_owned(), to: to.to_owned() });
     }
 
-    /// The leader heeds what it was asked, and its successor works.
-    pub(super) fn hands_over(&self, ready: bool) {
-        let to = self.asked().unwrap().to;
+    /// Follows the request: releases the Lease, and acquires it for the successor.
+    pub(super) fn hand_over(&self, ready: bool) {
+        let to = self.step_down_request().unwrap().to;
         self.release();
         self.lead(&to, ready);
     }
 
-    pub(super) fn is_told(&self, reason: &str) -> String {
+    pub(super) fn wait_for_event(&self, reason: &str) -> String {
         within(15, &format!("the Event {reason}"), || {
             let events = get(self.cluster, &self.ns, "events.events.k8s.io")?["items"].as_array()?.clone();
             let event = events.iter().find(|event| event["reason"] == reason)?;
@@ -171,7 +171,7 @@ impl Play {
         found.map_or_else(String::new, |it| it["message"].as_str().unwrap().to_owned())
     }
 
-    /// Two pods that came up, of which the first leads and works.
+    /// Creates a group with two ready pods, of which the first leads and has a ready program.
     pub(super) fn led(name: &str, more: Value) -> (Self, Vec<String>) {
         let play = Self::of(name, more);
         let pods = play.new_pods(2, &[]);
@@ -205,7 +205,7 @@ fn now() -> String {
 const NEXT: &str = "registry.example/kestrel:2";
 
 #[test]
-fn a_revision_that_leads_well_replaces_the_former_by_one_move() {
+fn proven_revision_replaces_the_former_with_one_handover() {
     let (play, mut known) = Play::led("rolled", json!({}));
     let first = play.proven();
     assert_eq!(first, play.revision_of(&known[0]));
@@ -213,25 +213,25 @@ fn a_revision_that_leads_well_replaces_the_former_by_one_move() {
     let new = play.new_pods(1, &known).remove(0);
     assert_ne!(play.revision_of(&new), first);
     play.containers_are(&new, true);
-    play.is_asked("Rollout", &new);
+    play.wait_for_request("Rollout", &new);
     within(5, "the Lease to name the proven revision", || {
         let lease = play.get("lease/kestrel");
         (lease["metadata"]["annotations"]["k8sensus.dev/proven-revision"] == first).then_some(())
     });
-    play.hands_over(true);
+    play.hand_over(true);
     assert!(!play.is_open(&new), "not before it has led well");
     assert_eq!(play.proven(), first);
     let second = play.revision_of(&new);
     within(15, "the proof", || (play.proven() == second).then_some(()));
     play.comes_up(&new);
-    let note = play.is_told("RevisionProven");
+    let note = play.wait_for_event("RevisionProven");
     assert!(note.contains(second.as_str().unwrap()) && note.contains(&new), "{note}");
     within(5, "the Lease to name the new revision", || {
         let lease = play.get("lease/kestrel");
         (lease["metadata"]["annotations"]["k8sensus.dev/proven-revision"] == second).then_some(())
     });
 
-    // The Deployment's own controller does the rest, and the leader stays.
+    // The Deployment controller does the rest, and the leader stays.
     known.push(new.clone());
     let last = play.new_pods(1, &[&known[..], &[]].concat()).remove(0);
     play.comes_up(&last);
@@ -250,14 +250,14 @@ fn a_revision_that_leads_well_replaces_the_former_by_one_move() {
 }
 
 #[test]
-fn a_revision_whose_program_crashes_gives_leadership_back_and_stalls_the_group() {
+fn crashing_revision_hands_back_and_stalls_the_group() {
     let (play, known) = Play::led("broken", json!({}));
     let first = play.proven();
     play.apply(json!({ "image": NEXT }));
     let new = play.new_pods(1, &known).remove(0);
     play.containers_are(&new, true);
-    play.is_asked("Rollout", &new);
-    play.hands_over(false);
+    play.wait_for_request("Rollout", &new);
+    play.hand_over(false);
     play.release();
     play.lead(&known[1], true);
     let ended = json!({ "exitCode": 3, "reason": "Error", "message": "no such table" });
@@ -274,8 +274,8 @@ fn a_revision_whose_program_crashes_gives_leadership_back_and_stalls_the_group()
     let message = play.message("Stalled");
     assert!(message.contains("container app exited with code 3: no such table"), "{message}");
     assert_eq!(condition(&failed, "Reconciling"), "");
-    play.is_told("RevisionFailed");
-    // The container comes up again, and is not tried again.
+    play.wait_for_event("RevisionFailed");
+    // The container becomes ready again, and gets no second trial.
     let running = json!({
         "name": "app", "image": "i", "imageID": "i", "ready": true, "restartCount": 1,
         "state": { "running": {} }, "lastState": { "terminated": ended },
@@ -283,38 +283,38 @@ fn a_revision_whose_program_crashes_gives_leadership_back_and_stalls_the_group()
     play.report(&new, &json!({ "containerStatuses": [running] }));
     play.containers_are(&new, true);
     std::thread::sleep(Duration::from_secs(5));
-    assert_eq!(play.asked(), None);
+    assert_eq!(play.step_down_request(), None);
     assert!(!play.is_open(&new));
 
-    // By election alone it may lead again; then it is asked to hand back.
+    // An election may make it the leader again; then it has to hand back.
     play.release();
     play.lead(&new, true);
-    let mark = within(10, "the way back", || play.asked());
+    let mark = within(10, "the request to hand back", || play.step_down_request());
     assert!(mark.value == "Rollout" && known.contains(&mark.to), "{mark:?}");
-    play.hands_over(true);
+    play.hand_over(true);
 
     play.apply(json!({ "image": "registry.example/kestrel:3" }));
     let better = play.new_pods(1, &[&known[..], std::slice::from_ref(&new)].concat()).remove(0);
     play.containers_are(&better, true);
-    play.is_asked("Rollout", &better);
-    play.hands_over(true);
+    play.wait_for_request("Rollout", &better);
+    play.hand_over(true);
     let third = play.revision_of(&better);
     within(15, "the proof", || (play.proven() == third).then_some(()));
     assert_eq!(condition(&play.get("electiongroup/kestrel"), "Stalled"), "");
 }
 
 #[test]
-fn a_trial_that_was_over_before_it_was_observed_is_not_repeated() {
+fn trial_that_ended_unobserved_is_not_repeated() {
     let (play, known) = Play::led("unobserved", json!({}));
     let first = play.proven();
     play.apply(json!({ "image": NEXT }));
     let new = play.new_pods(1, &known).remove(0);
     play.containers_are(&new, true);
-    play.is_asked("Rollout", &new);
+    play.wait_for_request("Rollout", &new);
     // The new pod has acquired and released the Lease meanwhile.
     play.lead_after(2, &known[1], true);
     std::thread::sleep(Duration::from_secs(5));
-    assert_eq!(play.asked(), None, "the working leader is left alone until the kubelet has reported");
+    assert_eq!(play.step_down_request(), None, "the working leader is left alone until the kubelet has reported");
     let ended = json!({ "exitCode": 127, "reason": "Error", "message": "cannot start /no/such/program" });
     let app = json!({
         "name": "app", "image": "i", "imageID": "i", "ready": true, "restartCount": 1,
@@ -328,34 +328,34 @@ fn a_trial_that_was_over_before_it_was_observed_is_not_repeated() {
     let rollout = &failed["status"]["rollout"];
     assert_eq!((&rollout["failedRevision"], &rollout["provenRevision"]), (&play.revision_of(&new), &first));
     let message = play.message("Stalled");
-    assert!(message.contains("was to lead, and its program ended"), "{message}");
+    assert!(message.contains("was asked to lead, and its program ended"), "{message}");
     assert!(message.contains("exited with code 127: cannot start /no/such/program"), "{message}");
     assert_eq!(failed["status"]["leaseTransitions"], 3);
-    assert_eq!(play.asked(), None);
+    assert_eq!(play.step_down_request(), None);
 }
 
 #[test]
-fn a_step_down_that_was_refused_hits_no_leader_of_the_next_revision() {
+fn refused_step_down_does_not_hit_a_leader_of_the_next_revision() {
     let play = Play::of("lingering", json!({ "replicas": 1 }));
     let known = play.new_pods(1, &[]);
     play.comes_up(&known[0]);
     play.lead(&known[0], true);
     let request = "k8sensus.dev/step-down-requested-at=once";
     kubectl(play.cluster, &["annotate", "-n", &play.ns, "electiongroup/kestrel", request]);
-    play.is_told("StepDownRefused");
+    play.wait_for_event("StepDownRefused");
     play.apply(json!({ "replicas": 1, "image": NEXT }));
     let new = play.new_pods(1, &known).remove(0);
     play.containers_are(&new, true);
-    play.is_asked("Rollout", &new);
-    // Nobody sees the moment in which it is free.
+    play.wait_for_request("Rollout", &new);
+    // The operator does not observe the moment without a holder.
     play.lead(&new, true);
     within(10, "the acknowledgement", || (play.status()["lastHandledStepDownAt"] == "once").then_some(()));
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(play.asked(), None);
+    assert_eq!(play.step_down_request(), None);
 }
 
 #[test]
-fn a_missing_image_moves_nothing_and_is_told_of() {
+fn missing_image_causes_no_handover_and_is_reported() {
     let (play, known) = Play::led("missing", json!({}));
     play.apply(json!({ "image": NEXT }));
     let new = play.new_pods(1, &known).remove(0);
@@ -363,12 +363,12 @@ fn a_missing_image_moves_nothing_and_is_told_of() {
     let app =
         json!({ "name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": waiting });
     play.report(&new, &json!({ "containerStatuses": [app] }));
-    let told = format!(
-        "waits for a pod of it that is ready to lead: pod {new}: container app: ImagePullBackOff: no such image"
+    let trouble = format!(
+        "waits for one of its pods to become ready to lead: pod {new}: container app: ImagePullBackOff: no such image"
     );
-    within(15, "the trouble", || play.message("Reconciling").contains(&told).then_some(()));
+    within(15, "the trouble", || play.message("Reconciling").contains(&trouble).then_some(()));
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(play.asked(), None);
+    assert_eq!(play.step_down_request(), None);
     assert!(!play.is_open(&new));
     assert_eq!(play.status()["history"].as_array().unwrap().len(), 1);
 }

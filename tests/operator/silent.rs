@@ -1,5 +1,5 @@
-//! A watch that brings nothing, while all other requests pass: as behind an API server that lost power, or a firewall that
-//! forgot the connection.
+//! A silent watch while all other requests pass, as behind an API server that lost power or a firewall that dropped the
+//! connection.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -17,9 +17,9 @@ use crate::support::objects::Direct;
 use crate::support::{group, namespace, shared, within};
 
 const GROUPS: usize = 50;
-/// How long the watch is silent; `K8SENSUS_SILENT_SECONDS` says otherwise.
+/// How long the watch is silent, unless `K8SENSUS_SILENT_SECONDS` is set.
 const SECONDS: u64 = 20;
-/// What the Leases say; renewals come about every second.
+/// The duration of the Leases, in seconds. Renewals come about every second.
 const LEASE_SECONDS: u64 = 6;
 
 #[test]
@@ -43,7 +43,7 @@ fn leaders_stay_elected_while_the_lease_watch_is_silent_and_a_dead_one_is_still_
                 thread::sleep(Duration::from_secs(1).saturating_sub(start.elapsed()));
             }
         });
-        // However this ends, so does the other thread.
+        // Stops the other thread, however this one ends.
         let ended = Ended(&over);
         within(120, "all groups to be led", || (led(&direct, &ns).len() == GROUPS).then_some(()));
         let at_rest = at_rest(&proxy);
@@ -67,7 +67,7 @@ fn leaders_stay_elected_while_the_lease_watch_is_silent_and_a_dead_one_is_still_
             led(&direct, &ns).len()
         );
         assert_eq!(writes, Vec::<String>::new(), "{}", operator.output());
-        // One read for each time that a Lease seems to expire, not one for each reconcile.
+        // One read each time that a Lease seems to expire, not one for each reconcile.
         let most = GROUPS * (seconds / LEASE_SECONDS + 1) as usize;
         assert!((1..=most).contains(&reads.len()), "{} reads, at most {most} were to be", reads.len());
 
@@ -77,9 +77,9 @@ fn leaders_stay_elected_while_the_lease_watch_is_silent_and_a_dead_one_is_still_
         });
         assert!(!led(&direct, &ns).contains(&name(0)));
 
-        // New watches work again: the operator starts one without being asked to.
+        // New watches work again: the operator starts one by itself.
         proxy.silence_no_more();
-        operator.wait_for("starting it again", Duration::from_secs(60));
+        operator.wait_for("restarting it", Duration::from_secs(60));
         within(60, "the watch", || {
             let before = proxy.reads().len();
             thread::sleep(Duration::from_secs(LEASE_SECONDS + 2));
@@ -89,9 +89,9 @@ fn leaders_stay_elected_while_the_lease_watch_is_silent_and_a_dead_one_is_still_
     });
 }
 
-/// A bookmark comes about once a minute, so a watch is given up after a little more.
+/// A bookmark comes about once a minute. The operator gives a watch up after a little more.
 #[test]
-fn a_watch_of_groups_or_pods_that_is_silent_for_75_s_goes_on_over_another_connection() {
+fn silent_watch_reconnects_after_75_s() {
     let direct = Direct::to(shared());
     let ns = namespace(shared(), "resumed");
     let (proxy, listen) = (HttpProxy::to(shared()), TcpListener::bind(ANYWHERE).unwrap().local_addr().unwrap());
@@ -104,13 +104,13 @@ fn a_watch_of_groups_or_pods_that_is_silent_for_75_s_goes_on_over_another_connec
     thread::sleep(Duration::from_secs(1));
     proxy.silence_no_more();
     let start = Instant::now();
-    // Only the watches of groups and pods show these.
+    // Only the watches of groups and pods show these changes.
     direct.create(&ns, "electiongroups", &group("heron", json!({ "replicas": 0 })));
     let unready = json!({ "status": { "conditions": [{ "type": "ContainersReady", "status": "False" }] } });
     direct.merge(&ns, "pods", "kestrel-0-pod/status", &unready);
     within(100, "heron's Lease and an empty Service", || {
         renew(&direct, &ns, "kestrel-0");
-        assert!(ask(listen).starts_with("HTTP/1.1 200"), "{}", ask(listen));
+        assert!(readiness(listen).starts_with("HTTP/1.1 200"), "{}", readiness(listen));
         thread::sleep(Duration::from_millis(500));
         direct.get(&ns, "leases", "heron").filter(|_| led(&direct, &ns).is_empty())
     });
@@ -118,8 +118,8 @@ fn a_watch_of_groups_or_pods_that_is_silent_for_75_s_goes_on_over_another_connec
     assert!(!operator.says("cannot watch"), "{}", operator.output());
 }
 
-/// What /readyz says.
-fn ask(at: SocketAddr) -> String {
+/// Returns the response of /readyz.
+fn readiness(at: SocketAddr) -> String {
     let mut text = String::new();
     let mut stream = TcpStream::connect(at).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: operator\r\n\r\n").unwrap();
@@ -131,7 +131,7 @@ fn name(number: usize) -> String {
     format!("kestrel-{number}")
 }
 
-/// A group whose Lease is held by a pod that is ready, made by hand.
+/// Creates a group whose Lease is held by a ready pod, created by the test.
 fn lead(direct: &Direct, ns: &str, number: usize) {
     let name = name(number);
     let service = json!({ "ports": [{ "port": 80, "targetPort": 8080 }] });
@@ -162,7 +162,7 @@ fn renew(direct: &Direct, ns: &str, name: &str) {
     direct.merge(ns, "leases", name, &json!({ "spec": { "renewTime": format!("{now:.6}") } }));
 }
 
-/// The groups whose status names their leader and whose Service leads to it.
+/// Returns the groups whose status names their leader and whose Service routes to it.
 fn led(direct: &Direct, ns: &str) -> BTreeSet<String> {
     let items = |plural: &str| match direct.get(ns, plural, "").unwrap()["items"].take() {
         Value::Array(items) => items,

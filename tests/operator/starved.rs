@@ -1,4 +1,4 @@
-//! An operator that others try to starve: by connections, and by objects as large as an API server takes.
+//! Attempts to starve the operator: by connections, and by objects as large as an API server accepts.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,11 +18,11 @@ const OPERATOR: &str = "starved-operator";
 const LIMIT_KIB: u64 = 128 * 1024;
 
 #[test]
-fn idle_connections_and_fat_objects_neither_exhaust_the_operator_nor_delay_other_groups() {
+fn idle_connections_and_large_objects_do_not_starve_the_operator() {
     let cluster = control_plane();
     let direct = Direct::to(&cluster);
     let ns = namespace(&cluster, "starved");
-    // Just below the 256 KiB that all annotations of an object may have.
+    // Just below the limit of 256 KiB for all annotations of an object.
     let fat = json!({ "example.com/fat": "x".repeat(250 * 1024) });
     let name = |number: usize| format!("fat-{number}");
     let first = operator_for(&ns, OPERATOR, cluster.kubeconfig(), ANYWHERE);
@@ -40,7 +40,7 @@ fn idle_connections_and_fat_objects_neither_exhaust_the_operator_nor_delay_other
         });
     }
     drop(first);
-    // Its successor is the same operator, and need not wait until this Lease expires.
+    // The next operator has the same name, and need not wait until this Lease expires.
     direct.delete("default", "leases", OPERATOR);
 
     let listen = TcpListener::bind(ANYWHERE).unwrap().local_addr().unwrap();
@@ -49,19 +49,19 @@ fn idle_connections_and_fat_objects_neither_exhaust_the_operator_nor_delay_other
     within(20, "the endpoints", || TcpStream::connect(listen).ok());
     let idle: Vec<TcpStream> = (0..IDLE_CONNECTIONS).filter_map(|_| TcpStream::connect(listen).ok()).collect();
     let files = std::fs::read_dir(format!("/proc/{}/fd", second.pid())).unwrap().count();
-    within(60, "readiness", || ask(listen, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
-    second.wait_for("reconciles from now on", Duration::from_secs(60));
+    within(60, "readiness", || fetch(listen, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    second.wait_for("starting to reconcile", Duration::from_secs(60));
     let ready = start.elapsed();
 
-    let mut times: Vec<Duration> = (0..5).map(|number| innocent(&direct, &ns, &format!("innocent-{number}"))).collect();
+    let mut times: Vec<Duration> = (0..5).map(|number| creation(&direct, &ns, &format!("new-{number}"))).collect();
     times.sort();
-    let asked = Instant::now();
-    assert!(ask(listen, "/healthz").starts_with("HTTP/1.1 200"));
-    let health = asked.elapsed();
+    let start = Instant::now();
+    assert!(fetch(listen, "/healthz").starts_with("HTTP/1.1 200"));
+    let health = start.elapsed();
     let [peak, now] = ["VmHWM:", "VmRSS:"].map(|field| memory_kib(&second, field));
     println!(
         "{FAT_GROUPS} fat groups and Leases, {} idle connections: {files} open files, peak {peak} KiB, now {now} KiB; \
-         ready after {ready:?}; innocent groups after {times:?}; /healthz in {health:?}",
+         ready after {ready:?}; new groups after {times:?}; /healthz in {health:?}",
         idle.len()
     );
     assert!(files < 200, "{files} open files");
@@ -70,8 +70,8 @@ fn idle_connections_and_fat_objects_neither_exhaust_the_operator_nor_delay_other
     assert!(health < Duration::from_secs(1), "{health:?}");
 }
 
-/// How long a new group takes until its last child and its status are there.
-fn innocent(direct: &Direct, ns: &str, name: &str) -> Duration {
+/// Creates a group. Returns how long it takes until its last child and its status exist.
+fn creation(direct: &Direct, ns: &str, name: &str) -> Duration {
     let start = Instant::now();
     direct.create(ns, "electiongroups", &group(name, json!({})));
     within(60, "the budget", || direct.get(ns, "poddisruptionbudgets", name));
@@ -88,7 +88,7 @@ fn memory_kib(operator: &Program, field: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn ask(at: SocketAddr, path: &str) -> String {
+fn fetch(at: SocketAddr, path: &str) -> String {
     let mut text = String::new();
     if let Ok(mut stream) = TcpStream::connect(at) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");

@@ -1,4 +1,4 @@
-//! The status follows the Lease. The candidates here are processes of this machine; the operator cannot tell.
+//! The status follows the Lease. The candidates are processes of this machine; the operator sees no difference.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -49,7 +49,7 @@ fn holder_transitions_and_expiry_are_shown() {
 }
 
 #[test]
-fn a_renewal_writes_no_status() {
+fn renewal_writes_no_status() {
     let cluster = operated();
     let ns = namespace(cluster, "renewed");
     apply(cluster, &ns, &group("kestrel", json!({}))).unwrap();

@@ -1,5 +1,5 @@
-//! A step-down that is asked for by annotation, against a real API server. The candidates are processes of this machine that
-//! campaign under the names of the group's pods; nothing runs these, so the tests say which of them are ready.
+//! Step-downs by annotation, against a real API server. The candidates are processes of this machine that campaign
+//! under the names of the group's pods. No kubelet runs these pods, so the tests report which of them are ready.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::support::{
 const REQUEST: &str = "k8sensus.dev/step-down-requested-at";
 const SOON: Duration = Duration::from_secs(10);
 
-/// A control plane with an operator whose log can be read.
-fn kept() -> &'static (Cluster, Program) {
-    static KEPT: OnceLock<(Cluster, Program)> = OnceLock::new();
-    KEPT.get_or_init(|| {
+/// Returns a control plane with an operator, for its log.
+fn shared_operator() -> &'static (Cluster, Program) {
+    static SHARED: OnceLock<(Cluster, Program)> = OnceLock::new();
+    SHARED.get_or_init(|| {
         let cluster = control_plane();
         let keeper = operator(&cluster, "keeper", &[]);
-        keeper.wait_for("reconciles from now on", SOON);
+        keeper.wait_for("starting to reconcile", SOON);
         (cluster, keeper)
     })
 }
@@ -34,9 +34,9 @@ struct Scene {
 }
 
 impl Scene {
-    /// A group of two pods, as yet not ready, of which the first leads.
+    /// Creates a group of two pods, which are not ready yet. The first one leads.
     fn of(name: &str, manifest: &Value) -> Self {
-        let cluster = &kept().0;
+        let cluster = &shared_operator().0;
         let ns = namespace(cluster, name);
         apply(cluster, &ns, manifest).unwrap();
         let pods = within(20, "two pods", || {
@@ -58,7 +58,7 @@ impl Scene {
         get(self.cluster, &self.ns, what).unwrap_or_else(|| panic!("no {what}"))
     }
 
-    /// Waits until the pod of that number is the status' holder.
+    /// Waits until the status names the pod of that number as holder.
     fn leads(&self, number: usize) {
         within(15, &format!("{} in the status", self.pods[number]), || {
             let group = get(self.cluster, &self.ns, "electiongroup/kestrel")?;
@@ -72,7 +72,7 @@ impl Scene {
         kubectl(self.cluster, &["patch", "-n", &self.ns, &pod, "--subresource=status", "--type=merge", "-p", status]);
     }
 
-    fn ask(&self, value: &str) {
+    fn request(&self, value: &str) {
         let annotation = format!("{REQUEST}={value}");
         kubectl(self.cluster, &["annotate", "-n", &self.ns, "electiongroup/kestrel", &annotation, "--overwrite"]);
     }
@@ -89,34 +89,34 @@ impl Scene {
         self.get("lease/kestrel")["spec"]["leaseTransitions"].as_i64().unwrap()
     }
 
-    /// Waits for a line of the operator's about this group.
-    fn is_told(&self, text: &str) {
-        within(20, &format!("the operator to say {text:?}"), || self.lines(text).first().cloned());
+    /// Waits until the operator logs a line about this group that contains `text`.
+    fn wait_for_log(&self, text: &str) {
+        within(20, &format!("the operator to log {text:?}"), || self.lines(text).first().cloned());
     }
 
     fn lines(&self, text: &str) -> Vec<String> {
         let group = format!("{}/kestrel", self.ns);
-        let log = kept().1.output();
+        let log = shared_operator().1.output();
         log.lines().filter(|line| line.contains(&group) && line.contains(text)).map(str::to_owned).collect()
     }
 }
 
 #[test]
-fn a_new_value_moves_the_leader_once_and_is_acknowledged() {
+fn new_value_moves_the_leader_once_and_is_acknowledged() {
     let scene = Scene::of("stepdown", &group("kestrel", json!({})));
     (0..2).for_each(|number| scene.set_ready(number));
     assert_eq!(scene.handled(), Value::Null);
     let before = scene.transitions();
-    scene.ask("first");
+    scene.request("first");
     scene.leads(1);
     scene.wait_until_handled("first");
     scene.programs[0].wait_for("Evicted as leader", Duration::from_secs(1));
     assert_eq!(scene.transitions(), before + 1);
     assert_eq!(scene.get("electiongroup/kestrel")["status"]["leaseTransitions"], before + 1);
 
-    // The same again is nothing new: nobody steps down, nothing is written.
+    // The same value again causes no step-down and no write.
     let start = audit_position(scene.cluster);
-    scene.ask("first");
+    scene.request("first");
     kubectl(scene.cluster, &["label", "-n", &scene.ns, "electiongroup/kestrel", "colour=red"]);
     std::thread::sleep(Duration::from_secs(4));
     let by_the_operator = |event: &Value| {
@@ -128,11 +128,11 @@ fn a_new_value_moves_the_leader_once_and_is_acknowledged() {
     scene.leads(1);
     assert_eq!(scene.transitions(), before + 1);
 
-    scene.ask("second");
+    scene.request("second");
     scene.leads(0);
     scene.wait_until_handled("second");
     assert_eq!(scene.transitions(), before + 2);
-    // Nobody heeds what still stands on the Lease.
+    // The request that remains on the Lease has no further effect.
     std::thread::sleep(Duration::from_secs(4));
     scene.leads(0);
     assert_eq!(scene.transitions(), before + 2);
@@ -140,11 +140,11 @@ fn a_new_value_moves_the_leader_once_and_is_acknowledged() {
 }
 
 #[test]
-fn without_a_ready_standby_it_is_refused_until_there_is_one() {
+fn step_down_is_refused_without_a_ready_standby() {
     let scene = Scene::of("alone", &group("kestrel", json!({})));
-    scene.ask("in-vain");
-    scene.is_told("StepDownRefused: no standby is ready to follow");
-    // Withdrawn: what was only pending will not come any more.
+    scene.request("in-vain");
+    scene.wait_for_log("StepDownRefused: no standby is ready to follow");
+    // The request is withdrawn: a pending one is never carried out.
     kubectl(scene.cluster, &["annotate", "-n", &scene.ns, "electiongroup/kestrel", &format!("{REQUEST}-")]);
     (0..2).for_each(|number| scene.set_ready(number));
     std::thread::sleep(Duration::from_secs(2));
@@ -159,7 +159,7 @@ fn without_a_ready_standby_it_is_refused_until_there_is_one() {
         let (deployment, group) = (scene.get("deployment/kestrel"), scene.get("electiongroup/kestrel"));
         (deployment["status"]["readyReplicas"] == 1 && group["status"]["readyReplicas"] == 1).then_some(())
     });
-    scene.ask("patient");
+    scene.request("patient");
     within(10, "the second refusal", || (scene.lines("StepDownRefused").len() == 2).then_some(()));
     std::thread::sleep(Duration::from_secs(2));
     scene.leads(0);
@@ -167,11 +167,11 @@ fn without_a_ready_standby_it_is_refused_until_there_is_one() {
     scene.set_ready(1);
     scene.leads(1);
     scene.wait_until_handled("patient");
-    assert_eq!(scene.lines("StepDownRefused").len(), 2, "it is said once");
+    assert_eq!(scene.lines("StepDownRefused").len(), 2, "it is logged once");
 }
 
 #[test]
-fn a_paused_group_waits_and_a_value_from_its_manifest_deposes_nobody() {
+fn step_down_waits_while_paused_and_ignores_a_value_from_the_manifest() {
     let mut manifest = group("kestrel", json!({}));
     manifest["metadata"]["annotations"] = json!({ REQUEST: "restored" });
     let scene = Scene::of("paused", &manifest);
@@ -182,8 +182,8 @@ fn a_paused_group_waits_and_a_value_from_its_manifest_deposes_nobody() {
         kubectl(scene.cluster, &["patch", "-n", &scene.ns, "electiongroup/kestrel", "--type=merge", "-p", &patch]);
     };
     pause(true);
-    scene.ask("later");
-    scene.is_told("StepDownPending: spec.paused is true");
+    scene.request("later");
+    scene.wait_for_log("StepDownPending: spec.paused is true");
     scene.leads(0);
     assert_eq!(scene.handled(), "restored");
     pause(false);
@@ -192,7 +192,7 @@ fn a_paused_group_waits_and_a_value_from_its_manifest_deposes_nobody() {
 }
 
 #[test]
-fn a_native_leader_is_evicted_when_its_disruption_budget_permits() {
+fn native_leader_is_evicted_once_its_disruption_budget_permits() {
     let container = json!({ "name": "app", "image": "registry.example/kestrel:1" });
     let mut manifest = group(
         "kestrel",
@@ -210,10 +210,10 @@ fn a_native_leader_is_evicted_when_its_disruption_budget_permits() {
     within(10, "the budget to be counted", || {
         (scene.get("pdb/kestrel")["status"]["currentHealthy"] == 2).then_some(())
     });
-    scene.ask("drained");
-    scene.is_told("StepDownPending: cannot evict pod");
-    let told = scene.lines("StepDownPending").remove(0);
-    assert!(told.contains("disruption budget"), "{told}");
+    scene.request("drained");
+    scene.wait_for_log("StepDownPending: cannot evict pod");
+    let line = scene.lines("StepDownPending").remove(0);
+    assert!(line.contains("disruption budget"), "{line}");
     let leader = format!("pod/{}", scene.pods[0]);
     assert_eq!(scene.get(&leader)["metadata"]["deletionTimestamp"], Value::Null);
     assert_eq!(scene.handled(), Value::Null);
@@ -221,9 +221,9 @@ fn a_native_leader_is_evicted_when_its_disruption_budget_permits() {
     let permitted = json!({ "spec": { "podDisruptionBudget": { "maxUnavailable": 1 } } }).to_string();
     kubectl(scene.cluster, &["patch", "-n", &scene.ns, "elg/kestrel", "--type=merge", "-p", &permitted]);
     within(20, "the eviction", || get(scene.cluster, &scene.ns, &leader).is_none().then_some(()));
-    // What the kubelet would do.
+    // As the kubelet does.
     let leader = &mut scene.programs[0];
-    assert!(!leader.says("Evicted as leader"), "a Native leader must not heed the mark");
+    assert!(!leader.says("Evicted as leader"), "a Native leader must not react to the request on the Lease");
     leader.terminate(SOON);
     scene.leads(1);
     scene.wait_until_handled("drained");
@@ -231,7 +231,7 @@ fn a_native_leader_is_evicted_when_its_disruption_budget_permits() {
 }
 
 #[test]
-fn an_unhealthy_native_leader_is_evicted_though_it_could_not_be_at_first() {
+fn eviction_of_an_unhealthy_native_leader_is_retried() {
     let container = json!({ "name": "app", "image": "registry.example/kestrel:1" });
     let mut manifest = group(
         "kestrel",
@@ -244,7 +244,7 @@ fn an_unhealthy_native_leader_is_evicted_though_it_could_not_be_at_first() {
         manifest["spec"].as_object_mut().unwrap().remove(field);
     }
     let scene = Scene::of("stubborn", &manifest);
-    // The API server evicts no pod that has two budgets.
+    // The API server evicts no pod that has two disruption budgets.
     let second = json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "second" },
         "spec": { "maxUnavailable": 1, "selector": { "matchLabels": { "k8sensus.dev/group": "kestrel" } } },
@@ -254,17 +254,17 @@ fn an_unhealthy_native_leader_is_evicted_though_it_could_not_be_at_first() {
     let unready = r#"{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"False"}]}}"#;
     kubectl(scene.cluster, &["patch", "-n", &scene.ns, &leader, "--subresource=status", "--type=merge", "-p", unready]);
     scene.set_ready(1);
-    scene.is_told("StepDownPending: cannot evict pod");
+    scene.wait_for_log("StepDownPending: cannot evict pod");
     kubectl(scene.cluster, &["delete", "-n", &scene.ns, "pdb/second"]);
     within(25, "the eviction", || get(scene.cluster, &scene.ns, &leader).is_none().then_some(()));
 }
 
 #[test]
-fn an_operator_that_starts_anew_goes_on_with_what_was_asked() {
+fn restarted_operator_continues_a_requested_step_down() {
     let cluster = control_plane();
     let mut keeper = operator(&cluster, "keeper", &[]);
-    keeper.wait_for("reconciles from now on", SOON);
-    let ns = namespace(&cluster, "anew");
+    keeper.wait_for("starting to reconcile", SOON);
+    let ns = namespace(&cluster, "restarted");
     apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
     within(20, "the status", || get(&cluster, &ns, "electiongroup/kestrel")?["status"]["observedGeneration"].as_i64());
     let holder = |pod: &str| {
@@ -277,7 +277,7 @@ fn an_operator_that_starts_anew_goes_on_with_what_was_asked() {
     let heron = candidate(&cluster, &ns, "kestrel", "heron", &["--create-lease=false"]);
     heron.wait_for("New leader is: otter", SOON);
     assert!(keeper.terminate(SOON).success());
-    // As an operator leaves it that dies right after its first write.
+    // The state that an operator leaves if it dies right after its first write.
     let lease = get(&cluster, &ns, "lease/kestrel").unwrap();
     let incarnation = lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].as_str().unwrap().to_owned();
     kubectl(&cluster, &["annotate", "-n", &ns, "electiongroup/kestrel", &format!("{REQUEST}=once")]);
@@ -290,7 +290,7 @@ fn an_operator_that_starts_anew_goes_on_with_what_was_asked() {
         let group = get(&cluster, &ns, "electiongroup/kestrel")?;
         (group["status"]["lastHandledStepDownAt"] == "once").then_some(())
     });
-    keeper.wait_for("the leader that was asked leads no more: heron does", SOON);
+    keeper.wait_for("the leader that was asked to step down is no longer the leader: heron is", SOON);
     std::thread::sleep(Duration::from_secs(4));
     holder("heron");
     assert_eq!(get(&cluster, &ns, "lease/kestrel").unwrap()["spec"]["leaseTransitions"], 2);

@@ -1,4 +1,4 @@
-//! Two operators that could reconcile one group: one does, and the other one says so.
+//! Two operators that could reconcile one group: one does, and the other reports that.
 
 use std::fs;
 use std::thread::sleep;
@@ -12,7 +12,7 @@ use crate::support::{apply, audit_position, control_plane, get, group, kubectl, 
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// What this operator wrote in `ns` since line `from` of the audit log, but for Events.
+/// Returns what this operator wrote in `ns` since line `from` of the audit log, except Events.
 fn writes(cluster: &Cluster, operator: &Installed, ns: &str, from: usize) -> Vec<Value> {
     let text = fs::read_to_string(cluster.audit_log()).unwrap();
     let events = text.lines().skip(from).filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -37,7 +37,7 @@ fn becomes(cluster: &Cluster, ns: &str, operator: &str) {
 }
 
 fn is_reported(cluster: &Cluster, ns: &str, words: &str) {
-    within(20, &format!("an Event that says {words:?}"), || {
+    within(20, &format!("an Event that contains {words:?}"), || {
         let events = get(cluster, ns, "events.events.k8s.io")?;
         let mut events = events["items"].as_array()?.iter();
         events
@@ -47,7 +47,7 @@ fn is_reported(cluster: &Cluster, ns: &str, words: &str) {
 }
 
 #[test]
-fn the_second_operator_leaves_a_group_alone_until_the_first_is_gone() {
+fn second_operator_leaves_a_group_alone_until_the_first_is_gone() {
     let cluster = control_plane();
     let mut first = install(&cluster, "default", &[]);
     let ns = namespace(&cluster, "shared");
@@ -67,16 +67,16 @@ fn the_second_operator_leaves_a_group_alone_until_the_first_is_gone() {
     let strayed = writes(&cluster, &second, &ns, start);
     assert!(strayed.is_empty(), "{strayed:#?}");
 
-    // A release that was moved: its former place is empty.
+    // As if the release was moved to another namespace: no operator runs in the former one.
     assert!(first.operator.terminate(SOON).success());
     becomes(&cluster, &ns, "elsewhere/other-operator");
     kubectl(&cluster, &["delete", "-n", &ns, "role/kestrel"]);
-    within(20, "the role to be made again", || get(&cluster, &ns, "role/kestrel"));
-    is_reported(&cluster, &ns, "took this group over from operator default/k8sensus-operator");
+    within(20, "the role to be recreated", || get(&cluster, &ns, "role/kestrel"));
+    is_reported(&cluster, &ns, "takes over this group from operator default/k8sensus-operator");
 }
 
 #[test]
-fn an_operator_that_cannot_see_the_other_takes_the_group_and_the_other_gives_way() {
+fn operator_without_access_to_the_other_takes_over_the_group() {
     let cluster = control_plane();
     let first = install(&cluster, "default", &[]);
     let ns = namespace(&cluster, "shared");

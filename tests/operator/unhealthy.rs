@@ -1,4 +1,4 @@
-//! Leaders whose program does not work, and leaders that are about to end, give way to a standby.
+//! Leaders with an unready program, and leaders whose pod is terminating, hand over to a standby.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -10,32 +10,32 @@ use super::rollout::Play;
 use crate::support::{Deleted, apply, condition, kubectl, within};
 
 #[test]
-fn a_leader_whose_program_is_not_ready_gives_way_and_the_next_one_has_longer() {
+fn unready_leader_hands_over_and_the_next_gets_longer() {
     let (play, pods) = Play::led("unhealthy", json!({ "candidate": { "unhealthyTimeoutSeconds": 3 } }));
     std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(play.asked(), None, "it works");
+    assert_eq!(play.step_down_request(), None, "it works");
     let start = Instant::now();
     play.show_ready(false);
-    play.is_asked("Unhealthy", &pods[1]);
+    play.wait_for_request("Unhealthy", &pods[1]);
     assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
-    let note = play.is_told("LeaderUnhealthy");
+    let note = play.wait_for_event("LeaderUnhealthy");
     assert!(note.contains(&pods[0]) && note.contains("has not been ready for 3 s"), "{note}");
     let start = Instant::now();
-    play.hands_over(false);
+    play.hand_over(false);
     assert_eq!(play.status()["history"][0]["reason"], "Unhealthy");
-    play.is_asked("Unhealthy", &pods[0]);
+    play.wait_for_request("Unhealthy", &pods[0]);
     assert!(start.elapsed() >= Duration::from_secs(6), "twice as long: {:?}", start.elapsed());
-    // Without anybody to follow it stays.
-    play.hands_over(false);
+    // Without a standby the leader stays.
+    play.hand_over(false);
     play.containers_are(&pods[1], false);
     std::thread::sleep(Duration::from_secs(14));
-    assert_eq!(play.asked(), None);
+    assert_eq!(play.step_down_request(), None);
     play.containers_are(&pods[1], true);
-    play.is_asked("Unhealthy", &pods[1]);
+    play.wait_for_request("Unhealthy", &pods[1]);
 }
 
 #[test]
-fn programs_that_crash_one_after_the_other_are_told_of_as_flapping() {
+fn crashes_of_one_leader_after_another_are_reported_as_flapping() {
     let (play, pods) = Play::led("flapping", json!({}));
     for (number, pod) in pods.iter().enumerate() {
         let ended = json!({ "exitCode": 3, "reason": "Error", "message": format!("no such table {number}") });
@@ -62,19 +62,19 @@ fn programs_that_crash_one_after_the_other_are_told_of_as_flapping() {
             "{message}"
         );
     }
-    play.is_told("LeaderFlapping");
+    play.wait_for_event("LeaderFlapping");
 }
 
 #[test]
-fn a_sidecars_leader_hands_over_before_its_program_is_told_to_end() {
+fn sidecar_leader_hands_over_before_its_program_is_terminated() {
     let (play, pods) = Play::led("drained", json!({ "candidate": { "mode": "Sidecar" } }));
     let node = format!("{}-one", play.ns);
-    // No kubelet of that node will ever say that the pod has ended.
+    // The pod never ends, since no kubelet of that node reports it.
     let _node = Deleted::at_the_end(play.cluster, &["node", &node]);
     let _pod = Deleted::at_the_end(play.cluster, &["-n", &play.ns, "pod", &pods[0], "--force", "--grace-period=0"]);
     apply(play.cluster, &play.ns, &json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": node } }))
         .unwrap();
-    // One without a node would be gone at once.
+    // A pod without a node would be deleted at once.
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding", "metadata": { "name": pods[0] },
         "target": { "apiVersion": "v1", "kind": "Node", "name": node },
@@ -87,7 +87,7 @@ fn a_sidecars_leader_hands_over_before_its_program_is_told_to_end() {
     child.stdin.take().unwrap().write_all(binding.to_string().as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
     kubectl(play.cluster, &["delete", "-n", &play.ns, "pod", &pods[0], "--wait=false", "--grace-period=60"]);
-    play.is_asked("Draining", &pods[1]);
-    play.hands_over(true);
+    play.wait_for_request("Draining", &pods[1]);
+    play.hand_over(true);
     assert_eq!(play.status()["history"][0]["reason"], "Draining");
 }

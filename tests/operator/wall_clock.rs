@@ -1,5 +1,5 @@
-//! The wall clock of a candidate or of the operator is set, by an hour, while a group is led. Nothing may come of it: every
-//! duration of the election is measured by a clock that nobody can set.
+//! The wall clock of a candidate or of the operator jumps by an hour while a group is led. That must have no effect:
+//! the election measures durations by a clock that cannot be set.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use crate::support::{
     Program, apply, candidate_command, condition, control_plane, get, group, namespace, operator, within,
 };
 
-/// Stands before the C library's clock and adds the seconds that a file names. Preloaded, as the programs that `cargo test` builds
-/// are linked dynamically.
+/// Overrides the C library's clock and adds the seconds in a file. It is preloaded, since the programs that `cargo
+/// test` builds are linked dynamically.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -36,7 +36,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 }
 "#;
 const HOUR: i64 = 3600;
-/// Two leases and a little more.
+/// A little more than two lease durations.
 const LOOKED_AT: Duration = Duration::from_secs(7);
 
 /// A folder with the library, and a file for each clock.
@@ -59,7 +59,7 @@ impl Clocks {
     }
 
     fn set(&self, of: &str, seconds: i64) {
-        // In one step, so that nobody reads half a number.
+        // Renamed in one step, so that no process reads half a number.
         let new = self.file("new");
         fs::write(&new, seconds.to_string()).unwrap();
         fs::rename(new, self.file(of)).unwrap();
@@ -76,13 +76,13 @@ fn seconds(time: &Value) -> i64 {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_by_an_hour_changes_no_leader_and_delays_no_successor() {
+fn wall_clock_jump_changes_no_leader_and_delays_no_successor() {
     let cluster = control_plane();
     let clocks = Clocks::new();
     let environment = clocks.environment("keeper");
     let environment: Vec<_> = environment.iter().map(|(name, path)| (*name, path.to_str().unwrap())).collect();
     let keeper = operator(&cluster, "keeper", &environment);
-    keeper.wait_for("reconciles from now on", Duration::from_secs(20));
+    keeper.wait_for("starting to reconcile", Duration::from_secs(20));
     let ns = namespace(&cluster, "clocks");
     apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
     within(20, "the lease", || get(&cluster, &ns, "lease/kestrel"));
@@ -113,7 +113,7 @@ fn a_wall_clock_that_is_set_by_an_hour_changes_no_leader_and_delays_no_successor
             thread::sleep(Duration::from_millis(200));
         }
         if whose == "otter" {
-            // Its clock was really set: the Lease says so.
+            // The Lease shows that its clock was really set.
             let real = jiff::Timestamp::now().as_second();
             let shown = seconds(&lease()["renewTime"]) - real;
             assert!((shown - step).abs() < 60, "the Lease shows a clock that is {shown} s ahead, expected {step}");
@@ -127,10 +127,10 @@ fn a_wall_clock_that_is_set_by_an_hour_changes_no_leader_and_delays_no_successor
     leader.signal(Signal::KILL);
     let killed = Instant::now();
     within(15, "heron to succeed", || (lease()["holderIdentity"] == "heron").then_some(()));
-    let took = killed.elapsed();
-    println!("heron led {:.1} s after otter was killed, with clocks that are two hours apart", took.as_secs_f64());
-    // The lease, the retry period with its jitter, and a busy machine.
-    assert!(took < Duration::from_secs(9), "{took:?}");
+    let elapsed = killed.elapsed();
+    println!("heron led {:.1} s after otter was killed, with clocks that are two hours apart", elapsed.as_secs_f64());
+    // The lease, the retry period with its jitter, and the time of a busy machine.
+    assert!(elapsed < Duration::from_secs(9), "{elapsed:?}");
     within(20, "the status to name heron", || (shown() == "heron").then_some(()));
     let group = get(&cluster, &ns, "electiongroup/kestrel").unwrap();
     assert_eq!(group["status"]["leaseTransitions"], lease()["leaseTransitions"], "{}", condition(&group, "Ready"));

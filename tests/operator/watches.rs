@@ -1,4 +1,4 @@
-//! How the operator comes to know what is there.
+//! The watches of the operator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,16 +23,16 @@ fn led_group(cluster: &Cluster, ns: &str) {
 }
 
 #[test]
-fn lists_come_object_by_object_and_where_the_server_cannot_do_that_as_pages() {
+fn lists_are_streamed_or_paged_where_the_server_cannot_stream() {
     let streams = |cluster: &Cluster| {
         let text = std::fs::read_to_string(cluster.audit_log()).unwrap();
-        let asked = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let asked = asked.filter(|event| event["userAgent"].as_str().is_none_or(|agent| !agent.starts_with("kube")));
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let events = events.filter(|event| event["userAgent"].as_str().is_none_or(|agent| !agent.starts_with("kube")));
         let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
-        // A request has an event for each of its stages.
-        let requests: BTreeMap<String, String> =
-            asked.map(|event| (text(&event, "auditID"), text(&event, "requestURI"))).collect();
-        let of_pods = requests.into_values().filter(|uri| uri.starts_with("/api/v1/pods?"));
+        // The audit log has an event for each stage of a request.
+        let events: BTreeMap<String, String> =
+            events.map(|event| (text(&event, "auditID"), text(&event, "requestURI"))).collect();
+        let of_pods = events.into_values().filter(|uri| uri.starts_with("/api/v1/pods?"));
         of_pods.partition::<Vec<String>, _>(|uri| uri.contains("sendInitialEvents=true"))
     };
     let cluster = control_plane();
@@ -45,13 +45,13 @@ fn lists_come_object_by_object_and_where_the_server_cannot_do_that_as_pages() {
     let keeper = operator(&cluster, "keeper", &[]);
     led_group(&cluster, &namespace(&cluster, "paged"));
     let (streamed, usual) = streams(&cluster);
-    assert_eq!(streamed.len(), 1, "asked once, and refused");
+    assert_eq!(streamed.len(), 1, "requested once, and refused");
     assert!(usual.iter().any(|uri| uri.contains("limit=")), "{usual:?}");
     assert!(!keeper.says("sendInitialEvents"), "{}", keeper.output());
 }
 
 #[test]
-fn a_restart_over_converged_groups_costs_no_request_for_any_of_them() {
+fn restart_over_converged_groups_costs_no_request() {
     let cluster = control_plane();
     let first = operator(&cluster, "keeper", &[]);
     let ns = namespace(&cluster, "restarted");
@@ -70,20 +70,20 @@ fn a_restart_over_converged_groups_costs_no_request_for_any_of_them() {
     drop(first);
     let start = audit_position(&cluster);
     let second = operator(&cluster, "keeper-2", &[]);
-    second.wait_for("reconciles from now on", SOON);
+    second.wait_for("starting to reconcile", SOON);
     std::thread::sleep(Duration::from_secs(3));
-    let asked = requests_since(&cluster, start, |event| {
+    let requests = requests_since(&cluster, start, |event| {
         let agent = event["userAgent"].as_str().unwrap_or_default();
         !agent.starts_with("kube") && event["objectRef"]["namespace"] == ns.as_str()
     });
-    assert_eq!(asked, Vec::<String>::new());
+    assert_eq!(requests, Vec::<String>::new());
 }
 
 #[test]
-fn one_group_that_fails_delays_no_other() {
+fn failing_group_delays_no_other() {
     let cluster = control_plane();
     let ns = namespace(&cluster, "poisoned");
-    // Every creation of a Deployment of that name is refused, as a webhook that is down would.
+    // Every creation of a Deployment of that name is refused, as by a webhook that is down.
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": { "name": "poison" },
@@ -104,9 +104,9 @@ fn one_group_that_fails_delays_no_other() {
         let tried = ["create", "deployment", "-n", &ns, "poison", "--image=x", "--dry-run=server"];
         (!cluster.kubectl().args(tried).output().unwrap().status.success()).then_some(())
     });
-    // One at a time: whoever waits in a reconcile would delay the rest.
+    // One reconcile at a time: one that waits would delay the rest.
     let keeper = operator(&cluster, "keeper", &[("K8SENSUS_CONCURRENCY", "1")]);
-    keeper.wait_for("reconciles from now on", SOON);
+    keeper.wait_for("starting to reconcile", SOON);
     for number in 0..5 {
         apply(&cluster, &ns, &group(&format!("poison-{number}"), json!({}))).unwrap();
     }
@@ -117,7 +117,7 @@ fn one_group_that_fails_delays_no_other() {
         within(10, &name, || get(&cluster, &ns, &format!("deployment/{name}")));
     }
     keeper.wait_for("next try in 4.0 s", Duration::from_secs(20));
-    // What was refused is made once it is no longer.
+    // The child is created once it is no longer refused.
     kubectl(&cluster, &["delete", "validatingadmissionpolicybinding", "poison"]);
     for number in 0..5 {
         within(70, "the deployment", || get(&cluster, &ns, &format!("deployment/poison-{number}")));

@@ -1,4 +1,4 @@
-//! The children, each as the few words that tell whose it is and whether it is as desired.
+//! The children, each reduced to its owner and whether it is as desired.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -62,7 +62,7 @@ impl Kind {
         &RESOURCES[self as usize]
     }
 
-    /// What the child of the group of that name is called.
+    /// Returns the name of the child of that group.
     pub(in crate::operator) fn name_of(self, group: &str) -> Cow<'_, str> {
         match self {
             Self::Service | Self::EndpointSlice => leader_service::name_of(group).into(),
@@ -70,7 +70,7 @@ impl Kind {
         }
     }
 
-    /// The group whose child of this kind is called `name`.
+    /// Returns the group whose child of this kind has that name.
     pub(super) fn group_of(self, name: &str) -> &str {
         match self {
             Self::Service | Self::EndpointSlice => name.strip_suffix(leader_service::SUFFIX).unwrap_or(name),
@@ -78,7 +78,7 @@ impl Kind {
         }
     }
 
-    /// The child of this kind that is desired, if one is.
+    /// Returns the desired child of this kind, if there is one.
     fn wanted(self, desired: &Desired) -> Option<&Value> {
         match self {
             Self::Deployment => Some(&desired.deployment),
@@ -87,29 +87,29 @@ impl Kind {
             Self::RoleBinding => Some(&desired.role_binding),
             Self::DisruptionBudget => desired.disruption_budget.as_ref(),
             Self::Service => desired.service.as_ref(),
-            // No spec tells: it is as the Lease and the pods are.
+            // It depends on the Lease and the pods, not on the spec.
             Self::EndpointSlice => None,
         }
     }
 }
 
-/// A child.
+/// What is known of a child.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::operator) struct ChildView {
     pub(in crate::operator) uid: Box<str>,
     version: u64,
     /// The uid of its controller.
     controller: Option<Box<str>>,
-    /// Its label: the group that needs a look when it changes, beside the one of its own name.
+    /// The group that its label names: reconciled on a change as well as the group of its name.
     pub(super) group: Option<Box<str>>,
-    /// A hash of all that somebody may edit.
+    /// A hash of everything that a user may edit.
     content: u64,
-    /// The hash of the desired object that this content was found to be as.
-    fits: Option<u64>,
+    /// The hash of the desired object that this content matches, if that is known.
+    matched: Option<u64>,
     pub(in crate::operator) detail: Detail,
 }
 
-/// What else is asked of a child.
+/// What a reconcile needs of a child of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::operator) enum Detail {
     None,
@@ -123,7 +123,7 @@ pub(in crate::operator) enum Detail {
 }
 
 impl ChildView {
-    /// What is known of `object` by itself: not yet whether it is as desired, but for an EndpointSlice.
+    /// Returns the view of `object`. Whether it is as desired is not known yet, except for an EndpointSlice.
     pub(super) fn of(kind: Kind, object: &DynamicObject) -> Self {
         Self {
             uid: object.uid().unwrap_or_default().into(),
@@ -131,7 +131,7 @@ impl ChildView {
             controller: controller_of(object).map(Into::into),
             group: object.labels().get(label::GROUP).map(|name| name.as_str().into()),
             content: content_of(object),
-            fits: (kind == Kind::EndpointSlice).then(|| hash_of(&comparable(&value_of(object)))),
+            matched: (kind == Kind::EndpointSlice).then(|| hash_of(&comparable(&value_of(object)))),
             detail: match kind {
                 Kind::Deployment => Detail::Deployment(Box::new(deployment_view(object))),
                 Kind::RoleBinding => Detail::Accounts(accounts_of(object)),
@@ -144,41 +144,41 @@ impl ChildView {
         }
     }
 
-    /// Compares `object`, of which `self` was made, with what its group desires.
+    /// Returns the view after a comparison of its `object` with what its group desires.
     pub(super) fn compared(self, kind: Kind, object: &DynamicObject, desired: &Desired) -> Self {
         match kind.wanted(desired) {
-            Some(wanted) if drift::is_as_desired(wanted, &value_of(object)) => self.fitting(wanted),
+            Some(wanted) if drift::is_as_desired(wanted, &value_of(object)) => self.matching(wanted),
             _ => self,
         }
     }
 
-    /// Whether it is known which desired object this is as.
+    /// Whether it is known to match a desired object.
     pub(super) fn is_compared(&self) -> bool {
-        self.fits.is_some()
+        self.matched.is_some()
     }
 
-    /// Takes over what this very content was found to be as when it was `before`.
-    pub(super) fn after(self, before: Option<&Self>) -> Self {
+    /// Keeps the match of `before`, if the content is the same.
+    pub(super) fn with_match_of(self, before: Option<&Self>) -> Self {
         let same = before.filter(|before| before.content == self.content && before.uid == self.uid);
-        Self { fits: self.fits.or_else(|| same?.fits), ..self }
+        Self { matched: self.matched.or_else(|| same?.matched), ..self }
     }
 
-    /// `self` was found to be as `wanted`.
-    pub(super) fn fitting(self, wanted: &Value) -> Self {
-        Self { fits: Some(hash_of(wanted)), ..self }
+    /// Returns the view with the result that it matches `wanted`.
+    pub(super) fn matching(self, wanted: &Value) -> Self {
+        Self { matched: Some(hash_of(wanted)), ..self }
     }
 
     pub(in crate::operator) fn is_controlled_by(&self, uid: &str) -> bool {
         self.controller.as_deref() == Some(uid)
     }
 
-    pub(in crate::operator) fn is_as(&self, wanted: &Value) -> bool {
-        self.fits == Some(hash_of(wanted))
+    pub(in crate::operator) fn matches(&self, wanted: &Value) -> bool {
+        self.matched == Some(hash_of(wanted))
     }
 
-    /// Whether this is as what has that [mark](mark_of).
-    pub(super) fn is_as_marked(&self, mark: u64) -> bool {
-        self.fits == Some(mark)
+    /// Whether this matches the desired object of that [hash](hash_of).
+    pub(super) fn has_hash(&self, hash: u64) -> bool {
+        self.matched == Some(hash)
     }
 
     /// Whether `object` is an older state of the same child.
@@ -186,14 +186,14 @@ impl ChildView {
         self.is_of_later(object) && *self.uid == *object.uid().unwrap_or_default()
     }
 
-    /// Whether this is known to be from after `object`, be it of the same child or of one that came after it.
+    /// Whether this is known to be later than `object`, of the same child or of a later one.
     pub(super) fn is_of_later(&self, object: &DynamicObject) -> bool {
         let version = version_of(&object.metadata);
         version > 0 && version < self.version
     }
 
-    /// Whether the two are alike but for their version.
-    pub(super) fn tells_the_same_as(&self, other: &Self) -> bool {
+    /// Whether the two differ at most in their version.
+    pub(super) fn has_same_state_as(&self, other: &Self) -> bool {
         *self == Self { version: self.version, ..other.clone() }
     }
 }
@@ -203,19 +203,14 @@ pub(in crate::operator) fn controller_of(object: &DynamicObject) -> Option<&str>
     Some(&owner.uid)
 }
 
-/// A mark of a desired object, for this process only.
-pub(super) fn mark_of(wanted: &Value) -> u64 {
-    hash_of(wanted)
-}
-
-/// Within this process only.
-fn hash_of(value: &Value) -> u64 {
+/// Returns a hash of a desired object, valid within this process only.
+pub(super) fn hash_of(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.to_string().hash(&mut hasher);
     hasher.finish()
 }
 
-/// All but what the API server and controllers report: their writes are no drift.
+/// Returns a hash of everything but what the API server and controllers report: their writes are no drift.
 fn content_of(object: &DynamicObject) -> u64 {
     let mut data = object.data.clone();
     if let Some(data) = data.as_object_mut() {

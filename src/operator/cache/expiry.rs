@@ -1,8 +1,8 @@
-//! Leases whose time has run out, as far as the watch has shown.
+//! The expiry of Leases, confirmed by a read.
 //!
-//! A watch may be silent without being broken: the API server behind it lost power, or a firewall forgot the connection.
-//! All leaders would then seem to have stopped renewing. So a Lease expires only once a read of it has shown that it was
-//! not renewed. A read that fails proves nothing: the Lease stays as it is, and is read again later.
+//! A watch may be silent without an error: its API server lost power, or a firewall dropped the connection. All leaders
+//! would then seem to have stopped renewing. So a Lease expires only once a read has shown that it was not renewed. A
+//! read that fails proves nothing: the Lease stays as it is, and is read again later.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::{Cache, GroupRef, Scope, WatchHealth};
 use crate::campaign::describe;
 use crate::runtime::memory;
 
-/// How often expired Leases are looked for.
+/// How often the cache is searched for Leases that seem to have expired.
 const TICK: Duration = Duration::from_secs(1);
-/// After how many ticks the memory that a burst of work took is given back.
-const GIVING_BACK: u32 = 10;
-/// How long the reads of one tick may take; the Leases that were not read by then are read later.
+/// After how many ticks unused memory is returned to the system.
+const TICKS_PER_TRIM: u32 = 10;
+/// How long the reads of one tick may take; the remaining Leases are read later.
 const LONGEST_READ: Duration = Duration::from_secs(2);
 /// How many Leases are read at a time.
 const READS: usize = 16;
@@ -32,16 +32,16 @@ const BETWEEN_RESTARTS: Duration = Duration::from_secs(30);
 
 /// The watch of the Leases in one scope.
 pub(super) struct LeaseWatch {
-    /// As [`WatchHealth`] names it.
+    /// The name that [`WatchHealth`] uses.
     pub(super) name: String,
     pub(super) scope: Scope,
-    /// Starts the watch again from a list.
+    /// Restarts the watch with a list.
     pub(super) restart: Arc<Notify>,
-    /// When that was done last, since boot.
+    /// When the watch was last restarted, since boot.
     pub(super) restarted_at: Option<Duration>,
 }
 
-/// Returns the groups whose Leases expire.
+/// Returns the groups whose Leases expire, each tick.
 pub(super) fn expiries(
     client: &Client,
     cache: &Cache,
@@ -52,7 +52,7 @@ pub(super) fn expiries(
     stream::unfold((expiries, 0_u32), async |(mut expiries, ticks)| {
         let clock = expiries.cache.clock.clone();
         clock.sleep_until(clock.since_boot() + TICK).await;
-        if ticks % GIVING_BACK == GIVING_BACK - 1 {
+        if ticks % TICKS_PER_TRIM == TICKS_PER_TRIM - 1 {
             memory::give_back();
         }
         let groups = expiries.tick().await;
@@ -70,33 +70,33 @@ struct Expiries {
 impl Expiries {
     async fn tick(&mut self) -> Vec<GroupRef> {
         let failing = self.watches.iter().filter(|watch| self.health.is_failing(&watch.name));
-        let unseen: Vec<&Scope> = failing.map(|watch| &watch.scope).collect();
-        let due = self.cache.due_leases(&unseen);
+        let unwatched: Vec<&Scope> = failing.map(|watch| &watch.scope).collect();
+        let due = self.cache.due_leases(&unwatched);
         if due.is_empty() {
             return Vec::new();
         }
-        let (groups, missed) = self.confirm(due).await;
-        for (namespace, name) in missed {
+        let (groups, unseen) = self.confirm(due).await;
+        for (namespace, name) in unseen {
             self.restart_watch_of(&namespace, &name);
         }
         groups
     }
 
-    /// Reads the Leases. Returns the groups that need a reconcile, and the Leases of which the watch has not shown what the
-    /// read has.
+    /// Reads the Leases. Returns the groups to reconcile, and the Leases whose read shows a change that the watch has
+    /// not shown.
     async fn confirm(&self, due: Vec<(String, String)>) -> (Vec<GroupRef>, Vec<(String, String)>) {
         let clock = &self.cache.clock;
         let reads = stream::iter(due).map(|(namespace, name)| read(self.client.clone(), namespace, name));
         let late = clock.sleep_until(clock.since_boot() + LONGEST_READ);
         let mut reads = pin!(reads.buffer_unordered(READS).take_until(late));
-        let (mut groups, mut missed) = (Vec::new(), Vec::new());
+        let (mut groups, mut unseen) = (Vec::new(), Vec::new());
         while let Some((namespace, name, result)) = reads.next().await {
             match result {
                 Ok(lease) => {
-                    let (touched, is_news) = self.cache.confirm_expiry(&namespace, &name, lease.as_ref());
+                    let (touched, is_unseen) = self.cache.confirm_expiry(&namespace, &name, lease.as_ref());
                     groups.extend(touched);
-                    if is_news {
-                        missed.push((namespace, name));
+                    if is_unseen {
+                        unseen.push((namespace, name));
                     }
                 }
                 Err(error) => {
@@ -104,10 +104,10 @@ impl Expiries {
                 }
             }
         }
-        (groups, missed)
+        (groups, unseen)
     }
 
-    /// The watch has not shown for a whole lease duration what a read has shown.
+    /// Restarts the watch of a Lease, which has not shown a change for a whole lease duration.
     fn restart_watch_of(&mut self, namespace: &str, name: &str) {
         let now = self.cache.clock.since_boot();
         let Some(watch) = self.watches.iter_mut().find(|watch| watch.scope.holds(namespace)) else { return };
@@ -115,7 +115,7 @@ impl Expiries {
             return;
         }
         watch.restarted_at = Some(now);
-        warn!("the watch of {} has not shown a change of lease {namespace}/{name}: starting it again", watch.name);
+        warn!("the watch of {} has not shown a change of lease {namespace}/{name}: restarting it", watch.name);
         watch.restart.notify_one();
     }
 }

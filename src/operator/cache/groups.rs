@@ -1,7 +1,7 @@
-//! The groups themselves, as raw JSON.
+//! The groups, as raw JSON.
 //!
-//! Each is parsed when it is looked at: one that this operator cannot read is a matter of its own status then, and not
-//! the end of the watch that brings all the others.
+//! Each is parsed when it is reconciled: one that this operator cannot read then affects only its own status, and does
+//! not end the watch of all groups.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,10 +26,10 @@ use crate::group::judge::step_down::{Refused, StepDown};
 use crate::group::observed::program::Watch;
 use crate::group::{Group, Invalid};
 
-/// The annotations that request something of the operator.
+/// The annotations that carry a request to the operator.
 const REQUESTS: [&str; 2] = [annotation::STEP_DOWN_REQUESTED_AT, annotation::UPDATE_CANDIDATE_REQUESTED_AT];
 
-/// An ElectionGroup as it came, but for what nobody here asks of its metadata.
+/// An ElectionGroup as the API server sent it, with only the metadata that the operator needs.
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::operator) struct RawGroup {
     metadata: ObjectMeta,
@@ -69,7 +69,8 @@ impl Resource for RawGroup {
 }
 
 impl RawGroup {
-    /// Without what is not needed: managed fields and the manifest that kubectl leaves behind are most of an object.
+    /// Removes the metadata that is not needed: managed fields and the manifest that kubectl adds are most of an
+    /// object.
     pub(in crate::operator) fn slim(&mut self) {
         let metadata = std::mem::take(&mut self.metadata);
         let mut annotations = metadata.annotations;
@@ -88,7 +89,7 @@ impl RawGroup {
         };
     }
 
-    /// The group in full, and whether its spec can be read; if not, an empty one stands in for it.
+    /// Parses the group. Returns it, and whether its spec can be read; if not, the group has an empty spec.
     pub(in crate::operator) fn read(&self) -> (ElectionGroup, Result<(), Invalid>) {
         let text = self.spec.as_ref().map_or("{}", |spec| spec.get());
         let (spec, readable) = match Group::parse(text) {
@@ -96,11 +97,11 @@ impl RawGroup {
             Err(invalid) => (serde_json::from_str("{}").ok(), Err(invalid)),
         };
         let mut spec = spec.expect("every field of a spec has a default or may be absent");
-        // A status that is not ours to read is written anew, and the schema's default is none.
+        // A status that cannot be read is replaced. The schema's default counts as no status.
         let status = self.status.as_ref().and_then(|status| serde_json::from_str(status.get()).ok());
         let status = status.filter(|status: &ElectionGroupStatus| status.observed_generation != Some(NOT_OBSERVED));
         if readable.is_err() {
-            // The Lease goes on, whatever the spec says of it.
+            // The election continues under the same Lease while the spec cannot be read.
             spec.election.lease_name = status.as_ref().and_then(|status| status.lease_name.clone());
         }
         (ElectionGroup { metadata: self.metadata.clone(), spec, status }, readable)
@@ -110,7 +111,8 @@ impl RawGroup {
         version_of(&self.metadata)
     }
 
-    fn asked(&self) -> (Option<&str>, Option<i64>, bool, [Option<&String>; 2]) {
+    /// Returns what a change of the group may request of the operator.
+    fn requested(&self) -> (Option<&str>, Option<i64>, bool, [Option<&String>; 2]) {
         let Self { metadata, .. } = self;
         let requests = REQUESTS.map(|name| metadata.annotations.as_ref()?.get(name));
         (metadata.uid.as_deref(), metadata.generation, metadata.deletion_timestamp.is_some(), requests)
@@ -121,41 +123,41 @@ impl RawGroup {
     }
 }
 
-/// Versions of one object can be compared; 0 for what is not a number.
+/// Returns the `resourceVersion` as a number, which orders the states of one object; 0 if it is no number.
 pub(super) fn version_of(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-/// What this operator remembers of a group for as long as it exists, beside what the API server keeps.
+/// What this operator remembers of a group as long as the group exists, besides what the API server stores.
 #[derive(Clone, Debug, Default)]
 pub(in crate::operator) struct Memory {
-    /// Tries in a row that failed.
+    /// The number of failed reconciles in a row.
     pub(in crate::operator) failures: u32,
     /// When the status was written last, since boot.
     pub(in crate::operator) written_at: Option<Duration>,
-    /// The last look found something in the way that others must clear.
+    /// Whether the last reconcile found a problem that a person has to solve.
     pub(in crate::operator) blocked: bool,
-    /// The last release of the Lease after its leader was proved dead.
-    pub(in crate::operator) freed: Option<ProvenRelease>,
-    /// The EndpointSlice as it was last asked to be: a mark of it.
+    /// The last release of the Lease after its leader was proven dead.
+    pub(in crate::operator) proven_release: Option<ProvenRelease>,
+    /// The hash of the EndpointSlice that was last applied.
     pub(in crate::operator) endpoints: Option<u64>,
-    /// A write of the status is under way: what comes of it is known already.
+    /// Whether a write of the status is in flight: its event must trigger no reconcile.
     pub(in crate::operator) writing: bool,
-    /// The version of the last change of the status that came meanwhile, and was taken for what comes of it.
-    came_meanwhile: u64,
-    /// The step-down that was last reported, so that nothing is reported with every reconcile.
+    /// The version of the last change of the status that was observed during that write.
+    observed_during_write: u64,
+    /// The step-down that was last reported, so that it is reported only once.
     pub(in crate::operator) reported_step_down: Option<StepDown>,
     /// The request that was refused last, so that it stays refused.
     pub(in crate::operator) refused_step_down: Option<Refused>,
     /// The leader's program.
     pub(in crate::operator) watch: Option<Watch>,
-    /// This operator has reconciled it: its status has named this operator.
-    pub(in crate::operator) was_own: bool,
-    /// Since when, since boot, it is left alone, for another operator reconciles it.
+    /// Whether this operator has reconciled the group: its status has named this operator.
+    pub(in crate::operator) was_reconciled: bool,
+    /// Since when, since boot, the group is left to another operator.
     pub(in crate::operator) left_at: Option<Duration>,
-    /// The last try to label the pods or to open their gates failed: that was said.
+    /// Whether the last patch of a pod failed, which was logged.
     pub(in crate::operator) has_unmarked_pods: bool,
-    /// Its leader moves because its pods get another candidate.
+    /// Whether its leader moves because its pods get another candidate.
     pub(in crate::operator) updates_candidate: bool,
 }
 
@@ -164,7 +166,7 @@ pub(super) struct Groups {
     writer: Writer<RawGroup>,
     store: Store<RawGroup>,
     known: Table<Memory>,
-    /// Until the store is open.
+    /// The groups that were listed before the store is open.
     waiting: Option<HashMap<ObjectRef<RawGroup>, RawGroup>>,
 }
 
@@ -190,7 +192,7 @@ impl Groups {
         self.known.get_mut(namespace, name)
     }
 
-    /// Counts that group among those that replace their candidate, unless as many as `most` others do. Returns whether it is.
+    /// Counts that group among those that replace their candidate, unless `most` others do. Returns whether it counts.
     pub(super) fn begin_candidate_update(&mut self, namespace: &str, name: &str, most: usize) -> bool {
         let others = self.known.iter_mut().filter(|(_, _, memory)| memory.updates_candidate).take(most).count();
         let Some(memory) = self.memory(namespace, name) else { return false };
@@ -198,13 +200,13 @@ impl Groups {
         memory.updates_candidate
     }
 
-    /// The EndpointSlice of that group as it was last asked to be.
+    /// Returns the hash of that group's EndpointSlice as it was last applied.
     pub(super) fn endpoints_of(&self, namespace: &str, name: &str) -> Option<u64> {
         self.known.get(namespace, name)?.endpoints
     }
 
-    /// Takes an event in and returns the groups that need a look.
-    pub(super) fn take(&mut self, scope: &Scope, event: Event<RawGroup>) -> Vec<ObjectRef<RawGroup>> {
+    /// Applies an event. Returns the groups to reconcile.
+    pub(super) fn apply_event(&mut self, scope: &Scope, event: Event<RawGroup>) -> Vec<ObjectRef<RawGroup>> {
         let mut groups = Vec::new();
         let arrived = match &event {
             Event::InitApply(group) | Event::Apply(group) => Some(group.clone()),
@@ -213,7 +215,7 @@ impl Groups {
         if let Some(group) = arrived {
             let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
             if self.memory(&namespace, &name).is_none() {
-                // Also while the list that it came with is not whole: it is looked at from now on.
+                // Also while its list is incomplete: the group is reconciled from now on.
                 self.known.insert(&namespace, &name, Memory::default());
             }
             groups.extend(self.arrive(group));
@@ -223,7 +225,7 @@ impl Groups {
         }
         let entry = |_, before: Option<&Memory>| Some(before.cloned().unwrap_or_default());
         let mut gone = Vec::new();
-        self.known.take(scope, event, entry, |Change { namespace, name, after, .. }| {
+        self.known.apply_event(scope, event, entry, |Change { namespace, name, after, .. }| {
             if after.is_none() {
                 gone.push(ObjectRef::<RawGroup>::new(name).within(namespace));
             }
@@ -232,7 +234,7 @@ impl Groups {
         groups
     }
 
-    /// A newer state of a group than the one that is known. Returns it if it needs a look.
+    /// Stores `group` if it is newer than the known state. Returns it if it has to be reconciled.
     fn arrive(&mut self, group: RawGroup) -> Option<ObjectRef<RawGroup>> {
         let key = ObjectRef::from(&group);
         let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
@@ -244,11 +246,11 @@ impl Groups {
         {
             return None;
         }
-        let asked = before.as_ref().map(|before| before.asked()) != Some(group.asked());
-        let told = before.as_ref().map(|before| before.status_text()) != Some(group.status_text());
+        let request_changed = before.as_ref().map(|before| before.requested()) != Some(group.requested());
+        let status_changed = before.as_ref().map(|before| before.status_text()) != Some(group.status_text());
         let version = group.version();
         let own_write = self.memory(&namespace, &name).filter(|memory| memory.writing).is_some_and(|memory| {
-            memory.came_meanwhile = if told { version } else { memory.came_meanwhile };
+            memory.observed_during_write = if status_changed { version } else { memory.observed_during_write };
             true
         });
         match &mut self.waiting {
@@ -257,33 +259,33 @@ impl Groups {
             }
             None => self.writer.apply_watcher_event(&Event::Apply(group)),
         }
-        (asked || told && !own_write).then_some(key)
+        (request_changed || status_changed && !own_write).then_some(key)
     }
 
-    /// A write of that group's status begins.
+    /// Starts a write of that group's status.
     pub(super) fn begin_write(&mut self, namespace: &str, name: &str) {
         if let Some(memory) = self.memory(namespace, name) {
-            (memory.writing, memory.came_meanwhile) = (true, 0);
+            (memory.writing, memory.observed_during_write) = (true, 0);
         }
     }
 
-    /// What the API server answered to a write of this operator, which ends with it; nothing if the group is gone by now, or
-    /// another one. Returns whether the group asks for something else than what was known, or has another status by now than
-    /// what was written.
-    pub(super) fn took(&mut self, mut group: RawGroup) -> bool {
+    /// Applies the response to a write of this operator and ends the write. Ignores the response if the group is gone
+    /// or was recreated. Returns whether the group has another spec or request than was known, or another status than
+    /// was written.
+    pub(super) fn apply_response(&mut self, mut group: RawGroup) -> bool {
         group.slim();
         let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
         let version = group.version();
         let known = self.get(&namespace, &name);
         let mut changed = false;
         if let Some(known) = known.filter(|known| known.metadata.uid == group.metadata.uid) {
-            changed = known.asked() != group.asked() && known.version() < version;
+            changed = known.requested() != group.requested() && known.version() < version;
             let _ = self.arrive(group);
         }
         let memory = self.memory(&namespace, &name);
         let overwritten = memory.is_some_and(|memory| {
             memory.writing = false;
-            memory.came_meanwhile > version
+            memory.observed_during_write > version
         });
         changed || overwritten
     }
@@ -298,7 +300,7 @@ impl Groups {
         }
     }
 
-    /// Everything was listed: the groups may be looked at from now on. Returns all of them.
+    /// Opens the store, once everything is listed. Returns all groups.
     pub(super) fn open(&mut self) -> Vec<ObjectRef<RawGroup>> {
         let waiting = self.waiting.take().unwrap_or_default();
         self.writer.apply_watcher_event(&Event::Init);
@@ -324,7 +326,7 @@ mod tests {
     }
 
     fn feed(groups: &mut Groups, events: Vec<Event<RawGroup>>) -> usize {
-        events.into_iter().map(|event| groups.take(&Scope(None), event).len()).sum()
+        events.into_iter().map(|event| groups.apply_event(&Scope(None), event).len()).sum()
     }
 
     fn opened() -> Groups {
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_comes_with_a_later_list_is_known_when_it_is_named() {
+    fn group_of_a_later_list_is_known_when_it_is_returned() {
         let mut groups = opened();
         assert_eq!(feed(&mut groups, vec![Event::Init, Event::InitApply(group("a", "7"))]), 1);
         assert!(groups.memory("shop", "billing").is_some());
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_during_a_list_is_not_forgotten_with_its_end() {
+    fn memory_changed_during_a_list_survives_its_end() {
         let mut groups = opened();
         feed(&mut groups, vec![Event::Apply(group("a", "7")), Event::Init, Event::InitApply(group("a", "7"))]);
         groups.memory("shop", "billing").unwrap().failures = 3;
@@ -353,14 +355,14 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_status_by_others_during_a_write_is_news_if_it_came_after_the_write() {
+    fn foreign_status_change_during_a_write_triggers_if_it_is_newer() {
         let with_status = |version: &str, holder: &str| {
             let metadata = json!({ "name": "billing", "namespace": "shop", "uid": "a", "resourceVersion": version });
             let status = json!({ "holderIdentity": holder });
             serde_json::from_value(json!({ "metadata": metadata, "spec": {}, "status": status })).unwrap()
         };
-        // In the order of arrival: what the watch shows during the write, and the answer.
-        for (shown, answer, is_news) in [
+        // What the watch shows during the write, in order of arrival, and the response.
+        for (shown, response, triggers) in [
             (vec![("8", "otter")], ("8", "otter"), false),
             (vec![], ("8", "otter"), false),
             (vec![("8", "heron"), ("9", "otter")], ("9", "otter"), false),
@@ -373,22 +375,22 @@ mod tests {
             for (version, holder) in &shown {
                 assert_eq!(feed(&mut groups, vec![Event::Apply(with_status(version, holder))]), 0, "{shown:?}");
             }
-            assert_eq!(groups.took(with_status(answer.0, answer.1)), is_news, "{shown:?} {answer:?}");
+            assert_eq!(groups.apply_response(with_status(response.0, response.1)), triggers, "{shown:?} {response:?}");
             assert_eq!(feed(&mut groups, vec![Event::Apply(with_status("10", "siskin"))]), 1, "after the write");
         }
     }
 
     #[test]
-    fn the_answer_to_a_write_brings_no_former_group_back() {
+    fn late_response_does_not_restore_a_deleted_group() {
         let mut groups = opened();
         let known = |groups: &Groups| groups.get("shop", "billing").map(|group| group.metadata.clone());
         feed(&mut groups, vec![Event::Apply(group("a", "7")), Event::Delete(group("a", "8"))]);
-        groups.took(group("a", "9"));
+        groups.apply_response(group("a", "9"));
         assert_eq!(known(&groups), None);
         feed(&mut groups, vec![Event::Apply(group("b", "10"))]);
-        groups.took(group("a", "9"));
+        groups.apply_response(group("a", "9"));
         assert_eq!(known(&groups).unwrap().uid.as_deref(), Some("b"));
-        groups.took(group("b", "11"));
+        groups.apply_response(group("b", "11"));
         assert_eq!(known(&groups).unwrap().resource_version.as_deref(), Some("11"));
     }
 }

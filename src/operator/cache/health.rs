@@ -1,4 +1,4 @@
-//! How the watches go: readiness and the log tell.
+//! The health of the watches, for the readiness endpoint and the log.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -12,11 +12,11 @@ use tracing::{debug, info, warn};
 use crate::runtime::backoff::WatchProgress;
 use crate::runtime::clock::Clock;
 
-/// A watch of a known list that has not failed again for so long is established, though it may have nothing to show: longer
-/// than the longest wait and the connection's timeout.
+/// A watch that continues from a list and has not failed again for this long is established, even without an event.
+/// Longer than the longest backoff and the connection's timeout.
 const ESTABLISHED_AFTER: Duration = Duration::from_secs(16);
 
-/// How each watch goes. Readiness and the log tell.
+/// The health of each watch, by its name. All clones share it.
 #[derive(Clone)]
 pub(in crate::operator) struct WatchHealth {
     watches: Arc<Mutex<HashMap<String, Watch>>>,
@@ -26,7 +26,7 @@ pub(in crate::operator) struct WatchHealth {
 #[derive(Default)]
 struct Watch {
     failing: Option<Trouble>,
-    /// Whether it goes on from a whole list.
+    /// Whether it continues from a complete list.
     listed: bool,
 }
 
@@ -38,7 +38,7 @@ impl Watch {
 
 struct Trouble {
     why: String,
-    /// When silence means that it is over, since boot. `None` if only a list can tell.
+    /// When silence counts as recovery, since boot. `None` if only a list does.
     over_at: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ impl WatchHealth {
         Self { watches: Arc::default(), clock }
     }
 
-    /// Why readiness must be false, `None` if all is well.
+    /// Returns why the operator is not ready, `None` if all watches work.
     pub(in crate::operator) fn problem(&self) -> Option<String> {
         let (now, watches) = (self.clock.since_boot(), self.lock());
         let mut texts: Vec<String> = watches
@@ -59,13 +59,13 @@ impl WatchHealth {
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 
-    /// Whether the watch of `what` fails at the moment, so that what it does not show may be there.
+    /// Whether the watch of `what` is failing, so that it may miss changes.
     pub(super) fn is_failing(&self, what: &str) -> bool {
         let now = self.clock.since_boot();
         self.lock().get(what).is_some_and(|watch| watch.trouble(now).is_some())
     }
 
-    /// The watches have been stopped: what they brought says nothing any more.
+    /// Forgets the state of all watches, which have been stopped.
     pub(in crate::operator) fn forget(&self) {
         self.lock().clear();
     }
@@ -74,12 +74,12 @@ impl WatchHealth {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in how the watch of `what` went.
+    /// Records the result of the watch of `what`.
     pub(super) fn note<T>(&self, what: &str, progress: &WatchProgress, event: &watcher::Result<watcher::Event<T>>) {
         let mut watches = self.lock();
         let watch = watches.entry(what.to_owned()).or_default();
         match event {
-            // Says only that a list is about to be asked for.
+            // A list is about to be requested.
             Ok(watcher::Event::Init) => watch.listed = false,
             Ok(event) => {
                 progress.made();
@@ -88,10 +88,11 @@ impl WatchHealth {
                     info!("watching {what} again");
                 }
             }
-            // Quiet kinds have no event, and no API server promises bookmarks: the watch goes on where it was.
+            // Some kinds have no event for long, and no API server guarantees bookmarks: the watch continues where it
+            // was.
             Err(error) if watch.listed && is_silence(error) => {
                 progress.made();
-                debug!("the watch of {what} brought neither an event nor a bookmark: starting it again");
+                debug!("the watch of {what} brought neither an event nor a bookmark: restarting it");
             }
             Err(error) => {
                 let why = explain(what, error);
@@ -99,16 +100,16 @@ impl WatchHealth {
                     warn!("cannot watch {what}, will keep trying: {why}");
                 }
                 watch.listed &= !matches!(error, watcher::Error::WatchError(status) if status.code == 410);
-                // From a list that it has kube goes on, and a watch without events says nothing when it works.
-                let goes_on = watch.listed && !matches!(error, watcher::Error::InitialListFailed(_));
-                let over_at = goes_on.then(|| self.clock.since_boot() + ESTABLISHED_AFTER);
+                // kube continues from its list, and a watch that works again is silent until the next event.
+                let continues = watch.listed && !matches!(error, watcher::Error::InitialListFailed(_));
+                let over_at = continues.then(|| self.clock.since_boot() + ESTABLISHED_AFTER);
                 watch.failing = Some(Trouble { why, over_at });
             }
         }
     }
 }
 
-/// Whether the connection brought nothing for as long as it may.
+/// Whether the connection timed out without any data.
 fn is_silence(error: &watcher::Error) -> bool {
     let watcher::Error::WatchFailed(error) = error else { return false };
     let mut cause: Option<&dyn Error> = Some(error);
@@ -146,11 +147,11 @@ mod tests {
 
     use super::*;
 
-    /// Shows the seconds that the test says.
+    /// A clock that a test sets, in seconds.
     #[derive(Default)]
-    struct Hand(AtomicU64);
+    struct ManualClock(AtomicU64);
 
-    impl Clock for Hand {
+    impl Clock for ManualClock {
         fn since_boot(&self) -> Duration {
             Duration::from_secs(self.0.load(Ordering::Relaxed))
         }
@@ -169,7 +170,7 @@ mod tests {
     }
 
     fn problem_after(event: watcher::Result<watcher::Event<()>>, seconds: u64) -> Option<String> {
-        let clock = Arc::new(Hand::default());
+        let clock = Arc::new(ManualClock::default());
         let health = WatchHealth::new(clock.clone());
         health.note("pods", &WatchProgress::default(), &Ok(watcher::Event::<()>::InitDone));
         health.note("pods", &WatchProgress::default(), &event);
@@ -178,15 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_could_not_start_and_is_silent_since_has_started() {
+    fn failed_start_counts_as_recovered_after_16_s_of_silence() {
         let refused = || Err(watcher::Error::WatchStartFailed(error()));
         assert!(problem_after(refused(), 15).is_some_and(|problem| problem.starts_with("cannot watch pods: ")));
         assert_eq!(problem_after(refused(), 16), None);
     }
 
     #[test]
-    fn a_watch_that_was_refused_before_it_brought_a_list_is_a_problem_until_it_does() {
-        let clock = Arc::new(Hand::default());
+    fn watch_refused_before_its_first_list_is_a_problem_until_the_list() {
+        let clock = Arc::new(ManualClock::default());
         let health = WatchHealth::new(clock.clone());
         let refused = Err::<watcher::Event<()>, _>(watcher::Error::WatchStartFailed(error()));
         health.note("pods", &WatchProgress::default(), &refused);
@@ -199,26 +200,26 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_was_silent_is_started_again_and_no_problem_unless_that_fails() {
+    fn silent_watch_is_a_problem_only_if_its_restart_fails() {
         let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
         let silent = || Err(watcher::Error::WatchFailed(kube::Error::ReadEvents(io::Error::other(Outer(timed_out())))));
         assert_eq!(problem_after(silent(), 0), None);
         let refused = Err(watcher::Error::WatchStartFailed(kube::Error::Service(timed_out().into())));
         assert!(problem_after(refused, 0).is_some());
-        // Before the list was whole, nothing goes on where it was.
-        let health = WatchHealth::new(Arc::new(Hand::default()));
+        // Without a complete list, there is nothing to continue from.
+        let health = WatchHealth::new(Arc::new(ManualClock::default()));
         health.note("pods", &WatchProgress::default(), &Ok(watcher::Event::<()>::Init));
         health.note::<()>("pods", &WatchProgress::default(), &silent());
         assert!(health.problem().is_some());
     }
 
-    /// As hyper wraps an error of the connection.
+    /// An error of the connection as hyper wraps it.
     #[derive(Debug, thiserror::Error)]
     #[error("error reading a body from connection")]
     struct Outer(#[source] io::Error);
 
     #[test]
-    fn a_list_that_failed_is_a_problem_until_one_comes() {
+    fn failed_list_is_a_problem_until_an_event_arrives() {
         assert!(problem_after(Err(watcher::Error::InitialListFailed(error())), 1_000).is_some());
         assert_eq!(problem_after(Ok(watcher::Event::Apply(())), 0), None);
     }

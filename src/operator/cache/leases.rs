@@ -1,7 +1,7 @@
-//! The Leases of all groups, as this operator itself observed them.
+//! The Leases of all groups, as this operator observed them.
 //!
-//! A renewal changes nothing that a group's status says, so it triggers nothing. What does: another holder, another
-//! term, and the running out of the time that the last renewal bought, by this operator's own clock.
+//! A renewal changes nothing in a group's status, so it triggers no reconcile. Another holder, another term and the
+//! expiry of the Lease do; the expiry is by this operator's own clock.
 
 mod confirm;
 
@@ -24,12 +24,12 @@ use crate::group::observed::trial::Trial;
 use crate::protocol::lease;
 use crate::protocol::lease::term_name;
 
-/// Leases of groups that are gone are forgotten when the operator's leader changes; until then there may be so many.
+/// How many deleted Leases are remembered. They are forgotten when the operator's leadership changes.
 const LOST: usize = 10_000;
 
-/// A Lease.
+/// What is known of a Lease.
 #[derive(Clone)]
-struct Seen {
+struct LeaseEntry {
     uid: Box<str>,
     version: u64,
     controller: Option<Box<str>>,
@@ -43,18 +43,18 @@ struct Seen {
     candidate_version: Option<Box<str>>,
     trial: Option<Box<str>>,
     suspended: bool,
-    /// How the term before ended.
+    /// How the former term ended.
     former: Option<Ended>,
-    /// Whether it was seen to change, and not only to stand there: its holder may have been dead all along.
+    /// Whether its record was observed to change. Otherwise its holder may have been dead all along.
     changed: bool,
-    /// First sight of this record, as time since boot.
+    /// When this record was first observed, since boot.
     since: Duration,
     expired: bool,
     /// When the Lease was last found to be due for a read, since boot.
     read_at: Option<Duration>,
 }
 
-/// What a group's status says of its Lease, and whose it is; a change of it is worth a reconcile.
+/// What the status reports of a Lease, and its owner. A change triggers a reconcile.
 #[derive(PartialEq, Eq)]
 struct Reported<'a> {
     holder: &'a str,
@@ -72,7 +72,7 @@ struct Reported<'a> {
     candidate_version: Option<&'a str>,
 }
 
-impl Seen {
+impl LeaseEntry {
     fn reported(&self) -> Reported<'_> {
         Reported {
             holder: &self.record.holder,
@@ -91,7 +91,8 @@ impl Seen {
         }
     }
 
-    /// `None` if `lease` is an older state than the one that is known. `unbroken` says that there was none in between.
+    /// Returns the entry of `lease`, `None` if `before` is a later state. `unbroken`: whether there was no other state
+    /// in between.
     fn of(lease: &DynamicObject, before: Option<&Self>, unbroken: bool, now: Duration) -> Option<Self> {
         let version = version_of(&lease.metadata);
         let uid: Box<str> = lease.uid().unwrap_or_default().into();
@@ -122,7 +123,7 @@ impl Seen {
             changed,
             record: snapshot.record,
             incarnation: snapshot.incarnation.map(Into::into),
-            step_down_request: asked_of(lease),
+            step_down_request: step_down_request_of(lease),
             ready_of: annotated(lease, lease::READY_OF).map(Into::into),
             proven_revision: snapshot.preference.revision.map(Into::into),
             trial: annotated(lease, lease::TRIAL).map(Into::into),
@@ -131,7 +132,7 @@ impl Seen {
         })
     }
 
-    /// Whether the time has run out that the record promises its holder, as far as this operator saw.
+    /// Whether the record's duration has passed since this operator first observed the record.
     fn is_over(&self, now: Duration) -> bool {
         let protected = self.record.duration().unwrap_or_default();
         !self.record.holder.is_empty() && now.saturating_sub(self.since) > protected
@@ -151,12 +152,12 @@ impl Seen {
     }
 }
 
-/// The Lease in short, as it is seen for the first time.
+/// Returns the view of a Lease that is observed for the first time.
 pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
-    Seen::of(lease, None, false, Duration::ZERO).map(|seen| seen.view())
+    LeaseEntry::of(lease, None, false, Duration::ZERO).map(|entry| entry.view())
 }
 
-fn asked_of(lease: &DynamicObject) -> Option<StepDownRequest> {
+fn step_down_request_of(lease: &DynamicObject) -> Option<StepDownRequest> {
     let annotated = |name: &str| annotated(lease, name).map(str::to_owned);
     let (value, of) = annotated(annotation::STEP_DOWN_REQUESTED_AT).zip(annotated(lease::STEP_DOWN_OF))?;
     Some(StepDownRequest { value, of, to: annotated(lease::STEP_DOWN_TO) })
@@ -166,86 +167,92 @@ fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
     lease.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Who holds a Lease, and what the report of that pod proves.
+/// The holder of a Lease, and what the status of its pod proves.
 pub(in crate::operator) struct LeaseHolder {
     pub(in crate::operator) holder: String,
     pub(in crate::operator) incarnation: Option<String>,
     pub(in crate::operator) transitions: i32,
+    /// The incarnations that are proven dead.
     pub(in crate::operator) dead: Vec<String>,
 }
 
-/// All Leases that carry the name of a group.
+/// All Leases with the label of a group.
 #[derive(Default)]
 pub(super) struct Leases {
-    table: Table<Seen>,
-    /// `leaseDurationSeconds` of those that are gone, by namespace and name.
+    table: Table<LeaseEntry>,
+    /// `leaseDurationSeconds` of the deleted Leases, by namespace and name.
     lost: HashMap<(String, String), i32>,
 }
 
 impl Leases {
-    /// The Lease, if the group of that uid controls it.
-    fn owned(&self, namespace: &str, name: &str, uid: &str) -> Option<&Seen> {
-        self.table.get(namespace, name).filter(|seen| seen.controller.as_deref() == Some(uid))
+    /// Returns the entry of the Lease, if the group of that uid controls it.
+    fn owned(&self, namespace: &str, name: &str, uid: &str) -> Option<&LeaseEntry> {
+        self.table.get(namespace, name).filter(|entry| entry.controller.as_deref() == Some(uid))
     }
 
-    /// The Lease in short, if the group of that uid controls it.
+    /// Returns the view of the Lease, if the group of that uid controls it.
     pub(super) fn of(&self, namespace: &str, name: &str, uid: &str) -> Option<LeaseView> {
-        self.owned(namespace, name, uid).map(Seen::view)
+        self.owned(namespace, name, uid).map(LeaseEntry::view)
     }
 
-    /// The holder of the Lease, its incarnation and `leaseTransitions`, if the group of that uid controls it.
+    /// Returns the holder of the Lease, its incarnation and `leaseTransitions`, if the group of that uid controls it.
     pub(super) fn holder_of(&self, namespace: &str, name: &str, uid: &str) -> Option<(String, Option<String>, i32)> {
-        let seen = self.owned(namespace, name, uid)?;
-        Some((seen.record.holder.clone(), seen.incarnation.as_deref().map(str::to_owned), seen.record.transitions))
+        let entry = self.owned(namespace, name, uid)?;
+        Some((entry.record.holder.clone(), entry.incarnation.as_deref().map(str::to_owned), entry.record.transitions))
     }
 
-    /// Whether the Lease says that nobody is to follow its term, if the group of that uid controls it.
+    /// Whether the Lease shows that the group is suspended, if the group of that uid controls it.
     pub(super) fn is_suspended(&self, namespace: &str, name: &str, uid: &str) -> Option<bool> {
-        self.owned(namespace, name, uid).map(|seen| seen.suspended)
+        self.owned(namespace, name, uid).map(|entry| entry.suspended)
     }
 
-    /// Since when, since boot, the Lease stands released, if it does and the group of that uid controls it.
+    /// Returns when the Lease was released, since boot, if it still is and the group of that uid controls it.
     pub(super) fn released_at(&self, namespace: &str, name: &str, uid: &str) -> Option<Duration> {
-        let seen = self.owned(namespace, name, uid)?;
-        seen.record.is_released().then_some(seen.since)
+        let entry = self.owned(namespace, name, uid)?;
+        entry.record.is_released().then_some(entry.since)
     }
 
-    /// Since when, since boot, the Lease stands as it was created again after a deletion, if it does and the group of that uid
-    /// controls it.
+    /// Returns when the Lease was recreated, since boot, if no candidate has acquired it since and the group of that
+    /// uid controls it.
     pub(super) fn recreated_at(&self, namespace: &str, name: &str, uid: &str) -> Option<Duration> {
-        let seen = self.owned(namespace, name, uid)?;
-        seen.record.is_recreated().then_some(seen.since)
+        let entry = self.owned(namespace, name, uid)?;
+        entry.record.is_recreated().then_some(entry.since)
     }
 
-    /// Whether the Lease is known, controlled by the group of that uid, and carries its labels.
+    /// Whether the Lease is known, controlled by the group of that uid, and has its labels.
     pub(super) fn is_marked(&self, namespace: &str, name: &str, uid: &str, group: &str) -> bool {
-        self.owned(namespace, name, uid).is_some_and(|seen| {
-            seen.group.as_deref() == Some(group) && seen.managed_by.as_deref() == Some(label::MANAGED_BY_VALUE)
+        self.owned(namespace, name, uid).is_some_and(|entry| {
+            entry.group.as_deref() == Some(group) && entry.managed_by.as_deref() == Some(label::MANAGED_BY_VALUE)
         })
     }
 
-    /// The API server has shown this Lease.
-    pub(super) fn took(&mut self, lease: &DynamicObject, now: Duration) {
+    /// Applies a response that shows a Lease.
+    pub(super) fn apply_response(&mut self, lease: &DynamicObject, now: Duration) {
         let (namespace, name) = (lease.namespace().unwrap_or_default(), lease.name_any());
-        if let Some(seen) = Seen::of(lease, self.table.get(&namespace, &name), false, now) {
-            self.table.insert(&namespace, &name, seen);
+        if let Some(entry) = LeaseEntry::of(lease, self.table.get(&namespace, &name), false, now) {
+            self.table.insert(&namespace, &name, entry);
         }
     }
 
-    /// `leaseDurationSeconds` of a Lease that is gone, as it was last; 0 if it is there or never was.
+    /// Returns the last `leaseDurationSeconds` of a deleted Lease; 0 if the Lease exists or never did.
     pub(super) fn lost_seconds(&self, namespace: &str, name: &str) -> i32 {
         self.lost.get(&(namespace.to_owned(), name.to_owned())).copied().unwrap_or_default()
     }
 
-    /// Takes an event in and returns the groups that need a look, as namespace and name.
-    pub(super) fn take(&mut self, scope: &Scope, event: Event<DynamicObject>, now: Duration) -> Vec<(String, String)> {
+    /// Applies an event. Returns the groups to reconcile, as namespace and name.
+    pub(super) fn apply_event(
+        &mut self,
+        scope: &Scope,
+        event: Event<DynamicObject>,
+        now: Duration,
+    ) -> Vec<(String, String)> {
         let mut groups = Vec::new();
         let unbroken = matches!(event, Event::Apply(_));
         let Self { table, lost } = self;
-        table.take(
+        table.apply_event(
             scope,
             event,
-            |lease, before| Seen::of(&lease, before, unbroken, now),
+            |lease, before| LeaseEntry::of(&lease, before, unbroken, now),
             |Change { namespace, name, before, after }| {
                 let key = || (namespace.to_owned(), name.to_owned());
                 match (before, after) {
@@ -257,8 +264,8 @@ impl Leases {
                     }
                     _ => {}
                 }
-                if before.map(Seen::reported) != after.map(Seen::reported) {
-                    let named = [before, after].into_iter().flatten().filter_map(|seen| seen.group.as_deref());
+                if before.map(LeaseEntry::reported) != after.map(LeaseEntry::reported) {
+                    let named = [before, after].into_iter().flatten().filter_map(|entry| entry.group.as_deref());
                     groups.extend(named.map(|group| (namespace.to_owned(), group.to_owned())));
                 }
             },

@@ -1,6 +1,6 @@
-//! What is there. Watches everything that belongs to groups and names the group that needs a look.
+//! The cache of groups and their objects. Its watches trigger a reconcile of the group that a change concerns.
 //!
-//! No object is kept as it came: each becomes the few words that reconciling asks of it, as soon as it arrives.
+//! No object is kept in full: each is reduced to what a reconcile needs as soon as it arrives.
 
 mod children;
 mod expiry;
@@ -39,13 +39,13 @@ use leases::Leases;
 use pods::Pods;
 use table::Table;
 
-/// More than can be under way: requests are answered or given up within seconds.
+/// How many deleted children are remembered: more than there can be requests in flight, which last a few seconds.
 const DELETED: usize = 1_024;
 
-/// A group that needs a look.
+/// A reference to a group that has to be reconciled.
 pub(in crate::operator) type GroupRef = ObjectRef<RawGroup>;
 
-/// What is watched.
+/// A kind of watched objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum WatchedKind {
     Groups,
@@ -54,7 +54,7 @@ enum WatchedKind {
     Leases,
 }
 
-/// What this operator knows of the cluster. All clones are one.
+/// What this operator knows of the cluster. All clones share it.
 #[derive(Clone)]
 pub(in crate::operator) struct Cache {
     known: Arc<Mutex<Known>>,
@@ -67,39 +67,39 @@ struct Known {
     children: [Table<ChildView>; Kind::ALL.len()],
     pods: Pods,
     leases: Leases,
-    /// The uids of the children that were deleted last: an answer that is late brings none of them back.
+    /// The uids of the children that were deleted last: a late response must not bring one back.
     deleted: VecDeque<Box<str>>,
-    /// What has not been listed yet. Until it is empty, what is not known may be there all the same.
+    /// What has not been listed yet. Until it is empty, an object that is not known may exist.
     unlisted: HashSet<(WatchedKind, Scope)>,
 }
 
-/// What is there of one group.
+/// The observed state of one group.
 pub(in crate::operator) struct GroupState {
     pub(in crate::operator) deployment: Option<DeploymentView>,
     pub(in crate::operator) lease: Option<LeaseView>,
     pub(in crate::operator) pods: Vec<PodView>,
-    /// The last pod that the kubelet ended for good, and why.
+    /// The last pod that the kubelet ended for good, as by an eviction, and why.
     pub(in crate::operator) eviction: Option<String>,
 }
 
-/// What is there of the leader Service of one group, and what it follows.
+/// The observed state of a leader Service, and of what its EndpointSlice depends on.
 pub(in crate::operator) struct LeaderServiceState {
     pub(in crate::operator) ports: Box<[ServicePort]>,
-    /// Its EndpointSlice, if that is the group's.
+    /// Its EndpointSlice, if the group controls it.
     pub(in crate::operator) slice: Option<ChildView>,
     pub(in crate::operator) lease: Option<LeaseView>,
     pub(in crate::operator) pods: Vec<PodView>,
-    /// Since when, since boot, the Lease stands released, if it does.
+    /// When the Lease was released, since boot, if it still is.
     pub(in crate::operator) released_at: Option<Duration>,
 }
 
 impl Cache {
-    /// One that knows nothing, and waits for everything in each of `scopes`.
+    /// Returns an empty cache, which triggers nothing until everything in `scopes` has been listed.
     pub(in crate::operator) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
-        let whats = [WatchedKind::Groups, WatchedKind::Pods, WatchedKind::Leases]
+        let kinds = [WatchedKind::Groups, WatchedKind::Pods, WatchedKind::Leases]
             .into_iter()
             .chain(Kind::ALL.map(WatchedKind::Child));
-        let unlisted = whats.flat_map(|what| scopes.iter().map(move |scope| (what, scope.clone()))).collect();
+        let unlisted = kinds.flat_map(|kind| scopes.iter().map(move |scope| (kind, scope.clone()))).collect();
         let known = Known {
             groups: Groups::new(),
             children: Default::default(),
@@ -115,23 +115,23 @@ impl Cache {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The groups as the controller reads them.
+    /// Returns the store of groups for the controller.
     pub(in crate::operator) fn store(&self) -> Store<RawGroup> {
         self.lock().groups.store()
     }
 
-    /// What is known of a child of that name.
+    /// Returns what is known of a child.
     pub(in crate::operator) fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<ChildView> {
         self.lock().children[kind as usize].get(namespace, name).cloned()
     }
 
-    /// Whether the group's Lease is known and marked as the group's.
+    /// Whether the group's Lease is known, and has its owner reference and labels.
     pub(in crate::operator) fn has_lease(&self, group: &Group) -> bool {
         self.lock().leases.is_marked(&group.namespace, &group.lease_name, &group.uid, &group.name)
     }
 
-    /// Who holds the group's Lease.
-    pub(in crate::operator) fn held(&self, group: &Group) -> Option<LeaseHolder> {
+    /// Returns the holder of the group's Lease.
+    pub(in crate::operator) fn lease_holder(&self, group: &Group) -> Option<LeaseHolder> {
         let known = self.lock();
         let (holder, incarnation, transitions) =
             known.leases.holder_of(&group.namespace, &group.lease_name, &group.uid)?;
@@ -139,22 +139,22 @@ impl Cache {
         Some(LeaseHolder { holder, incarnation, transitions, dead })
     }
 
-    /// Whether the group's Lease says that nobody is to follow its term; `None` if there is none.
+    /// Whether the group's Lease shows that the group is suspended; `None` if there is no Lease.
     pub(in crate::operator) fn is_suspended(&self, group: &Group) -> Option<bool> {
         self.lock().leases.is_suspended(&group.namespace, &group.lease_name, &group.uid)
     }
 
-    /// Since when, since boot, the group's Lease stands released, if it does.
+    /// Returns when the group's Lease was released, since boot, if it still is.
     pub(in crate::operator) fn released_at(&self, group: &Group) -> Option<Duration> {
         self.lock().leases.released_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
-    /// Since when, since boot, the group's Lease stands as it was created again after a deletion, if it does.
+    /// Returns when the group's Lease was recreated, since boot, if no candidate has acquired it since.
     pub(in crate::operator) fn recreated_at(&self, group: &Group) -> Option<Duration> {
         self.lock().leases.recreated_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
-    /// What is there of the group of that uid; what stands in a conflict says nothing of it.
+    /// Returns the state of the group of that uid. Objects that another owner controls are not part of it.
     pub(in crate::operator) fn group_state(
         &self,
         namespace: &str,
@@ -175,8 +175,8 @@ impl Cache {
         }
     }
 
-    /// What is there of the leader Service of the group of that uid; `None` if it has none.
-    pub(in crate::operator) fn served(
+    /// Returns the state of the leader Service of the group of that uid; `None` if it has none.
+    pub(in crate::operator) fn leader_service_state(
         &self,
         namespace: &str,
         name: &str,
@@ -198,13 +198,13 @@ impl Cache {
         })
     }
 
-    /// The group's EndpointSlice is about to be as `wanted`: what shows it so is no news.
+    /// Expects the group's EndpointSlice to become `wanted`: the event that shows this triggers no reconcile.
     pub(in crate::operator) fn expect_endpoints(&self, namespace: &str, name: &str, wanted: &serde_json::Value) {
-        let mark = children::mark_of(wanted);
-        self.remember(namespace, name, |memory| memory.endpoints = Some(mark));
+        let hash = children::hash_of(wanted);
+        self.remember(namespace, name, |memory| memory.endpoints = Some(hash));
     }
 
-    /// Changes what is remembered of a group, if it is there.
+    /// Changes the memory of a group. Returns `None` if the group is gone.
     pub(in crate::operator) fn remember<T>(
         &self,
         namespace: &str,
@@ -214,23 +214,23 @@ impl Cache {
         self.lock().groups.memory(namespace, name).map(change)
     }
 
-    /// Counts a group among those that replace their candidate, unless as many as `most` others do. Returns whether it is.
+    /// Counts a group among those that replace their candidate, unless `most` others do. Returns whether it counts.
     pub(in crate::operator) fn begin_candidate_update(&self, namespace: &str, name: &str, most: usize) -> bool {
         self.lock().groups.begin_candidate_update(namespace, name, most)
     }
 
-    /// A write of that group's status begins: until [`apply_group_response`](Self::apply_group_response), or until `writing` is taken back, a change
-    /// of it is no news.
+    /// Starts a write of that group's status: until [`apply_group_response`](Self::apply_group_response), or until
+    /// `writing` is reset, a change of the status triggers no reconcile.
     pub(in crate::operator) fn begin_write(&self, namespace: &str, name: &str) {
         self.lock().groups.begin_write(namespace, name);
     }
 
-    /// The API server has answered to a write of the group's status. Returns whether the group asks for something else by now.
+    /// Applies the response to a write of the group's status. Returns whether it has to be reconciled again.
     pub(in crate::operator) fn apply_group_response(&self, group: RawGroup) -> bool {
-        self.lock().groups.took(group)
+        self.lock().groups.apply_response(group)
     }
 
-    /// The API server has shown a child, which is as `wanted`.
+    /// Applies a response that shows a child, which matches `wanted`.
     pub(in crate::operator) fn apply_child_response(
         &self,
         kind: Kind,
@@ -241,73 +241,73 @@ impl Cache {
         let table = &mut known.children[kind as usize];
         let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
         let before = table.get(namespace, name);
-        let gone = known.deleted.iter().any(|uid| Some(&**uid) == object.metadata.uid.as_deref());
-        if gone || before.is_some_and(|before| before.is_of_later(object)) {
+        let is_deleted = known.deleted.iter().any(|uid| Some(&**uid) == object.metadata.uid.as_deref());
+        if is_deleted || before.is_some_and(|before| before.is_of_later(object)) {
             return;
         }
-        let view = ChildView::of(kind, object).fitting(wanted);
+        let view = ChildView::of(kind, object).matching(wanted);
         table.insert(namespace, name, view);
     }
 
-    /// The API server has answered to a mark on a pod. Returns whether that is the first to show what others wrote.
+    /// Applies the response to a patch of a pod. Returns whether it shows a change by another client.
     pub(in crate::operator) fn apply_pod_response(&self, pod: &DynamicObject) -> bool {
-        self.lock().pods.took(pod)
+        self.lock().pods.apply_response(pod)
     }
 
-    /// The API server has shown a Lease of a group.
+    /// Applies a response that shows a Lease of a group.
     pub(in crate::operator) fn apply_lease_response(&self, lease: &DynamicObject) {
-        self.lock().leases.took(lease, self.clock.since_boot());
+        self.lock().leases.apply_response(lease, self.clock.since_boot());
     }
 
-    /// For how long the holder of the group's Lease could rely on it when it was last seen; 0 if it was not lost.
+    /// Returns the duration of the group's deleted Lease; 0 if none was deleted.
     pub(in crate::operator) fn lost_lease_seconds(&self, group: &Group) -> i32 {
         self.lock().leases.lost_seconds(&group.namespace, &group.lease_name)
     }
 
-    /// Whether a pod of the group is being deleted and still there.
-    pub(in crate::operator) fn has_ending_pods(&self, namespace: &str, group: &str) -> bool {
+    /// Whether a pod of the group is being deleted.
+    pub(in crate::operator) fn has_terminating_pods(&self, namespace: &str, group: &str) -> bool {
         self.lock().pods.of(namespace, group).iter().any(|pod| pod.terminating)
     }
 
-    /// Takes an event of the groups' watch in.
-    fn take_groups(&self, scope: &Scope, mut event: Event<RawGroup>) -> Vec<GroupRef> {
+    /// Applies an event of the groups' watch. Returns the groups to reconcile.
+    fn apply_group_event(&self, scope: &Scope, mut event: Event<RawGroup>) -> Vec<GroupRef> {
         if let Event::Apply(group) | Event::InitApply(group) | Event::Delete(group) = &mut event {
             group.slim();
         }
         let listed = matches!(event, Event::InitDone);
         let mut known = self.lock();
-        let touched = known.groups.take(scope, event);
-        known.after(WatchedKind::Groups, scope, listed, touched)
+        let touched = known.groups.apply_event(scope, event);
+        known.groups_to_reconcile(WatchedKind::Groups, scope, listed, touched)
     }
 
-    /// Takes an event of another watch in.
-    fn take(&self, what: WatchedKind, scope: &Scope, event: Event<DynamicObject>) -> Vec<GroupRef> {
+    /// Applies an event of another watch. Returns the groups to reconcile.
+    fn apply_event(&self, watched: WatchedKind, scope: &Scope, event: Event<DynamicObject>) -> Vec<GroupRef> {
         let listed = matches!(event, Event::InitDone);
-        let child = match (&event, what) {
+        let child = match (&event, watched) {
             (Event::Apply(object) | Event::InitApply(object), WatchedKind::Child(kind)) => {
                 Some(self.view_of_child(kind, object))
             }
             _ => None,
         };
         let mut known = self.lock();
-        let named = match what {
+        let named = match watched {
             WatchedKind::Groups => Vec::new(),
             WatchedKind::Child(kind) => known.apply_child_event(kind, scope, event, child),
-            WatchedKind::Pods => known.pods.take(scope, event),
-            WatchedKind::Leases => known.leases.take(scope, event, self.clock.since_boot()),
+            WatchedKind::Pods => known.pods.apply_event(scope, event),
+            WatchedKind::Leases => known.leases.apply_event(scope, event, self.clock.since_boot()),
         };
         let touched = named.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
-        known.after(what, scope, listed, touched)
+        known.groups_to_reconcile(watched, scope, listed, touched)
     }
 
-    /// What is known of `object`, compared with what its group desires unless that was done before. The cache is not locked
-    /// meanwhile: a large spec takes its time.
+    /// Returns the view of `object`, compared with what its group desires unless that was done before. The comparison
+    /// does not lock the cache: a large spec takes some time.
     fn view_of_child(&self, kind: Kind, object: &DynamicObject) -> ChildView {
         let view = ChildView::of(kind, object);
         let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
         let (view, group) = {
             let known = self.lock();
-            let view = view.after(known.children[kind as usize].get(namespace, name));
+            let view = view.with_match_of(known.children[kind as usize].get(namespace, name));
             (view, known.groups.get(namespace, kind.group_of(name)))
         };
         let Some(group) = group.filter(|_| !view.is_compared()) else { return view };
@@ -320,38 +320,43 @@ impl Cache {
     }
 
     fn knows_all_groups(&self) -> bool {
-        !self.lock().unlisted.iter().any(|(what, _)| *what == WatchedKind::Groups)
+        !self.lock().unlisted.iter().any(|(kind, _)| *kind == WatchedKind::Groups)
     }
 
-    /// Returns the Leases that must be read because their time has run out as far as the watch has shown; none of those in
-    /// `unseen`.
+    /// Returns the Leases that seem to have expired and must be read, except those in the scopes `unseen`.
     fn due_leases(&self, unseen: &[&Scope]) -> Vec<(String, String)> {
         self.lock().leases.due(self.clock.since_boot(), unseen)
     }
 
-    /// Takes in what the read of such a Lease has shown. Returns the groups that need a reconcile, and whether the watch has not
-    /// shown the same.
+    /// Applies the result of that read. Returns the groups to reconcile, and whether it shows a change that the watch
+    /// has not shown.
     fn confirm_expiry(&self, namespace: &str, name: &str, live: Option<&DynamicObject>) -> (Vec<GroupRef>, bool) {
         let mut known = self.lock();
-        let (groups, is_news) = known.leases.confirm(namespace, name, live, self.clock.since_boot());
+        let (groups, is_unseen) = known.leases.confirm(namespace, name, live, self.clock.since_boot());
         let groups = groups.into_iter().map(|(namespace, name)| GroupRef::new(&name).within(&namespace)).collect();
-        (known.known_only(groups), is_news)
+        (known.known_only(groups), is_unseen)
     }
 }
 
 impl Known {
-    /// The groups that need a look after an event: none before everything is listed, all of them then.
-    fn after(&mut self, what: WatchedKind, scope: &Scope, listed: bool, touched: Vec<GroupRef>) -> Vec<GroupRef> {
-        if listed && self.unlisted.remove(&(what, scope.clone())) && self.unlisted.is_empty() {
+    /// Returns the groups to reconcile after an event: none before everything is listed, then all of them.
+    fn groups_to_reconcile(
+        &mut self,
+        watched: WatchedKind,
+        scope: &Scope,
+        listed: bool,
+        touched: Vec<GroupRef>,
+    ) -> Vec<GroupRef> {
+        if listed && self.unlisted.remove(&(watched, scope.clone())) && self.unlisted.is_empty() {
             let groups = self.groups.open();
-            // Lists come as whole objects.
+            // The lists held whole objects in memory.
             memory::give_back();
             return groups;
         }
         if self.unlisted.is_empty() { self.known_only(touched) } else { Vec::new() }
     }
 
-    /// A label may name a group that does not exist.
+    /// Removes groups that do not exist: a label may have any value.
     fn known_only(&mut self, mut groups: Vec<GroupRef>) -> Vec<GroupRef> {
         groups.retain(|group| {
             let namespace = group.namespace.as_deref().unwrap_or_default();
@@ -360,7 +365,8 @@ impl Known {
         groups
     }
 
-    /// `view` is of the object that the event brings, if it brings one.
+    /// Applies an event of a child; `view` is that of the event's object. Returns the groups of the child, as namespace
+    /// and name.
     fn apply_child_event(
         &mut self,
         kind: Kind,
@@ -370,14 +376,14 @@ impl Known {
     ) -> Vec<(String, String)> {
         let Self { children, groups, deleted, .. } = self;
         let mut touched = Vec::new();
-        children[kind as usize].take(
+        children[kind as usize].apply_event(
             scope,
             event,
             |object, before| {
                 if before.is_some_and(|before| before.is_newer_than(&object)) {
                     return None;
                 }
-                view.clone().map(|view| view.after(before))
+                view.clone().map(|view| view.with_match_of(before))
             },
             |change| {
                 if let (Some(before), None) = (change.before, change.after) {
@@ -389,12 +395,12 @@ impl Known {
                 let group = kind.group_of(change.name);
                 let expected = (kind == Kind::EndpointSlice).then(|| groups.endpoints_of(change.namespace, group));
                 let same = match (change.before, change.after) {
-                    (_, Some(after)) if expected.flatten().is_some_and(|mark| after.is_as_marked(mark)) => true,
-                    (Some(before), Some(after)) => before.tells_the_same_as(after),
+                    (_, Some(after)) if expected.flatten().is_some_and(|hash| after.has_hash(hash)) => true,
+                    (Some(before), Some(after)) => before.has_same_state_as(after),
                     _ => false,
                 };
                 if !same {
-                    // What stands in a conflict has another label, or none.
+                    // An object in conflict with a child has another label, or none.
                     let labels = [change.before, change.after].into_iter().flatten();
                     let mut names: Vec<&str> = labels.filter_map(|child| child.group.as_deref()).collect();
                     names.push(group);
@@ -411,7 +417,7 @@ fn names(object: &DynamicObject) -> &str {
     object.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Where everything of `scope` is asked for.
+/// Returns the API for all objects in `scope`.
 fn api(client: &Client, resource: &ApiResource, scope: &Scope) -> kube::Api<DynamicObject> {
     match &scope.0 {
         Some(namespace) => kube::Api::namespaced_with(client.clone(), namespace, resource),

@@ -1,4 +1,4 @@
-//! The pods of the groups, as the status asks of them.
+//! The pods of the groups, reduced to what a reconcile needs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,44 +18,44 @@ use crate::group::observed::trouble::{container_trouble, eviction, is_stuck, las
 use crate::protocol::environment;
 use crate::protocol::pod::{INSTALLER, PROGRAM, SIDECAR};
 
-/// Candidates of mode Exec that have this also tell on the Lease whether their program is ready.
+/// The variable that candidates of mode Exec have since they report on the Lease whether their program is ready.
 const SINCE_READINESS_REPORTS: &str = environment::LOCK_PATH;
-/// Candidates of mode Exec that have this also heed step-downs.
+/// The variable that candidates of mode Exec have since they follow step-down requests.
 const SINCE_STEP_DOWNS: &str = environment::TERMINATION_MESSAGE_PATH;
 
-/// By group: the names of its pods.
+/// The names of the pods of each group.
 type Members = HashMap<Box<str>, Vec<Box<str>>>;
 
 #[derive(Clone, Debug)]
 struct Entry {
     group: Box<str>,
     view: PodView,
-    /// Whether all its containers have ended for good. It stays until it is collected, and is no longer a pod of its group.
+    /// Whether its phase is Failed or Succeeded. Until it is deleted it exists, but is no longer a pod of its group.
     has_finished: bool,
-    /// Why the kubelet ended it, if it did.
+    /// Why the kubelet ended it for good, if it did.
     eviction: Option<Box<str>>,
-    /// The incarnations that the kubelet reports dead.
+    /// The incarnations that its status proves dead.
     dead: Box<[String]>,
     /// `resourceVersion`, 0 if it is no number.
     version: u64,
 }
 
 impl Entry {
-    /// Whether `pod` shows an earlier state of this one.
+    /// Whether `pod` is an earlier state of this pod.
     fn is_later_than(&self, pod: &DynamicObject) -> bool {
         let version = version_of(&pod.metadata);
         self.view.uid == pod.uid() && version > 0 && version < self.version
     }
 
-    /// The group that it is a pod of, empty if none.
+    /// Returns the group that it is a pod of, empty if none.
     fn member_of(&self) -> &str {
         if self.has_finished { "" } else { &self.group }
     }
 
     fn has_same_state_as(&self, other: &Self) -> bool {
         let Self { group, has_finished, eviction, view, dead, .. } = self;
-        let words = (group, has_finished, eviction, view, dead);
-        words == (&other.group, &other.has_finished, &other.eviction, &other.view, &other.dead)
+        let state = (group, has_finished, eviction, view, dead);
+        state == (&other.group, &other.has_finished, &other.eviction, &other.view, &other.dead)
     }
 }
 
@@ -76,47 +76,47 @@ impl Pods {
         entries.map(|entry| entry.view.clone()).collect()
     }
 
-    /// The last pod of a group that the kubelet ended for good and that is still there, and why.
+    /// Returns the last pod of a group that the kubelet ended for good and that still exists, and why.
     pub(super) fn eviction_of(&self, namespace: &str, group: &str) -> Option<String> {
         let pod = self.evicted.get(&(namespace.into(), group.into()))?;
         let entry = self.table.get(namespace, pod)?;
         Some(format!("pod {pod}: {}", entry.eviction.as_deref()?))
     }
 
-    /// What the kubelet's report of a pod proves to be dead.
+    /// Returns the incarnations that the pod's status proves dead.
     pub(super) fn dead_in(&self, namespace: &str, pod: &str) -> Vec<String> {
         self.table.get(namespace, pod).map_or_else(Vec::new, |entry| entry.dead.to_vec())
     }
 
-    /// What the API server answered to a mark of this operator on a pod; nothing if that is gone or another one by now, or if its
-    /// watch was faster. The echo is then no news. Returns whether the answer is the first to show more than the mark: nothing
-    /// else will tell of that.
-    pub(super) fn took(&mut self, pod: &DynamicObject) -> bool {
+    /// Applies the response to a patch of a pod by this operator, so that the event of that patch triggers nothing.
+    /// Ignores the response if the pod is gone or was recreated, or if the watch was faster. Returns whether the
+    /// response shows a change by another client: then no event triggers the reconcile.
+    pub(super) fn apply_response(&mut self, pod: &DynamicObject) -> bool {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let Some(known) = self.table.get_mut(&namespace, &name) else { return false };
         let after = entry_of(pod);
-        // Another group is for the watch to tell.
+        // A change of the group is left to the watch.
         if known.view.uid != after.view.uid || known.member_of() != after.member_of() || known.is_later_than(pod) {
             return false;
         }
-        // The mark itself is no news.
+        // The patch itself must trigger nothing.
         known.view.role.clone_from(&after.view.role);
         (known.view.has_leader_deletion_cost, known.view.proven) =
             (after.view.has_leader_deletion_cost, after.view.proven);
-        let is_news = !known.has_same_state_as(&after);
+        let is_changed_elsewhere = !known.has_same_state_as(&after);
         *known = after;
-        is_news
+        is_changed_elsewhere
     }
 
-    /// Takes an event in and returns the groups of which something changed that is asked for, as namespace and name.
-    pub(super) fn take(&mut self, scope: &Scope, event: Event<DynamicObject>) -> Vec<(String, String)> {
+    /// Applies an event. Returns the groups to reconcile, as namespace and name.
+    pub(super) fn apply_event(&mut self, scope: &Scope, event: Event<DynamicObject>) -> Vec<(String, String)> {
         let Self { table, members, evicted } = self;
         let mut groups = Vec::new();
         let entry = |pod: DynamicObject, before: Option<&Entry>| {
-            // A watch may lag behind what was written meanwhile.
+            // The watch may lag behind a response.
             (!before.is_some_and(|before| before.is_later_than(&pod))).then(|| entry_of(&pod))
         };
-        table.take(scope, event, entry, |Change { namespace, name, before, after }| {
+        table.apply_event(scope, event, entry, |Change { namespace, name, before, after }| {
             if before.zip(after).is_some_and(|(before, after)| before.has_same_state_as(after)) {
                 return;
             }
@@ -205,12 +205,12 @@ fn pod_view(pod: &DynamicObject) -> PodView {
     }
 }
 
-/// Whether a container that the candidate does not speak for is not ready, as far as the kubelet has told.
+/// Whether a container that the candidate does not supervise is not ready, by the kubelet's report.
 fn others_unready(pod: &Value) -> bool {
     let mut others = items(&pod["spec"]["containers"]).iter().filter(|one| !has_variable(one, SINCE_READINESS_REPORTS));
-    // Among init containers those that go on beside the others.
+    // Of the init containers only the sidecars count.
     let mut sidecars = items(&pod["spec"]["initContainers"]).iter().filter(|one| one["restartPolicy"] == "Always");
-    // A pod that somebody gave the label may have thousands of containers.
+    // Any pod may carry the label, also one with thousands of containers.
     let unready = |kind: &str| -> HashSet<&str> {
         let statuses = items(&pod["status"][kind]).iter().filter(|status| status["ready"] == false);
         statuses.filter_map(|status| status["name"].as_str()).collect()
@@ -259,30 +259,30 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_known_at_once_and_its_echo_is_no_news() {
+    fn own_patch_is_known_at_once_and_its_event_triggers_nothing() {
         let (mut pods, scope) = (Pods::default(), Scope(None));
-        assert_eq!(pods.take(&scope, Event::Apply(pod(3, "a", "standby"))).len(), 1);
-        assert!(!pods.took(&pod(5, "a", "leader")));
+        assert_eq!(pods.apply_event(&scope, Event::Apply(pod(3, "a", "standby"))).len(), 1);
+        assert!(!pods.apply_response(&pod(5, "a", "leader")));
         assert_eq!(role(&pods).as_deref(), Some("leader"));
-        assert!(pods.take(&scope, Event::Apply(pod(4, "a", "standby"))).is_empty(), "an earlier state");
+        assert!(pods.apply_event(&scope, Event::Apply(pod(4, "a", "standby"))).is_empty(), "an earlier state");
         assert_eq!(role(&pods).as_deref(), Some("leader"));
-        assert!(pods.take(&scope, Event::Apply(pod(5, "a", "leader"))).is_empty(), "the echo");
-        assert_eq!(pods.take(&scope, Event::Apply(pod(6, "a", "standby"))).len(), 1);
-        // A late answer, and one of a former pod.
-        assert!(!pods.took(&pod(5, "a", "leader")));
+        assert!(pods.apply_event(&scope, Event::Apply(pod(5, "a", "leader"))).is_empty(), "its own event");
+        assert_eq!(pods.apply_event(&scope, Event::Apply(pod(6, "a", "standby"))).len(), 1);
+        // A late response, and one for a former pod.
+        assert!(!pods.apply_response(&pod(5, "a", "leader")));
         assert_eq!(role(&pods).as_deref(), Some("standby"));
-        pods.take(&scope, Event::Apply(pod(9, "b", "standby")));
-        assert!(!pods.took(&pod(10, "a", "leader")));
+        pods.apply_event(&scope, Event::Apply(pod(9, "b", "standby")));
+        assert!(!pods.apply_response(&pod(10, "a", "leader")));
         assert_eq!(role(&pods).as_deref(), Some("standby"));
     }
 
     #[test]
-    fn what_another_wrote_before_the_mark_is_news() {
+    fn foreign_change_that_a_response_shows_is_reported() {
         let (mut pods, scope) = (Pods::default(), Scope(None));
-        pods.take(&scope, Event::Apply(pod(3, "a", "standby")));
+        pods.apply_event(&scope, Event::Apply(pod(3, "a", "standby")));
         let mut marked = pod(5, "a", "leader");
         marked.data = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
-        assert!(pods.took(&marked));
-        assert!(pods.take(&scope, Event::Apply(marked)).is_empty(), "nothing else tells of it");
+        assert!(pods.apply_response(&marked));
+        assert!(pods.apply_event(&scope, Event::Apply(marked)).is_empty(), "the event repeats it");
     }
 }

@@ -1,4 +1,4 @@
-//! The watches themselves.
+//! The streams of the watches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,38 +17,38 @@ use super::{Cache, GroupRef, RawGroup, Scope, WatchHealth, WatchedKind, api};
 use crate::api::names::label;
 use crate::runtime::backoff::WatchBackoff;
 
-/// The longest wait between tries of a watch that fails.
+/// The longest backoff of a failing watch.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How many objects a page of a list has: whole pages are in memory, several times over while they are read, and an object may
-/// have a megabyte and a half.
+/// How many objects a page of a list has. A page is in memory as a whole, several times while it is parsed, and an
+/// object may have 1.5 MB.
 const PAGE: u32 = 20;
 
-/// Groups that need a look.
+/// The stream of groups to reconcile.
 pub(in crate::operator) type Trigger = BoxStream<'static, GroupRef>;
 
 type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
 
-/// Starts all watches, which keep `world` up.
+/// Starts all watches, which update `cache`. Returns the groups to reconcile.
 pub(in crate::operator) fn triggers(client: &Client, cache: &Cache, scopes: &[Scope], health: &WatchHealth) -> Trigger {
-    // The children are compared with what their groups say when they arrive.
+    // Children are compared with their groups as they arrive, so their watches start after the list of groups.
     let (groups_known, waiting) = watch::channel(false);
     let groups_known = Arc::new(groups_known);
     let mut streams: Vec<BoxStream<'static, Vec<GroupRef>>> = Vec::new();
     let mut lease_watches = Vec::new();
     for scope in scopes {
-        let (own, its_world, known) = (scope.clone(), cache.clone(), groups_known.clone());
+        let (own, its_cache, known) = (scope.clone(), cache.clone(), groups_known.clone());
         let groups = match &scope.0 {
             Some(namespace) => Api::<RawGroup>::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        // A list of these may not be stale: an old spec would undo what a newer one has done.
+        // This list must not be stale: an old spec would undo what a newer one has done.
         let events = watcher(groups, watcher::Config::default().page_size(PAGE)).boxed();
         streams.push(
-            record_health(events, watched("electiongroups", scope), health)
+            record_health(events, watch_name("electiongroups", scope), health)
                 .map(move |event| {
-                    let touched = its_world.take_groups(&own, event);
-                    if !*known.borrow() && its_world.knows_all_groups() {
+                    let touched = its_cache.apply_group_event(&own, event);
+                    if !*known.borrow() && its_cache.knows_all_groups() {
                         known.send_replace(true);
                     }
                     touched
@@ -58,15 +58,16 @@ pub(in crate::operator) fn triggers(client: &Client, cache: &Cache, scopes: &[Sc
         let pods = ApiResource::erase::<Pod>(&());
         let leases = ApiResource::erase::<Lease>(&());
         let children = super::Kind::ALL.map(|kind| (WatchedKind::Child(kind), kind.resource().clone()));
-        for (what, resource) in children.into_iter().chain([(WatchedKind::Pods, pods), (WatchedKind::Leases, leases)]) {
-            let (own, its_world) = (scope.clone(), cache.clone());
+        let others = [(WatchedKind::Pods, pods), (WatchedKind::Leases, leases)];
+        for (watched, resource) in children.into_iter().chain(others) {
+            let (own, its_cache) = (scope.clone(), cache.clone());
             let ours = watcher::Config::default().labels(label::GROUP).page_size(PAGE);
-            // Nor may one of these: who led before would be taken for who leads.
-            let events = match what {
+            // Nor must this one: a former leader would count as the present one.
+            let events = match watched {
                 WatchedKind::Leases => {
                     let (api, restart) = (api(client, &resource, scope), Arc::new(Notify::new()));
                     lease_watches.push(LeaseWatch {
-                        name: watched(&resource.plural, scope),
+                        name: watch_name(&resource.plural, scope),
                         scope: scope.clone(),
                         restart: restart.clone(),
                         restarted_at: None,
@@ -75,30 +76,30 @@ pub(in crate::operator) fn triggers(client: &Client, cache: &Cache, scopes: &[Sc
                 }
                 _ => streamed(api(client, &resource, scope), ours),
             };
-            let events = record_health(events, watched(&resource.plural, scope), health)
-                .map(move |event| its_world.take(what, &own, complete(event, &resource)));
+            let events = record_health(events, watch_name(&resource.plural, scope), health)
+                .map(move |event| its_cache.apply_event(watched, &own, complete(event, &resource)));
             let mut waiting = waiting.clone();
-            let begin = async move { waiting.wait_for(|all| *all).await.map(drop) };
-            streams.push(stream::once(begin).map(|_| Vec::new()).chain(events).boxed());
+            let started = async move { waiting.wait_for(|all| *all).await.map(drop) };
+            streams.push(stream::once(started).map(|_| Vec::new()).chain(events).boxed());
         }
     }
     streams.push(expiries(client, cache, health, lease_watches).boxed());
     stream::select_all(streams).flat_map(stream::iter).boxed()
 }
 
-/// The name that the log has for a watch.
-fn watched(plural: &str, scope: &Scope) -> String {
+/// Returns the name of a watch in the log.
+fn watch_name(plural: &str, scope: &Scope) -> String {
     match &scope.0 {
         Some(namespace) => format!("{plural} in namespace {namespace}"),
         None => plural.to_owned(),
     }
 }
 
-/// A watch whose list comes object by object, so that a large one is never in memory as a whole; where the server does
-/// not do that (Kubernetes 1.33, or without its feature gate WatchList), a usual one.
+/// Returns a watch whose list arrives object by object, so that a large list is never in memory as a whole. Where the
+/// server does not support that (Kubernetes 1.33, or without its feature gate WatchList), returns a usual watch.
 fn streamed(api: Api<DynamicObject>, config: watcher::Config) -> Events<DynamicObject> {
-    let begin = watcher(api.clone(), config.clone().streaming_lists()).boxed();
-    stream::unfold((begin, true), move |(mut events, streaming)| {
+    let first = watcher(api.clone(), config.clone().streaming_lists()).boxed();
+    stream::unfold((first, true), move |(mut events, streaming)| {
         let (api, config) = (api.clone(), config.clone());
         async move {
             let event = events.next().await?;
@@ -113,16 +114,16 @@ fn streamed(api: Api<DynamicObject>, config: watcher::Config) -> Events<DynamicO
     .boxed()
 }
 
-/// A watch that begins again, with a list, at each notification of `restart`.
-fn restartable<K: 'static>(begin: impl Fn() -> Events<K> + Send + 'static, restart: Arc<Notify>) -> Events<K> {
-    stream::unfold((begin(), begin, restart), async |(mut events, begin, restart)| {
+/// Returns a watch that restarts with a list at each notification of `restart`.
+fn restartable<K: 'static>(start: impl Fn() -> Events<K> + Send + 'static, restart: Arc<Notify>) -> Events<K> {
+    stream::unfold((start(), start, restart), async |(mut events, start, restart)| {
         let event = loop {
             tokio::select! {
                 event = events.next() => break event?,
-                () = restart.notified() => events = begin(),
+                () = restart.notified() => events = start(),
             }
         };
-        Some((event, (events, begin, restart)))
+        Some((event, (events, start, restart)))
     })
     .boxed()
 }
@@ -134,7 +135,7 @@ fn is_unsupported(error: &watcher::Error) -> bool {
     }
 }
 
-/// Its events, with failures noted and waited for; the watcher tries again by itself.
+/// Returns the events of a watch. Failures are recorded and delayed by a backoff; the watcher retries by itself.
 fn record_health<K>(
     events: Events<K>,
     what: String,
@@ -151,7 +152,7 @@ where
         .filter_map(async |event| event.ok())
 }
 
-/// Items of a list come without kind; managed fields are most of an object's weight, and nobody here asks for them.
+/// Adds the kind, which items of a list lack, and removes the managed fields, which are most of an object's size.
 fn complete(mut event: watcher::Event<DynamicObject>, resource: &ApiResource) -> watcher::Event<DynamicObject> {
     if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) =
         &mut event

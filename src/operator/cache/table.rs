@@ -1,11 +1,11 @@
-//! What is known of one kind of object, kept up by watches.
+//! A table of the objects of one kind, updated by watches.
 
 use std::collections::{HashMap, HashSet};
 
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 
-/// Where a watch looks: at one namespace, or at all.
+/// The scope of a watch: one namespace, or all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::operator) struct Scope(pub(in crate::operator) Option<String>);
 
@@ -18,10 +18,10 @@ impl Scope {
 /// By namespace, then by name: thousands of objects share a namespace.
 type Entries<V> = HashMap<Box<str>, HashMap<Box<str>, V>>;
 
-/// Small entries in place of the objects that watches bring.
+/// The entries, each made from an object of a watch.
 pub(super) struct Table<V> {
     entries: Entries<V>,
-    /// Lists that are under way.
+    /// The lists in progress.
     listings: HashMap<Scope, Entries<V>>,
 }
 
@@ -31,7 +31,7 @@ impl<V> Default for Table<V> {
     }
 }
 
-/// An entry that came, changed or went.
+/// An entry that was added, changed or removed.
 pub(super) struct Change<'a, V> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
@@ -48,7 +48,7 @@ impl<V> Table<V> {
         self.entries.get_mut(namespace)?.get_mut(name)
     }
 
-    /// Every entry with its namespace and name.
+    /// Returns every entry with its namespace and name.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &str, &mut V)> {
         self.entries
             .iter_mut()
@@ -59,9 +59,9 @@ impl<V> Table<V> {
         insert(&mut self.entries, namespace, name, entry)
     }
 
-    /// Takes in what the watch of `scope` brought. `entry_of` makes an entry of an object and the former entry, `None` to
-    /// keep the former; `told` hears of every entry that was made or is gone.
-    pub(super) fn take<K: ResourceExt>(
+    /// Applies an event of the watch of `scope`. `entry_of` makes an entry from an object and the former entry; `None`
+    /// keeps the former entry. `on_change` is called for every entry that is stored or removed.
+    pub(super) fn apply_event<K: ResourceExt>(
         &mut self,
         scope: &Scope,
         event: Event<K>,
@@ -99,7 +99,7 @@ impl<V> Table<V> {
         }
     }
 
-    /// The list of `scope` that is under way goes on with the entries as they are now.
+    /// Updates the list of `scope` in progress to the present entries.
     pub(super) fn refresh_listing(&mut self, scope: &Scope)
     where
         V: Clone,
@@ -123,7 +123,7 @@ impl<V> Table<V> {
         removed
     }
 
-    /// The list of `scope` is whole: what it does not have is gone.
+    /// Replaces the entries of `scope` by its complete list.
     fn replace(&mut self, scope: &Scope, mut on_change: impl FnMut(Change<'_, V>)) {
         let mut listing = self.listings.remove(scope).unwrap_or_default();
         let namespaces: HashSet<Box<str>> =
@@ -169,27 +169,27 @@ mod tests {
         map
     }
 
-    /// Feeds events and returns what was told, as "namespace/name before after".
+    /// Applies events. Returns the changes, as "namespace/name before after".
     fn feed(table: &mut Table<String>, scope: Option<&str>, events: Vec<Event<ConfigMap>>) -> Vec<String> {
         let scope = Scope(scope.map(str::to_owned));
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         for event in events {
-            table.take(
+            table.apply_event(
                 &scope,
                 event,
                 |map, _| map.metadata.resource_version,
                 |change| {
                     let [before, after] = [change.before, change.after].map(|entry| entry.map_or("-", |text| text));
-                    told.push(format!("{}/{} {before} {after}", change.namespace, change.name));
+                    changes.push(format!("{}/{} {before} {after}", change.namespace, change.name));
                 },
             );
         }
-        told.sort();
-        told
+        changes.sort();
+        changes
     }
 
     #[test]
-    fn a_list_tells_of_what_is_new_and_what_is_gone() {
+    fn complete_list_reports_added_changed_and_removed_entries() {
         let mut table = Table::default();
         let list = |maps: Vec<ConfigMap>| {
             let items = maps.into_iter().map(Event::InitApply);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_not_whole_changes_nothing() {
+    fn incomplete_list_changes_nothing() {
         let mut table = Table::default();
         feed(&mut table, None, vec![Event::Apply(map("a", "x", "1"))]);
         assert_eq!(feed(&mut table, None, vec![Event::Init, Event::InitApply(map("b", "y", "2"))]), [""; 0]);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_one_namespace_leaves_the_others_alone() {
+    fn list_of_one_namespace_leaves_others_alone() {
         let mut table = Table::default();
         feed(&mut table, Some("a"), vec![Event::Apply(map("a", "x", "1"))]);
         feed(&mut table, Some("b"), vec![Event::Apply(map("b", "y", "2"))]);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deleted_is_told_once() {
+    fn deletion_is_reported_once() {
         let mut table = Table::default();
         feed(&mut table, None, vec![Event::Apply(map("a", "x", "1"))]);
         assert_eq!(feed(&mut table, None, vec![Event::Delete(map("a", "x", "2"))]), ["a/x 1 -"]);

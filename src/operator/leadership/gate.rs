@@ -1,4 +1,5 @@
-//! No write of a replica that does not lead: checked for every request when it is handed to the connection.
+//! A layer of the client that refuses writes while this replica does not lead. It checks each request right before the
+//! connection gets it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::campaign::Term;
 
-/// Refuses every request but reads once it was closed, and while its term is not valid.
+/// The gate of one term. It permits reads always, and writes while it is open and the term is valid.
 #[derive(Clone)]
 pub(in crate::operator) struct Gate {
     term: Term,
@@ -18,16 +19,17 @@ pub(in crate::operator) struct Gate {
 }
 
 impl Gate {
+    /// Returns an open gate.
     pub(in crate::operator) fn open(term: Term) -> Self {
         Self { term, open: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// From now on no write passes; all clones are one gate.
+    /// Refuses all further writes, in every clone.
     pub(in crate::operator) fn close(&self) {
         self.open.store(false, Ordering::Release);
     }
 
-    fn lets_write(&self) -> bool {
+    fn permits_writes(&self) -> bool {
         self.open.load(Ordering::Acquire) && self.term.is_valid()
     }
 }
@@ -39,7 +41,7 @@ pub(in crate::operator) struct Gated<S> {
     inner: S,
 }
 
-/// The write was not sent.
+/// The error of a write that was not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("leadership is not valid at the moment: {method} {path} was not sent")]
 struct NotLeading {
@@ -68,7 +70,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.method() == http::Method::GET || self.gate.lets_write() {
+        if request.method() == http::Method::GET || self.gate.permits_writes() {
             return Either::Left(self.inner.call(request));
         }
         let error = NotLeading { method: request.method().to_string(), path: request.uri().path().to_owned() };
@@ -90,11 +92,11 @@ mod tests {
     use crate::election::{Moment, Version};
     use crate::runtime::clock::Clock;
 
-    /// Shows the seconds that the test says.
+    /// A clock that a test sets, in seconds.
     #[derive(Clone, Default)]
-    struct Hand(Arc<AtomicU64>);
+    struct ManualClock(Arc<AtomicU64>);
 
-    impl Clock for Hand {
+    impl Clock for ManualClock {
         fn since_boot(&self) -> Duration {
             Duration::from_secs(self.0.load(Ordering::Relaxed))
         }
@@ -108,17 +110,17 @@ mod tests {
         }
     }
 
-    /// A gate of a term that is valid for the first 10 s, and its clock.
-    fn gate() -> (Gate, Hand) {
-        let clock = Hand::default();
+    /// Returns a gate whose term is valid for the first 10 s, and its clock.
+    fn gate() -> (Gate, ManualClock) {
+        let clock = ManualClock::default();
         let [renewed, valid_until] = [0, 10].map(|seconds| Moment::since_boot(Duration::from_secs(seconds)));
         (Gate::open(Term::new(1, Version::new("6"), 0, valid_until, renewed, Arc::new(clock.clone()))), clock)
     }
 
-    /// Answers every request at once.
-    struct Behind;
+    /// A service that answers every request at once.
+    struct AlwaysOk;
 
-    impl Service<http::Request<Body>> for Behind {
+    impl Service<http::Request<Body>> for AlwaysOk {
         type Response = ();
         type Error = BoxError;
         type Future = Ready<Result<(), BoxError>>;
@@ -134,14 +136,14 @@ mod tests {
 
     fn passes(gate: &Gate, method: Method) -> Result<(), String> {
         let request = http::Request::builder().method(method).uri("/apis/x").body(Body::empty()).unwrap();
-        let answer = gate.layer(Behind).call(request).now_or_never().expect("nothing here waits");
-        answer.map_err(|error| error.to_string())
+        let response = gate.layer(AlwaysOk).call(request).now_or_never().expect("a response without waiting");
+        response.map_err(|error| error.to_string())
     }
 
     const WRITES: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
     #[test]
-    fn in_a_valid_term_everything_passes() {
+    fn valid_term_permits_reads_and_writes() {
         let (gate, _) = gate();
         for method in WRITES.into_iter().chain([Method::GET]) {
             assert_eq!(passes(&gate, method), Ok(()));
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_end_of_the_term_only_reads_pass() {
+    fn expired_term_permits_only_reads() {
         let (gate, clock) = gate();
         clock.0.store(10, Ordering::Relaxed);
         for method in WRITES {
@@ -160,9 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_lets_no_write_through_though_the_term_is_valid() {
+    fn closed_gate_refuses_writes_of_a_valid_term() {
         let (gate, _) = gate();
-        // All clones are one gate.
         gate.clone().close();
         for method in WRITES {
             assert!(passes(&gate, method).is_err());

@@ -1,4 +1,4 @@
-//! The replicas of the operator elect one that reconciles, by the same campaign as the workloads.
+//! The election among the replicas of the operator, by the same campaign as the workloads use. The leader reconciles.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -28,18 +28,19 @@ use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::memory;
 use crate::runtime::shutdown::Shutdown;
 
-/// How long a watch may be silent: a bookmark's minute, the second by which it may be late, and some for the way.
+/// How long a watch may be silent: the minute between bookmarks, the second by which one may be late, and some time for
+/// its transfer.
 const LONGEST_SILENCE: Duration = Duration::from_secs(75);
 
-/// What the operator is told at its start.
+/// The settings of an operator.
 pub struct Options {
     /// The campaign for the operator's own Lease.
     pub campaign: Builder,
-    /// The image that modes Exec and Sidecar take the candidate program from.
+    /// The image that contains the candidate program of modes Exec and Sidecar.
     pub candidate_image: String,
-    /// The version that the candidate program of that image is expected to state.
+    /// The version that the candidate program of that image should state.
     pub candidate_version: String,
-    /// Where /healthz, /readyz and /metrics are served.
+    /// The address that serves /healthz, /readyz and /metrics.
     pub listen: SocketAddr,
     /// The namespaces whose groups are reconciled; none means all.
     pub namespaces: Vec<String>,
@@ -62,7 +63,7 @@ pub enum Error {
     /// The campaign cannot be started.
     #[error(transparent)]
     Campaign(#[from] StartError),
-    /// The configuration makes no client.
+    /// The configuration is invalid for a client.
     #[error("cannot make a client: {0}")]
     Client(#[from] kube::Error),
     /// The admin endpoints cannot be served.
@@ -85,13 +86,13 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     let watches = WatchHealth::new(Arc::new(SystemClock));
     let admin = Admin::bind(options.listen, registry)?;
     let ready = admin.readiness();
-    ready.set("the operator's Lease was not seen yet");
+    ready.set("the operator's Lease has not been observed yet");
 
     let campaign = options.campaign.clone().metrics(elections).start(&config)?;
     let me = campaign.identity().to_owned();
     let mut holders = campaign.holders();
     let health = campaign.health();
-    let mut run_of_controller: Option<ControllerRun> = None;
+    let mut controller_run: Option<ControllerRun> = None;
     let _serving = {
         let (ready, watches) = (ready.clone(), watches.clone());
         admin.serve(
@@ -106,15 +107,15 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
                 info!("{signal}: stopping");
                 campaign.leave();
             }
-            stop = told_to_stop(&run_of_controller) => if let Some(run_of_controller) = run_of_controller.take() {
-                run_of_controller.end().await;
+            stop = leadership_lost(&controller_run) => if let Some(controller_run) = controller_run.take() {
+                controller_run.end().await;
                 watches.forget();
-                info!("{me} reconciles no longer ({:?})", stop.loss);
+                info!("{me} stopped reconciling ({:?})", stop.loss);
             },
             guard = campaign.lead() => match guard {
                 Some(guard) => {
-                    info!("{me} reconciles from now on");
-                    run_of_controller = Some(ControllerRun::begin(&config, &options, &metrics, &watches, guard)?);
+                    info!("{me} acquired the operator Lease: starting to reconcile");
+                    controller_run = Some(ControllerRun::start(&config, &options, &metrics, &watches, guard)?);
                 }
                 None => break,
             },
@@ -129,26 +130,28 @@ pub async fn run(config: Config, options: Options, mut shutdown: Shutdown) -> Re
     Ok(())
 }
 
-async fn told_to_stop(run_of_controller: &Option<ControllerRun>) -> campaign::Stop {
-    match run_of_controller {
-        Some(run_of_controller) => run_of_controller.guard.lost().await,
+/// Waits until the leadership of the run is lost.
+async fn leadership_lost(controller_run: &Option<ControllerRun>) -> campaign::Stop {
+    match controller_run {
+        Some(controller_run) => controller_run.guard.lost().await,
         None => std::future::pending().await,
     }
 }
 
-/// What runs during one term of this replica's leadership.
+/// The tasks of one term of this replica's leadership.
 struct ControllerRun {
     guard: LeaderGuard,
     gate: Gate,
     controller: JoinHandle<()>,
-    /// Writes Events.
+    /// The task that writes Events.
     events: JoinHandle<()>,
-    /// Alive as long as some reconcile is.
+    /// Upgradable while a reconcile runs.
     context: Weak<Context>,
 }
 
 impl ControllerRun {
-    fn begin(
+    /// Starts the watches, the controller and the recorder of Events.
+    fn start(
         config: &Config,
         options: &Options,
         metrics: &Metrics,
@@ -177,14 +180,14 @@ impl ControllerRun {
             events: recorder,
         });
         let weak = Arc::downgrade(&context);
-        // Everything that asks for a look comes by `triggers`.
+        // Every reconcile is requested by `triggers`.
         let no_groups = stream::pending::<Result<RawGroup, watcher::Error>>();
         let controller = Controller::for_stream(no_groups, cache.store())
             .with_config(controller::Config::default().concurrency(options.concurrency))
             .reconcile_on(triggers)
             .run(reconcile, on_error, context)
             .for_each(async |result| {
-                // The reconciler's own errors are told where they are counted, failing watches where they are noted.
+                // Errors of a reconcile are logged by `on_error`, those of a watch by `WatchHealth`.
                 if let Err(error @ controller::Error::RunnerError(_)) = result {
                     warn!("{error}");
                 }
@@ -192,14 +195,15 @@ impl ControllerRun {
         Ok(Self { guard, gate, controller: tokio::spawn(controller), events, context: weak })
     }
 
-    /// Cuts reconciles off, does not let them finish: a loser must not write on. Returns when none is left.
+    /// Aborts the reconciles instead of letting them finish: a replica that lost its leadership must not write. Returns
+    /// when none is left.
     async fn end(self) {
         self.gate.close();
         self.controller.abort();
         self.events.abort();
         let _ = self.controller.await;
         let _ = self.events.await;
-        // The controller aborts its reconciles without waiting for the one that is just being polled elsewhere.
+        // The controller aborts its reconciles, but does not wait for one that another thread is polling.
         while self.context.strong_count() > 0 {
             SystemClock.sleep_until(SystemClock.since_boot() + Duration::from_millis(1)).await;
         }
@@ -207,7 +211,8 @@ impl ControllerRun {
     }
 }
 
-/// Requests are tried once and end in time: the reconciler has its own backoff, and no retry may outlive the leadership.
+/// Returns the configuration for requests. Each is sent once and ends in time: the reconciler has its own backoff, and
+/// no retry may outlive the leadership.
 fn for_requests(config: &Config) -> Config {
     let mut config = config.clone();
     config.default_retry = false;
@@ -217,8 +222,9 @@ fn for_requests(config: &Config) -> Config {
     config
 }
 
-/// Each watch has a connection of its own. An API server sends a bookmark about once a minute where there is no event; a
-/// connection that brings neither for longer may be dead, and the watch goes on over another one.
+/// Returns the configuration for watches. An API server sends a bookmark about once a minute if there is no event. A
+/// connection that brings neither for longer may be dead, so the watch continues over another one. Each watch has its
+/// own connection.
 fn for_watches(config: &Config) -> Config {
     let mut config = for_requests(config);
     config.read_timeout = Some(LONGEST_SILENCE);

@@ -1,4 +1,4 @@
-//! The operator's own election: only the replica that holds its Lease writes.
+//! The operator's own election: only the replica that holds the operator's Lease writes.
 
 mod gate;
 mod lead;

@@ -1,4 +1,4 @@
-//! Tells of what happened by Events. Nothing waits for them: what cannot be written is logged and lost.
+//! Writes Kubernetes Events. No reconcile waits for them: an Event that cannot be written is logged and lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +19,22 @@ use crate::group::events::{About, Event, Series, Write, between, of_step_down};
 use crate::group::judge::step_down::StepDown;
 use crate::runtime::clock::Clock;
 
-/// Events that may wait for the API server; further ones are lost.
+/// How many Events may wait for the API server; further Events are lost.
 const QUEUE: usize = 4_096;
-/// How often it is looked whether a count is to be written.
+/// How often the writer checks whether the count of a repeated Event is due.
 const TICK: Duration = Duration::from_secs(15);
 const CONTROLLER: &str = "k8sensus-operator";
 /// The most characters of `reportingInstance`.
 const LONGEST_INSTANCE: usize = 128;
 
-/// Hands Events over to the task that writes them. All clones are one.
+/// The sender of Events to the task that writes them. All clones share it.
 #[derive(Clone)]
 pub(in crate::operator) struct Recorder {
     queue: Sender<(About, Event)>,
 }
 
 impl Recorder {
-    /// Starts the task. It writes by `client`, in the name of `instance`, until it is aborted.
+    /// Starts the task. It writes with `client`, as `reportingInstance` `instance`, until it is aborted.
     pub(in crate::operator) fn start(client: Client, clock: Arc<dyn Clock>, instance: &str) -> (Self, JoinHandle<()>) {
         let (queue, waiting) = channel(QUEUE);
         let instance = instance[..instance.floor_char_boundary(LONGEST_INSTANCE)].to_owned();
@@ -42,7 +42,7 @@ impl Recorder {
         (Self { queue }, tokio::spawn(writer.run(waiting)))
     }
 
-    /// Tells what happened to `group` when its status became `after`. Returns at once.
+    /// Records what happened to `group` when its status became `after`. Returns at once.
     pub(in crate::operator) fn record_changes(
         &self,
         group: &ElectionGroup,
@@ -50,20 +50,20 @@ impl Recorder {
         observed: &Observed,
     ) {
         let first = ElectionGroupStatus::default();
-        self.hand_over(group, between(group.status.as_ref().unwrap_or(&first), after, observed));
+        self.enqueue(group, between(group.status.as_ref().unwrap_or(&first), after, observed));
     }
 
-    /// Tells what has become of a step-down that was asked for. Returns at once.
+    /// Records the progress of a step-down. Returns at once.
     pub(in crate::operator) fn record_step_down(&self, group: &ElectionGroup, step_down: &StepDown) {
-        self.hand_over(group, of_step_down(step_down));
+        self.enqueue(group, of_step_down(step_down));
     }
 
-    /// Reports `event` of `group`. Returns at once.
+    /// Records `event` of `group`. Returns at once.
     pub(in crate::operator) fn record(&self, group: &ElectionGroup, event: Event) {
-        self.hand_over(group, [event]);
+        self.enqueue(group, [event]);
     }
 
-    fn hand_over(&self, group: &ElectionGroup, events: impl IntoIterator<Item = Event>) {
+    fn enqueue(&self, group: &ElectionGroup, events: impl IntoIterator<Item = Event>) {
         let about = About {
             namespace: group.namespace().unwrap_or_default(),
             name: group.name_any(),
@@ -83,7 +83,7 @@ struct Writer {
     clock: Arc<dyn Clock>,
     instance: String,
     series: Series,
-    /// Whether the last one could not be written: that is logged once, not with every Event.
+    /// Whether the last write failed: only the first of several failures is a warning.
     failing: bool,
 }
 
@@ -99,19 +99,20 @@ impl Writer {
                     }
                 }
                 next = waiting.recv() => match next {
-                    Some((about, event)) => self.see(&about, event).await,
+                    Some((about, event)) => self.record(&about, event).await,
                     None => return,
                 },
             }
         }
     }
 
-    async fn see(&mut self, about: &About, event: Event) {
+    /// Writes `event`. If it repeats an Event that is gone by now, writes it as a new one.
+    async fn record(&mut self, about: &About, event: Event) {
         if let Some(write) = self.series.see(about, event.clone(), self.now())
             && !self.write(write).await
-            && let Some(anew) = self.series.see(about, event, self.now())
+            && let Some(retry) = self.series.see(about, event, self.now())
         {
-            self.write(anew).await;
+            self.write(retry).await;
         }
     }
 
@@ -119,7 +120,7 @@ impl Writer {
         Now { since_boot: self.clock.since_boot(), wall_micros: self.clock.wall_micros() }
     }
 
-    /// Returns `false` if the Event is no longer there, and is forgotten therefore.
+    /// Sends `write`. Returns `false` if the Event to update no longer exists; its series is then forgotten.
     async fn write(&mut self, write: Write) -> bool {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("events.k8s.io", "v1", "Event"));
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &write.about.namespace, &kind);
@@ -147,9 +148,9 @@ impl Writer {
         let (About { namespace, name, .. }, note) = (&write.about, &write.words.note);
         let group = format!("{namespace}/{name}");
         if self.failing {
-            debug!(group, "cannot write an Event: {}; it would have said: {note}", describe(&error));
+            debug!(group, "cannot write an Event: {}; its note was: {note}", describe(&error));
         } else {
-            warn!(group, "cannot write an Event: {}; it would have said: {note}", describe(&error));
+            warn!(group, "cannot write an Event: {}; its note was: {note}", describe(&error));
         }
         self.failing = true;
         true

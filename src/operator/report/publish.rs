@@ -1,11 +1,11 @@
-//! What others may count.
+//! The metrics of reconciling.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// The operator's own numbers. Names of groups and holders are never labels: there is no bound to their number.
+/// The operator's own metrics. Names of groups and holders are never labels: their number has no bound.
 #[derive(Clone, Default)]
 pub(in crate::operator) struct Metrics {
     reconciles: Family<Result, Counter>,

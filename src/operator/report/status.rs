@@ -1,4 +1,4 @@
-//! The status, written only if it says something new.
+//! Observes a group and writes its status.
 
 use std::time::Duration;
 
@@ -19,20 +19,21 @@ use crate::group::{Group, Observed};
 use crate::operator::cache::{Cache, GroupState, RawGroup};
 use crate::runtime::clock::Clock;
 
-/// By then a released Lease has been taken, if there is a standby.
+/// How long a standby needs at most to acquire a released Lease.
 pub(in crate::operator) const HANDOVER: Duration = Duration::from_millis(250);
 
-/// The least time between two writes that only count pods.
+/// The minimum time between two writes that change only counts of pods.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
-/// The least time between two writes that only quote another cause: the kubelet and the scheduler keep rewording theirs.
+/// The minimum time between two writes that change only a quoted cause: the kubelet and the scheduler reword theirs
+/// often.
 const BETWEEN_CAUSES: Duration = Duration::from_secs(5);
 
-/// What is there of `group`, after its children were applied.
+/// Returns what exists of `group`, after its children were applied.
 pub(in crate::operator) fn observe(
     group: &ElectionGroup,
     outcome: Outcome,
     injection: InjectionRecord,
-    freed: Option<ProvenRelease>,
+    release: Option<ProvenRelease>,
     operator: &str,
     cache: &Cache,
 ) -> Observed {
@@ -41,10 +42,10 @@ pub(in crate::operator) fn observe(
     let GroupState { deployment, lease, pods, eviction } =
         cache.group_state(&namespace, &name, group.effective_lease_name(), &uid);
     let ended_by = |transitions, reason| EndedBy::of_term(group.status.as_ref()?, transitions, reason);
-    let asked = lease.as_ref().and_then(|lease| lease.step_down_request.as_ref());
-    let ended = freed
-        .and_then(|freed| ended_by(freed.transitions, ChangeReason::KubeletReported))
-        .or_else(|| ended_by(asked?.transitions()?, asked?.reason()));
+    let request = lease.as_ref().and_then(|lease| lease.step_down_request.as_ref());
+    let ended = release
+        .and_then(|release| ended_by(release.transitions, ChangeReason::KubeletReported))
+        .or_else(|| ended_by(request?.transitions()?, request?.reason()));
     let rollout = group.status.as_ref().and_then(|status| status.rollout.clone());
     Observed {
         outcome,
@@ -64,7 +65,7 @@ pub(in crate::operator) fn observe(
     }
 }
 
-/// The status of `group` as it should be now.
+/// Returns the status that `group` should have now.
 pub(in crate::operator) fn of(
     group: &ElectionGroup,
     valid: Option<&Group>,
@@ -77,7 +78,7 @@ pub(in crate::operator) fn of(
     status(group, valid, observed, &now)
 }
 
-/// Lets `new` speak of the generation that `before` spoke of: what the present one asks for is not done.
+/// Sets the observed generation of `new` to that of `before`: the present generation is not fully applied.
 pub(in crate::operator) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut ElectionGroupStatus) {
     let Some(before) = before else { return };
     new.observed_generation = before.observed_generation;
@@ -86,9 +87,9 @@ pub(in crate::operator) fn keep_generation(before: Option<&ElectionGroupStatus>,
     }
 }
 
-/// How long `new` may wait to be written, when `before` was written at `written_at`: pods that come and go one after the
-/// other are told together, and so is what keeps pods from being ready. Who leads, and what became of a changed spec, is told at
-/// once.
+/// Returns how long the write of `new` may wait, if `before` was written at `written_at`: several changes of the number
+/// of pods, or of the causes why pods are not ready, share one write. A new leader and the result of a changed spec are
+/// written at once.
 pub(in crate::operator) fn wait(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
@@ -109,7 +110,7 @@ pub(in crate::operator) fn wait(
     ((is_requoted || counts(before) == counts(new)) && now < due).then(|| due - now)
 }
 
-/// `status` without the messages that quote why pods are missing or not ready.
+/// Returns `status` without the messages that quote why pods are missing or not ready.
 fn without_causes(status: &ElectionGroupStatus) -> ElectionGroupStatus {
     let mut status = status.clone();
     let quotes = [ConditionType::Ready, ConditionType::LeaderElected, ConditionType::FailoverReady];
@@ -121,20 +122,20 @@ fn without_causes(status: &ElectionGroupStatus) -> ElectionGroupStatus {
     status
 }
 
-/// How long `new` may wait that says of a Lease released just now, at `released_at`, that nobody leads: a standby takes it
-/// within milliseconds, and the two are told as the one change that they are.
+/// Returns how long the write of `new` may wait, if it shows no leader because the Lease was released at `released_at`:
+/// a standby acquires it within milliseconds, and one write reports both.
 pub(in crate::operator) fn handing_over(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
     released_at: Duration,
     now: Duration,
 ) -> Option<Duration> {
-    let led = before?.holder_identity.is_some();
+    let had_leader = before?.holder_identity.is_some();
     let due = released_at + HANDOVER;
-    (led && new.holder_identity.is_none() && now < due).then(|| due - now)
+    (had_leader && new.holder_identity.is_none() && now < due).then(|| due - now)
 }
 
-/// Writes `new` and returns the group as it is then.
+/// Writes `new`. Returns the group as the API server then has it, `None` if the group is gone.
 pub(in crate::operator) async fn write(
     client: &Client,
     group: &ElectionGroup,
@@ -144,7 +145,7 @@ pub(in crate::operator) async fn write(
     let patch = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": KIND,
-        // A group of the same name that was made meanwhile refuses a status that is not its own.
+        // The API server refuses the write if the group has been recreated.
         "metadata": { "name": group.name_any(), "uid": group.uid() },
         "status": new,
     });
@@ -175,7 +176,7 @@ mod tests {
     const NOW: Duration = Duration::from_millis(10_400);
 
     #[test]
-    fn pods_that_come_one_after_the_other_are_counted_once_a_second() {
+    fn counts_of_pods_are_written_once_a_second() {
         let wait = |before: Option<&str>, new: Option<&str>, written: Option<u64>| {
             let written = written.map(Duration::from_millis);
             wait(Some(&status(before, 1)), &status(new, 2), written, NOW)
@@ -183,12 +184,12 @@ mod tests {
         assert_eq!(wait(Some("a"), Some("a"), Some(10_000)), Some(Duration::from_millis(600)));
         assert_eq!(wait(Some("a"), Some("a"), Some(9_400)), None);
         assert_eq!(wait(Some("a"), Some("a"), None), None);
-        assert_eq!(wait(Some("a"), Some("b"), Some(10_000)), None, "who leads is told at once");
+        assert_eq!(wait(Some("a"), Some("b"), Some(10_000)), None, "a new leader is written at once");
         assert_eq!(super::wait(None, &status(None, 0), Some(NOW), NOW), None, "so is the first status");
     }
 
     #[test]
-    fn a_cause_that_is_reworded_is_written_every_five_seconds_at_most() {
+    fn reworded_cause_is_written_every_five_seconds_at_most() {
         let quoting = |reason: &str, message: &str, ready| {
             let condition = Condition {
                 type_: "Ready".to_owned(),
@@ -207,13 +208,13 @@ mod tests {
         assert_eq!(
             wait(&quoting("InsufficientReplicas", "pod a: ImagePullBackOff", 2)),
             None,
-            "pods are counted sooner"
+            "counts of pods are written sooner"
         );
         assert_eq!(wait(&quoting("NoLeader", "pod a: ImagePullBackOff", 1)), None, "so is another reason");
     }
 
     #[test]
-    fn a_release_is_told_with_the_election_that_follows_or_soon() {
+    fn release_is_written_with_the_next_election_or_after_250_ms() {
         let wait = |before: Option<&str>, new: Option<&str>, released: u64| {
             handing_over(Some(&status(before, 1)), &status(new, 1), Duration::from_millis(released), NOW)
         };

@@ -1,6 +1,5 @@
-//! Gives the pods of a group the operator's present candidate where that was requested, a few groups at a time.
-//!
-//! What decides: [`candidate`](crate::group::judge::candidate_update).
+//! Gives the pods of a group the operator's present candidate on request, a few groups at a time.
+//! [`candidate_update`](crate::group::judge::candidate_update) decides.
 
 use std::time::Duration;
 
@@ -16,14 +15,14 @@ use crate::operator::error::Error;
 use crate::operator::name::qualified_name;
 use crate::operator::report::status;
 
-/// So many groups with a leader replace their candidate at a time. One that does not get through keeps its place, so that a
-/// candidate that does not work reaches no more leaders.
+/// How many groups with a leader replace their candidate at a time. A group whose rollout does not end keeps its place,
+/// so that a broken candidate reaches no further leaders.
 const AT_A_TIME: usize = 5;
-/// How soon a group that waits for its turn asks again.
-const AGAIN: Duration = Duration::from_secs(10);
+/// The delay before a group that waits for a place is reconciled again.
+const NEXT_TRY: Duration = Duration::from_secs(10);
 
-/// Records the present candidate in the status of `resource`, here and at the API server, where the pods are to get it. The
-/// children follow what is recorded.
+/// Records the present candidate in the status of `resource`, in memory and at the API server, if its pods should get
+/// it. The children are built from that record.
 ///
 /// # Errors
 /// The status could not be written: nothing was changed.
@@ -34,31 +33,31 @@ pub(in crate::operator) async fn carry_out(
 ) -> Result<Update, Error> {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let uid = resource.uid().unwrap_or_default();
-    let parts = context.cache.group_state(&namespace, &name, resource.effective_lease_name(), &uid);
+    let state = context.cache.group_state(&namespace, &name, resource.effective_lease_name(), &uid);
     let offer = &context.offer;
-    let (lease, pods) = (parts.lease.as_ref(), parts.pods.as_slice());
+    let (lease, pods) = (state.lease.as_ref(), state.pods.as_slice());
     let update = decide(&Question { resource, group, lease, pods, offer });
     let (Update::Replace { moves_leader, .. }, Some(group)) = (&update, group) else { return Ok(update) };
     let injection = offer.injection(group);
     let before = resource.status.clone();
     let recorded = ElectionGroupStatus { injection: Some(injection.clone()), ..before.clone().unwrap_or_default() };
     resource.status = Some(recorded);
-    // The rules may ask more of the spec than those of the pods that are there.
+    // The new candidate may require more of the spec than the present one.
     if let Err(invalid) = Group::check(resource) {
         resource.status = before;
-        let why = format!("the update that was requested waits until the spec is changed: {invalid}");
+        let why = format!("the requested update waits until the spec is changed: {invalid}");
         return Ok(Update::Pending { why, for_others: false });
     }
     if *moves_leader && !context.cache.begin_candidate_update(&namespace, &name, AT_A_TIME) {
         resource.status = before;
-        let why = format!("the update that was requested waits: {AT_A_TIME} groups at a time replace their candidate");
+        let why = format!("the requested update waits: only {AT_A_TIME} groups at a time replace their candidate");
         return Ok(Update::Pending { why, for_others: true });
     }
     if let (Update::Replace { value: Some(value), .. }, Some(recorded)) = (&update, &mut resource.status) {
         recorded.last_handled_candidate_update_at = Some(value.clone());
     }
     let new = resource.status.clone().unwrap_or_default();
-    // The watch brings what is written: the answer could hide a change of the spec that came before it.
+    // The cache takes this write from the watch: the response could hide an earlier change of the spec.
     if status::write(&context.client, resource, &new).await.map_err(Error::Status)?.is_none() {
         warn!(group = qualified_name(resource), "the group was deleted before its candidate could be replaced");
         resource.status = before;
@@ -69,12 +68,12 @@ pub(in crate::operator) async fn carry_out(
     Ok(update)
 }
 
-/// When the next reconcile is due for `update`, if nothing else tells.
+/// Returns the time until the next reconcile for `update`, where no event triggers it.
 pub(in crate::operator) fn wait(update: &Update) -> Option<Duration> {
-    matches!(update, Update::Pending { for_others: true, .. }).then_some(AGAIN)
+    matches!(update, Update::Pending { for_others: true, .. }).then_some(NEXT_TRY)
 }
 
-/// Lets another group have its turn once the rollout of this one has ended, as `stored`, its status, says.
+/// Frees the place of the group once its status `stored` shows that its rollout has ended.
 pub(in crate::operator) fn settle(resource: &ElectionGroup, stored: &ElectionGroupStatus, context: &Context) {
     if is_rolled_out(stored) {
         remember(resource, context, |memory| memory.updates_candidate = false);

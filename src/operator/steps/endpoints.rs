@@ -1,7 +1,7 @@
-//! Keeps the leader Service: its EndpointSlice has the leader alone.
+//! Maintains the leader Service: its EndpointSlice has the leader as its only endpoint.
 //!
-//! What stands there already is followed before anything else is done for a group, also while its spec waits or cannot be
-//! read: one request for each switch. What is missing is made with the other children.
+//! An existing EndpointSlice follows the leader before any other step of a reconcile, also while the group is paused or
+//! its spec cannot be read: one request for each change. A missing one is created with the other children.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::operator::steps::apply::{Applier, ApplyError, Child, Owner};
 use crate::runtime::clock::Clock;
 
 impl Applier {
-    /// Lets the EndpointSlice follow the leader, if it is there. Returns how soon another look is due, if nothing else tells.
+    /// Points an existing EndpointSlice to the leader. Returns the time until the next reconcile, where no event
+    /// triggers it.
     pub(in crate::operator) async fn follow(
         &self,
         resource: &ElectionGroup,
@@ -27,23 +28,23 @@ impl Applier {
         clock: &dyn Clock,
     ) -> Result<Option<Duration>, ApplyError> {
         if valid.is_some_and(|group| !group.paused && group.leader_service.is_none()) {
-            // On its way out.
+            // The Service is about to be removed.
             return Ok(None);
         }
-        let Some(served) = self.served(resource) else { return Ok(None) };
-        let Some(slice) = &served.slice else { return Ok(None) };
-        match decision(resource, valid, &served, clock) {
+        let Some(state) = self.leader_service_state(resource) else { return Ok(None) };
+        let Some(slice) = &state.slice else { return Ok(None) };
+        match decision(resource, valid, &state, clock) {
             Decision::Wait(left) => Ok(Some(left)),
-            Decision::Write(wanted) => match self.switch(resource, slice, &wanted).await {
-                // Gone, or another one by now: its event brings the next look.
+            Decision::Write(wanted) => match self.write_slice(resource, slice, &wanted).await {
+                // Gone, or another one has its name: that event triggers the next reconcile.
                 Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
                 result => result.map(|()| None),
             },
         }
     }
 
-    /// Makes the Service as desired, and what is missing of it; takes both away where none is.
-    pub(in crate::operator) async fn serve(
+    /// Applies the Service and its EndpointSlice, or removes both if no Service is desired.
+    pub(in crate::operator) async fn apply_leader_service(
         &self,
         group: &Group,
         resource: &ElectionGroup,
@@ -56,15 +57,15 @@ impl Applier {
         };
         if let Err(error) = self.ensure(group, Kind::Service, service).await {
             if matches!(error, ApplyError::Conflict { .. }) {
-                // By its label it would give somebody else's Service our leader.
+                // The label of the slice would add the leader to the foreign Service.
                 self.remove(group, Kind::EndpointSlice).await?;
             }
             return Err(error);
         }
-        let Some(served) = self.served(resource) else { return Ok(()) };
-        match (decision(resource, Some(group), &served, clock), &served.slice) {
+        let Some(state) = self.leader_service_state(resource) else { return Ok(()) };
+        match (decision(resource, Some(group), &state, clock), &state.slice) {
             (Decision::Wait(_), _) => Ok(()),
-            (Decision::Write(wanted), Some(slice)) => self.switch(resource, slice, &wanted).await,
+            (Decision::Write(wanted), Some(slice)) => self.write_slice(resource, slice, &wanted).await,
             (Decision::Write(wanted), None) => {
                 self.cache.expect_endpoints(&group.namespace, &group.name, &wanted);
                 self.ensure(group, Kind::EndpointSlice, &wanted).await
@@ -72,14 +73,15 @@ impl Applier {
         }
     }
 
-    fn served(&self, resource: &ElectionGroup) -> Option<LeaderServiceState> {
+    fn leader_service_state(&self, resource: &ElectionGroup) -> Option<LeaderServiceState> {
         let (namespace, name) = (resource.namespace()?, resource.name_any());
-        self.cache.served(&namespace, &name, resource.effective_lease_name(), resource.metadata.uid.as_deref()?)
+        let uid = resource.metadata.uid.as_deref()?;
+        self.cache.leader_service_state(&namespace, &name, resource.effective_lease_name(), uid)
     }
 
-    /// `slice` is to be as `wanted`: one request, or none.
-    async fn switch(&self, resource: &ElectionGroup, slice: &ChildView, wanted: &Value) -> Result<(), ApplyError> {
-        if slice.is_as(wanted) {
+    /// Writes `wanted` over `slice`. Costs no request if the slice is up to date.
+    async fn write_slice(&self, resource: &ElectionGroup, slice: &ChildView, wanted: &Value) -> Result<(), ApplyError> {
+        if slice.matches(wanted) {
             return Ok(());
         }
         let (namespace, group) = (resource.namespace().unwrap_or_default(), resource.name_any());
@@ -92,12 +94,12 @@ impl Applier {
         let written = if same_family {
             Some(child.apply_to(wanted, &slice.uid).await?)
         } else {
-            // That field never changes.
+            // `addressType` is immutable.
             child.delete_of(Some(slice.uid.to_string())).await?;
             child.create(wanted).await?
         };
-        let to = wanted["endpoints"][0]["targetRef"]["name"].as_str().unwrap_or("nobody");
-        info!(group = format!("{namespace}/{group}"), "Service {name} leads to {to}");
+        let to = wanted["endpoints"][0]["targetRef"]["name"].as_str().unwrap_or("no pod");
+        info!(group = format!("{namespace}/{group}"), "Service {name} now routes to {to}");
         if let Some(written) = written {
             self.cache.apply_child_response(Kind::EndpointSlice, &written, wanted);
         }
@@ -108,10 +110,10 @@ impl Applier {
 fn decision(
     resource: &ElectionGroup,
     valid: Option<&Group>,
-    served: &LeaderServiceState,
+    state: &LeaderServiceState,
     clock: &dyn Clock,
 ) -> Decision {
-    let LeaderServiceState { ports, slice, lease, pods, released_at } = served;
+    let LeaderServiceState { ports, slice, lease, pods, released_at } = state;
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let before = resource.status.clone().unwrap_or_default();
     let (uid, now) = (resource.uid().unwrap_or_default(), clock.since_boot());
@@ -126,7 +128,7 @@ fn decision(
         ports,
         lease: leading(&before, lease.as_ref()),
         pods,
-        // That of a group that is paused waits, like all of its spec.
+        // While the group is paused, no part of its spec takes effect.
         suspended: valid.is_some_and(|group| group.suspended && !group.paused),
         handing_over: released_at.and_then(|at| (at + HANDOVER).checked_sub(now)).filter(|left| !left.is_zero()),
         address_type,

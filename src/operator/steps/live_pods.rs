@@ -1,4 +1,4 @@
-//! The pods of a group as the API server has them now: a pod that the cache does not show yet could lead.
+//! The pods of a group, listed at the API server: a pod that the cache does not show yet could lead.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,7 +9,7 @@ use crate::api::names::{annotation, label};
 use crate::group::Group;
 use crate::operator::steps::apply::ApplyError;
 
-/// The metadata of every pod that has the group's label, whichever group of that name it was made for.
+/// Returns the metadata of every pod with the group's label, including pods of a former group of that name.
 ///
 /// # Errors
 /// [`ApplyError::Request`].
@@ -29,13 +29,15 @@ pub(in crate::operator) async fn pods_of(
     Ok(listed.items)
 }
 
-/// For how many seconds, at most, one of `pods` relies on every candidate to wait where its Lease is deleted and made again.
+/// Returns the longest time in seconds that one of `pods` relies on: every candidate waits that long for a recreated
+/// Lease.
 pub(in crate::operator) fn longest_wait(pods: &[PartialObjectMeta<Pod>]) -> i32 {
     let wait = |pod: &PartialObjectMeta<Pod>| pod.annotations().get(annotation::RECREATED_LEASE_SECONDS)?.parse().ok();
     pods.iter().filter_map(wait).max().unwrap_or_default()
 }
 
-/// Whether one of `pods` was created before `lease`, or in the same second: metadata has no finer time.
+/// Whether one of `pods` was created before the time `lease`, or in the same second: `creationTimestamp` has whole
+/// seconds.
 pub(in crate::operator) fn any_is_older(pods: &[PartialObjectMeta<Pod>], lease: &Time) -> bool {
     pods.iter().any(|pod| pod.creation_timestamp().is_none_or(|created| created.0 <= lease.0))
 }

@@ -1,4 +1,4 @@
-//! What a reconcile does, one file for each step. `reconcile` calls them in order.
+//! The steps of a reconcile, one file each. The docs of the operator list them in order.
 
 pub(super) mod apply;
 pub(super) mod candidate_update;

@@ -1,6 +1,5 @@
-//! Leaves groups alone that another operator reconciles, and takes them over when that one is gone.
-//!
-//! What decides: [`other_operator`](crate::group::judge::other_operator).
+//! Leaves a group alone that another operator reconciles, and takes it over when that operator is gone.
+//! [`other_operator`](crate::group::judge::other_operator) decides.
 
 use std::time::Duration;
 
@@ -20,30 +19,33 @@ use crate::operator::cache::RawGroup;
 use crate::operator::context::{Context, remember};
 use crate::operator::name::qualified_name;
 
-/// How soon a group that was left to another operator is looked at again.
-const AGAIN: Duration = Duration::from_secs(10);
-/// What a status that names another operator leads to.
+/// The delay before a group of another operator is reconciled again.
+const NEXT_TRY: Duration = Duration::from_secs(10);
+
+/// Which operator reconciles a group.
 pub(in crate::operator) enum Ownership {
-    /// The group is this operator's.
+    /// This operator.
     Own,
-    /// It is another operator's; it is looked at again after that time.
+    /// Another operator; this one checks again after that time.
     Left(Duration),
 }
 
-/// Decides whose `resource` is, and says so where that is not clear from the beginning.
+/// Returns which operator reconciles `resource`. Records an Event when the group is left to the other operator or taken
+/// over.
 pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &Context) -> Ownership {
     let recorded = resource.status.as_ref().and_then(|status| status.operator.as_deref());
     let Some(other) = recorded.filter(|recorded| *recorded != context.operator) else {
         remember(resource, context, |memory| {
-            memory.was_own |= recorded.is_some();
+            memory.was_reconciled |= recorded.is_some();
             memory.left_at = None;
         });
         return Ownership::Own;
     };
     let state = state_of(other, context).await;
     let now = context.clock.since_boot();
-    let (was_own, left_at) = remember(resource, context, |memory| (memory.was_own, memory.left_at)).unwrap_or_default();
-    let left = is_left(state, was_own, left_at.map(|at| now.saturating_sub(at)));
+    let known = remember(resource, context, |memory| (memory.was_reconciled, memory.left_at));
+    let (was_reconciled, left_at) = known.unwrap_or_default();
+    let left = is_left(state, was_reconciled, left_at.map(|at| now.saturating_sub(at)));
     let event = of_other_operator(other, &context.operator, state, left);
     if left {
         if left_at.is_none() {
@@ -51,16 +53,16 @@ pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &C
             context.events.record(resource, event);
             remember(resource, context, |memory| memory.left_at = Some(now));
         }
-        return Ownership::Left(AGAIN);
+        return Ownership::Left(NEXT_TRY);
     }
-    // Before anything else is written, so that the other operator, if it runs after all, knows at once.
+    // The first write of a takeover, so that the other operator, if it runs after all, observes it at once.
     match claim(&context.client, resource, &context.operator).await {
         Ok(group) => {
             warn!(group = qualified_name(resource), "{}", event.words.note);
             context.events.record(resource, event);
             context.cache.apply_group_response(group);
             remember(resource, context, |memory| {
-                memory.was_own = true;
+                memory.was_reconciled = true;
                 memory.left_at = None;
             });
             Ownership::Own
@@ -71,12 +73,12 @@ pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &C
                 "cannot take the group over from operator {other}: {}",
                 describe(&error)
             );
-            Ownership::Left(AGAIN)
+            Ownership::Left(NEXT_TRY)
         }
     }
 }
 
-/// Writes the name of this operator into the status as it was read.
+/// Writes the name of this operator into the status, at the version that was read.
 async fn claim(client: &Client, resource: &ElectionGroup, own: &str) -> Result<RawGroup, kube::Error> {
     let api = Api::<RawGroup>::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
     let patch = json!({
@@ -107,7 +109,7 @@ async fn read(namespace: &str, name: &str, context: &Context) -> OtherOperator {
             let record = lease.as_ref().map(|lease| snapshot_of(lease).record);
             OtherOperator::with_lease(record.as_ref(), WallTime(context.clock.wall_micros()))
         }
-        // Also where the API server does not answer: that proves nothing.
+        // A failed read proves nothing.
         Ok(Err(_)) | Err(_) => OtherOperator::Unknown,
     }
 }

@@ -1,5 +1,5 @@
-//! What the operator writes onto pods, after everything else: the readiness gate of those whose revision is proven, and who of
-//! them leads. A pod that is as it should be costs no request.
+//! Writes onto pods, as the last step: opens the readiness gate of pods of the proven revision, and labels each pod as
+//! leader or standby. A pod that is up to date costs no request.
 
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ use crate::group::{Group, Observed};
 use crate::operator::context::{Context, RETRY, remember};
 use crate::operator::name::qualified_name;
 
-/// Brings the pods to what `stored` says. Returns how soon the group needs another look: if something failed, or if
-/// an answer brought news.
-pub(in crate::operator) async fn mark(
+/// Patches the pods to match `stored`. Returns the time until the next reconcile, if a request failed or a response
+/// showed a change by another client.
+pub(in crate::operator) async fn patch(
     resource: &ElectionGroup,
     group: Option<&Group>,
     observed: &Observed,
     stored: &ElectionGroupStatus,
     context: &Context,
 ) -> Option<Duration> {
-    // The pods of a group that is paused, or cannot be applied, are left alone; but whether they are ready is status.
+    // A group that is paused, or could not be applied, gets no labels. Its readiness gates are opened all the same.
     let labelled = observed.outcome == Outcome::Applied && group.is_some_and(|group| !group.paused);
     let leader = stored.holder_identity.as_deref();
     let proven = proven_in(stored);
@@ -51,29 +51,30 @@ pub(in crate::operator) async fn mark(
     let api =
         Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &ApiResource::erase::<Pod>(&()));
     let sent = patches.into_iter().map(|(pod, subresource, patch)| {
-        // Another look may come before the watch has shown it.
+        // The next reconcile may come before the watch shows the patch.
         write(&api, pod, subresource, patch).map_ok(|pod| pod.is_some_and(|pod| context.cache.apply_pod_response(&pod)))
     });
-    let (failed, is_news) = match context.within_budget(join_all(sent)).await {
+    let (failed, is_changed_elsewhere) = match context.within_budget(join_all(sent)).await {
         Ok(results) => {
-            let is_news = results.contains(&Ok(true));
-            (results.into_iter().find_map(Result::err), is_news)
+            let is_changed_elsewhere = results.contains(&Ok(true));
+            (results.into_iter().find_map(Result::err), is_changed_elsewhere)
         }
         Err(late) => (Some(late), false),
     };
     let was_logged =
         remember(resource, context, |memory| std::mem::replace(&mut memory.has_unmarked_pods, failed.is_some()));
-    let Some(error) = failed else { return is_news.then_some(Duration::ZERO) };
+    let Some(error) = failed else { return is_changed_elsewhere.then_some(Duration::ZERO) };
     let name = qualified_name(resource);
     if was_logged == Some(true) {
-        debug!(group = name, "cannot mark the pods: {error}");
+        debug!(group = name, "cannot update roles and readiness gates of the pods: {error}");
     } else {
-        warn!(group = name, "cannot mark the pods: {error}; it is tried again every {} s", RETRY.as_secs());
+        let retry = RETRY.as_secs();
+        warn!(group = name, "cannot update roles and readiness gates of the pods: {error}; retrying every {retry} s");
     }
-    Some(if is_news { Duration::ZERO } else { RETRY })
+    Some(if is_changed_elsewhere { Duration::ZERO } else { RETRY })
 }
 
-/// What opens the readiness gate.
+/// Returns the patch of the pod's status that opens its readiness gate.
 fn gate_patch(pod: &PodView, now: &Time) -> Value {
     json!({
         "metadata": { "uid": pod.uid },
@@ -87,15 +88,16 @@ fn gate_patch(pod: &PodView, now: &Time) -> Value {
     })
 }
 
-/// What says who leads, if the pod does not say so already. A pod that is about to end is only told that it leads no more.
+/// Returns the patch of the role label and the deletion cost, `None` if both are right. A terminating pod is only
+/// patched if it is no longer the leader.
 fn role_patch(pod: &PodView, leader: Option<&str>) -> Option<Value> {
     let leads = leader.is_some_and(|leader| leader.split('_').next() == Some(pod.name.as_str()));
     let role = if leads { label::ROLE_LEADER } else { label::ROLE_STANDBY };
-    let is_so = pod.role.as_deref() == Some(role) && pod.has_leader_deletion_cost == leads;
+    let is_current = pod.role.as_deref() == Some(role) && pod.has_leader_deletion_cost == leads;
     let is_pointless = pod.terminating && (leads || pod.role.is_none());
-    (!is_so && !is_pointless).then(|| {
+    (!is_current && !is_pointless).then(|| {
         let mut patch = json!({ "metadata": { "uid": pod.uid, "labels": { label::ROLE: role } } });
-        // A cost that somebody else has set stays, unless the pod leads.
+        // A deletion cost that another client set stays, unless the pod leads.
         if pod.has_leader_deletion_cost != leads {
             let cost = leads.then_some(annotation::LEADER_DELETION_COST);
             patch["metadata"]["annotations"] = json!({ annotation::POD_DELETION_COST: cost });
@@ -104,7 +106,7 @@ fn role_patch(pod: &PodView, leader: Option<&str>) -> Option<Value> {
     })
 }
 
-/// The pod as it is now, `None` if it is gone.
+/// Sends `patch`. Returns the patched pod, `None` if it is gone.
 async fn write(
     api: &Api<DynamicObject>,
     pod: &PodView,
@@ -113,13 +115,13 @@ async fn write(
 ) -> Result<Option<DynamicObject>, String> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let written = match subresource {
-        // Others have conditions of their own: only of this type is replaced.
+        // A strategic merge replaces only the condition of this type.
         Some(subresource) => api.patch_subresource(subresource, &pod.name, &params, &Patch::Strategic(patch)).await,
         None => api.patch(&pod.name, &params, &Patch::Merge(patch)).await,
     };
     match written {
         Ok(pod) => Ok(Some(pod)),
-        // Gone, or another pod of that name by now.
+        // The pod is gone, or another pod has its name.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(format!("cannot patch pod {}: {}", pod.name, describe(&error))),
     }
@@ -129,19 +131,19 @@ async fn write(
 mod tests {
     use super::*;
 
-    fn pod(role: Option<&str>, kept: bool) -> PodView {
+    fn pod(role: Option<&str>, has_cost: bool) -> PodView {
         let role = role.map(str::to_owned);
         PodView {
             name: "billing-1".into(),
             uid: Some("uid-1".into()),
             role,
-            has_leader_deletion_cost: kept,
+            has_leader_deletion_cost: has_cost,
             ..PodView::default()
         }
     }
 
     #[test]
-    fn a_pod_is_patched_when_its_role_changes_and_never_else() {
+    fn pod_is_patched_only_when_role_or_deletion_cost_changes() {
         let of = |pod: &PodView, leader| {
             let patch = role_patch(pod, leader)?;
             let metadata = &patch["metadata"];
@@ -152,11 +154,11 @@ mod tests {
         let (leads, stands_by) = (json!({ "k8sensus.dev/role": "leader" }), json!({ "k8sensus.dev/role": "standby" }));
         let labelled = Some((stands_by.clone(), Value::Null));
         let (led, stood_by) = (Some((leads, cost(json!("1000000")))), Some((stands_by, cost(Value::Null))));
-        for (role, kept, leader, wanted) in [
+        for (role, has_cost, leader, wanted) in [
             (None, false, None, &labelled),
             (None, false, Some("billing-2"), &labelled),
             (None, false, Some("billing-1"), &led),
-            // controller-runtime adds a number.
+            // controller-runtime appends a suffix to the name of the pod.
             (None, false, Some("billing-1_5e0c"), &led),
             (Some("standby"), false, Some("billing-1"), &led),
             (Some("leader"), true, Some("billing-2"), &stood_by),
@@ -168,15 +170,15 @@ mod tests {
             (Some("standby"), false, Some("billing-10"), &None),
             (Some("standby"), false, None, &None),
         ] {
-            assert_eq!(of(&pod(role, kept), leader), *wanted, "{role:?} {kept} {leader:?}");
+            assert_eq!(of(&pod(role, has_cost), leader), *wanted, "{role:?} {has_cost} {leader:?}");
         }
     }
 
     #[test]
-    fn a_pod_that_is_about_to_end_is_told_only_that_it_leads_no_more() {
-        let ending = |role, kept| PodView { terminating: true, ..pod(role, kept) };
-        assert!(role_patch(&ending(Some("leader"), true), None).is_some());
-        assert_eq!(role_patch(&ending(Some("standby"), false), Some("billing-1")), None);
-        assert_eq!(role_patch(&ending(None, false), None), None);
+    fn terminating_pod_only_loses_the_role_of_leader() {
+        let terminating = |role, has_cost| PodView { terminating: true, ..pod(role, has_cost) };
+        assert!(role_patch(&terminating(Some("leader"), true), None).is_some());
+        assert_eq!(role_patch(&terminating(Some("standby"), false), Some("billing-1")), None);
+        assert_eq!(role_patch(&terminating(None, false), None), None);
     }
 }

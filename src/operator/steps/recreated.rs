@@ -1,10 +1,12 @@
-//! A Lease that was made again after its deletion is released once no pod is left that could have led by the former one.
+//! Releases a Lease that was recreated after its deletion, once no pod is left that could have led under the former
+//! Lease.
 //!
-//! Every candidate waits for the full duration of a recreated Lease, because the leader of the deleted one may still stop its
-//! program. If that leader is alive, it takes the recreated Lease itself when its program has ended. If its pod is gone, nobody
-//! would, and the group would be without a leader for the whole wait.
+//! Every candidate waits for the full duration of a recreated Lease, because the leader of the deleted Lease may still
+//! be stopping its program. If that leader is alive, it acquires the recreated Lease itself when its program has ended.
+//! If its pod is gone, the group would have no leader for the whole wait.
 //!
-//! A candidate that runs in no pod of the group relies on the group's lease duration, so that is waited for in any case.
+//! A candidate that runs in no pod of the group relies on the group's lease duration, so the release waits for that in
+//! any case.
 
 use std::time::Duration;
 
@@ -21,13 +23,14 @@ use crate::operator::steps::live_pods::{any_is_older, pods_of};
 use crate::operator::steps::release::{failed, is_replaceable, leases_of, release_if};
 use crate::runtime::clock::Clock;
 
-/// Releases the recreated Lease of `group` if every pod is gone that is older than this Lease.
+/// Releases the recreated Lease of `group` if every pod that is older than the Lease is gone. Returns the time until
+/// the next check.
 ///
-/// The pods are listed after the Lease was read: all that is listed was created later than the deletion of the former Lease, or
-/// not deleted yet. Costs no request while the Lease has another holder. Returns after how long the Lease should be looked at again.
+/// The pods are listed after the Lease is read, so that every pod that existed before the Lease and still exists is in
+/// the list. Costs no request unless the cache shows a recreated Lease.
 ///
 /// # Errors
-/// A request failed; the Lease is as it was, or released by a write whose answer was lost.
+/// A request failed. The Lease is as it was, or was released by a write whose response was lost.
 pub(in crate::operator) async fn release_unawaited(
     client: &Client,
     group: &Group,
@@ -43,12 +46,12 @@ pub(in crate::operator) async fn release_unawaited(
     let live = leases_of(client, group).get_opt(&group.lease_name).await;
     let live = live.map_err(|source| failed("get", group, source))?;
     let Some(lease) = live.filter(|lease| is_recreated_lease(lease, group)) else { return Ok(None) };
-    // The end of a pod is an event, and so another reconcile.
+    // The end of a pod triggers another reconcile.
     if is_awaited(&lease, &pods_of(client, group).await?) {
         return Ok(None);
     }
-    let is_the_same = |live: &DynamicObject| live.uid() == lease.uid() && is_recreated_lease(live, group);
-    if release_if(client, group, clock, is_the_same).await?.is_some() {
+    let is_unchanged = |live: &DynamicObject| live.uid() == lease.uid() && is_recreated_lease(live, group);
+    if release_if(client, group, clock, is_unchanged).await?.is_some() {
         info!(
             group = format!("{}/{}", group.namespace, group.name),
             "released lease {}: no pod is left that could have led before it was created again", group.lease_name
@@ -61,7 +64,7 @@ fn is_recreated_lease(lease: &DynamicObject, group: &Group) -> bool {
     is_replaceable(lease, group) && snapshot_of(lease).record.is_recreated()
 }
 
-/// Whether one of `pods` may have led by the Lease that `lease` replaces.
+/// Whether one of `pods` may have led under the Lease that `lease` replaces.
 fn is_awaited(lease: &DynamicObject, pods: &[PartialObjectMeta<Pod>]) -> bool {
     lease.creation_timestamp().is_none_or(|created| any_is_older(pods, &created))
 }

@@ -1,8 +1,31 @@
-//! Before the children: a Lease whose leader the kubelet reported dead is released, so that a standby takes it at
-//! once. What proves a death: [`proof`](crate::group::observed::proof).
+//! Releases a Lease whose leader the kubelet reports dead, so that a standby acquires it at once and does not wait for
+//! its expiry. [`proof`](crate::group::observed::proof) defines what proves a death.
 //!
-//! Of groups of mode Exec only, where the candidate is the container's first process; and of none that is paused, since a
-//! paused group is left alone altogether: its Leases run out.
+//! Only in mode Exec, where the candidate is the container's first process. The Lease of a paused group is left to
+//! expire.
+//!
+//! # Flow
+//! 1. The candidate writes its incarnation into its container's termination message before it takes part in the
+//!    election, and onto the Lease when it acquires it.
+//! 2. The container ends. The kubelet reports that in the pod's status, with the termination message.
+//! 3. The cache shows that the Lease's holder and incarnation are reported dead. The operator reads the live Lease and
+//!    checks the same again.
+//! 4. The operator writes the release by a PUT at the version that it read: an empty holder, the same
+//!    `leaseTransitions`, and none of the annotations `k8sensus.dev/incarnation`, `ready-of` and `candidate-version`.
+//!    After a conflict it returns to step 3; it tries three times at most.
+//! 5. A standby observes the release and acquires the Lease with `leaseTransitions` + 1.
+//! 6. The operator writes into the status that the term ended by the kubelet's report.
+//!
+//! # Interruptions
+//! - The operator dies before step 4: the next one finds the same report. Without it, as when the pod is gone, the
+//!   Lease expires.
+//! - The operator dies between steps 4 and 6: the proof was only in its memory, so the history shows the change as the
+//!   next operator observes it.
+//! - The response to step 4 is lost: the Lease is released or as it was. The next reconcile reads it again.
+//! - Another candidate acquires the Lease before step 4: the holder or the incarnation differs, or the PUT meets a
+//!   conflict. The Lease is left alone.
+//! - A late renewal of the dead leader arrives before step 4: a conflict, after which the Lease is released. One that
+//!   arrives after step 4 is refused, since its version is old.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DynamicObject, PostParams};
@@ -20,13 +43,13 @@ use crate::operator::cache::{Cache, LeaseHolder, controller_of};
 use crate::protocol::lease::{CANDIDATE_VERSION, READY_OF};
 use crate::runtime::clock::Clock;
 
-/// How often a Lease is read again that somebody wrote meanwhile. A dead leader's last renewal may still arrive.
+/// How often the Lease is read and written. A late renewal of the dead leader may cause a conflict.
 const TRIES: u32 = 3;
 
-/// A Lease whose leader is dead, or for which nobody has to wait any more, could not be released.
+/// The failed release of a Lease whose leader is dead, or that no candidate has to wait for.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot {verb} Lease {lease} to release it, though nobody works under it any more: {}; it runs out by itself",
+    "cannot {verb} Lease {lease} to release it, although no process works under it: {}; it expires by itself",
     crate::campaign::describe(source)
 )]
 pub(in crate::operator) struct ReleaseError {
@@ -35,31 +58,33 @@ pub(in crate::operator) struct ReleaseError {
     source: Box<kube::Error>,
 }
 
-/// Releases the Lease of `group` if its holder is proved dead, and returns the last release of that Lease that was made
-/// so, as far as its present or next term comes of it.
+/// Releases the Lease of `group` if its holder is proven dead. Returns the last such release, if the Lease's present
+/// term follows from it or the Lease is still free by it.
 ///
 /// # Errors
-/// [`ReleaseError`]. The Lease is as it was, or released by a write whose answer was lost.
+/// [`ReleaseError`]. The Lease is as it was, or was released by a write whose response was lost.
 pub(in crate::operator) async fn release_of_dead(
     client: &Client,
     group: &Group,
     cache: &Cache,
     clock: &dyn Clock,
 ) -> Result<Option<ProvenRelease>, ReleaseError> {
-    // What is known costs nothing and is nearly always right: only a death in it is worth a request.
-    let Some(LeaseHolder { holder, incarnation, transitions, dead }) = cache.held(group) else { return Ok(None) };
+    // Only a death that the cache shows is worth a request.
+    let Some(LeaseHolder { holder, incarnation, transitions, dead }) = cache.lease_holder(group) else {
+        return Ok(None);
+    };
     if group.mode == GroupMode::Exec && !group.paused && is_dead(&holder, incarnation.as_deref(), &holder, &dead) {
-        let freed = release(client, group, &holder, &dead, clock).await?;
-        if freed.is_some() {
-            cache.remember(&group.namespace, &group.name, |memory| memory.freed = freed);
+        let proven = release(client, group, &holder, &dead, clock).await?;
+        if proven.is_some() {
+            cache.remember(&group.namespace, &group.name, |memory| memory.proven_release = proven);
         }
-        return Ok(freed);
+        return Ok(proven);
     }
-    let freed = cache.remember(&group.namespace, &group.name, |memory| memory.freed).flatten();
-    Ok(freed.filter(|freed| freed.leads_to(transitions)))
+    let proven = cache.remember(&group.namespace, &group.name, |memory| memory.proven_release).flatten();
+    Ok(proven.filter(|release| release.leads_to(transitions)))
 }
 
-/// `None` if the Lease is not of the dead any more.
+/// Releases the Lease. Returns `None` if its live holder is not one of the dead.
 async fn release(
     client: &Client,
     group: &Group,
@@ -79,15 +104,17 @@ async fn release(
     }))
 }
 
-/// The Leases of the group's namespace, in full, so that a PUT keeps what is not ours.
+/// Returns the API of the Leases in the group's namespace. Objects are read in full, so that a PUT keeps foreign
+/// fields.
 pub(in crate::operator) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
 }
 
-/// Releases the group's Lease by compare-and-swap if `may_release` says so of its live state, and returns what it was before.
+/// Releases the group's Lease by compare-and-swap if `may_release` returns `true` for the live Lease. Returns its
+/// former state.
 ///
 /// # Errors
-/// [`ReleaseError`]. The Lease is as it was, or released by a write whose answer was lost.
+/// [`ReleaseError`]. The Lease is as it was, or was released by a write whose response was lost.
 pub(in crate::operator) async fn release_if(
     client: &Client,
     group: &Group,
@@ -102,7 +129,7 @@ pub(in crate::operator) async fn release_if(
         let former = snapshot_of(&lease);
         let transitions = former.record.transitions;
         apply_record(&mut lease, &Record::released(transitions, WallTime(clock.wall_micros())), None);
-        // What the dead candidate stated of its program and of itself.
+        // Statements of the dead candidate.
         lease.annotations_mut().remove(READY_OF);
         lease.annotations_mut().remove(CANDIDATE_VERSION);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -112,7 +139,7 @@ pub(in crate::operator) async fn release_if(
             Err(source) => return Err(failed("update", group, source)),
         }
     }
-    // Somebody writes to it all the time.
+    // Every write met a conflict.
     conflict.map_or(Ok(None), |error| Err(failed("update", group, error)))
 }
 
@@ -124,13 +151,13 @@ pub(in crate::operator) fn failed(verb: &'static str, group: &Group, source: kub
     ReleaseError { verb, lease: format!("{}/{}", group.namespace, group.lease_name), source: Box::new(source) }
 }
 
-/// Whether this very Lease is the group's, at a known version, and held by the dead.
+/// Whether the Lease is [replaceable](is_replaceable) and its holder is dead.
 fn is_of_dead(lease: &DynamicObject, group: &Group, pod: &str, dead: &[String]) -> bool {
     let Snapshot { record, incarnation, .. } = snapshot_of(lease);
     is_replaceable(lease, group) && is_dead(&record.holder, incarnation.as_deref(), pod, dead)
 }
 
-/// Whether this very Lease is the group's, at a known version: a PUT without one would replace whatever is there by then.
+/// Whether the group controls the Lease, and its version is known: a PUT without a version would overwrite any state.
 pub(in crate::operator) fn is_replaceable(lease: &DynamicObject, group: &Group) -> bool {
     let has_version = lease.resource_version().is_some_and(|version| !version.is_empty());
     controller_of(lease) == Some(&group.uid) && has_version
@@ -157,16 +184,16 @@ mod tests {
     /// Code and body.
     type Answer = (u16, Value);
     /// Method and body.
-    type Asked = (Method, Value);
+    type Sent = (Method, Value);
 
-    /// An API server that gives the answers that it was told to, and keeps what it was asked.
+    /// An API server that returns scripted answers and records the requests.
     #[derive(Clone, Default)]
     struct Server(Arc<Mutex<Script>>);
 
     #[derive(Default)]
     struct Script {
         answers: VecDeque<Answer>,
-        asked: Vec<Asked>,
+        sent: Vec<Sent>,
     }
 
     impl Service<Request<Body>> for Server {
@@ -181,8 +208,8 @@ mod tests {
         fn call(&mut self, request: Request<Body>) -> Self::Future {
             let (head, body) = request.into_parts();
             let body = body.collect_bytes().now_or_never().and_then(Result::ok).unwrap_or_default();
-            let Script { answers, asked } = &mut *self.0.lock().unwrap();
-            asked.push((head.method, serde_json::from_slice(&body).unwrap_or_default()));
+            let Script { answers, sent } = &mut *self.0.lock().unwrap();
+            sent.push((head.method, serde_json::from_slice(&body).unwrap_or_default()));
             let (code, answer) = answers.pop_front().expect("no further request");
             ready(Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap()))
         }
@@ -216,8 +243,8 @@ mod tests {
         json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409, "message": "changed" })
     }
 
-    /// What became of the Lease of dead billing-1, and each request with its body.
-    fn try_release(answers: &[Answer]) -> (Result<Option<ProvenRelease>, String>, Vec<Asked>) {
+    /// Returns the result of the release of dead billing-1's Lease, and each request with its body.
+    fn try_release(answers: &[Answer]) -> (Result<Option<ProvenRelease>, String>, Vec<Sent>) {
         let server = Server::default();
         server.0.lock().unwrap().answers.extend(answers.iter().cloned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -225,20 +252,20 @@ mod tests {
             let client = Client::new(server.clone(), "shop");
             release(&client, &group(), "billing-1", &[DEAD.to_owned()], &SystemClock).await
         });
-        let asked = std::mem::take(&mut server.0.lock().unwrap().asked);
-        (result.map_err(|error| error.to_string()), asked)
+        let sent = std::mem::take(&mut server.0.lock().unwrap().sent);
+        (result.map_err(|error| error.to_string()), sent)
     }
 
-    fn methods(asked: &[Asked]) -> Vec<&Method> {
-        asked.iter().map(|(method, _)| method).collect()
+    fn methods(sent: &[Sent]) -> Vec<&Method> {
+        sent.iter().map(|(method, _)| method).collect()
     }
 
     #[test]
-    fn the_lease_is_put_back_as_it_was_read_but_for_its_holder() {
-        let (result, asked) = try_release(&[(200, lease(DEAD, "41")), (200, lease("", "42"))]);
+    fn release_changes_only_the_record_and_annotations_of_the_term() {
+        let (result, sent) = try_release(&[(200, lease(DEAD, "41")), (200, lease("", "42"))]);
         assert_eq!(result, Ok(Some(ProvenRelease { transitions: 4 })));
-        assert_eq!(methods(&asked), [Method::GET, Method::PUT]);
-        let put = &asked[1].1;
+        assert_eq!(methods(&sent), [Method::GET, Method::PUT]);
+        let put = &sent[1].1;
         let spec = &put["spec"];
         assert_eq!((&put["metadata"]["resourceVersion"], &spec["holderIdentity"]), (&json!("41"), &json!("")));
         assert_eq!((&spec["leaseDurationSeconds"], &spec["leaseTransitions"]), (&json!(1), &json!(4)));
@@ -247,53 +274,52 @@ mod tests {
     }
 
     #[test]
-    fn a_last_renewal_that_came_in_between_is_looked_at_and_released() {
+    fn late_renewal_of_the_dead_leader_is_released_at_its_new_version() {
         let answers = [(200, lease(DEAD, "41")), (409, conflict()), (200, lease(DEAD, "42")), (200, lease("", "43"))];
-        let (result, asked) = try_release(&answers);
+        let (result, sent) = try_release(&answers);
         assert_eq!(result, Ok(Some(ProvenRelease { transitions: 4 })));
-        assert_eq!(asked[3].1["metadata"]["resourceVersion"], "42");
+        assert_eq!(sent[3].1["metadata"]["resourceVersion"], "42");
     }
 
     #[test]
-    fn a_successor_that_the_cache_did_not_show_is_left_alone() {
+    fn successor_that_the_cache_does_not_show_keeps_the_lease() {
         let successor = lease("0c7e5a52/app/00000000c0ffee22", "42");
-        let (result, asked) = try_release(&[(200, successor.clone())]);
-        assert_eq!((result, methods(&asked)), (Ok(None), vec![&Method::GET]));
-        let (result, asked) = try_release(&[(200, lease(DEAD, "41")), (409, conflict()), (200, successor)]);
-        assert_eq!((result, methods(&asked)), (Ok(None), vec![&Method::GET, &Method::PUT, &Method::GET]));
+        let (result, sent) = try_release(&[(200, successor.clone())]);
+        assert_eq!((result, methods(&sent)), (Ok(None), vec![&Method::GET]));
+        let (result, sent) = try_release(&[(200, lease(DEAD, "41")), (409, conflict()), (200, successor)]);
+        assert_eq!((result, methods(&sent)), (Ok(None), vec![&Method::GET, &Method::PUT, &Method::GET]));
     }
 
     #[test]
-    fn another_groups_lease_and_one_of_no_version_are_left_alone() {
+    fn foreign_lease_and_lease_without_a_version_are_left_alone() {
         let mut foreign = lease(DEAD, "41");
         foreign["metadata"]["ownerReferences"][0]["uid"] = json!("77f0f3a4");
         let mut shared = lease(DEAD, "41");
         shared["metadata"]["ownerReferences"][0]["controller"] = json!(false);
-        // A PUT without a version would overwrite whatever stands there.
+        // A PUT without a version would overwrite any state.
         for lease in [foreign, shared, lease(DEAD, "")] {
-            let (result, asked) = try_release(&[(200, lease)]);
-            assert_eq!((result, methods(&asked)), (Ok(None), vec![&Method::GET]));
+            let (result, sent) = try_release(&[(200, lease)]);
+            assert_eq!((result, methods(&sent)), (Ok(None), vec![&Method::GET]));
         }
     }
 
     #[test]
-    fn a_lease_that_changes_all_the_time_is_given_up_for_now() {
+    fn release_fails_after_three_conflicts() {
         let turn = [(200, lease(DEAD, "41")), (409, conflict())];
-        let (result, asked) = try_release(&[turn.clone(), turn.clone(), turn].concat());
+        let (result, sent) = try_release(&[turn.clone(), turn.clone(), turn].concat());
         assert!(result.is_err_and(|error| error.contains("cannot update Lease shop/billing")));
-        assert_eq!(asked.len(), 6);
+        assert_eq!(sent.len(), 6);
     }
 
     #[test]
-    fn a_refusal_says_what_was_refused_and_what_comes_next() {
+    fn error_names_the_request_and_what_follows() {
         let forbidden = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "no update" });
         let (result, _) = try_release(&[(200, lease(DEAD, "41")), (403, forbidden)]);
         let error = result.unwrap_err();
         assert!(
-            error
-                .starts_with("cannot update Lease shop/billing to release it, though nobody works under it any more: "),
+            error.starts_with("cannot update Lease shop/billing to release it, although no process works under it: "),
             "{error}"
         );
-        assert!(error.contains("no update") && error.ends_with("; it runs out by itself"), "{error}");
+        assert!(error.contains("no update") && error.ends_with("; it expires by itself"), "{error}");
     }
 }

@@ -1,4 +1,37 @@
-//! Looks at the leader's program and at how far the newest revision has got, before the step-down that may come of it.
+//! Judges the leader's program and the newest revision of the pod template. Both may lead to a step-down, the next
+//! step.
+//!
+//! # Flow of a rollout
+//! 1. The pod template changes. `apply` writes the Deployment, whose pods carry the revision in their label
+//!    `k8sensus.dev/revision` and have the readiness gate `k8sensus.dev/proven`. The gate of new pods is closed, so the
+//!    Deployment waits. `status.rollout.provenRevision` still names the former revision.
+//! 2. While pods of several revisions exist, the operator writes `k8sensus.dev/proven-revision` onto the Lease:
+//!    candidates of other revisions hold back for 1 s.
+//! 3. The containers of the first new pod are ready, and the status has the present term. The operator intends a
+//!    step-down to that pod: [`step_down`](super::step_down) writes the request and `k8sensus.dev/trial` onto the Lease
+//!    in one PUT.
+//! 4. The leader stops its program and releases the Lease. The new pod acquires it: the trial.
+//! 5. The program must stay ready for `minReadySeconds`, and beyond that for as long as the kubelet takes to fail its
+//!    readiness probe, and 1 s more. Then the operator writes the new `provenRevision` into the status.
+//! 6. Once the status is stored, [`pods`](super::pods) opens the gates of the new revision, and the Deployment replaces
+//!    the other pods. The next reconcile updates `proven-revision` on the Lease.
+//! 7. A trial fails, for example, if a container of the pod ends, if the program is not ready for
+//!    `unhealthyTimeoutSeconds` (600 s if that is 0; longer during its start-up), or if the candidate releases the
+//!    Lease three times. If a ready pod of the proven revision exists, the operator then writes `failedRevision` into
+//!    the status. Once that is stored, it intends a step-down back to the proven revision. The revision gets no second
+//!    trial until the pod template changes.
+//!
+//! # Interruptions
+//! - The operator dies: what is decided is in the status, and what follows from it happens only after the status is
+//!   stored. The next operator continues from there. It watches the program from zero, so that a trial takes longer,
+//!   never shorter.
+//! - The operator dies during a trial that ends before another one observes it: the record on the Lease outlives the
+//!   trial. The restarts of the pod's containers count, and so does the trial itself: three at most.
+//! - The new pod does not acquire the Lease: another candidate does after 1 s. The operator tries again after 30 s, or
+//!   after 360 s if the new pod's last Lease expired, since its node may be lost. After three tries the revision has
+//!   failed, if a ready pod of the proven revision exists.
+//! - The new pod dies while it leads: the Lease expires, or is [released on proof](super::release), and the trial has
+//!   failed if the kubelet reports that a container ended. An expiry alone proves nothing against the revision.
 
 use std::time::Duration;
 
@@ -19,17 +52,18 @@ use crate::operator::context::{Context, RETRY, remember};
 use crate::operator::name::qualified_name;
 use crate::protocol::lease;
 
-/// The revision of the pod template that is to be brought in.
+/// The revision of the pod template that the group should get.
 pub(in crate::operator) enum TargetRevision {
-    /// The children are left alone: whatever it was goes on.
+    /// The pods are left as they are: the rollout in the status stays.
     Unknown,
-    /// Pods of this group are not tried out.
+    /// The pods have no readiness gate: there is no trial.
     None,
-    /// By its name.
+    /// The name of the revision.
     Revision(String),
 }
 
 impl TargetRevision {
+    /// Returns the target of `desired`.
     pub(in crate::operator) fn of(desired: &Desired) -> Self {
         if desired.keeps_pods {
             return Self::Unknown;
@@ -38,16 +72,16 @@ impl TargetRevision {
     }
 }
 
-/// What is to be done for the newest revision and about the leader.
+/// The result of [`judge`].
 #[derive(Default)]
 pub(in crate::operator) struct LeaderJudgement {
-    /// The leader is to step down.
+    /// The step-down that the operator intends.
     pub(in crate::operator) intent: Option<StepDownIntent>,
-    /// When the next look is due.
+    /// The time until the next reconcile.
     pub(in crate::operator) wait: Option<Duration>,
 }
 
-/// Writes into `observed` what is to be told, and lets the Lease say which revision is proven.
+/// Writes the state of the rollout and of the program into `observed`, and the proven revision onto the Lease.
 pub(in crate::operator) async fn judge(
     resource: &ElectionGroup,
     group: Option<&Group>,
@@ -85,18 +119,23 @@ pub(in crate::operator) async fn judge(
     }
     let history = resource.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
     let unhealthy = unhealthy::decide(group, observed.lease.as_ref(), &observed.pods, history, watch.as_ref(), now);
-    // Of a revision that has just failed the way back is decided once the status says so.
+    // After a failed trial the step-down back is decided once the status has the failure.
     let failed = |rollout: Option<&RolloutStatus>| rollout.and_then(|rollout| rollout.failed_revision.clone());
     let before = failed(resource.status.as_ref().and_then(|status| status.rollout.as_ref()));
     let has_just_failed = failed(observed.rollout.as_ref()).is_some_and(|failed| before.as_ref() != Some(&failed));
     judged.intent = judged.intent.or(unhealthy.intent.filter(|_| !has_just_failed));
-    let retry = if group.paused { None } else { prefer(resource, group, observed, context).await };
+    let retry = if group.paused { None } else { annotate_proven_revision(resource, group, observed, context).await };
     judged.wait = [judged.wait, unhealthy.wait, retry].into_iter().flatten().min();
     judged
 }
 
-/// Candidates go by what the status has said already.
-async fn prefer(resource: &ElectionGroup, group: &Group, observed: &Observed, context: &Context) -> Option<Duration> {
+/// Writes the proven revision of the stored status onto the Lease. Returns the delay before a failed write is retried.
+async fn annotate_proven_revision(
+    resource: &ElectionGroup,
+    group: &Group,
+    observed: &Observed,
+    context: &Context,
+) -> Option<Duration> {
     let proven = proven_in(resource.status.as_ref()?);
     let wanted = match preferred(observed.lease.as_ref()?, &observed.pods, proven) {
         AnnotationChange::Keep => return None,
@@ -105,23 +144,24 @@ async fn prefer(resource: &ElectionGroup, group: &Group, observed: &Observed, co
     };
     let wanted = |_: &_| wanted.clone();
     let error = context.step_downs.annotate(group, lease::PROVEN_REVISION, wanted).await.err()?;
-    warn!(group = qualified_name(resource), "{error}; the candidates are not told which revision is proven");
+    warn!(group = qualified_name(resource), "{error}; the Lease does not show yet which revision is proven");
     Some(RETRY)
 }
 
-/// When the next look is due after `stored` became the status: at once if it is news to what was decided before it.
-pub(in crate::operator) fn next_look(
+/// Returns the time until the next reconcile after `stored` became the status: zero if the rollout has to be decided
+/// again.
+pub(in crate::operator) fn next_reconcile(
     resource: &ElectionGroup,
     stored: &ElectionGroupStatus,
     observed: &Observed,
     context: &Context,
 ) -> Option<Duration> {
     let before = resource.status.as_ref();
-    let is_news = |before: &ElectionGroupStatus| {
-        let led = before.history.first() != stored.history.first() || before.leaderless != stored.leaderless;
-        stored.rollout.is_some() && (led || before.rollout != stored.rollout)
+    let needs_judgement = |before: &ElectionGroupStatus| {
+        let leader_changed = before.history.first() != stored.history.first() || before.leaderless != stored.leaderless;
+        stored.rollout.is_some() && (leader_changed || before.rollout != stored.rollout)
     };
-    if before.is_some_and(is_news) {
+    if before.is_some_and(needs_judgement) {
         return Some(Duration::ZERO);
     }
     let now = Timestamp::from_microsecond(context.clock.wall_micros()).ok()?;

@@ -1,4 +1,31 @@
-//! Carries a step-down to the leader: one that was asked for by annotation, or one that the operator wishes itself.
+//! Carries out step-downs: one that is requested by annotation, or else one that the operator itself intends.
+//!
+//! # Flow
+//! 1. A user sets `k8sensus.dev/step-down-requested-at` on the ElectionGroup, or the operator has an intent: a rollout,
+//!    an unhealthy leader, or a leader whose pod is being deleted.
+//! 2. The operator [decides](crate::group::judge::step_down) by its cache. If the leader has to step down, it reads the
+//!    Lease and decides again.
+//! 3. The operator writes onto the Lease, by a PUT at the version that it read: `k8sensus.dev/step-down-requested-at`
+//!    (the value of the request, or the reason of the intent), `k8sensus.dev/step-down-of` (the term that has to end),
+//!    `k8sensus.dev/step-down-to` (the successor, if one is named) and, for a trial of a new revision,
+//!    `k8sensus.dev/trial`. After a conflict it reads and decides again.
+//! 4. Modes Exec and Sidecar: the candidate whose term is named stops its program, then releases the Lease. Mode
+//!    Native: the operator evicts the leader's pod, with the pod's uid as precondition; a PodDisruptionBudget may
+//!    refuse that.
+//! 5. The successor acquires the Lease; if one is named, other candidates hold back for 1 s. With its first write of
+//!    the new term a candidate removes `step-down-to`; `step-down-of` stays, and no later term matches it.
+//! 6. The Lease shows another term, so the next reconcile writes the reason of the change into the status and, for a
+//!    request, `status.lastHandledStepDownAt`. The ElectionGroup keeps its annotation; a new value is a new request.
+//!
+//! # Interruptions
+//! - The operator dies before step 3: the next one starts with step 2. A refusal is remembered only in memory; the next
+//!   operator decides again.
+//! - The operator dies after step 3: the Lease has the request and the term. The next operator waits while that term
+//!   lasts, evicts if the pod of a Native leader is not being deleted yet, and continues with step 6 once the term is
+//!   over. So one request ends one term at most.
+//! - The leader dies before its release: the Lease expires, or is [released on proof](super::release). Its term ends
+//!   either way, and step 5 follows.
+//! - The successor dies: the other candidates acquire the Lease after 1 s.
 
 use std::time::Duration;
 
@@ -23,14 +50,14 @@ use crate::operator::name::qualified_name;
 use crate::operator::report::events::Recorder;
 use crate::protocol::lease;
 
-/// How soon a request that the API server refused is tried again: nothing tells when a budget permits an eviction.
+/// The delay before a failed request is retried: no event reports that a PodDisruptionBudget permits an eviction.
 const RETRY: Duration = Duration::from_secs(10);
-/// How soon the operator's own intent is looked at again that had to stand back behind a request.
+/// The delay before the operator's intent is decided again after a request, which has precedence.
 const NEXT: Duration = Duration::from_secs(1);
-/// The leader renews meanwhile, so the Lease may change between a read and a write; hardly so often.
+/// How often the Lease is read and written. A renewal of the leader may come between, but hardly so often.
 const TRIES: usize = 5;
 
-/// Carries step-downs out, and reports each of them once.
+/// The executor of step-downs. It reports each of them once.
 pub(in crate::operator) struct StepDowns {
     client: Client,
     events: Recorder,
@@ -42,8 +69,8 @@ impl StepDowns {
         Self { client, events, cache }
     }
 
-    /// Takes the next steps towards what `resource` asks for, or else towards `wish`, and writes into `observed` what became of
-    /// it. Returns how soon it is to be tried again, if nothing else will tell.
+    /// Takes the next steps of the step-down that `resource` requests, or else of `intent`, and sets
+    /// `observed.step_down` to the result. Returns the delay before the next try, where no event triggers it.
     pub(in crate::operator) async fn carry_out(
         &self,
         resource: &ElectionGroup,
@@ -64,7 +91,10 @@ impl StepDowns {
         retry
     }
 
-    /// As far as it gets now. An error says which request failed, and why.
+    /// Takes every step that is possible now.
+    ///
+    /// # Errors
+    /// The text names the request that failed, and the cause.
     async fn next(
         &self,
         resource: &ElectionGroup,
@@ -82,9 +112,9 @@ impl StepDowns {
         for _ in 0..TRIES {
             let lease = view.as_ref().map_or(question.lease, Option::as_ref);
             let decision = decide(&Question { lease, ..question });
-            let (group, asked) = match (decision, group) {
+            let (group, request) = match (decision, group) {
                 (Decision::Rest(step_down), _) => return Ok(step_down),
-                (Decision::Mark(asked), Some(group)) => (group, Some(asked)),
+                (Decision::Mark(request), Some(group)) => (group, Some(request)),
                 (Decision::Evict { .. }, Some(group)) if view.is_none() => (group, None),
                 (Decision::Evict { value, pod, uid }, Some(group)) => {
                     self.evict(group, &pod, uid).await?;
@@ -98,25 +128,25 @@ impl StepDowns {
                 }
                 (Decision::Mark(_) | Decision::Evict { .. }, None) => return Ok(StepDown::None),
             };
-            // What the watch showed may be out of date: whoever is to go is looked at right before.
-            live = match (live.take(), asked) {
-                (Some(lease), Some(asked)) => {
-                    let trial = intent.and_then(|intent| intent.trial_of(&asked));
-                    self.mark(group, lease, &asked, trial).await?
+            // The cache may lag behind: the Lease is read before the first write and before an eviction.
+            live = match (live.take(), request) {
+                (Some(lease), Some(request)) => {
+                    let trial = intent.and_then(|intent| intent.trial_of(&request));
+                    self.write_request(group, lease, &request, trial).await?
                 }
                 _ => self.read(group).await?,
             };
             view = Some(live.as_ref().and_then(view_of));
         }
         let lease = group.map(lease_of).unwrap_or_default();
-        Err(format!("{lease} was changed by others at each of {TRIES} tries to write the request onto it"))
+        Err(format!("{lease} was changed by other clients at each of {TRIES} attempts to write the request"))
     }
 
-    /// Lets the Lease carry under `annotation` what `value` says for it as it is now. Returns it as it is then; `None` if there is
-    /// none.
+    /// Sets `annotation` of the Lease to what `value` returns for the live Lease, or removes it. Returns the Lease
+    /// after that, `None` if there is none.
     ///
     /// # Errors
-    /// Says which request failed, and why.
+    /// The text names the request that failed, and the cause.
     pub(in crate::operator) async fn annotate(
         &self,
         group: &Group,
@@ -138,36 +168,36 @@ impl StepDowns {
                 return Ok(Some(lease));
             }
         }
-        Err(format!("{} was changed by others at each of {TRIES} tries to write onto it", lease_of(group)))
+        Err(format!("{} was changed by other clients at each of {TRIES} attempts to write onto it", lease_of(group)))
     }
 
     fn leases(&self, group: &Group) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
     }
 
-    /// The group's Lease as it is now.
+    /// Reads the Lease. Returns `None` if there is none that the group controls.
     async fn read(&self, group: &Group) -> Result<Option<DynamicObject>, String> {
         let read = self.leases(group).get_opt(&group.lease_name).await;
         let lease = read.map_err(|error| format!("cannot get {}: {}", lease_of(group), describe(&error)))?;
         Ok(lease.filter(|lease| controller_of(lease) == Some(&group.uid)))
     }
 
-    /// A PUT at the version that was read: the mark is for the term that was seen, or not written. Returns the Lease as it is
-    /// then.
-    async fn mark(
+    /// Writes the request by a PUT at the version that was read, so that it reaches only the term that was read.
+    /// Returns the Lease after that, or the live Lease after a conflict.
+    async fn write_request(
         &self,
         group: &Group,
         mut lease: DynamicObject,
-        asked: &StepDownRequest,
+        request: &StepDownRequest,
         trial: Option<&Trial>,
     ) -> Result<Option<DynamicObject>, String> {
         let annotations = lease.annotations_mut();
         if let Some(trial) = trial {
             annotations.insert(lease::TRIAL.to_owned(), trial.to_string());
         }
-        annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), asked.value.clone());
-        annotations.insert(lease::STEP_DOWN_OF.to_owned(), asked.of.clone());
-        match &asked.to {
+        annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), request.value.clone());
+        annotations.insert(lease::STEP_DOWN_OF.to_owned(), request.of.clone());
+        match &request.to {
             Some(to) => annotations.insert(lease::STEP_DOWN_TO.to_owned(), to.clone()),
             None => annotations.remove(lease::STEP_DOWN_TO),
         };
@@ -177,7 +207,7 @@ impl StepDowns {
         }
     }
 
-    /// A PUT at the version of `lease`; `None` if there is another version by now, or none.
+    /// Sends a PUT at the version of `lease`. Returns `None` if the Lease has changed or is gone.
     async fn replace(&self, group: &Group, lease: &DynamicObject) -> Result<Option<DynamicObject>, String> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.leases(group).replace(&group.lease_name, &params, lease).await {
@@ -187,26 +217,27 @@ impl StepDowns {
         }
     }
 
-    /// Asks for the eviction of a pod, with all that a PodDisruptionBudget may have against it.
+    /// Evicts a pod. A PodDisruptionBudget may refuse that.
     async fn evict(&self, group: &Group, pod: &str, uid: Option<String>) -> Result<(), String> {
         let preconditions = Preconditions { uid, resource_version: None };
         let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let params = EvictParams { delete_options: Some(options), ..EvictParams::default() };
         match Api::<Pod>::namespaced(self.client.clone(), &group.namespace).evict(pod, &params).await {
             Ok(_) => Ok(()),
-            // Gone, or another pod by now: the next look shows it.
+            // The pod is gone, or another pod has its name: the next reconcile shows it.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(format!("cannot evict pod {}/{pod}: {}", group.namespace, describe(&error))),
         }
     }
 
-    /// Changes what is remembered of the group, for as long as it is there.
+    /// Changes the operator's memory of the group. Returns `None` if the group is gone.
     fn remember<T>(&self, resource: &ElectionGroup, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
         self.cache.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
     }
 
+    /// Records an Event and logs `step_down`, unless that was done before.
     fn report(&self, resource: &ElectionGroup, step_down: &StepDown) {
-        // Once it is done, the status has it.
+        // The status records a step-down that is done.
         let now = match step_down {
             StepDown::None | StepDown::Done { .. } => None,
             _ => Some(step_down.clone()),

@@ -1,4 +1,21 @@
-//! Tells the candidates of a group by its Lease that nobody is to lead, or that somebody is again.
+//! Writes onto the Lease that the group is suspended, so that no standby takes over while the pods are being removed.
+//!
+//! # Flow
+//! 1. `spec.suspend` is true, or `spec.replicas` is 0. Before the operator applies the Deployment, it reads the Lease
+//!    and writes `k8sensus.dev/suspended` with the Lease's `leaseTransitions` onto it, by a PUT at the version that it
+//!    read. It does so only in modes Exec and Sidecar, and only while the Deployment has pods.
+//! 2. The operator applies the Deployment with 0 replicas. The kubelet stops the pods.
+//! 3. The leader stops its program and releases the Lease, which keeps its `leaseTransitions`. A standby that still
+//!    runs waits one lease duration longer than it otherwise would, and usually ends before that.
+//! 4. The group is resumed. The operator removes the annotation before it applies the Deployment with pods.
+//!
+//! # Interruptions
+//! - The operator dies after step 1: the next one applies the Deployment, or removes the annotation if the group has
+//!   been resumed. Meanwhile the leader continues to lead.
+//! - The write of step 1 fails: step 2 follows all the same, and a standby may lead until its own pod ends. The write
+//!   is retried after 10 s.
+//! - A standby outlives the wait and acquires the Lease: its term has more `leaseTransitions`, so the annotation is
+//!   void. The operator writes it again while there are pods.
 
 use std::time::Duration;
 
@@ -12,8 +29,8 @@ use crate::operator::context::{Context, RETRY};
 use crate::operator::name::qualified_name;
 use crate::protocol::lease;
 
-/// Before the pods are taken away, and before there are some again: a standby that is told to end a little later than the leader
-/// would lead meanwhile. What cannot be written hinders neither.
+/// Writes or removes the annotation. Returns the delay before a failed write is retried; a failure delays no other
+/// step.
 pub(in crate::operator) async fn annotate_suspended(
     resource: &ElectionGroup,
     group: &Group,
@@ -25,12 +42,13 @@ pub(in crate::operator) async fn annotate_suspended(
     let term = |lease: &_| suspended.then(|| snapshot_of(lease).record.transitions.to_string());
     match context.within_budget(context.step_downs.annotate(group, lease::SUSPENDED, term)).await.flatten() {
         Ok(lease) => {
-            // The watch may be late to show it.
+            // The watch may lag behind.
             lease.iter().for_each(|lease| cache.apply_lease_response(lease));
             None
         }
         Err(error) => {
-            warn!(group = qualified_name(resource), "{error}; the candidates are not told whether anybody is to lead");
+            let group = qualified_name(resource);
+            warn!(group, "{error}; the Lease does not show yet whether the group is suspended");
             Some(RETRY)
         }
     }

@@ -1,4 +1,4 @@
-//! An operator that is killed at any of its writes: the next one ends where one would have that was never disturbed.
+//! An operator that is killed at any of its writes: the next one reaches the same end state as an undisturbed operator.
 
 pub(super) mod play;
 pub(super) mod state;
@@ -19,30 +19,30 @@ use crate::support::http_proxy::{Cut, HttpProxy, operator_for};
 use crate::support::objects::Direct;
 use crate::support::{Program, group, namespace, shared, within};
 
-/// What an operator writes; pods are not its own.
+/// The children that an operator writes.
 pub(super) const PLURALS: [&str; 6] =
     ["deployments", "serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets", "leases"];
 
 pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Operators that run at a time.
+/// How many operators run at a time.
 const WORKERS: usize = 4;
 
-/// How long a run may take; others share the machine.
+/// How long a run may take. Other tests share the machine.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How long nothing may change until a group is at rest. A revision on trial has to lead well for 2 s.
+/// How long nothing may change until a group counts as at rest. A trial takes 2 s.
 const QUIET: Duration = Duration::from_secs(4);
 
-/// What happens to a group that is at rest, or its making.
+/// A change of a group at rest, or its creation.
 struct Scenario {
     name: &'static str,
-    /// What is there before.
+    /// Creates the state before the change.
     prepare: fn(Play<'_>),
     happens: fn(Play<'_>),
-    /// Whether there are a kubelet and candidates.
+    /// Whether the test plays a kubelet and candidates.
     is_led: bool,
-    /// Writes without which it would be another one; each of them must have been cut before and after.
+    /// The writes that the scenario must contain. The operator must have been killed before and after each of them.
     writes: &'static [&'static str],
 }
 
@@ -157,7 +157,7 @@ fn patch(play: Play<'_>, spec: &Value) {
     play.direct.merge(play.ns, "electiongroups", "kestrel", &json!({ "spec": spec }));
 }
 
-/// A Lease as another program has left it.
+/// Returns a Lease that another program left behind.
 fn foreign_lease() -> Value {
     let now = format!("{:.6}", jiff::Timestamp::now());
     json!({
@@ -169,7 +169,7 @@ fn foreign_lease() -> Value {
     })
 }
 
-/// An undisturbed run: where it began, where it ended, and the writes that lay between.
+/// An undisturbed run: its start, its end, and the writes in between.
 struct Course {
     before: Value,
     after: Value,
@@ -177,8 +177,8 @@ struct Course {
 }
 
 #[test]
-fn an_operator_that_is_killed_at_any_write_is_followed_by_one_that_ends_where_it_would_have() {
-    // All of it takes many minutes, and keeps the API server of the other tests busy.
+fn operator_killed_at_any_write_is_followed_by_the_same_end_state() {
+    // All scenarios take many minutes, and load the API server of the other tests.
     let everything = std::env::var("K8SENSUS_CRASHES").is_ok_and(|crashes| crashes == "all");
     let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| everything || scenario.is_quick()).collect();
     let direct = Direct::to(shared());
@@ -189,7 +189,7 @@ fn an_operator_that_is_killed_at_any_write_is_followed_by_one_that_ends_where_it
     let mut jobs = Vec::new();
     for (&scenario, course) in scenarios.iter().zip(&courses) {
         println!("{}: {} writes", scenario.name, course.writes.len());
-        // Nothing is decided by Events, and no state has them.
+        // No decision depends on Events, and the compared state does not contain them.
         let is_cut = |(_, write): &(usize, &String)| *write != "POST events";
         for (write, _) in (1..).zip(&course.writes).filter(is_cut) {
             jobs.extend([Cut::Before, Cut::After].map(|cut| (scenario, course, write, cut)));
@@ -239,7 +239,7 @@ fn undisturbed(scenario: &Scenario, direct: &Direct) -> Course {
     Course { before, after, writes: proxy.writes().split_off(written) }
 }
 
-/// Returns the write at which the operator was killed, if it came so far.
+/// Returns the write at which the operator was killed, if it reached that write.
 fn disturbed(scenario: &Scenario, course: &Course, direct: &Direct, write: usize, cut: Cut) -> Option<String> {
     let (ns, proxy) = (namespace(shared(), scenario.name), HttpProxy::to(shared()));
     let mut first = operator(&ns, proxy.kubeconfig());
@@ -252,7 +252,7 @@ fn disturbed(scenario: &Scenario, course: &Course, direct: &Direct, write: usize
     while proxy.killed_at().is_none() {
         scenario.step(play);
         if state(direct, &ns) == course.after && start.elapsed() > QUIET {
-            // Two statuses that one run wrote were one in this.
+            // This run wrote one status where the other run wrote two.
             return None;
         }
         assert!(start.elapsed() < LONGEST, "{} {write} {cut:?}: neither", scenario.name);
@@ -260,29 +260,29 @@ fn disturbed(scenario: &Scenario, course: &Course, direct: &Direct, write: usize
     }
     let at = proxy.killed_at();
     first.wait(Duration::from_secs(5));
-    // Not to wait until the Lease of the dead expires.
+    // So that the next operator need not wait for the expiry of the Lease.
     direct.delete("default", "leases", &format!("{ns}-operator"));
     let _second = operator(&ns, shared().kubeconfig());
-    let told = format!("{} after a kill {cut:?} {}", scenario.name, at.as_deref().unwrap_or_default());
-    same(scenario, play, &course.after, &told);
+    let what = format!("{} after a kill {cut:?} {}", scenario.name, at.as_deref().unwrap_or_default());
+    same(scenario, play, &course.after, &what);
     thread::sleep(Duration::from_millis(300));
-    same(scenario, play, &course.after, &told);
+    same(scenario, play, &course.after, &what);
     at.map(|at| anonymous(&at))
 }
 
-/// A write onto a pod without the name of the pod.
+/// Replaces the name of a pod in a write.
 fn anonymous(write: &str) -> String {
     let part = |part| if is_pod(part) { "POD" } else { part };
     write.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
 impl Scenario {
-    /// Whether it is run where `K8SENSUS_CRASHES=all` does not ask for all: it needs no kubelet and no candidates.
+    /// Whether it runs without `K8SENSUS_CRASHES=all`: it needs no kubelet and no candidates.
     fn is_quick(&self) -> bool {
         ["made", "changed", "suspended", "robbed"].contains(&self.name)
     }
 
-    /// What others than the operator do meanwhile.
+    /// Plays one step of the kubelet and the candidates, if there are any.
     fn step(&self, play: Play<'_>) {
         if self.is_led {
             play.step();
@@ -292,21 +292,21 @@ impl Scenario {
 
 fn operator(ns: &str, kubeconfig: &Path) -> Program {
     let operator = operator_for(ns, &format!("{ns}-operator"), kubeconfig, ANYWHERE);
-    operator.wait_for("reconciles from now on", Duration::from_secs(20));
+    operator.wait_for("starting to reconcile", Duration::from_secs(20));
     operator
 }
 
-/// Waits until nothing has been written and nothing has changed for [`QUIET`], and the Deployment controller, which may have
-/// begun only now, has done its part.
+/// Waits until nothing was written and nothing changed for [`QUIET`], and the Deployment controller, which may have
+/// started late, has created its pods.
 fn at_rest(scenario: &Scenario, play: Play<'_>, proxy: &HttpProxy) -> Value {
     let Play { direct, ns } = play;
-    let look = || {
+    let observe = || {
         scenario.step(play);
         (state(direct, ns), proxy.writes().len())
     };
-    let (mut last, mut since) = (look(), Instant::now());
+    let (mut last, mut since) = (observe(), Instant::now());
     within(LONGEST.as_secs(), &format!("{ns} to be at rest"), || {
-        let now = look();
+        let now = observe();
         let (pods, wanted) =
             (&now.0["electiongroup"]["status"]["replicas"], &now.0["deployments"][0]["spec"]["replicas"]);
         if now != last || pods.is_null() || pods.as_i64() < wanted.as_i64() {

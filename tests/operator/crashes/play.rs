@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::objects::Direct;
 
-/// The pods and the election of group `kestrel`. It remembers nothing: an operator may be killed at any time.
+/// The kubelet and the candidates of group `kestrel`. They have no memory: an operator may be killed at any time.
 #[derive(Clone, Copy)]
 pub(super) struct Play<'a> {
     pub(super) direct: &'a Direct,
@@ -12,7 +12,7 @@ pub(super) struct Play<'a> {
 }
 
 impl Play<'_> {
-    /// The pods that are there and are to stay, by name.
+    /// Returns the pods that are not being deleted, by name.
     pub(super) fn pods(&self) -> Vec<Value> {
         let list = self.direct.get(self.ns, "pods", "").unwrap();
         let mut pods = list["items"].as_array().unwrap().clone();
@@ -25,7 +25,7 @@ impl Play<'_> {
         self.direct.get(self.ns, "leases", "kestrel")
     }
 
-    /// One step of everything that a kubelet and candidates do by themselves.
+    /// Plays one step of the kubelet and the candidates.
     pub(super) fn step(&self) {
         let pods = self.pods();
         pods.iter().for_each(|pod| self.report(pod));
@@ -34,7 +34,7 @@ impl Play<'_> {
         }
     }
 
-    /// A new pod comes up; it is Ready once its gate is open.
+    /// Reports a new pod as running, and as Ready once its gate is open.
     fn report(&self, pod: &Value) {
         let is_new = condition(pod, "ContainersReady").is_empty();
         let is_open = condition(pod, "k8sensus.dev/proven") == "True";
@@ -63,17 +63,17 @@ impl Play<'_> {
         );
     }
 
-    /// The leader hands over where it is asked to, and a Lease that is free is acquired.
+    /// Releases the Lease if a step-down of the leader is requested, and acquires a free Lease.
     fn campaign(&self, lease: &Value, pods: &[Value]) {
         let (spec, annotations) = (&lease["spec"], &lease["metadata"]["annotations"]);
         let transitions = spec["leaseTransitions"].as_i64().unwrap_or_default();
         let holder = spec["holderIdentity"].as_str().unwrap_or_default();
         let term = format!("{transitions}/{}", annotations["k8sensus.dev/incarnation"].as_str().unwrap_or_default());
-        let is_asked = annotations["k8sensus.dev/step-down-of"] == term;
-        if !holder.is_empty() && !is_asked {
+        let is_requested = annotations["k8sensus.dev/step-down-of"] == term;
+        if !holder.is_empty() && !is_requested {
             return;
         }
-        let named = annotations["k8sensus.dev/step-down-to"].as_str().filter(|_| is_asked);
+        let named = annotations["k8sensus.dev/step-down-to"].as_str().filter(|_| is_requested);
         let able = pods.iter().filter(|pod| condition(pod, "ContainersReady") == "True").map(name_of);
         let next = named.map(str::to_owned).or_else(|| able.into_iter().find(|name| name != holder));
         if let Some(next) = next {
@@ -81,7 +81,7 @@ impl Play<'_> {
         }
     }
 
-    /// `pod` acquires the Lease as it was read, and its program is ready.
+    /// Acquires the Lease for `pod` at the version that was read, with a ready program.
     fn lead(&self, lease: &Value, pod: &str, transitions: i64, incarnation: &str) {
         let now = format!("{:.6}", jiff::Timestamp::now());
         let patch = json!({
@@ -94,11 +94,11 @@ impl Play<'_> {
                 "leaseTransitions": transitions,
             },
         });
-        // Somebody was faster: the next step sees it.
+        // After a conflict the next step tries again.
         let _ = self.direct.try_merge(self.ns, "leases", "kestrel", &patch);
     }
 
-    /// The kubelet reports the end of the leader's container, with the incarnation that its candidate left.
+    /// Reports the end of the leader's container, with the incarnation that its candidate wrote.
     pub(super) fn leader_dies(&self) {
         let lease = self.lease().unwrap();
         let holder = lease["spec"]["holderIdentity"].as_str().unwrap();
@@ -126,7 +126,7 @@ pub(in crate::operator) fn name_of(pod: &Value) -> String {
     pod["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
-/// The status of a condition, empty if there is none.
+/// Returns the status of a condition, empty if there is none.
 pub(in crate::operator) fn condition<'a>(pod: &'a Value, kind: &str) -> &'a str {
     let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
     let found = conditions.find(|condition| condition["type"] == kind);

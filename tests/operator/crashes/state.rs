@@ -1,4 +1,4 @@
-//! What one run of an operator leaves behind, without what differs from one run to the next.
+//! The end state of a run, without the fields that differ between runs.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ use super::PLURALS;
 use super::play::condition;
 use crate::support::objects::Direct;
 
-/// Fields that are never twice the same.
+/// Fields that differ in each run.
 const VARYING: [&str; 8] =
     ["lastTransitionTime", "acquireTime", "renewTime", "time", "since", "leaderlessSeconds", "clusterIP", "clusterIPs"];
 
-/// Everything in a namespace that an operator writes.
+/// Returns everything in a namespace that an operator writes.
 pub(super) fn state(direct: &Direct, ns: &str) -> Value {
     let Some(group) = direct.get(ns, "electiongroups", "kestrel") else { return Value::Null };
     let mut state = json!({ "electiongroup": stripped(&group, true) });
@@ -33,7 +33,7 @@ pub(super) fn state(direct: &Direct, ns: &str) -> Value {
     for object in pods.iter().chain([&group]) {
         text = text.replace(object["metadata"]["uid"].as_str().unwrap(), "UID");
     }
-    // Why a term ended is known to the operator that released its Lease on proof, until the status has the next term.
+    // Only the operator that released a Lease on proof knows why the term ended, until the status has the next term.
     let text = ["KubeletReported", "NotObserved"]
         .iter()
         .fold(text, |text, reason| text.replace(&format!("\"{reason}\""), "\"LeaseReleased\""));
@@ -41,7 +41,7 @@ pub(super) fn state(direct: &Direct, ns: &str) -> Value {
     serde_json::from_str(&with_numbered_pods(&text)).unwrap()
 }
 
-/// What the operator has written onto a pod.
+/// Returns what the operator has written onto a pod.
 fn marks_of(pod: &Value) -> String {
     let metadata = &pod["metadata"];
     let label = |name: &str| metadata["labels"][format!("k8sensus.dev/{name}")].clone();
@@ -49,7 +49,7 @@ fn marks_of(pod: &Value) -> String {
     json!([label("role"), label("revision"), cost, condition(pod, "k8sensus.dev/proven")]).to_string()
 }
 
-/// `text` with the pods named after the order in which they appear.
+/// Replaces the names of pods in `text` by numbers in the order of their appearance.
 pub(in crate::operator) fn with_numbered_pods(text: &str) -> String {
     let is_part = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     let names: Vec<&str> = text.split(|letter| !is_part(letter)).filter(|word| is_pod(word)).collect();
@@ -63,7 +63,7 @@ pub(in crate::operator) fn with_numbered_pods(text: &str) -> String {
     known.iter().enumerate().fold(text.to_owned(), number)
 }
 
-/// Whether `word` is the name of a pod of the group: a hash and five letters after its name.
+/// Whether `word` is the name of a pod of the group: the name of the group, a hash and five letters.
 pub(super) fn is_pod(word: &str) -> bool {
     let parts: Vec<&str> = word.split('-').collect();
     matches!(parts[..], ["kestrel", hash, suffix] if hash.len() > 5 && suffix.len() == 5)
@@ -80,7 +80,7 @@ fn stripped(object: &Value, with_status: bool) -> Value {
         "name": metadata["name"], "labels": metadata["labels"], "annotations": metadata["annotations"],
         "ownerReferences": metadata["ownerReferences"], "ours": ours,
     });
-    // Of the whole object, with the uid of its owner.
+    // A hash of the whole object, which contains the uid of its owner.
     if let Some(hash) = stripped.pointer_mut("/metadata/annotations/k8sensus.dev~1applied-hash") {
         *hash = json!("HASH");
     }

@@ -1,4 +1,4 @@
-//! A group whose pods are made by hand, and what its Service leads to.
+//! A group whose pods the test creates, and the endpoint of its Service.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::support::{
 pub const SERVICE: &str = "service/kestrel-leader";
 pub const SLICE: &str = "endpointslice/kestrel-leader";
 
-/// What a pod's candidate tells of its program, and where.
+/// How the readiness of a pod's program is reported.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// By the Lease.
+    /// On the Lease, by the candidate.
     Exec,
-    /// By the readiness of its containers.
+    /// By the kubelet, for its containers.
     Sidecar,
 }
 
-/// One namespace with the group kestrel, all of whose pods are made by hand.
+/// A namespace with the group kestrel, whose pods the test creates.
 pub struct Bench<'a> {
     pub cluster: &'a Cluster,
     pub ns: String,
@@ -40,7 +40,7 @@ impl Bench<'static> {
 }
 
 impl Bench<'_> {
-    /// Its template names a port, to which a pod made by hand may give another number.
+    /// Applies the group. Its template names a port, which a pod of the test may have with another number.
     pub fn apply(&self, more: Value) {
         let container = json!({
             "name": "app", "image": "registry.example/kestrel:1", "command": ["/kestrel"],
@@ -91,9 +91,9 @@ impl Bench<'_> {
         get(self.cluster, &self.ns, what)
     }
 
-    /// What a candidate of mode Exec does when its program is ready, until the Service leads to `pod`: this one, which knows of no
-    /// program, takes it back with its next renewal.
-    pub fn tell_ready_until_it_leads_to(&self, pod: &str) {
+    /// Reports a ready program on the Lease, as a candidate of mode Exec does, until the Service routes to `pod`. The
+    /// candidate of this test has no program and removes the report with its next renewal.
+    pub fn report_ready_until_routed_to(&self, pod: &str) {
         within(10, &format!("{SERVICE} to lead to {pod}"), || {
             let lease = self.get("lease/kestrel").unwrap();
             let incarnation = lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].as_str().unwrap();
@@ -103,13 +103,13 @@ impl Bench<'_> {
         });
     }
 
-    /// Waits until the Service leads to `pod`, or to nobody.
-    pub fn leads_to(&self, pod: Option<&str>) -> Value {
+    /// Waits until the Service routes to `pod`, or to no pod.
+    pub fn routes_to(&self, pod: Option<&str>) -> Value {
         within(10, &format!("{SERVICE} to lead to {pod:?}"), || self.get(SLICE).filter(|slice| behind(slice) == pod))
     }
 
-    /// For a second.
-    pub fn goes_on_leading_to(&self, pod: Option<&str>) {
+    /// Asserts for a second that the Service routes to `pod`, or to no pod.
+    pub fn keeps_routing_to(&self, pod: Option<&str>) {
         for _ in 0..10 {
             let slice = self.get(SLICE).unwrap();
             assert_eq!(behind(&slice), pod, "{slice}");
@@ -125,7 +125,7 @@ impl Bench<'_> {
         })
     }
 
-    /// For how many seconds nobody led before `holder` did, as the status tells it.
+    /// Returns the seconds without a leader before `holder`, as the status shows them.
     pub fn gap_before(&self, holder: &str) -> f64 {
         within(10, &format!("{holder} in the history"), || {
             let last = self.get("electiongroup/kestrel")?["status"]["history"][0].clone();

@@ -1,5 +1,5 @@
-//! The leader Service leads to the leader alone. Candidates are processes of this machine; their pods are made by hand and
-//! no kubelet runs them, so that the tests say what a kubelet would.
+//! The leader Service routes to the leader alone. The candidates are processes of this machine. The tests create their
+//! pods and play the kubelet.
 
 mod bench;
 
@@ -17,16 +17,16 @@ fn plain() -> Value {
 }
 
 const SWITCH: [&str; 1] = ["patch endpointslices kestrel-leader"];
-/// Seconds without a leader that are surely less than those for which the operator expects a successor.
+/// A time without a leader, in seconds, that is surely shorter than the operator's wait for a successor.
 const QUICK: f64 = 0.2;
 
 #[test]
-fn a_handover_is_one_write_and_so_is_an_expiry() {
+fn handover_and_expiry_are_one_write_each() {
     let bench = Bench::new("switched", plain());
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     bench.pod("heron", Kind::Sidecar, "10.9.0.2", 8080);
     let mut leader = bench.candidate("otter");
-    let slice = bench.leads_to(Some("otter"));
+    let slice = bench.routes_to(Some("otter"));
     let pod = bench.get("pod/otter").unwrap();
     assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.9.0.1"]));
     assert_eq!(slice["endpoints"][0]["targetRef"]["uid"], pod["metadata"]["uid"]);
@@ -41,7 +41,7 @@ fn a_handover_is_one_write_and_so_is_an_expiry() {
         successor.wait_for(&format!("New leader is: {from}"), Duration::from_secs(5));
         let start = bench.position();
         leader.terminate(Duration::from_secs(5));
-        bench.leads_to(Some(to));
+        bench.routes_to(Some(to));
         sleep(Duration::from_secs(1));
         let writes = bench.writes(start);
         gaps.push(bench.gap_before(to));
@@ -50,38 +50,38 @@ fn a_handover_is_one_write_and_so_is_an_expiry() {
             assert_eq!(writes, SWITCH);
             break;
         }
-        // Meanwhile it may have led to nobody.
+        // In between it may have routed to no pod.
         assert!(writes.len() <= 2 && writes.iter().all(|write| write == SWITCH[0]), "{writes:?}");
     }
     assert!(gaps.last().is_some_and(|gap| *gap < QUICK), "no handover was quick enough: {gaps:?} s");
 
     let start = bench.position();
     leader.signal(Signal::KILL);
-    bench.leads_to(None);
+    bench.routes_to(None);
     sleep(Duration::from_secs(2));
     assert_eq!(bench.writes(start), SWITCH);
 }
 
 #[test]
-fn a_release_that_nobody_follows_empties_it() {
+fn release_without_a_successor_empties_the_slice() {
     let bench = Bench::new("released", plain());
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     let mut otter = bench.candidate("otter");
-    bench.leads_to(Some("otter"));
+    bench.routes_to(Some("otter"));
     otter.terminate(Duration::from_secs(5));
-    bench.leads_to(None);
+    bench.routes_to(None);
 }
 
 #[test]
-fn a_leader_that_is_not_ready_or_gone_gets_no_traffic() {
+fn unready_or_deleted_leader_gets_no_traffic() {
     let bench = Bench::new("unready", plain());
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     let _otter = bench.candidate("otter");
-    bench.leads_to(Some("otter"));
+    bench.routes_to(Some("otter"));
     bench.containers_ready("otter", false);
-    bench.leads_to(None);
+    bench.routes_to(None);
     bench.containers_ready("otter", true);
-    bench.leads_to(Some("otter"));
+    bench.routes_to(Some("otter"));
     kubectl(
         bench.cluster,
         &[
@@ -95,42 +95,42 @@ fn a_leader_that_is_not_ready_or_gone_gets_no_traffic() {
         ],
     );
     kubectl(bench.cluster, &["delete", "-n", &bench.ns, "pod/otter", "--wait=false"]);
-    bench.leads_to(None);
+    bench.routes_to(None);
     assert!(bench.get("pod/otter").unwrap()["metadata"]["deletionTimestamp"].is_string());
     kubectl(
         bench.cluster,
         &["patch", "-n", &bench.ns, "pod/otter", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#],
     );
-    bench.goes_on_leading_to(None);
+    bench.keeps_routing_to(None);
 }
 
 #[test]
-fn in_mode_exec_the_candidates_word_for_this_very_term_counts() {
-    let bench = Bench::new("told", plain());
+fn exec_readiness_is_that_of_the_present_term_on_the_lease() {
+    let bench = Bench::new("reported", plain());
     bench.pod("otter", Kind::Exec, "10.9.0.1", 8080);
     bench.pod("heron", Kind::Exec, "10.9.0.2", 8080);
     let mut otter = bench.candidate("otter");
     otter.wait_for("I'm the new leader!", Duration::from_secs(10));
-    bench.goes_on_leading_to(None);
-    bench.tell_ready_until_it_leads_to("otter");
+    bench.keeps_routing_to(None);
+    bench.report_ready_until_routed_to("otter");
     let heron = bench.candidate("heron");
     heron.wait_for("New leader is: otter", Duration::from_secs(5));
     otter.terminate(Duration::from_secs(5));
     heron.wait_for("I'm the new leader!", Duration::from_secs(10));
-    bench.leads_to(None);
-    bench.goes_on_leading_to(None);
-    bench.tell_ready_until_it_leads_to("heron");
+    bench.routes_to(None);
+    bench.keeps_routing_to(None);
+    bench.report_ready_until_routed_to("heron");
 }
 
 #[test]
-fn a_named_port_is_that_of_the_pod_that_leads_and_so_is_the_family_of_the_address() {
+fn named_port_and_address_family_are_those_of_the_leaders_pod() {
     let ports = json!([{ "name": "web", "port": 80, "targetPort": "http" }, { "name": "raw", "port": 90 }]);
     let bench = Bench::new("named", json!({ "ports": ports }));
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8081);
     bench.pod("heron", Kind::Sidecar, "fd00::2", 8082);
     let ports = |number: i32| json!([{ "name": "web", "port": number, "protocol": "TCP" }, { "name": "raw", "port": 90, "protocol": "TCP" }]);
     let mut otter = bench.candidate("otter");
-    let slice = bench.leads_to(Some("otter"));
+    let slice = bench.routes_to(Some("otter"));
     assert_eq!((&slice["addressType"], &slice["ports"]), (&json!("IPv4"), &ports(8081)));
     otter.terminate(Duration::from_secs(5));
     let _heron = bench.candidate("heron");
@@ -140,12 +140,12 @@ fn a_named_port_is_that_of_the_pod_that_leads_and_so_is_the_family_of_the_addres
 }
 
 #[test]
-fn what_others_edit_or_delete_comes_back() {
+fn edited_or_deleted_service_and_slice_are_restored() {
     let bench = Bench::new("mended", plain());
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     bench.pod("heron", Kind::Sidecar, "10.9.0.2", 8080);
     let _otter = bench.candidate("otter");
-    bench.leads_to(Some("otter"));
+    bench.routes_to(Some("otter"));
     let patch = |what: &str, kind: &str, patch: Value| {
         kubectl(bench.cluster, &["patch", "-n", &bench.ns, what, &format!("--type={kind}"), "-p", &patch.to_string()]);
     };
@@ -164,7 +164,7 @@ fn what_others_edit_or_delete_comes_back() {
     kubectl(bench.cluster, &["delete", "-n", &bench.ns, SERVICE]);
     within(10, "the Service", || bench.get(SERVICE));
 
-    // Its controller brings every pod in that matches, and takes none out when the selector goes.
+    // The endpoints controller adds every matching pod, and removes none when the selector is removed.
     patch(SERVICE, "merge", json!({ "spec": { "selector": { "app": "kestrel" } } }));
     within(10, "the selector to go", || bench.get(SERVICE)?["spec"].get("selector").is_none().then_some(()));
     within(60, "the slices of the cluster's own controller to go", || {
@@ -180,11 +180,11 @@ fn bench_leads(bench: &Bench<'_>) {
 }
 
 #[test]
-fn type_and_ports_follow_the_spec_and_with_it_the_service_goes() {
+fn service_follows_the_spec_and_is_removed_with_it() {
     let bench = Bench::new("changed", plain());
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     let _otter = bench.candidate("otter");
-    bench.leads_to(Some("otter"));
+    bench.routes_to(Some("otter"));
     let address = bench.get(SERVICE).unwrap()["spec"]["clusterIP"].clone();
     let node_port = json!({ "type": "NodePort", "ports": [{ "port": 81, "targetPort": 8081 }] });
     bench.apply(json!({ "leaderService": node_port }));
@@ -203,7 +203,7 @@ fn type_and_ports_follow_the_spec_and_with_it_the_service_goes() {
 }
 
 #[test]
-fn what_is_somebody_elses_is_left_alone_and_gets_no_leader() {
+fn foreign_service_is_left_alone_and_gets_no_leader() {
     let cluster = operated();
     let object = |kind: &str, version: &str| json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "kestrel-leader" } });
     let mut service = object("Service", "v1");
@@ -229,68 +229,68 @@ fn what_is_somebody_elses_is_left_alone_and_gets_no_leader() {
 }
 
 #[test]
-fn a_service_that_is_the_groups_no_more_loses_its_slice() {
+fn service_that_lost_its_owner_loses_its_slice() {
     let bench = Bench::new("disowned", plain());
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     let _otter = bench.candidate("otter");
-    bench.leads_to(Some("otter"));
+    bench.routes_to(Some("otter"));
     let patch = r#"{"metadata":{"ownerReferences":null}}"#;
     kubectl(bench.cluster, &["patch", "-n", &bench.ns, SERVICE, "--type=merge", "-p", patch]);
     let message = bench.stalled("Conflict");
-    assert!(message.contains("controlled by nobody"), "{message}");
+    assert!(message.contains("it has no controller"), "{message}");
     within(10, "the slice to go", || bench.get(SLICE).is_none().then_some(()));
     kubectl(bench.cluster, &["delete", "-n", &bench.ns, SERVICE]);
-    within(20, "the Service to be made again", || bench.get(SLICE).filter(|slice| behind(slice) == Some("otter")));
+    within(20, "the Service to be recreated", || bench.get(SLICE).filter(|slice| behind(slice) == Some("otter")));
 }
 
 #[test]
-fn traffic_follows_the_leader_of_a_group_that_is_paused_or_whose_spec_is_refused_and_no_suspended_one() {
+fn traffic_follows_the_leader_of_a_paused_or_refused_group() {
     let bench = Bench::new("paused", plain());
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     bench.pod("heron", Kind::Sidecar, "10.9.0.2", 8080);
     let mut otter = bench.candidate("otter");
-    bench.leads_to(Some("otter"));
-    // Neither a new port nor the suspension takes effect while it is paused.
+    bench.routes_to(Some("otter"));
+    // Neither a new port nor the suspension takes effect while the group is paused.
     let service = json!({ "ports": [{ "port": 80, "targetPort": 8081 }] });
     bench.apply(json!({ "leaderService": service, "paused": true, "suspend": true }));
     let heron = bench.candidate("heron");
     heron.wait_for("New leader is: otter", Duration::from_secs(5));
     otter.terminate(Duration::from_secs(5));
-    let slice = bench.leads_to(Some("heron"));
+    let slice = bench.routes_to(Some("heron"));
     assert_eq!(slice["ports"][0]["port"], 8080);
 
     bench.apply(json!({ "leaderService": { "ports": [{ "port": 80, "targetPort": "web" }] } }));
     let message = bench.stalled("Invalid");
     assert!(message.starts_with("spec.leaderService.ports[0].targetPort: must name a TCP port"), "{message}");
     bench.containers_ready("heron", false);
-    bench.leads_to(None);
+    bench.routes_to(None);
     bench.containers_ready("heron", true);
-    let slice = bench.leads_to(Some("heron"));
+    let slice = bench.routes_to(Some("heron"));
     assert_eq!(slice["ports"][0]["port"], 8080);
 
     bench.apply(json!({ "leaderService": plain(), "suspend": true }));
-    bench.leads_to(None);
+    bench.routes_to(None);
     assert!(heron.says("I'm the new leader!") && bench.get(SERVICE).is_some());
 }
 
 #[test]
-fn an_operator_that_is_started_again_writes_nothing() {
+fn restarted_operator_writes_nothing() {
     let cluster = control_plane();
     let mut first = operator(&cluster, "first", &[]);
     let bench = Bench { cluster: &cluster, ns: namespace(&cluster, "again") };
     bench.apply(json!({ "leaderService": plain() }));
     bench.pod("otter", Kind::Sidecar, "10.9.0.1", 8080);
     let _otter = bench.candidate("otter");
-    bench.leads_to(Some("otter"));
+    bench.routes_to(Some("otter"));
     sleep(Duration::from_secs(1));
     first.terminate(Duration::from_secs(10));
     let start = bench.position();
     let second = operator(&cluster, "second", &[]);
-    second.wait_for("reconciles from now on", Duration::from_secs(20));
-    // What a change of the Lease or of a pod brings comes after all that its start does.
+    second.wait_for("starting to reconcile", Duration::from_secs(20));
+    // A write for a change of the Lease or of a pod follows all writes of the start.
     sleep(Duration::from_secs(3));
     assert_eq!(bench.writes(start), [""; 0], "{}", second.output());
     bench.containers_ready("otter", false);
-    bench.leads_to(None);
+    bench.routes_to(None);
     assert_eq!(bench.writes(start), SWITCH);
 }

@@ -1,4 +1,4 @@
-//! The changes of a group's spec that a walk is made of.
+//! The changes of a group's spec in a walk.
 
 use k8sensus::api::ElectionGroup;
 use k8sensus::group::Group;
@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use crate::support::group;
 use crate::support::random::Random;
 
-/// Changes between `spec.image` and `spec.template`.
+/// The change between `spec.image` and `spec.template`.
 const FORM: &str = "/form";
-/// Turns one list of the pod template round.
+/// The reversal of one list of the pod template.
 const ORDER: &str = "/order";
 
-/// Each field that is changed, as a JSON pointer into the spec, with its possible values; null removes it. What the API server
-/// refuses of a Deployment is not among them, nor a list that refers to another that may be gone.
+/// Returns each field to change, as a JSON pointer into the spec, with its possible values; null removes the field.
+/// Excludes values that the API server refuses in a Deployment, and lists that refer to another list that may be
+/// removed.
 pub fn choices() -> Vec<(&'static str, Value)> {
     let mut choices = of_group();
     choices.extend(of_pod());
@@ -207,12 +208,12 @@ fn of_container() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The spec of a group as a walk begins with it.
+/// Returns the first spec of a walk.
 pub fn first() -> Value {
     group("kestrel", json!({ "minReadySeconds": 0 }))["spec"].take()
 }
 
-/// Specs of either form and of every mode.
+/// Returns specs of either form and of every mode.
 pub fn bases() -> Vec<Value> {
     let mut template = first();
     turn_form(&mut template);
@@ -227,7 +228,7 @@ pub fn bases() -> Vec<Value> {
     forms.iter().flat_map(|form| modes.map(|mode| (form, mode))).map(of_mode).collect()
 }
 
-/// Changes one thing of `spec` that leaves it valid, and says what.
+/// Changes one thing in `spec` and keeps it valid. Returns a description of the change.
 pub fn change(spec: &mut Value, random: &mut Random) -> String {
     let choices = choices();
     loop {
@@ -239,14 +240,14 @@ pub fn change(spec: &mut Value, random: &mut Random) -> String {
     }
 }
 
-/// Whether the operator can work with it.
+/// Whether the operator accepts the spec.
 pub fn is_valid(spec: &Value) -> bool {
     let mut object = group("kestrel", json!({}));
     object["spec"] = spec.clone();
     serde_json::from_value::<ElectionGroup>(object).is_ok_and(|group| Group::check(&group).is_ok())
 }
 
-/// `spec` with another value at `path`, and what was changed; `None` if that is no change.
+/// Returns `spec` with another value at `path`, and a description; `None` if that is no change.
 fn changed(spec: &Value, path: &str, values: &Value, random: &mut Random) -> Option<(Value, String)> {
     if !applies(path, spec) {
         return None;
@@ -274,14 +275,14 @@ fn changed(spec: &Value, path: &str, values: &Value, random: &mut Random) -> Opt
     (changed != *spec).then_some((changed, text))
 }
 
-/// Whether `spec` has the form that has the field at `path`.
+/// Whether `path` exists in the form that `spec` has.
 pub fn applies(path: &str, spec: &Value) -> bool {
     let of_template = path.starts_with("/template") || path == ORDER;
     let of_image = ["/image", "/command", "/args"].contains(&path);
     if spec["template"].is_object() { !of_image } else { !of_template }
 }
 
-/// Changes between `image` with `command` and `template`.
+/// Changes `spec` between `image` with `command` and `template`.
 pub fn turn_form(spec: &mut Value) {
     let fields = spec.as_object_mut().unwrap();
     match fields.remove("template") {
@@ -300,7 +301,7 @@ pub fn turn_form(spec: &mut Value) {
     }
 }
 
-/// Sets the value at `path`, a null removes what is there. Objects on the way are made.
+/// Sets the value at `path`; null removes it. Creates missing objects on the path.
 pub fn set(spec: &mut Value, path: &str, value: &Value) {
     let (parents, last) = path.rsplit_once('/').unwrap();
     let mut node = &mut *spec;
@@ -322,7 +323,7 @@ pub fn set(spec: &mut Value, path: &str, value: &Value) {
     drop_nulls(spec);
 }
 
-/// What a look at a field leaves that is not there.
+/// Removes the nulls that access to a missing field leaves behind.
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {

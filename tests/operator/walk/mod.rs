@@ -1,8 +1,8 @@
-//! A random walk over valid specs, with an operator that is killed at random writes: after each step the group must be as one
-//! that was made with that spec and never disturbed.
+//! A random walk over valid specs, with an operator that is killed at random writes. After each step the group must
+//! equal a group that was created with that spec and never disturbed.
 //!
-//! `K8SENSUS_WALK_SEED` repeats a walk, as far as real time can be repeated; `K8SENSUS_WALK_SEEDS` says how many there are, and
-//! `K8SENSUS_WALK_STEPS` how long each is.
+//! `K8SENSUS_WALK_SEED` repeats a walk, as far as real time allows. `K8SENSUS_WALK_SEEDS` sets the number of walks,
+//! `K8SENSUS_WALK_STEPS` the steps of each.
 
 mod changes;
 mod pods;
@@ -24,36 +24,36 @@ use crate::support::objects::Direct;
 use crate::support::random::{Random, setting};
 use crate::support::{Program, namespace, operated, shared, within};
 
-/// How many walks there are, and how many steps each has after the group is made.
+/// How many walks there are, and how many steps each has after the creation of the group.
 const SEEDS: u64 = 3;
 const STEPS: usize = 3;
 
-/// Walks that go on at a time.
+/// How many walks run at a time.
 const WORKERS: usize = 3;
 
-/// How long a step may take until the group is as it should be; others share the machine.
+/// How long a step may take until the group is as it should be. Other tests share the machine.
 const LONGEST: Duration = Duration::from_secs(180);
-/// For how long a group that is as it should be must stay so, and its operator write nothing.
+/// How long a group must then stay unchanged, and its operator write nothing.
 const QUIET: Duration = Duration::from_secs(1);
-/// For how long two groups may differ of which neither changes.
+/// How long two groups that no longer change may differ.
 const DIFFERENT: Duration = Duration::from_secs(15);
-/// How often the pods and the group are looked at.
+/// The interval between checks of the pods and the group.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What befalls the operator in a step.
+/// A disturbance of the operator during a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Disturbance {
     None,
-    /// It is killed at that write, if it comes so far, and so may be the next one.
+    /// The operator is killed at that write, if it reaches it. The next operator may be killed as well.
     Killed {
         write: usize,
         cut: Cut,
     },
-    /// It is killed at rest. The next one finds nothing to do.
+    /// The operator is killed at rest. The next one has nothing to do.
     Restarted,
-    /// It is killed at rest, and the next one finds another spec.
+    /// The operator is killed at rest, and the spec changes before the next one starts.
     Away,
-    /// The change comes while the group is paused.
+    /// The spec changes while the group is paused.
     Paused,
 }
 
@@ -68,7 +68,7 @@ impl Disturbance {
         }
     }
 
-    /// Mostly at one of the first writes: many steps have few.
+    /// Prefers one of the first writes: many steps have few.
     fn killed(random: &mut Random) -> Self {
         let most = 1 + random.below(12);
         let cut = if random.below(2) == 0 { Cut::Before } else { Cut::After };
@@ -77,7 +77,7 @@ impl Disturbance {
 }
 
 #[test]
-fn each_change_of_a_walk_is_one_that_the_api_server_takes() {
+fn api_server_accepts_each_change_of_a_walk() {
     let (direct, ns) = (Direct::to(shared()), namespace(shared(), "changes"));
     direct.create(&ns, "electiongroups", &group_of(&changes::first()));
     let takes = |spec: &Value| replace(&direct, &ns, spec).is_ok();
@@ -103,7 +103,7 @@ fn each_change_of_a_walk_is_one_that_the_api_server_takes() {
 }
 
 #[test]
-fn defaults_of_the_server_do_not_stand_in_the_way_of_another_choice() {
+fn server_defaults_do_not_block_another_choice() {
     let (direct, ns) = (Direct::to(operated()), namespace(operated(), "defaults"));
     let mut spec = changes::first();
     changes::turn_form(&mut spec);
@@ -111,7 +111,7 @@ fn defaults_of_the_server_do_not_stand_in_the_way_of_another_choice() {
     direct.create(&ns, "electiongroups", &group_of(&spec));
     let map = json!([{ "name": "data", "configMap": { "name": "c" } }]);
     let steps = [
-        // What the first write of the Deployment brought is the operator's, what the second brings is nobody's.
+        // The operator owns the defaults of the first write of the Deployment, but not those of the second.
         ("/template/metadata/labels", json!({ "team": "money" })),
         ("/template/spec/volumes", map),
         ("/strategy", json!({ "type": "Recreate" })),
@@ -138,7 +138,7 @@ fn defaults_of_the_server_do_not_stand_in_the_way_of_another_choice() {
 }
 
 #[test]
-fn after_any_walk_over_valid_specs_a_group_is_as_one_that_was_made_so() {
+fn group_after_any_walk_equals_a_fresh_install() {
     let first = setting("K8SENSUS_WALK_SEED");
     let seeds = setting("K8SENSUS_WALK_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
     let first = first.unwrap_or_else(|| u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs()));
@@ -173,32 +173,33 @@ fn after_any_walk_over_valid_specs_a_group_is_as_one_that_was_made_so() {
     assert!(differences.is_empty(), "{} steps ended otherwise than a fresh install", differences.len());
 }
 
-/// What a walk has seen.
+/// The results of a walk.
 #[derive(Default)]
 struct Report {
     kills: usize,
     writes: usize,
-    /// One text for each step that ended otherwise than a fresh install.
+    /// One text for each step whose end differs from a fresh install.
     differences: Vec<String>,
 }
 
-/// What may not fall: a group's `leaseTransitions` and `observedGeneration`, and the length of its history.
-type Heights = [i64; 3];
+/// Numbers that must not decrease: a group's `leaseTransitions` and `observedGeneration`, and the length of its
+/// history.
+type Counters = [i64; 3];
 
 struct Walk<'a> {
     seed: u64,
     random: Random,
-    /// Decides about kills beyond the first of a step, so that the changes do not depend on how many there were.
+    /// Decides about the kills after the first of a step, so that the changes do not depend on their number.
     kill_random: Random,
     direct: &'a Direct,
     ns: String,
-    /// The cluster with an operator that nothing befalls.
+    /// The cluster with an undisturbed operator.
     fresh: &'a Direct,
     spec: Value,
     proxy: HttpProxy,
     operator: Program,
-    heights: Heights,
-    /// What was done, step by step.
+    counters: Counters,
+    /// The steps so far.
     log: Vec<String>,
     report: Report,
 }
@@ -213,7 +214,7 @@ impl<'a> Walk<'a> {
         if random.below(2) == 0 {
             changes::turn_form(&mut spec);
         }
-        let heights = [0, -1, 0];
+        let counters = [0, -1, 0];
         Self {
             seed,
             random,
@@ -224,7 +225,7 @@ impl<'a> Walk<'a> {
             spec,
             proxy,
             operator,
-            heights,
+            counters,
             log: Vec::new(),
             report: Report::default(),
         }
@@ -254,7 +255,7 @@ impl<'a> Walk<'a> {
             self.fresh.create(&fresh_ns, "electiongroups", &group_of(&self.spec));
             self.settle(&fresh_ns);
             self.proxy.kill_no_more();
-            // It is no longer needed, and costs the cluster time.
+            // It is no longer needed, and loads the cluster.
             self.fresh.delete(&fresh_ns, "electiongroups", "kestrel");
             println!("{} settled in {:.1} s", self.log.last().unwrap(), start.elapsed().as_secs_f64());
         }
@@ -268,14 +269,14 @@ impl<'a> Walk<'a> {
         last.push_str(what);
     }
 
-    /// One to three changes at once that the API server takes.
+    /// Makes one to three changes at once that the API server accepts.
     fn change(&mut self, paused: bool) {
         loop {
             let mut spec = self.spec.clone();
             let is_empty = spec["suspend"] == true || spec["replicas"] == 0;
             let mut changes = Vec::new();
             if is_empty && self.random.below(2) == 0 {
-                // Without pods little is seen.
+                // Without pods a walk tests little.
                 ["/suspend", "/replicas"].iter().for_each(|path| changes::set(&mut spec, path, &Value::Null));
                 changes.push("pods again".to_owned());
             }
@@ -307,7 +308,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Of a paused group nothing but the status is written.
+    /// Asserts that the operator writes only the status of a paused group.
     fn rest_while_paused(&mut self) {
         let before = self.proxy.writes().len();
         within(30, &format!("{}: the paused group to be observed", self.story()), || {
@@ -321,11 +322,11 @@ impl<'a> Walk<'a> {
         assert!(writes.is_empty(), "{}: while paused: {writes:#?}", self.story());
     }
 
-    /// Waits until the group is as that in `fresh_ns`, and has stayed so for [`QUIET`] without a write. If it is not going to be,
-    /// that is reported.
+    /// Waits until the group equals the group in `fresh_ns`, and has stayed so for [`QUIET`] without a write. Records a
+    /// difference that stays.
     fn settle(&mut self, fresh_ns: &str) {
         let fresh = Pods { direct: self.fresh, ns: fresh_ns };
-        // Since when nothing has changed, and what that was.
+        // The last state, and since when it has not changed.
         let (start, mut last, mut since) = (Instant::now(), None, Instant::now());
         loop {
             let pods = Pods { direct: self.direct, ns: &self.ns }.step();
@@ -334,7 +335,7 @@ impl<'a> Walk<'a> {
                 self.replace_killed_operator();
             }
             let group = self.group();
-            self.look_at_heights(&group);
+            self.check_counters(&group);
             let fresh_group = self.fresh.get(fresh_ns, "electiongroups", "kestrel").unwrap();
             let settled = [is_settled(&group), is_settled(&fresh_group)];
             assert!(
@@ -372,17 +373,17 @@ impl<'a> Walk<'a> {
         self.direct.get(&self.ns, "electiongroups", "kestrel").unwrap()
     }
 
-    fn look_at_heights(&mut self, group: &Value) {
+    fn check_counters(&mut self, group: &Value) {
         let status = &group["status"];
         let number = |field: &str, least: i64| status[field].as_i64().unwrap_or(least);
         let length = status["history"].as_array().map_or(0, Vec::len) as i64;
         let now = [number("leaseTransitions", 0), number("observedGeneration", -1), length];
-        let fell = now.iter().zip(&self.heights).any(|(now, before)| now < before);
-        assert!(!fell, "{}: {now:?} after {:?}: {status:#}", self.story(), self.heights);
-        self.heights = now;
+        let decreased = now.iter().zip(&self.counters).any(|(now, before)| now < before);
+        assert!(!decreased, "{}: {now:?} after {:?}: {status:#}", self.story(), self.counters);
+        self.counters = now;
     }
 
-    /// The operator was killed at a write: another one follows, which may be killed, too.
+    /// Starts another operator after one was killed at a write. It may be killed as well.
     fn replace_killed_operator(&mut self) {
         let at = self.proxy.killed_at().unwrap();
         self.record(&format!("[killed at {at}]"));
@@ -406,12 +407,12 @@ impl<'a> Walk<'a> {
     }
 
     fn end_operator(&mut self) {
-        // It may be dead already.
+        // It may have ended already.
         if self.operator.ended(Duration::ZERO).is_none() {
             self.operator.signal(rustix::process::Signal::KILL);
         }
         self.operator.wait(Duration::from_secs(5));
-        // Not to wait until the Lease of the dead expires.
+        // So that the next operator need not wait for the expiry of the Lease.
         self.direct.delete("default", "leases", &format!("{}-operator", self.ns));
     }
 
@@ -429,7 +430,7 @@ impl<'a> Walk<'a> {
 fn operator(ns: &str) -> (HttpProxy, Program) {
     let proxy = HttpProxy::to(shared());
     let operator = operator_for(ns, &format!("{ns}-operator"), proxy.kubeconfig(), ANYWHERE);
-    operator.wait_for("reconciles from now on", Duration::from_secs(20));
+    operator.wait_for("starting to reconcile", Duration::from_secs(20));
     (proxy, operator)
 }
 
@@ -442,7 +443,7 @@ fn group_of(spec: &Value) -> Value {
     json!({ "apiVersion": "k8sensus.dev/v1alpha1", "kind": "ElectionGroup", "metadata": { "name": "kestrel" }, "spec": spec })
 }
 
-/// A ServiceAccount that is not the operator's.
+/// Returns a ServiceAccount that the operator does not own.
 fn other_account() -> Value {
     json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "other" } })
 }

@@ -1,17 +1,17 @@
-//! The kubelet and the candidates of a group of any mode, whatever becomes of its spec.
+//! The kubelet and the candidates of a group of any mode, for any change of its spec.
 
 use serde_json::{Value, json};
 
 use crate::operator::crashes::play::{condition, name_of};
 use crate::support::objects::Direct;
 
-/// What a pod waits for that is proven by leading well.
+/// The readiness gate of a pod whose revision has to be proven.
 const GATE: &str = "k8sensus.dev/proven";
 
-/// How old a renewal is before the leader renews again, in seconds.
+/// The age of a renewal, in seconds, at which the leader renews again.
 const RENEWED_AFTER: i64 = 20;
 
-/// Group `kestrel` in one namespace. It remembers nothing.
+/// The kubelet and the candidates of group `kestrel` in one namespace. They have no memory.
 #[derive(Clone, Copy)]
 pub struct Pods<'a> {
     pub direct: &'a Direct,
@@ -19,7 +19,7 @@ pub struct Pods<'a> {
 }
 
 impl Pods<'_> {
-    /// One step of what kubelets and candidates do by themselves. Returns the pods that are to stay.
+    /// Plays one step of the kubelet and the candidates. Returns the pods that are not being deleted.
     pub fn step(&self) -> Vec<Value> {
         let list = self.direct.get(self.ns, "pods", "").unwrap();
         let mut pods = list["items"].as_array().unwrap().clone();
@@ -32,7 +32,7 @@ impl Pods<'_> {
         pods
     }
 
-    /// A new pod comes up. It is Ready once its gate is open, if it has one.
+    /// Reports a new pod as running, and as Ready once its gate is open, if it has one.
     fn report(&self, pod: &Value) {
         let is_open = !is_gated(pod) || condition(pod, GATE) == "True";
         let is_up = condition(pod, "ContainersReady") == "True";
@@ -54,8 +54,8 @@ impl Pods<'_> {
         self.direct.report(self.ns, &name_of(pod), &report);
     }
 
-    /// The leader renews, hands over where it is asked to, and releases the Lease where its pod ends. A Lease that is free is
-    /// acquired, unless the group is to have no pods.
+    /// Plays the leader, which renews, releases the Lease if a step-down is requested or its pod ends, and a standby,
+    /// which acquires a free Lease unless the group has no pods.
     fn campaign(&self, lease: &Value, pods: &[Value]) {
         let (spec, annotations) = (&lease["spec"], &lease["metadata"]["annotations"]);
         let transitions = spec["leaseTransitions"].as_i64().unwrap_or_default();
@@ -95,7 +95,7 @@ impl Pods<'_> {
         self.write(lease, json!({ "spec": spec }));
     }
 
-    /// A program that elects by itself leaves the annotations as they are.
+    /// Acquires the Lease for `pod`. A Native program leaves the annotations as they are.
     fn acquire(&self, lease: &Value, pod: &Value, transitions: i64) {
         let now = now();
         let spec = json!({
@@ -113,14 +113,14 @@ impl Pods<'_> {
         self.write(lease, patch);
     }
 
-    /// Unless the Lease was changed since it was read: the next step sees that.
+    /// Patches the Lease at the version that was read. After a conflict the next step tries again.
     fn write(&self, lease: &Value, mut patch: Value) {
         patch["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"].clone();
         let _ = self.direct.try_merge(self.ns, "leases", "kestrel", &patch);
     }
 }
 
-/// Whether the pod is of a mode with a candidate.
+/// Whether the pod has the readiness gate, as in modes with a candidate.
 fn is_gated(pod: &Value) -> bool {
     let mut gates = pod["spec"]["readinessGates"].as_array().into_iter().flatten();
     gates.any(|gate| gate["conditionType"] == GATE)

@@ -1,4 +1,4 @@
-//! What a walk leaves behind, without what a fresh install cannot have: times, identities, and what is remembered of the past.
+//! The state after a walk, without what differs from a fresh install: times, identities, and memories of the past.
 
 use serde_json::{Map, Value, json};
 
@@ -7,10 +7,10 @@ use crate::operator::crashes::play::condition;
 use crate::operator::crashes::state::with_numbered_pods;
 use crate::support::objects::Direct;
 
-/// Fields that the server chooses, or that are of a time.
+/// Fields that the server chooses, or that depend on time.
 const CHOSEN: [&str; 5] = ["clusterIP", "clusterIPs", "nodePort", "healthCheckNodePort", "lastTransitionTime"];
 
-/// What the status remembers of the past, and which operator wrote it.
+/// Fields of the status that depend on the past or on the operator.
 const PAST: [&str; 9] = [
     "history",
     "leaseTransitions",
@@ -23,7 +23,7 @@ const PAST: [&str; 9] = [
     "lastHandledCandidateUpdateAt",
 ];
 
-/// A group that is there, and everything in its namespace that an operator writes.
+/// Returns the state of the group, and of everything in its namespace that an operator writes.
 pub fn state(direct: &Direct, ns: &str, group: &Value, pods: &[Value]) -> Value {
     let mut state = json!({ "status": status(group) });
     for plural in PLURALS.into_iter().chain(["services", "endpointslices"]) {
@@ -43,7 +43,7 @@ pub fn state(direct: &Direct, ns: &str, group: &Value, pods: &[Value]) -> Value 
     serde_json::from_str(&with_numbered_pods(&text.replace(ns, "NAMESPACE"))).unwrap()
 }
 
-/// Whether nothing is under way: the group is as its spec asks for, and somebody leads if it has pods.
+/// Whether the group is settled: it is as its spec requires, and has a leader if it has pods.
 pub fn is_settled(group: &Value) -> bool {
     let (spec, status) = (&group["spec"], &group["status"]);
     let wanted = if spec["suspend"] == true { 0 } else { spec["replicas"].as_i64().unwrap_or_default() };
@@ -68,7 +68,7 @@ fn status(group: &Value) -> Value {
     }
     fields.insert("conditions".into(), conditions.into());
     if status["replicas"] == 0 {
-        // The revision that has led well is remembered; none can prove itself without pods.
+        // The proven revision stays in the status; without pods none can be proven.
         status["rollout"].take();
     }
     status
@@ -78,12 +78,12 @@ fn child(object: &Value, plural: &str) -> Value {
     let mut child = object.clone();
     let metadata = &object["metadata"];
     let mut annotations = metadata["annotations"].as_object().cloned().unwrap_or_default();
-    // Of the whole object, with the uid of its owner; and a number of the Deployment's controller.
+    // A hash of the whole object, which contains the uid of its owner; and a number of the Deployment controller.
     for key in ["k8sensus.dev/applied-hash", "deployment.kubernetes.io/revision"] {
         annotations.remove(key);
     }
     if plural == "leases" {
-        // All else that is there is the candidates', or about a term.
+        // All other annotations belong to the candidates, or concern a term.
         annotations.clear();
         child["spec"] = Value::Null;
     }
@@ -107,14 +107,14 @@ fn without_chosen(value: &mut Value) {
     }
 }
 
-/// What the operator and the Deployment's controller have made of a pod.
+/// Returns what the operator and the Deployment controller wrote onto a pod.
 fn marks_of(pod: &Value) -> String {
     let (labels, annotations) = (&pod["metadata"]["labels"], &pod["metadata"]["annotations"]);
     let cost = &annotations["controller.kubernetes.io/pod-deletion-cost"];
     json!([labels, cost, condition(pod, "k8sensus.dev/proven"), condition(pod, "Ready")]).to_string()
 }
 
-/// Where two states differ, one line each.
+/// Returns the differences of two states, one line each.
 pub fn differences(walked: &Value, fresh: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare(walked, fresh, "", &mut found);

@@ -1,4 +1,4 @@
-//! One child at the API server.
+//! The requests for one child.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
@@ -15,10 +15,10 @@ use crate::operator::cache::{controller_of, value_of};
 /// The field manager of [`Child::scale`].
 const SCALE_MANAGER: &str = "k8sensus-operator-scale";
 
-/// Why the children are not as desired.
+/// Why a child could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::operator) enum ApplyError {
-    /// An object of that name belongs to somebody else.
+    /// The group is not the controller of an object with that name.
     #[error(
         "{kind} {namespace}/{name} exists and is not this group's ({found}); delete or rename it, or rename the group"
     )]
@@ -29,7 +29,7 @@ pub(in crate::operator) enum ApplyError {
 }
 
 impl ApplyError {
-    /// The status code of the API server's refusal, if it was one.
+    /// The status code, if the API server refused the request.
     pub(in crate::operator) fn code(&self) -> Option<u16> {
         match self {
             Self::Request { source, .. } => match &**source {
@@ -40,7 +40,7 @@ impl ApplyError {
         }
     }
 
-    /// What the API server does not like of a child, by the fields of the group.
+    /// Returns the API server's objections to the child, with the fields of the group that they concern.
     pub(in crate::operator) fn explained(&self, group: &Group) -> String {
         let Self::Request { kind, source, .. } = self else { return self.to_string() };
         let kube::Error::Api(status) = &**source else { return self.to_string() };
@@ -49,9 +49,9 @@ impl ApplyError {
         refusal::explain(group, kind, &status.message, &causes)
     }
 
-    /// Whether a field was to be changed that never can be: a RoleBinding's role, a Deployment's selector, the address type of
-    /// an EndpointSlice. By the API server's
-    /// own word for the field: what a webhook or a policy says may sound alike.
+    /// Whether the request changed an immutable field: the role of a RoleBinding, the selector of a Deployment, the
+    /// address type of an EndpointSlice. Identified by the field of the cause, since the message of a webhook or a
+    /// policy may be similar.
     pub(super) fn is_immutable(&self) -> bool {
         let Self::Request { kind, source, .. } = self else { return false };
         let kube::Error::Api(status) = &**source else { return false };
@@ -79,7 +79,7 @@ impl<'a> From<&'a Group> for Owner<'a> {
     }
 }
 
-/// A child of a group, there or not.
+/// One child of a group, whether it exists or not.
 pub(in crate::operator) struct Child<'a> {
     api: Api<DynamicObject>,
     kind: &'a str,
@@ -113,7 +113,7 @@ impl<'a> Child<'a> {
         self.api.get_opt(self.name).await.map_err(|source| self.failed("get", source))
     }
 
-    /// `None` if there is one of that name already.
+    /// Creates the child. Returns `None` if an object of that name exists.
     pub(in crate::operator) async fn create(&self, desired: &Value) -> Result<Option<DynamicObject>, ApplyError> {
         let object: DynamicObject = serde_json::from_value(desired.clone())
             .map_err(|source| self.failed("create", kube::Error::SerdeError(source)))?;
@@ -135,7 +135,7 @@ impl<'a> Child<'a> {
         let controller = live.owner_references().iter().find(|owner| owner.controller == Some(true));
         let found = match controller {
             Some(owner) => format!("controlled by {} {}, uid {}", owner.kind, owner.name, owner.uid),
-            None => "controlled by nobody".to_owned(),
+            None => "it has no controller".to_owned(),
         };
         Err(ApplyError::Conflict {
             kind: self.kind.to_owned(),
@@ -145,8 +145,8 @@ impl<'a> Child<'a> {
         })
     }
 
-    /// What was created by POST is owned as an "Update"; a later apply could not take fields of that owner away. Renames
-    /// the ownership to what an apply has.
+    /// Changes the operation of the fields' owner from "Update", as a POST leaves it, to "Apply": otherwise a later
+    /// apply could not remove those fields.
     pub(super) async fn claim_fields(&self, live: &DynamicObject) -> Result<(), ApplyError> {
         let created = |entry: &ManagedFieldsEntry| {
             entry.manager.as_deref() == Some(FIELD_MANAGER)
@@ -161,6 +161,7 @@ impl<'a> Child<'a> {
         patched.map(drop).map_err(|source| self.failed("patch", source))
     }
 
+    /// Applies `desired` to the object `live`.
     pub(super) async fn apply(&self, desired: &Value, live: &DynamicObject) -> Result<DynamicObject, ApplyError> {
         let applied = self.apply_to(desired, &live.uid().unwrap_or_default()).await?;
         if applied.metadata.resource_version != live.metadata.resource_version {
@@ -169,7 +170,7 @@ impl<'a> Child<'a> {
         Ok(applied)
     }
 
-    /// Applies to the object of that uid: if it was deleted and made again meanwhile, the server refuses.
+    /// Applies `desired` to the object of that uid: the server refuses if the object has been recreated.
     pub(in crate::operator) async fn apply_to(&self, desired: &Value, uid: &str) -> Result<DynamicObject, ApplyError> {
         let mut desired = desired.clone();
         desired["metadata"]["uid"] = json!(uid);
@@ -178,7 +179,8 @@ impl<'a> Child<'a> {
         applied.map_err(|source| self.failed("apply", source))
     }
 
-    /// Sets `spec.replicas` of `live` alone. Under a manager of its own: a later apply must still own all that it applied before.
+    /// Sets only `spec.replicas` of `live`, as a separate field manager: a later apply must still own all that it
+    /// applied before.
     pub(super) async fn scale(&self, replicas: &Value, live: &DynamicObject) -> Result<(), ApplyError> {
         let patch = json!({ "metadata": { "uid": live.uid() }, "spec": { "replicas": replicas } });
         let params = PatchParams { field_manager: Some(SCALE_MANAGER.to_owned()), ..PatchParams::default() };
@@ -190,7 +192,7 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    /// Deletes `live`, not one of the same name that came after it.
+    /// Deletes `live`, but no later object of its name.
     pub(super) async fn delete(&self, live: &DynamicObject) -> Result<(), ApplyError> {
         self.delete_of(live.uid()).await
     }
@@ -209,7 +211,8 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// A PUT at the version that was read: a candidate that renews meanwhile is not overwritten.
+    /// Adds the labels and the owner reference of `desired` by a PUT at the version that was read, so that no renewal
+    /// is overwritten.
     pub(super) async fn adopt_lease(
         &self,
         mut live: DynamicObject,
@@ -220,7 +223,7 @@ impl<'a> Child<'a> {
         live.labels_mut().extend(desired.labels().clone());
         if !is_owned(&live, self.owner) {
             let owners = live.owner_references_mut();
-            // It may be an owner already, without being the controller.
+            // The group may already be an owner without being the controller.
             owners.retain(|owner| owner.uid != self.owner.uid);
             owners.extend(desired.owner_references().to_vec());
         }

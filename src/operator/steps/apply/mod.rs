@@ -1,7 +1,8 @@
-//! The children become as desired.
+//! Applies the children of a group.
 //!
-//! Children are created by POST, so that an object of that name is never taken over by accident; what exists is changed
-//! only if its controller is this very group, by server-side apply with its uid. What is as desired costs no request.
+//! A missing child is created by POST, so that a foreign object of its name is never taken over by accident. An
+//! existing child is changed only if the group is its controller, by server-side apply with its uid. A child that is up
+//! to date costs no request.
 
 mod child;
 
@@ -22,6 +23,7 @@ use crate::operator::steps::live_pods::{longest_wait, pods_of};
 use crate::runtime::clock::Clock;
 use child::is_as_desired;
 
+/// The client and the cache for applying children.
 pub(in crate::operator) struct Applier {
     pub(in crate::operator) client: Client,
     pub(in crate::operator) cache: Cache,
@@ -32,6 +34,10 @@ impl Applier {
         Self { client, cache }
     }
 
+    /// Applies all children of `group`, and removes those that it no longer needs.
+    ///
+    /// # Errors
+    /// [`ApplyError`] of the first child that failed; the children after it were not applied.
     pub(in crate::operator) async fn apply(
         &self,
         group: &Group,
@@ -39,7 +45,7 @@ impl Applier {
         desired: &Desired,
         clock: &dyn Clock,
     ) -> Result<(), ApplyError> {
-        // No `..`: a child that is desired and forgotten here does not compile.
+        // No `..`: a desired child that is forgotten here does not compile.
         let Desired {
             service_account,
             role,
@@ -51,7 +57,7 @@ impl Applier {
             injection: _,
             keeps_pods,
         } = desired;
-        // First of all: whose Lease it is decides whether anything may be granted on it.
+        // First of all: access to the Lease may be granted only if the group owns it.
         self.ensure_lease(group, resource, lease, clock).await?;
         if let Some(account) = service_account {
             self.ensure(group, Kind::ServiceAccount, account).await?;
@@ -73,10 +79,10 @@ impl Applier {
         if service_account.is_none() && rolled_out && group.service_account.name(&group.name) != group.name {
             self.remove(group, Kind::ServiceAccount).await?;
         }
-        self.serve(group, resource, service.as_ref(), clock).await
+        self.apply_leader_service(group, resource, service.as_ref(), clock).await
     }
 
-    /// Gives the Deployment the replicas of `desired` and leaves everything else as it is.
+    /// Sets the replicas of the Deployment and leaves everything else as it is.
     async fn scale(&self, group: &Group, desired: &Value) -> Result<(), ApplyError> {
         let child = Child::new(&self.client, Kind::Deployment.resource(), group, &group.name);
         let Some(live) = child.get().await? else { return Ok(()) };
@@ -91,12 +97,13 @@ impl Applier {
         known.is_some_and(|known| known.is_controlled_by(&group.uid))
     }
 
-    /// Whether the pods are as `desired`, whatever became of the other children.
+    /// Whether the Deployment is as `desired`, even if another child failed.
     pub(in crate::operator) fn has_deployed(&self, group: &Group, desired: &Desired) -> bool {
         let known = self.cache.child(Kind::Deployment, &group.namespace, &group.name);
-        known.is_some_and(|known| known.is_controlled_by(&group.uid) && known.is_as(&desired.deployment))
+        known.is_some_and(|known| known.is_controlled_by(&group.uid) && known.matches(&desired.deployment))
     }
 
+    /// Creates or applies one child.
     pub(in crate::operator) async fn ensure(
         &self,
         group: &Group,
@@ -110,9 +117,9 @@ impl Applier {
             desired["metadata"]["name"].as_str().unwrap_or(&group.name),
         );
         match self.cache.child(kind, &group.namespace, child.name) {
-            Some(known) if known.is_controlled_by(&group.uid) && known.is_as(desired) => return Ok(()),
+            Some(known) if known.is_controlled_by(&group.uid) && known.matches(desired) => return Ok(()),
             Some(_) => {}
-            // What was in the way at the last look is looked at first.
+            // After a conflict the object is read first: another POST would fail as well.
             None if self.cache.remember(&group.namespace, &group.name, |memory| memory.blocked) == Some(true) => {}
             None => {
                 if let Some(created) = child.create(desired).await? {
@@ -121,7 +128,7 @@ impl Applier {
                 }
             }
         }
-        // What is known may lag behind: what is about to be changed or complained of is looked at live.
+        // The cache may lag behind: an object is read before it is changed or reported as a conflict.
         let Some(live) = child.get().await? else {
             return self.create(&child, kind, desired).await;
         };
@@ -131,17 +138,19 @@ impl Applier {
             return Ok(());
         }
         if kind == Kind::Service && live.data["spec"]["selector"].is_object() {
-            // A controller has given it the standbys, and leaves them there when the selector goes; only with the Service they go.
-            info!("Service {}/{} has a selector: making it anew", group.namespace, child.name);
+            // The endpoints controller added the standbys, and keeps them when the selector is removed. Only deleting
+            // the Service removes them.
+            info!("Service {}/{} has a selector: recreating it", group.namespace, child.name);
             child.delete(&live).await?;
             return self.create(&child, kind, desired).await;
         }
         child.claim_fields(&live).await?;
         match child.apply(desired, &live).await {
-            // It may still not look as desired: a spelling that the server normalises and `drift` does not know.
+            // The response may still differ from `desired`, by a spelling that the server normalises and `drift` does
+            // not know.
             Ok(applied) => self.cache.apply_child_response(kind, &applied, desired),
             Err(error) if error.is_immutable() => {
-                info!("{error}: making it anew");
+                info!("{error}: recreating it");
                 child.delete(&live).await?;
                 self.create(&child, kind, desired).await?;
             }
@@ -157,7 +166,7 @@ impl Applier {
         Ok(())
     }
 
-    /// A child that was made for the group is no longer wanted.
+    /// Deletes a child that the group no longer needs, if the group controls it.
     pub(in crate::operator) async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
         let name = kind.name_of(&group.name);
         let known = self.cache.child(kind, &group.namespace, &name);
@@ -207,7 +216,7 @@ impl Applier {
         child: &Child<'_>,
         clock: &dyn Clock,
     ) -> Result<(), ApplyError> {
-        // While a Deployment of a former group of this name exists, its pods may go on under a Lease of another name.
+        // While a Deployment of a former group of this name exists, its pods may work under a Lease of another name.
         if self.cache.child(Kind::Deployment, &group.namespace, &group.name).is_some() {
             let deployment = Child::new(&self.client, Kind::Deployment.resource(), group, &group.name);
             if let Some(live) = deployment.get().await? {
@@ -220,13 +229,13 @@ impl Applier {
         let new = if known.is_none() && pods.is_empty() {
             NewLease::First
         } else {
-            // A leader of the lost Lease may have had longer than the spec says now.
+            // The leader of the lost Lease may rely on a longer duration than the present spec has.
             let lost = self.cache.lost_lease_seconds(group).max(group.timing.lease_duration);
             let seconds = lost.max(longest_wait(&pods));
             info!(
                 group = format!("{}/{}", group.namespace, group.name),
-                "lease {} is missing: creating it again; every candidate waits {seconds} s, so that a leader of the former \
-                 lease can stop in good order",
+                "lease {} is missing: recreating it; every candidate waits {seconds} s, so that a leader of the former \
+                 lease can stop first",
                 group.lease_name
             );
             NewLease::Recreated { transitions, seconds }
@@ -239,19 +248,21 @@ impl Applier {
         Ok(())
     }
 
-    /// Whether every pod, those included that are about to end, is of the template that is desired, so that nobody needs the rights of a former one.
+    /// Whether every pod, including terminating ones, has the desired template, so that no pod needs the rights of a
+    /// former ServiceAccount.
     fn is_rolled_out(&self, group: &Group, desired: &Value) -> bool {
         self.cache.child(Kind::Deployment, &group.namespace, &group.name).is_some_and(|known| {
             let view = match &known.detail {
                 Detail::Deployment(view) => view,
                 _ => return false,
             };
-            let ending = self.cache.has_ending_pods(&group.namespace, &group.name);
-            known.is_as(desired) && view.observed && view.updated == view.replicas && !ending
+            let has_terminating_pods = self.cache.has_terminating_pods(&group.namespace, &group.name);
+            known.matches(desired) && view.observed && view.updated == view.replicas && !has_terminating_pods
         })
     }
 
-    /// Until then, who could reach the Lease still can: a leader that loses its rights loses its lease.
+    /// Adds the ServiceAccounts that the live RoleBinding has: until the rollout has ended, a leader that lost its
+    /// rights would lose its Lease.
     fn keeping_accounts(&self, mut binding: Value, group: &Group) -> Value {
         let known = self.cache.child(Kind::RoleBinding, &group.namespace, &group.name);
         let Some(Detail::Accounts(former)) =
