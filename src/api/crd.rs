@@ -10,13 +10,13 @@ use super::spec::ElectionGroup;
 
 const HEADER: &str = "# Generated from src/api by `cargo run --bin k8sensus-operator -- crd`; do not edit.\n";
 
-/// The most characters that a part of the schema may have to be put on one line; by this the file stays below 100 KB.
+/// The limit of characters of a part of the schema that is written on one line. With it the file stays below 100 KB.
 const ONE_LINE: usize = 1200;
 
-/// The CustomResourceDefinition of [`ElectionGroup`], ready for an API server of Kubernetes 1.33 or newer.
+/// Returns the CustomResourceDefinition of [`ElectionGroup`], for an API server of Kubernetes 1.33 or newer.
 ///
 /// # Panics
-/// Only by a mistake in this crate, which every test finds: see [`schema::finish`].
+/// Only because of a defect in this crate, which every test finds: see [`schema::finish`].
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = ElectionGroup::crd();
     for version in &mut crd.spec.versions {
@@ -29,12 +29,13 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// [`crd`] as the committed file `crds/electiongroups.k8sensus.dev.yaml` has it: the same bytes every time.
+/// Returns [`crd`] as YAML, the content of the committed file `crds/electiongroups.k8sensus.dev.yaml`. The bytes are
+/// the same every time.
 ///
 /// # Panics
 /// As [`crd`].
 pub fn crd_yaml() -> String {
-    // By way of a Value: its keys are sorted, so the file does not depend on the order of struct fields.
+    // The keys of a Value are sorted, so the file does not depend on the order of struct fields.
     let mut json = serde_json::to_value(crd()).expect("a CustomResourceDefinition is JSON");
     make_integers(&mut json);
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
@@ -42,13 +43,13 @@ pub fn crd_yaml() -> String {
     format!("{HEADER}{yaml}")
 }
 
-/// Small parts that nobody reads for their words go on one line.
+/// A value that is written with its small parts without descriptions on one line.
 struct Compact<'a>(&'a Value);
 
 impl Serialize for Compact<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Value::Object(map) if is_wordy(self.0) || self.0.to_string().len() > ONE_LINE => {
+            Value::Object(map) if has_text(self.0) || self.0.to_string().len() > ONE_LINE => {
                 serializer.collect_map(map.iter().map(|(key, value)| (key, Compact(value))))
             }
             Value::Object(map) => serde_saphyr::FlowMap(map).serialize(serializer),
@@ -61,7 +62,7 @@ impl Serialize for Compact<'_> {
     }
 }
 
-/// Bounds are doubles to k8s-openapi, and every one of them is whole: 3600, not 3600.0.
+/// Turns bounds into integers: k8s-openapi has them as doubles, and would write 3600 as 3600.0.
 fn make_integers(node: &mut Value) {
     match node {
         Value::Object(map) => map.values_mut().for_each(make_integers),
@@ -75,11 +76,11 @@ fn make_integers(node: &mut Value) {
     }
 }
 
-/// Whether somewhere below stands text for people, or a rule.
-fn is_wordy(node: &Value) -> bool {
+/// Whether `node` or a part of it has a description or a rule.
+fn has_text(node: &Value) -> bool {
     match node {
-        Value::Object(map) => map.contains_key("description") || map.contains_key("rule") || map.values().any(is_wordy),
-        Value::Array(items) => items.iter().any(is_wordy),
+        Value::Object(map) => map.contains_key("description") || map.contains_key("rule") || map.values().any(has_text),
+        Value::Array(items) => items.iter().any(has_text),
         _ => false,
     }
 }

@@ -1,10 +1,11 @@
-//! The wire types of [`ElectionGroup`] (`k8sensus.dev/v1alpha1`) and the generator of its CRD. Pure: no IO, no clock.
+//! The wire types of [`ElectionGroup`] (`k8sensus.dev/v1alpha1`) and the generator of its CRD, without IO and without a
+//! clock.
 //!
-//! - [`spec`]: what a user writes, with bounds, defaults and the descriptions that `kubectl explain` prints.
-//! - [`status`]: what the operator reports.
-//! - [`names`]: labels, annotations, condition types and reasons: every word that others may match on.
-//! - [`rules`]: the CEL rules, as data. What holds between fields stands there; bounds of one field stand at the field.
-//! - [`schema`]: makes the derived schema one that an API server takes and that stays small.
+//! - [`spec`]: the user's input, with bounds, defaults and the descriptions that `kubectl explain` prints.
+//! - [`status`]: the operator's report.
+//! - [`names`]: labels, annotations, condition types and reasons: every name that others may match on.
+//! - [`rules`]: the CEL rules as data. They cover relations between fields; the bounds of one field are at the field.
+//! - [`schema`]: turns the derived schema into one that an API server accepts and that stays small.
 //! - [`mod@crd`]: the finished CustomResourceDefinition, as an object and as the committed file.
 //!
 //! Parse manifests with `serde_json` (YAML by way of a `serde_json::Value`): the pod template is kept as raw JSON,

@@ -1,22 +1,22 @@
-//! Names that stand on the wire outside the resource's own fields. Changing one breaks whoever matches on it.
+//! Names on the wire outside the resource's own fields. Changing one breaks every user that matches on it.
 
 use std::fmt;
 
-/// The API group; also the prefix of every label and annotation of ours.
+/// The API group, and the prefix of our labels and annotations.
 pub const GROUP: &str = "k8sensus.dev";
 /// The API version.
 pub const VERSION: &str = "v1alpha1";
 /// The kind.
 pub const KIND: &str = "ElectionGroup";
 
-/// What reserved labels and annotations begin with: users may not set these in a template.
+/// The prefix of reserved labels and annotations, which users may not set in a template.
 pub const RESERVED_PREFIX: &str = "k8sensus.dev/";
-/// Most characters a group's name may have: its ReplicaSets' names, a dash and ten characters longer, must fit into
-/// the 63 of a label.
+/// The limit of characters of a group's name: the names of its ReplicaSets are a dash and ten characters longer, and
+/// must fit into the 63 characters of a label.
 pub const MAX_NAME_LENGTH: usize = 52;
 /// The field manager of every server-side apply of the operator.
 pub const FIELD_MANAGER: &str = "k8sensus-operator";
-/// The container that the `image` shortcut makes.
+/// The name of the container for `spec.image`.
 pub const SHORTCUT_CONTAINER: &str = "app";
 /// The readiness gate of Exec and Sidecar pods: true once the pod's revision has led well.
 pub const PROVEN_GATE: &str = "k8sensus.dev/proven";
@@ -25,15 +25,15 @@ pub const PROVEN_GATE: &str = "k8sensus.dev/proven";
 pub mod label {
     /// On every child and pod: the group's name.
     pub const GROUP: &str = "k8sensus.dev/group";
-    /// On pods: [`ROLE_LEADER`] or [`ROLE_STANDBY`]. For people and policies; traffic follows the EndpointSlice.
+    /// On pods: [`ROLE_LEADER`] or [`ROLE_STANDBY`]. For users and policies; traffic follows the EndpointSlice.
     pub const ROLE: &str = "k8sensus.dev/role";
     /// The role of the pod that holds the Lease.
     pub const ROLE_LEADER: &str = "leader";
     /// The role of every other pod of the group.
     pub const ROLE_STANDBY: &str = "standby";
-    /// On pods: which pod template they were made of, as a hash.
+    /// On pods: the hash of their pod template.
     pub const REVISION: &str = "k8sensus.dev/revision";
-    /// The label recommended by Kubernetes that says which tool manages an object.
+    /// The label recommended by Kubernetes for the tool that manages an object.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// The value of [`MANAGED_BY`] on every child.
     pub const MANAGED_BY_VALUE: &str = "k8sensus";
@@ -41,16 +41,16 @@ pub mod label {
 
 /// Annotation keys.
 pub mod annotation {
-    /// On the group (and carried to the Lease): when a step-down was asked for; any new value asks again.
+    /// On the group, and copied to the Lease: when a step-down was requested. Any new value is a new request.
     pub const STEP_DOWN_REQUESTED_AT: &str = "k8sensus.dev/step-down-requested-at";
-    /// On the group: when the operator's present candidate was requested for its pods; any new value requests it again.
+    /// On the group: when the operator's current candidate was requested for its pods. Any new value is a new request.
     pub const UPDATE_CANDIDATE_REQUESTED_AT: &str = "k8sensus.dev/update-candidate-requested-at";
-    /// On pods of mode Exec: for how many seconds every candidate waits where the Lease was deleted and made again, so that the
-    /// pod's program can use its whole grace. The operator keeps to it when it creates the Lease.
+    /// On pods of mode Exec: the seconds for which every candidate waits if the Lease was deleted and recreated, so
+    /// that the pod's program can use its whole grace period. The operator respects it when it creates the Lease.
     pub const RECREATED_LEASE_SECONDS: &str = "k8sensus.dev/recreated-lease-seconds";
-    /// On the leader's pod: what a ReplicaSet that is scaled down removes last.
+    /// On the leader's pod: a ReplicaSet that is scaled down removes the pod with the highest value last.
     pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-    /// What the operator sets there: above what anybody else would.
+    /// The value that the operator sets, above any that users are likely to set.
     pub const LEADER_DELETION_COST: &str = "1000000";
     /// On children: the hash of what was last applied, so that an unchanged child is not applied again.
     pub const APPLIED_HASH: &str = "k8sensus.dev/applied-hash";
@@ -59,9 +59,9 @@ pub mod annotation {
 /// The types of `status.conditions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
-    /// There is a leader, and as many pods are ready as were asked for.
+    /// There is a leader, and all wanted pods are ready.
     Ready,
-    /// Somebody holds the Lease and its time has not run out.
+    /// The Lease is held and has not expired.
     LeaderElected,
     /// A standby on another node could take over now.
     FailoverReady,
@@ -69,12 +69,12 @@ pub enum ConditionType {
     Reconciling,
     /// No progress without a change from outside; absent otherwise (abnormal-true, as kstatus has it).
     Stalled,
-    /// The pods have another candidate than this operator adds now; absent otherwise. Nothing waits for it: the group works.
+    /// The pods have another candidate than this operator adds now; absent otherwise. The group works nevertheless.
     CandidateOutdated,
 }
 
 impl ConditionType {
-    /// All of them, in the order of status.
+    /// All types, in the order of the status.
     pub const ALL: [Self; 6] = [
         Self::Ready,
         Self::LeaderElected,
@@ -84,7 +84,7 @@ impl ConditionType {
         Self::CandidateOutdated,
     ];
 
-    /// The word on the wire.
+    /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
@@ -96,7 +96,7 @@ impl ConditionType {
         }
     }
 
-    /// The reasons this condition may carry.
+    /// Returns the reasons that this condition may have.
     pub const fn reasons(self) -> &'static [Reason] {
         use Reason::*;
         match self {
@@ -110,63 +110,63 @@ impl ConditionType {
     }
 }
 
-/// The reasons of conditions; which condition may carry which: [`ConditionType::reasons`].
+/// The reasons of conditions. [`ConditionType::reasons`] maps them to conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// Ready: a leader is there and enough pods are ready.
+    /// Ready: there is a leader, and enough pods are ready.
     LeaderElected,
-    /// Not Ready: nobody leads.
+    /// Not Ready: there is no leader.
     NoLeader,
-    /// Not Ready: somebody leads, but fewer pods are ready than asked for.
+    /// Not Ready: there is a leader, but fewer pods are ready than wanted.
     InsufficientReplicas,
-    /// The group is suspended: nobody is meant to lead.
+    /// The group is suspended: no pod may lead.
     Suspended,
     /// The spec breaks a rule (only possible when the CRD was bypassed).
     Invalid,
-    /// An object of a name that we need exists and is not ours.
+    /// An object with a required name exists and does not belong to the group.
     Conflict,
     /// The Lease is held and valid.
     LeaseHeld,
-    /// The Lease's last holder let its time run out.
+    /// The Lease has expired.
     LeaseExpired,
-    /// The Lease's last holder gave it back and nobody has taken it yet.
+    /// The last holder released the Lease, and no pod has acquired it yet.
     LeaseReleased,
     /// There is no pod that could lead.
     NoCandidates,
-    /// A ready standby is there, on another node than the leader.
+    /// There is a ready standby on another node than the leader's.
     StandbyReady,
-    /// One replica was asked for: there is nobody to fail over to.
+    /// Fewer than two replicas are wanted: there is no standby to fail over to.
     SingleReplica,
-    /// Standbys were asked for, and none is ready.
+    /// Standbys are wanted, but none is ready.
     NoReadyStandby,
     /// Every ready standby is on the leader's node and would fail with it.
     StandbysOnSameNode,
-    /// Leadership went from pod to pod in short time, since none of their programs worked for long.
+    /// Leadership moves from pod to pod within a short time, because the programs of all leaders fail.
     LeaderFlapping,
-    /// A new revision is being brought in.
+    /// A new revision is being rolled out.
     RollingOut,
     /// Pods are being added or removed.
     Scaling,
     /// The rollout made no progress within its deadline.
     ProgressDeadlineExceeded,
-    /// The API server refuses the operator a verb that it needs.
+    /// The API server denies the operator a permission that it needs.
     Forbidden,
     /// A new revision was given leadership and did not work; the former one leads again.
     RevisionFailed,
-    /// A newer operator made the pods, by rules that this operator does not know.
+    /// A newer operator made the pods, with an injection revision that this operator does not know.
     InjectionNewer,
-    /// The pods were made by older rules than this operator's.
+    /// The pods have an older injection revision than this operator's.
     InjectionOlder,
     /// The pods have another candidate image than this operator would add.
     ImageDiffers,
-    /// The leader's candidate states another version than the operator expects, or none.
+    /// The leader's candidate reports another version than the operator expects, or none.
     VersionDiffers,
-    /// The present candidate was requested, and the group waits for its turn.
+    /// The current candidate was requested, and the update has not started yet.
     UpdatePending,
 }
 
 impl Reason {
-    /// The word on the wire.
+    /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LeaderElected => "LeaderElected",
@@ -201,32 +201,32 @@ impl Reason {
 /// Why leadership became free: the reasons of `status.history` and `status.leaderless`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChangeReason {
-    /// Nobody led before: the first election of the group.
+    /// There was no leader before: the first election of the group.
     Elected,
-    /// The holder gave the Lease back.
+    /// The holder released the Lease.
     LeaseReleased,
-    /// The holder gave the Lease back because it was asked to.
+    /// The holder released the Lease because a step-down was requested.
     SteppedDown,
-    /// The holder gave the Lease back to a pod of the newest revision, or back to one of the former revision.
+    /// The holder handed over to a pod of the newest revision, or back to a pod of the former revision.
     Rollout,
-    /// The holder gave the Lease back because its program had not been ready for too long.
+    /// The holder released the Lease because its program had not been ready for too long.
     Unhealthy,
-    /// The holder gave the Lease back because its pod was being deleted.
+    /// The holder released the Lease because its pod was being deleted.
     Draining,
-    /// The operator gave the Lease back because the kubelet reported the end of the holder's container.
+    /// The operator released the Lease because the kubelet reported the end of the holder's container.
     KubeletReported,
     /// The holder did not renew the Lease for its duration.
     LeaseExpired,
     /// The Lease was deleted.
     LeaseDeleted,
-    /// The same pod acquired the Lease again before its time had run out, as a restarted container does.
+    /// The same pod acquired the Lease again before it had expired, as a restarted container does.
     HolderRestarted,
-    /// How the term before ended was not seen.
+    /// How the former term ended was not observed.
     NotObserved,
 }
 
 impl ChangeReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 11] = [
         Self::Elected,
         Self::LeaseReleased,
@@ -241,7 +241,7 @@ impl ChangeReason {
         Self::NotObserved,
     ];
 
-    /// The word on the wire.
+    /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Elected => "Elected",
@@ -258,33 +258,33 @@ impl ChangeReason {
         }
     }
 
-    /// The reason of that word, `None` if it is none of ours.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    /// Returns the reason with that name on the wire, `None` if there is none.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 }
 
-/// The reasons of Events. Those of what stalls a group are the reasons of condition Stalled.
+/// The reasons of Events. Events of a stalled group have the reasons of condition Stalled.
 pub mod event {
     /// A pod acquired the Lease.
     pub const LEADER_ELECTED: &str = "LeaderElected";
-    /// A holder that was taken for lost renews the Lease again.
+    /// A holder whose Lease had expired renews it again.
     pub const LEADER_RECOVERED: &str = "LeaderRecovered";
-    /// The leader is gone without having given the Lease back.
+    /// The leader is lost and has not released the Lease.
     pub const LEADER_LOST: &str = "LeaderLost";
-    /// The leader gave the Lease back, and nobody has taken it yet.
+    /// The leader released the Lease, and no pod has acquired it yet.
     pub const LEADER_RELEASED: &str = "LeaderReleased";
-    /// The leader gave the Lease back because it was asked to.
+    /// The leader released the Lease because a step-down was requested.
     pub const STEPPED_DOWN: &str = "SteppedDown";
     /// A revision of the pod template has led well: the rest of the pods follow.
     pub const REVISION_PROVEN: &str = "RevisionProven";
     /// A revision of the pod template did not lead well: the former one leads again.
     pub const REVISION_FAILED: &str = "RevisionFailed";
-    /// The leader's program was not ready for too long: it was asked to step down.
+    /// The leader's program was not ready for too long: the leader was asked to step down.
     pub const LEADER_UNHEALTHY: &str = "LeaderUnhealthy";
-    /// Leadership goes from pod to pod in short time.
+    /// Leadership moves from pod to pod within a short time.
     pub const LEADER_FLAPPING: &str = "LeaderFlapping";
-    /// The operator made a missing Lease again.
+    /// The operator recreated a missing Lease.
     pub const LEASE_RECREATED: &str = "LeaseRecreated";
     /// The pods get another candidate without a change of their template.
     pub const CANDIDATE_UPDATED: &str = "CandidateUpdated";

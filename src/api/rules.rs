@@ -1,29 +1,30 @@
-//! The CEL rules of the CRD: what must hold between fields. The operator checks the same again in case the CRD was
-//! bypassed, so a rule that is added here belongs into `group` as well.
+//! The CEL rules of the CRD: relations between fields. The operator checks the same again in case the CRD was bypassed,
+//! so add each new rule to `group`, too.
 //!
-//! Traps: a rule sees defaults only where the enclosing object is there (each of ours has its default written out);
-//! `oldSelf` makes a rule one of updates alone; the API server refuses a rule whose worst case costs too much,
-//! which is why lists and maps that rules walk through have maxima in [`super::schema`].
+//! Pitfalls: a rule sees defaults only if the enclosing object exists (each of ours has an explicit default); a rule
+//! with `oldSelf` applies only to updates; the API server refuses a rule whose worst case costs too much, which is why
+//! lists and maps that rules iterate over have maxima in [`super::schema`].
 
 use serde_json::{Value, json};
 
-/// One rule at one place of the schema.
+/// A rule at one place of the schema.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Where it stands: property names from the resource's root, joined by dots. `self` is the value there.
+    /// Its place: property names from the resource's root, joined by dots. `self` is the value there.
     pub at: &'static str,
-    /// The field that an error names, relative to `at`; empty for the place itself.
+    /// The field that an error names, relative to `at`; empty for `at` itself.
     pub field: &'static str,
     /// The CEL expression that must be true.
     pub rule: &'static str,
-    /// What the user reads when it is not.
+    /// The error message if it is false.
     pub message: &'static str,
-    /// The numbers at hand, appended to the message: a format, and CEL expressions for it. Empty for none.
+    /// The actual numbers, appended to the message: a format, and CEL expressions for its arguments. Empty if there are
+    /// none.
     pub detail: (&'static str, &'static str),
 }
 
 impl Rule {
-    /// The rule as `x-kubernetes-validations` has it.
+    /// Returns the rule as an item of `x-kubernetes-validations`.
     pub fn to_json(self) -> Value {
         let Self { at: _, field, rule, message, detail: (format, arguments) } = self;
         let mut json = json!({ "rule": rule, "message": message });
@@ -31,7 +32,7 @@ impl Rule {
             json["fieldPath"] = field.into();
         }
         if !format.is_empty() {
-            // Not `+` and string(): the API server takes the sum of two strings to be of any length, and refuses it.
+            // Not `+` and string(): the API server assumes that a concatenation has any length, and refuses it.
             json["messageExpression"] = format!("'{message}: {format}'.format([{arguments}])").into();
         }
         json
@@ -48,8 +49,9 @@ impl Rule {
     }
 }
 
-/// The variables by which the operator tells the candidate what the group says. Those that came with the candidate's HTTP server
-/// are the operator's alone to refuse: it knows which pods have one, and leaves those of an older group their variables.
+/// The variables by which the operator passes the group's settings to the candidate. Those that came with the
+/// candidate's HTTP server are refused by the operator alone: it knows which pods have that server, and lets the users
+/// of older pods keep their variables.
 macro_rules! settings {
     () => {
         "['K8SENSUS_CONTAINER', 'K8SENSUS_CREATE_LEASE', 'K8SENSUS_LEASE_NAME', 'K8SENSUS_LEASE_NAMESPACE', \
@@ -62,7 +64,7 @@ macro_rules! settings {
 const TEMPLATE_METADATA: &str = "spec.template.metadata";
 const TEMPLATE_SPEC: &str = "spec.template.spec";
 
-/// Every rule, in the order of the schema.
+/// All rules, in the order of the schema.
 pub const RULES: &[Rule] = &[
     rule(
         "",
@@ -89,7 +91,7 @@ pub const RULES: &[Rule] = &[
         "spec",
         "",
         "has(self.image) || !has(self.command) && !has(self.args)",
-        "command and args go with image; with template, set them in its container",
+        "command and args are only allowed with image; with template, set them in its container",
     ),
     rule(
         "spec",
@@ -228,19 +230,19 @@ pub const RULES: &[Rule] = &[
         TEMPLATE_SPEC,
         ".serviceAccountName",
         "!has(self.serviceAccountName) || self.serviceAccountName == ''",
-        "set spec.serviceAccount.name instead of the template's serviceAccountName: that one is allowed to use the Lease",
+        "set spec.serviceAccount.name instead of the template's serviceAccountName: only that account is allowed to use the Lease",
     ),
     rule(
         TEMPLATE_SPEC,
         ".serviceAccount",
         "!has(self.serviceAccount) || self.serviceAccount == ''",
-        "set spec.serviceAccount.name instead of the template's serviceAccount: that one is allowed to use the Lease",
+        "set spec.serviceAccount.name instead of the template's serviceAccount: only that account is allowed to use the Lease",
     ),
     rule(
         TEMPLATE_SPEC,
         ".restartPolicy",
         "!has(self.restartPolicy) || self.restartPolicy == 'Always'",
-        "restartPolicy must be Always: a candidate that has ended must come back",
+        "restartPolicy must be Always: a candidate that has ended must be restarted",
     ),
     rule(
         TEMPLATE_SPEC,
@@ -300,7 +302,7 @@ pub const RULES: &[Rule] = &[
         "spec.strategy",
         ".rollingUpdate",
         "!has(self.rollingUpdate) || !has(self.type) || self.type == 'RollingUpdate'",
-        "rollingUpdate goes with type RollingUpdate alone",
+        "rollingUpdate is only allowed with type RollingUpdate",
     ),
     rule(
         "spec.strategy.rollingUpdate",
@@ -332,7 +334,7 @@ pub const RULES: &[Rule] = &[
         "spec.leaderService",
         ".ports",
         "self.ports.size() == 1 || self.ports.all(p, has(p.name) && self.ports.exists_one(q, has(q.name) && q.name == p.name))",
-        "ports need a name each, and no two the same, when there is more than one",
+        "each port needs a unique name when there is more than one",
     ),
     rule(
         "spec.leaderService.ports.items",

@@ -1,12 +1,12 @@
-//! From the schema that is derived to the one that is published: small enough for a plain `kubectl apply`, with
-//! the list keys and quantity patterns that k8s-openapi leaves out, and with [`super::rules`].
+//! Turns the derived schema into the published one: small enough for a plain `kubectl apply`, with the list keys and
+//! quantity patterns that k8s-openapi leaves out, and with [`super::rules`].
 
 use serde_json::{Map, Value, json};
 
 use super::rules::RULES;
 use super::status::NOT_OBSERVED;
 
-/// Lists whose items have a key, so that server-side apply merges them by item; else it replaces them whole.
+/// Lists whose items have a key, so that server-side apply merges them by item. It replaces other lists as a whole.
 const LIST_KEYS: &[(&str, &[&str])] = &[
     ("containers", &["name"]),
     ("initContainers", &["name"]),
@@ -24,24 +24,24 @@ const LIST_KEYS: &[(&str, &[&str])] = &[
     ("conditions", &["type"]),
 ];
 
-/// What controller-gen puts at a quantity: without it, a typo would reach the Deployment before anybody objects.
+/// The pattern that controller-gen uses for quantities. Without it a typo would only be refused with the Deployment.
 pub(crate) const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
-/// References to images are ASCII: a letter that only looks right, or a space that cannot be seen, would be found out by
-/// no more than a pod that never starts.
+/// The pattern of image references, which are ASCII. Without it a homoglyph or an invisible space would only show as a
+/// pod that never starts.
 pub(crate) const IMAGE: &str = "^[!-~]+$";
-/// As Kubernetes checks the values of labels.
+/// The pattern of Kubernetes for label values.
 pub(crate) const LABEL_VALUE: &str = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
-/// As Kubernetes checks names of containers and volumes.
+/// The pattern of Kubernetes for names of containers and volumes.
 const LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 /// Finishes the schema of the whole resource in place.
 ///
 /// # Panics
-/// If a place that is named here is no longer in the schema: a mistake in this crate, which every test finds.
+/// If the schema lacks a path that is used here: a defect in this crate, which every test finds.
 pub fn finish(root: &mut Value) {
     walk(root, &mut |node| {
-        // An explicit null then means "not set" and is dropped, or defaulted, before any rule looks.
+        // An explicit null then means "not set", and is dropped or defaulted before any rule is evaluated.
         node.remove("nullable");
         if let Some(Value::String(text)) = node.get_mut("description") {
             *text = unwrap(text);
@@ -58,10 +58,10 @@ pub fn finish(root: &mut Value) {
     }
 }
 
-/// The schema at a dotted path of property names; `items` steps into a list.
+/// Returns the schema at a dotted path of property names; `items` steps into a list.
 ///
 /// # Panics
-/// If there is none.
+/// If the path does not exist.
 pub fn at<'a>(root: &'a mut Value, path: &str) -> &'a mut Value {
     path.split('.').filter(|step| !step.is_empty()).fold(root, |node, step| {
         let inner = if step == "items" { node.get_mut("items") } else { node["properties"].get_mut(step) };
@@ -69,7 +69,7 @@ pub fn at<'a>(root: &'a mut Value, path: &str) -> &'a mut Value {
     })
 }
 
-/// Visits every schema object, the outer before the inner.
+/// Visits every schema object, outer objects before inner ones.
 fn walk(node: &mut Value, visit: &mut impl FnMut(&mut Map<String, Value>)) {
     let Value::Object(object) = node else { return };
     visit(object);
@@ -83,13 +83,13 @@ fn walk(node: &mut Value, visit: &mut impl FnMut(&mut Map<String, Value>)) {
     }
 }
 
-/// Joins the lines of a wrapped paragraph; empty lines stay.
+/// Joins the lines of wrapped paragraphs, and keeps empty lines.
 fn unwrap(text: &str) -> String {
     let paragraph = |p: &str| p.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     text.split("\n\n").map(paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
-/// k8s-openapi describes quantities and ports alike; only the former take a pattern.
+/// Sets the pattern of quantities. k8s-openapi gives ports the same type, which get no pattern.
 fn fix_quantity(node: &mut Map<String, Value>) {
     let is_quantity = |n: &Value| {
         n["x-kubernetes-int-or-string"] == true
@@ -121,7 +121,7 @@ fn key_lists(node: &mut Map<String, Value>) {
         list["x-kubernetes-list-map-keys"] = json!(keys);
         for key in *keys {
             if *key == "protocol" {
-                // A key needs a value in every item.
+                // Every item needs a value for each key.
                 list["items"]["properties"]["protocol"]["default"] = "TCP".into();
             } else if !list["items"]["required"].as_array().is_some_and(|required| required.contains(&json!(key))) {
                 push(&mut list["items"], "required", json!(key));
@@ -133,25 +133,26 @@ fn key_lists(node: &mut Map<String, Value>) {
 fn finish_template(template: &mut Value) {
     let own = template["description"].clone();
     walk(template, &mut |node| {
-        // Five sixths of the size; `kubectl explain deployment.spec.template` has them.
+        // They are five sixths of the size; `kubectl explain deployment.spec.template` prints them.
         node.remove("description");
     });
     template["description"] = own;
     template["required"] = json!(["spec"]);
     if let Value::Object(pod) = &mut at(template, "spec")["properties"] {
-        // Never allowed in a template, and as large as containers.
+        // Not allowed in a template, and as large as containers.
         pod.remove("ephemeralContainers");
     }
     if let Value::Object(metadata) = &mut at(template, "metadata")["properties"] {
-        // What only an API server writes; creationTimestamp is what generators leave behind as null.
+        // Drops fields that only an API server writes, except for creationTimestamp, which generators leave behind as
+        // null.
         let kept = ["annotations", "creationTimestamp", "finalizers", "generateName", "labels", "name", "namespace"];
         metadata.retain(|name, _| kept.contains(&name.as_str()));
     }
     bound_pod(template);
 }
 
-/// What rules walk through needs a maximum, since CEL counts with the worst case. The rest would be refused of the
-/// Deployment, later and less clearly.
+/// Sets the bounds of the pod template. Lists that rules iterate over need a maximum, because CEL estimates the worst
+/// case. Without the other bounds the Deployment would be refused, later and with a less clear message.
 fn bound_pod(template: &mut Value) {
     for list in ["containers", "initContainers"] {
         let containers = at(template, &format!("spec.{list}"));
@@ -182,10 +183,10 @@ fn bound_pod(template: &mut Value) {
     set(labels, json!({ "maxLength": 63, "pattern": LABEL_VALUE }));
 }
 
-/// The most items of a list of the pod template that has no maximum of its own: beyond what anybody writes, and short enough
-/// that one object cannot keep the operator busy.
+/// The maximum of list items in the pod template where a list has no maximum of its own: more than any user needs, and
+/// few enough that one object cannot keep the operator busy.
 const LONGEST_LIST: u32 = 256;
-/// Of the lists that some write much longer: arguments, keys of a ConfigMap, nodes of an affinity.
+/// The maximum for lists that can be much longer: arguments, keys of a ConfigMap, nodes of an affinity.
 const LONGEST_LONG_LIST: u32 = 4096;
 const LONG_LISTS: &[&str] = &["args", "command", "items", "values"];
 
@@ -218,7 +219,7 @@ fn finish_spec(root: &mut Value) {
     }
 }
 
-/// Nothing in status is required or has a default, since readers must take any version's.
+/// Removes required fields and defaults from the status, because readers must accept the status of any version.
 fn finish_status(status: &mut Value) {
     walk(status, &mut |node| {
         let keyed = node.get("properties").is_some_and(|p| p.get("lastTransitionTime").is_some());

@@ -1,6 +1,7 @@
-//! What a user writes. Doc comments on fields are the descriptions that `kubectl explain` prints: one line each, however long.
+//! The user's input. Doc comments on fields are the descriptions that `kubectl explain` prints; the schema joins their
+//! lines.
 //!
-//! Bounds of one field stand here; what holds between fields is in [`super::rules`].
+//! Bounds of one field are here; relations between fields are in [`super::rules`].
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::status::ElectionGroupStatus;
 
-/// What to run, how many pods of it, and how they elect the one that leads.
+/// What to run, in how many pods, and how the pods elect their leader.
 #[allow(clippy::duplicated_attributes, reason = "columns share their types and priorities")]
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -35,7 +36,7 @@ use super::status::ElectionGroupStatus;
         label_selector_path = ".status.selector"
     ),
     selectable = ".status.holderIdentity",
-    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas", description = "Pods asked for"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas", description = "Wanted pods"),
     printcolumn(
         name = "Ready",
         type_ = "integer",
@@ -95,65 +96,82 @@ use super::status::ElectionGroupStatus;
     )
 )]
 pub struct ElectionGroupSpec {
-    /// Number of pods: one leads, the others stand by. 0 to 100, default 2. With 0 nobody leads; with 1 there is nobody to take over.
+    /// Number of pods: one leads, the others stand by. 0 to 100, default 2; 0 means no leader, 1 no standby.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
 
-    /// Container image of the program. The short form of template: a pod with one container, named app. Set exactly one of image and template. Example: registry.example/billing:1.4.
+    /// Container image of the program. The short form of template: a pod with one container, named app. Set exactly one
+    /// of image and template. Example: registry.example/billing:1.4.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[!-~]+$"))]
     pub image: Option<String>,
 
-    /// The program to run, with image only; it replaces the image's entrypoint. Needed in mode Exec, because the image's own entrypoint cannot be known there. Not run in a shell. Example: [/app/billing].
+    /// The program to run, with image only; it replaces the image's entrypoint. Needed in mode Exec, because the
+    /// image's own entrypoint cannot be known there. Not run in a shell. Example: [/app/billing].
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100), inner(length(max = 4096)))]
     pub command: Option<Vec<String>>,
 
-    /// Arguments of the program, with image only; they replace the image's command. Example: [--config=/etc/billing.yaml].
+    /// Arguments, with image only; they replace the image's command. Example: [--config=/etc/billing.yaml].
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(max = 4096)))]
     pub args: Option<Vec<String>>,
 
-    /// Pod template, as in a Deployment (kubectl explain deployment.spec.template describes its fields). Set exactly one of image and template. Labels and annotations that begin with k8sensus.dev/ are reserved, and so are names of containers and volumes that begin with k8sensus-, the volume k8sensus and the folder /.k8sensus. The service account is set in spec.serviceAccount, and restartPolicy must be Always. In mode Exec probes and lifecycle hooks of the container that leads are carried out by the candidate while the program runs; a standby passes them.
+    /// Pod template, as in a Deployment (kubectl explain deployment.spec.template describes its fields). Set exactly
+    /// one of image and template. Labels and annotations that begin with k8sensus.dev/ are reserved, and so are names
+    /// of containers and volumes that begin with k8sensus-, the volume k8sensus and the folder /.k8sensus. The service
+    /// account is set in spec.serviceAccount, and restartPolicy must be Always. In mode Exec probes and lifecycle hooks
+    /// of the container that leads are carried out by the candidate while the program runs; a standby passes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PodTemplateSpec>")]
     pub template: Option<Box<RawValue>>,
 
-    /// How the pods take part in the election, and what becomes of the program when leadership comes and goes.
+    /// How the pods take part in the election, and what happens to the program when its pod gains or loses leadership.
     #[serde(default)]
     pub candidate: CandidateSpec,
 
-    /// The Lease through which the pods elect their leader, and its timing. The defaults are client-go's: a crashed leader is replaced within about 15 seconds, a clean handover takes milliseconds.
+    /// The Lease through which the pods elect their leader, and its timing. The defaults are client-go's: a crashed
+    /// leader is replaced within about 15 seconds, a clean handover takes milliseconds.
     #[serde(default)]
     pub election: ElectionSpec,
 
-    /// The ServiceAccount of the pods. By default one with the group's name is created. It is allowed to get, list, watch and update the group's Lease, and nothing else.
+    /// The ServiceAccount of the pods. By default one with the group's name is created. It is allowed to get, list,
+    /// watch and update the group's Lease, and nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountSpec>,
 
-    /// A Service named after the group with -leader appended, whose only endpoint is the leader: new connections to it reach the pod that leads, and nobody while nobody leads or the leader is not ready, except that the former address stays for up to 250 ms after a release. Connections that exist already are not cut.
+    /// A Service named after the group with -leader appended, whose only endpoint is the leader: new connections reach
+    /// the pod that leads. There is no endpoint while there is no leader or the leader is not ready, except that the
+    /// former address stays for up to 250 ms after a release. Existing connections are not cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_service: Option<LeaderServiceSpec>,
 
-    /// How a new revision replaces the old one, as in a Deployment (kubectl explain deployment.spec.strategy describes its fields). Default RollingUpdate. With Recreate nobody leads from the end of the old pods to the start of the new ones.
+    /// How a new revision replaces the old one, as in a Deployment (kubectl explain deployment.spec.strategy describes
+    /// its fields). Default RollingUpdate. With Recreate there is no leader until the new pods have started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
 
-    /// Modes Exec and Sidecar: seconds for which the program of a new revision must have been ready while its first pod leads, before its pods replace those of the former revision. Beside a sidecar the time in which the kubelet would notice that it is not comes on top. If it does not get there, the former revision leads again and the group is Stalled. 0 to 3600, default 10.
+    /// Modes Exec and Sidecar: seconds for which the program of a new revision must stay ready while its first pod
+    /// leads, before its pods replace those of the former revision. In mode Sidecar the time that the kubelet needs to
+    /// notice an unready program is added. If the program does not stay ready, the former revision leads again and the
+    /// group is Stalled. 0 to 3600, default 10.
     #[serde(default = "default_min_ready_seconds")]
     #[schemars(range(min = 0, max = 3600))]
     pub min_ready_seconds: i32,
 
-    /// How many pods may be evicted at a time, for example while a node is drained. A PodDisruptionBudget named after the group is made when replicas is 2 or more; pods that are not Ready can always be evicted.
+    /// How many pods may be evicted at a time, for example while a node is drained. A PodDisruptionBudget named after
+    /// the group is created when replicas is 2 or more; pods that are not Ready can always be evicted.
     #[serde(default)]
     pub pod_disruption_budget: DisruptionBudgetSpec,
 
-    /// true stops the program: the leader stops and releases the Lease, and the group is scaled to 0. false, the default, brings back the pods asked for in replicas.
+    /// true stops the program: the leader stops and releases the Lease, and the group is scaled to 0. false, the
+    /// default, restores the number of pods in replicas.
     #[serde(default)]
     pub suspend: bool,
 
-    /// true makes the operator change nothing but the status: edits of this spec wait until it is false again, the default. The pods go on and still elect their leader, and traffic still follows it.
+    /// true makes the operator change nothing but the status: edits of this spec wait until it is false again, the
+    /// default. The pods keep running and electing their leader, and traffic still follows it.
     #[serde(default)]
     pub paused: bool,
 }
@@ -162,7 +180,10 @@ pub struct ElectionGroupSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CandidateSpec {
-    /// How the program learns that it leads. Exec, the default: the program runs only while its pod leads, and has ended before another may lead; it needs no code. Sidecar: the program always runs, and asks a sidecar at http://localhost:httpPort whether it leads. Native: the program elects by itself through the Lease, with any client-go compatible library; only environment and permissions are added.
+    /// How the program learns that it leads. Exec, the default: the program runs only while its pod leads, and has
+    /// ended before another may lead; it needs no code. Sidecar: the program always runs, and asks a sidecar at
+    /// http://localhost:httpPort whether it leads. Native: the program elects by itself through the Lease, with any
+    /// client-go compatible library; only environment and permissions are added.
     pub mode: Mode,
 
     /// Name of the container that leads. Default: the first container of the template.
@@ -170,16 +191,23 @@ pub struct CandidateSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container: Option<String>,
 
-    /// Modes Exec and Sidecar: port on localhost, inside the pod, where the candidate says who leads: GET / for JSON, GET /leader for 200 or 503. The kubelet's probes come to it, too; no container of the pod may use it. 1024 to 65535, default 4040.
+    /// Modes Exec and Sidecar: port on localhost, inside the pod, where the candidate reports the leader: GET / for
+    /// JSON, GET /leader for 200 or 503. The kubelet's probes use this port, too; no container of the pod may use it.
+    /// 1024 to 65535, default 4040.
     #[schemars(range(min = 1024, max = 65535))]
     pub http_port: i32,
 
-    /// Mode Exec: seconds between SIGTERM and SIGKILL when leadership is lost. Default 3, or less where the timing leaves less: except in mode Native, 10 x (renewDeadlineSeconds + this) must be at most 9 x leaseDurationSeconds, so that the program has ended before another may lead. A voluntary stop has the pod's whole terminationGracePeriodSeconds.
+    /// Mode Exec: seconds between SIGTERM and SIGKILL when leadership is lost. Default 3, or less if the timing does
+    /// not allow 3: except in mode Native, 10 x (renewDeadlineSeconds + this) must be at most 9 x leaseDurationSeconds,
+    /// so that the program has ended before another may lead. A voluntary stop may take the pod's whole
+    /// terminationGracePeriodSeconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub stop_grace_period_seconds: Option<i32>,
 
-    /// Seconds after which a leader that is not Ready steps down for a standby that is. It doubles each time that this happens in a row, up to 32 times its length. In mode Exec what the startup probe and initial delay allow comes on top at first. 0 to 86400, default 30; 0 means never.
+    /// Seconds after which a leader that is not Ready steps down for a standby that is. The time doubles each time that
+    /// this happens in a row, up to 32 times its length. In mode Exec the time that the startup probe and initial delay
+    /// allow is added at first. 0 to 86400, default 30; 0 means never.
     #[schemars(range(min = 0, max = 86400))]
     pub unhealthy_timeout_seconds: i32,
 
@@ -198,7 +226,7 @@ pub enum Mode {
     Sidecar,
     /// The program elects by itself.
     Native,
-    /// A mode of a newer version. One such group must not keep an older operator from reading all the others.
+    /// A mode of a newer version. Such a group must not prevent an older operator from reading all others.
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
@@ -208,7 +236,8 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ElectionSpec {
-    /// Name of the Lease, in the group's namespace. Default: the group's name. It cannot be changed, since two Leases would elect two leaders.
+    /// Name of the Lease, in the group's namespace. Default: the group's name. It cannot be changed, since two Leases
+    /// would elect two leaders.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
@@ -216,11 +245,14 @@ pub struct ElectionSpec {
     )]
     pub lease_name: Option<String>,
 
-    /// Seconds that standbys wait after the leader's last sign of life before one of them takes over. 1 to 3600, default 15. Must be greater than renewDeadlineSeconds.
+    /// Seconds that standbys wait after the leader's last renewal before one of them takes over. 1 to 3600, default 15.
+    /// Must be greater than renewDeadlineSeconds.
     #[schemars(range(min = 1, max = 3600))]
     pub lease_duration_seconds: i32,
 
-    /// Seconds, counted from its last successful renewal, after which a leader that cannot renew stops leading. 1 to 3600, default 10. Must be more than 1.2 x retryPeriodSeconds and, except in mode Native, at most 0.9 x leaseDurationSeconds.
+    /// Seconds, counted from its last successful renewal, after which a leader that cannot renew stops leading. 1 to
+    /// 3600, default 10. Must be more than 1.2 x retryPeriodSeconds and, except in mode Native, at most 0.9 x
+    /// leaseDurationSeconds.
     #[schemars(range(min = 1, max = 3600))]
     pub renew_deadline_seconds: i32,
 
@@ -228,7 +260,8 @@ pub struct ElectionSpec {
     #[schemars(range(min = 1, max = 3600))]
     pub retry_period_seconds: i32,
 
-    /// Seconds between two renewals while all is well. Default: retryPeriodSeconds. Must be less than renewDeadlineSeconds. Longer means fewer requests, and shorter outages of the API server survived.
+    /// Seconds between two renewals that succeed. Default: retryPeriodSeconds. Must be less than renewDeadlineSeconds.
+    /// A longer interval needs fewer requests, but survives only shorter outages of the API server.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub renew_interval_seconds: Option<i32>,
@@ -238,7 +271,8 @@ pub struct ElectionSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceAccountSpec {
-    /// Name of an existing ServiceAccount to use; it is bound to the group's Role and otherwise left alone. Default: one named after the group is created.
+    /// Name of an existing ServiceAccount to use; it is bound to the group's Role and otherwise left alone. Default:
+    /// one named after the group is created.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
@@ -246,7 +280,7 @@ pub struct ServiceAccountSpec {
     )]
     pub name: Option<String>,
 
-    /// Annotations of the ServiceAccount that is created, for example to bind it to a cloud identity. An existing one, set by name, is never annotated.
+    /// Annotations of the created ServiceAccount, such as for a cloud identity. An existing account is never annotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64, "additionalProperties" = { "type": "string", "maxLength": 4096 }))]
     pub annotations: Option<BTreeMap<String, String>>,
@@ -256,7 +290,7 @@ pub struct ServiceAccountSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaderServiceSpec {
-    /// How the Service is reached: ClusterIP, the default, from inside the cluster; NodePort on every node; LoadBalancer from outside.
+    /// Type: ClusterIP (inside the cluster, the default), NodePort (on every node) or LoadBalancer (from outside).
     #[serde(rename = "type", default)]
     pub type_: ServiceType,
 
@@ -294,7 +328,7 @@ pub struct LeaderServicePort {
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 
-    /// Port of the pod: a number from 1 to 65535, or the name of a container's port. Default: the same number as port. Example: 8080.
+    /// Port of the pod: 1 to 65535, or the name of a container's port. Default: the number in port. Example: 8080.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 15))]
     pub target_port: Option<IntOrString>,
@@ -304,7 +338,8 @@ pub struct LeaderServicePort {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DisruptionBudgetSpec {
-    /// Number of pods that may be evicted at a time, 0 to 100, or a percentage of them, 0% to 100%; default 1. 0 forbids every eviction of a Ready pod, and with it the draining of nodes. Example: 50%.
+    /// Number of pods that may be evicted at a time, 0 to 100, or a percentage of them, 0% to 100%; default 1. 0
+    /// forbids every eviction of a Ready pod, and so the draining of its node. Example: 50%.
     #[schemars(extend("maxLength" = 4))]
     pub max_unavailable: IntOrString,
 }
@@ -349,14 +384,14 @@ impl Default for DisruptionBudgetSpec {
 }
 
 impl ElectionSpec {
-    /// Seconds between two renewals: as set, or the retry period.
+    /// Returns the seconds between two renewals: the field's value, or the retry period.
     pub fn effective_renew_interval_seconds(&self) -> i32 {
         self.renew_interval_seconds.unwrap_or(self.retry_period_seconds)
     }
 }
 
 impl ElectionGroup {
-    /// The Lease's name: as set, or the group's. Empty for a group without a name, which no API server hands out.
+    /// Returns the Lease's name: the field's value, or the group's name. Empty for a group without a name.
     pub fn effective_lease_name(&self) -> &str {
         let own = self.metadata.name.as_deref().unwrap_or_default();
         self.spec.election.lease_name.as_deref().unwrap_or(own)

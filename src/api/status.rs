@@ -1,29 +1,32 @@
-//! What the operator reports. Every field may be absent: a status from another version must parse.
+//! The operator's report. Every field may be absent, so that a status of another version can be parsed.
 //!
-//! Doc comments on fields are the descriptions that `kubectl explain` prints.
+//! Doc comments on fields are the descriptions that `kubectl explain` prints; the schema joins their lines.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The most entries that `status.history` keeps.
+/// The limit of entries in `status.history`.
 pub const HISTORY_LIMIT: usize = 10;
 
-/// The `observedGeneration` of a group that no operator has looked at yet; the schema's default.
+/// The `observedGeneration` of a group that no operator has reconciled yet. It is the schema's default.
 ///
-/// Without it such a group has no status, and what knows objects by their conditions alone (kstatus, so `helm --wait`) takes
-/// one without any for finished.
+/// Without it such a group would have no status, and tools that judge objects by their conditions alone (kstatus, and
+/// so `helm --wait`) consider an object without conditions finished.
 pub const NOT_OBSERVED: i64 = -1;
 
-/// What the operator last saw of the group: who leads, how many pods there are, and whether a failover would succeed now.
+/// What the operator last observed: the leader, the number of pods, and whether a failover would succeed now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ElectionGroupStatus {
-    /// The metadata.generation that this status speaks of. While it is smaller than metadata.generation, the last change of the spec has not been looked at; -1 before the first look.
+    /// The metadata.generation that this status is about. While it is smaller than metadata.generation, the last change
+    /// of the spec is not reconciled yet; -1 before the first reconcile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The operator that reconciles this group, by the namespace and name of the Lease through which its replicas elect. Another operator leaves the group alone while this one holds that Lease. Example: k8sensus-system/k8sensus-operator.
+    /// The operator that reconciles this group, by the namespace and name of the Lease through which its replicas
+    /// elect. Another operator leaves the group alone while this one holds that Lease. Example:
+    /// k8sensus-system/k8sensus-operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
 
@@ -36,7 +39,8 @@ pub struct ElectionGroupStatus {
     /// Number of pods that run the newest revision of the pod template.
     pub updated_replicas: i32,
 
-    /// Label selector of the group's pods in string form, as the scale subresource hands it to a HorizontalPodAutoscaler.
+    /// Label selector of the group's pods in string form, as the scale subresource gives it to a
+    /// HorizontalPodAutoscaler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
@@ -44,11 +48,11 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_name: Option<String>,
 
-    /// The Lease's holderIdentity: the name of the pod that leads. Absent or empty while nobody leads.
+    /// The Lease's holderIdentity: the name of the pod that leads. Absent or empty while there is no leader.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder_identity: Option<String>,
 
-    /// The Lease's acquireTime: since when this holder leads.
+    /// The Lease's acquireTime: when this holder became the leader.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acquire_time: Option<MicroTime>,
 
@@ -56,11 +60,12 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_transitions: Option<i32>,
 
-    /// What leaseTransitions is above the Lease's own: somebody else than the operator made the Lease again, from 0.
+    /// The difference between leaseTransitions and the Lease's own count, which started at 0 again if a client other
+    /// than the operator recreated the Lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_transitions_offset: Option<i32>,
 
-    /// The pod that leads. Absent while nobody leads.
+    /// The pod that leads. Absent while there is no leader.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<LeaderStatus>,
 
@@ -68,28 +73,32 @@ pub struct ElectionGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateStatus>,
 
-    /// Why nobody leads, and since when. Absent while somebody leads.
+    /// Why there is no leader, and since when. Absent while there is a leader.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaderless: Option<LeaderlessStatus>,
 
-    /// The last 10 changes of leadership, newest first, but for those that the operator did not see.
+    /// The last 10 changes of leadership that the operator observed, newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
 
-    /// Ready, LeaderElected and FailoverReady, always; Reconciling, Stalled and CandidateOutdated only while they are True. Example: kubectl wait --for=condition=Ready electiongroup/billing.
+    /// Ready, LeaderElected and FailoverReady, always; Reconciling, Stalled and CandidateOutdated only while they are
+    /// True. Example: kubectl wait --for=condition=Ready electiongroup/billing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 
-    /// What the operator adds to the pods. Changes with the pod template, or by the annotation k8sensus.dev/update-candidate-requested-at.
+    /// What the operator adds to the pods. Changes with the pod template, or by the annotation
+    /// k8sensus.dev/update-candidate-requested-at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub injection: Option<InjectionStatus>,
 
-    /// How far the newest revision of the pod template has got. In modes Exec and Sidecar a revision must have led well before its pods replace those of the former one.
+    /// The progress of the newest revision of the pod template. In modes Exec and Sidecar a revision must have led well
+    /// before its pods replace those of the former one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
 
-    /// The value of the annotation k8sensus.dev/step-down-requested-at that was last carried out. A step-down is pending while the annotation has another value.
+    /// The value of the annotation k8sensus.dev/step-down-requested-at that was last carried out. A step-down is
+    /// pending while the annotation has another value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_step_down_at: Option<String>,
 
@@ -106,7 +115,7 @@ pub struct CandidateStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
-    /// Version that the program states.
+    /// Version that the program reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
@@ -131,7 +140,7 @@ pub struct LeaderStatus {
     pub revision: Option<String>,
 }
 
-/// Why nobody leads, and since when.
+/// Why there is no leader, and since when.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LeaderlessStatus {
@@ -139,7 +148,7 @@ pub struct LeaderlessStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<MicroTime>,
 
-    /// Why leadership became free, in the words of history.
+    /// Why leadership became free, with the reasons of history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -152,23 +161,26 @@ pub struct HistoryEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<MicroTime>,
 
-    /// Who acquired it: the name of a pod.
+    /// The holder that acquired it: the name of a pod.
     pub holder_identity: String,
 
-    /// In one word, why leadership had become free: Elected (nobody led before), LeaseReleased, SteppedDown, Rollout, Unhealthy, Draining, KubeletReported (its container had ended), LeaseExpired, LeaseDeleted, HolderRestarted or NotObserved.
+    /// Why leadership had become free: Elected (there was no leader before), LeaseReleased, SteppedDown, Rollout,
+    /// Unhealthy, Draining, KubeletReported (its container had ended), LeaseExpired, LeaseDeleted, HolderRestarted or
+    /// NotObserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 
-    /// How long nobody had led, in seconds: since the former holder's release, or since its last renewal if the Lease expired. Compares two nodes' clocks. Absent if unknown. Example: 0.012.
+    /// How long there had been no leader, in seconds: since the former holder's release, or since its last renewal if
+    /// the Lease expired. Compares two nodes' clocks. Absent if unknown. Example: 0.012.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaderless_seconds: Option<f64>,
 
-    /// status.leaseTransitions after this change; a gap shows changes that were not seen.
+    /// status.leaseTransitions after this change; a gap shows changes that were not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_transitions: Option<i32>,
 }
 
-/// How far the newest revision of the pod template has got.
+/// The progress of the newest revision of the pod template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutStatus {
@@ -176,11 +188,11 @@ pub struct RolloutStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proven_revision: Option<String>,
 
-    /// The revision that was given leadership and did not lead well. It gets no second try: change the pod template.
+    /// The revision that was given leadership and did not lead well. It gets no second trial: change the pod template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_revision: Option<String>,
 
-    /// What went wrong with failedRevision.
+    /// Why failedRevision failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -195,7 +207,7 @@ pub struct InjectionStatus {
     /// Revision of the rules by which the operator adds to the pod template.
     pub revision: i32,
 
-    /// Hash of the pod template for which the two were recorded.
+    /// Hash of the pod template for which image and revision were recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_hash: Option<String>,
 }

@@ -1,11 +1,11 @@
-//! What an `ElectionGroup` means, decided where IO is impossible. Each module imports only those above it:
+//! The meaning of an `ElectionGroup`, without IO. Each module imports only those above it:
 //!
 //! 1. [`spec`]: what the user wrote, checked.
 //! 2. [`desired`]: the objects that the cluster should have, built.
-//! 3. [`observed`]: facts about the cluster, judged by nobody yet.
+//! 3. [`observed`]: facts about the cluster, not judged yet.
 //! 4. [`judge`]: what to do: rollout, step-down, unhealthy leader, EndpointSlice, suspension.
 //! 5. [`status`]: what is reported.
-//! 6. [`events`]: what is recorded of the way from one status to the next.
+//! 6. [`events`]: what is reported about the change from one status to the next.
 
 pub mod desired;
 pub mod events;

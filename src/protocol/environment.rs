@@ -1,5 +1,5 @@
-//! The environment variables that the operator sets in pods, candidates set for their programs, and the chart sets for the
-//! operator. Each candidate and operator variable is also a flag.
+//! The environment variables that the operator sets in pods, candidates set for their programs, and the chart sets for
+//! the operator. Each candidate and operator variable is also a flag.
 
 /// The pod's name, by the downward API: the identity in the election.
 pub const POD_NAME: &str = "POD_NAME";
@@ -9,7 +9,7 @@ pub const POD_NAMESPACE: &str = "POD_NAMESPACE";
 pub const POD_UID: &str = "POD_UID";
 /// The pod's address, by the downward API: where probes of the program are sent.
 pub const POD_IP: &str = "POD_IP";
-/// The node's address, by the downward API: from there the kubelet asks.
+/// The node's address, by the downward API: the source of the kubelet's probes.
 pub const NODE_IP: &str = "K8SENSUS_NODE_IP";
 /// The container's name: part of the incarnation.
 pub const CONTAINER: &str = "K8SENSUS_CONTAINER";
@@ -30,9 +30,9 @@ pub const RENEW_DEADLINE_SECONDS: &str = "K8SENSUS_RENEW_DEADLINE_SECONDS";
 pub const RETRY_PERIOD_SECONDS: &str = "K8SENSUS_RETRY_PERIOD_SECONDS";
 /// The time between renewals, in seconds.
 pub const RENEW_INTERVAL_SECONDS: &str = "K8SENSUS_RENEW_INTERVAL_SECONDS";
-/// SIGTERM to SIGKILL when leadership is lost, in seconds.
+/// The time from SIGTERM to SIGKILL when leadership is lost, in seconds.
 pub const STOP_GRACE_PERIOD_SECONDS: &str = "K8SENSUS_STOP_GRACE_PERIOD_SECONDS";
-/// How long every candidate waits, at least, for a Lease that was created again after its deletion, in seconds.
+/// How long every candidate waits, at least, for a Lease that was recreated after its deletion, in seconds.
 pub const RECREATED_LEASE_SECONDS: &str = "K8SENSUS_RECREATED_LEASE_SECONDS";
 
 /// The port of the candidate's HTTP server.
@@ -51,9 +51,9 @@ pub const LEADER: &str = "K8SENSUS_LEADER";
 /// The fencing token of the present term, in the environment of such a program.
 pub const FENCING_TOKEN: &str = "K8SENSUS_FENCING_TOKEN";
 
-/// The image that the operator takes the candidate program from.
+/// The image of the candidate program.
 pub const CANDIDATE_IMAGE: &str = "K8SENSUS_CANDIDATE_IMAGE";
-/// The version that the program of that image states.
+/// The version that the program of that image reports.
 pub const CANDIDATE_VERSION: &str = "K8SENSUS_CANDIDATE_VERSION";
 /// The address of the operator's HTTP server.
 pub const LISTEN: &str = "K8SENSUS_LISTEN";

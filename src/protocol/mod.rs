@@ -1,4 +1,4 @@
-//! Every name that crosses a process or an API object: what one program writes and another one reads. Constants only, without
+//! Names that one program writes and another one reads, through processes or API objects. They are constants without
 //! IO, so that every module may import them and none has a copy of its own.
 //!
 //! - [`lease`]: the annotations of a Lease, the name of a term, the holder of a recreated Lease.

@@ -6,7 +6,7 @@ pub const STATE: &str = "/";
 pub const LEADER: &str = "/leader";
 /// 200 on a standby, 503 elsewhere.
 pub const REPLICA: &str = "/replica";
-/// Asks the leader to step down.
+/// Requests a step-down of the leader.
 pub const STEP_DOWN: &str = "/step-down";
 /// Reports that the program beside a sidecar has stopped.
 pub const STOPPED: &str = "/stopped";

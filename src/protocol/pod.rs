@@ -9,13 +9,13 @@ pub const INSTALLER: &str = "k8sensus-install";
 /// The candidate's container in mode Sidecar.
 pub const SIDECAR: &str = "k8sensus-sidecar";
 
-/// The folder that no user may mount anything at or below.
+/// The folder at or below which users may not mount anything.
 pub const FOLDER: &str = ".k8sensus";
-/// Where the volume is mounted: [`FOLDER`] at the root.
+/// The mount path of the volume: [`FOLDER`] at the root.
 pub const MOUNT: &str = "/.k8sensus";
 /// The candidate program: the process of the container in mode Exec.
 pub const PROGRAM: &str = "/.k8sensus/k8sensus";
-/// The file whose lock shows that no process of a former start of the container is left.
+/// The file that the candidate locks. A free lock shows that no process of a former start of the container is left.
 pub const LOCK: &str = "/.k8sensus/lock";
 /// The file with the API server's URL, written by the installer.
 pub const API_SERVER: &str = "/.k8sensus/api-server";

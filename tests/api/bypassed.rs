@@ -1,11 +1,11 @@
-//! A CRD that lost its validations: the operator refuses by itself, and goes on with all other groups.
+//! A CRD without its validations: the operator refuses invalid specs itself, and continues with all other groups.
 
 use serde_json::{Value, json};
 
 use super::hostile::{complaint, manifests, stalled};
 use crate::support::{apply, control_plane, get, group, namespace, operator, root, within};
 
-/// What of a schema says more than types.
+/// The keywords of a schema besides types.
 const VALIDATIONS: &[&str] = &[
     "x-kubernetes-validations",
     "x-kubernetes-list-type",
@@ -22,7 +22,7 @@ const VALIDATIONS: &[&str] = &[
     "maxProperties",
 ];
 
-/// The CRD, its schemas without validations.
+/// Returns the CRD with schemas without validations.
 fn stripped() -> Value {
     let text = std::fs::read_to_string(root().join("crds/electiongroups.k8sensus.dev.yaml")).unwrap();
     let mut crd: Value = serde_saphyr::from_str(&text).unwrap();
@@ -44,12 +44,12 @@ fn strip(schema: &mut Value) {
 }
 
 #[test]
-fn what_passed_an_api_server_without_rules_is_refused_by_its_field() {
+fn specs_accepted_without_rules_are_refused_by_field() {
     let cluster = control_plane();
     apply(&cluster, "default", &stripped()).unwrap();
     let ns = namespace(&cluster, "bypassed");
     within(30, "the schema without rules to be served", || {
-        // Not replicas: those of a scale subresource are checked without any schema.
+        // Except for replicas: the API server checks those of a scale subresource without a schema.
         let free = group("free", json!({ "election": { "leaseDurationSeconds": 0 } })).to_string();
         complaint(&cluster, &ns, &free, &["--dry-run=server"]).is_none().then_some(())
     });
@@ -58,13 +58,13 @@ fn what_passed_an_api_server_without_rules_is_refused_by_its_field() {
     let mut refused = Vec::new();
     for manifest in manifests() {
         let Some(again) = manifest.again else { continue };
-        // The last-applied annotation would be too long for the longest of them.
+        // The last-applied annotation would be too long for the longest manifest.
         match complaint(&cluster, &ns, &manifest.text, &["--server-side"]) {
             None => accepted.push((manifest.name, again)),
             Some(_) => refused.push(manifest.name),
         }
     }
-    assert!(accepted.len() >= 40, "too few were let through; refused: {refused:#?}");
+    assert!(accepted.len() >= 40, "too few were accepted; refused: {refused:#?}");
     apply(&cluster, &ns, &group("kestrel", json!({}))).unwrap();
     let mut wrong = Vec::new();
     for (file, again) in accepted {
@@ -78,7 +78,7 @@ fn what_passed_an_api_server_without_rules_is_refused_by_its_field() {
     within(10, "the good group beside all these", || get(&cluster, &ns, "deployment/kestrel"));
 }
 
-/// Some are refused for the name that they have.
+/// Returns the name in the manifest: some manifests are refused because of it.
 fn name_in(file: &str) -> String {
     let manifest = manifests().into_iter().find(|manifest| manifest.name == file).unwrap();
     let manifest: Value = serde_saphyr::from_str(&manifest.text).unwrap();

@@ -1,10 +1,10 @@
-//! Facts of the published schema.
+//! The published schema.
 
 use k8sensus::api::{crd, crd_yaml};
 use serde_json::Value;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/electiongroups.k8sensus.dev.yaml");
-/// Below the 262,144 bytes of the annotation in which a client-side apply keeps the whole object.
+/// Less than the 262,144 bytes of the annotation in which a client-side apply stores the whole object.
 const LIMIT: usize = 100_000;
 
 fn definition() -> Value {
@@ -38,7 +38,7 @@ fn properties(node: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
 }
 
 #[test]
-fn the_committed_file_is_the_generated_one() {
+fn committed_file_is_the_generated_one() {
     let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
     assert!(
         committed == crd_yaml(),
@@ -47,27 +47,27 @@ fn the_committed_file_is_the_generated_one() {
 }
 
 #[test]
-fn the_file_is_the_same_every_time_and_says_where_it_comes_from() {
+fn file_is_deterministic_and_names_its_source() {
     assert_eq!(crd_yaml(), crd_yaml());
     assert!(crd_yaml().starts_with("# Generated from src/api by `cargo run --bin k8sensus-operator -- crd`"));
 }
 
 #[test]
-fn the_file_reads_back_as_the_definition() {
+fn file_parses_as_the_definition() {
     let read: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition =
         serde_saphyr::from_str(&crd_yaml()).expect("it is YAML");
     assert_eq!(serde_json::to_value(read).expect("it is JSON"), definition());
 }
 
 #[test]
-fn it_is_small_enough_for_a_plain_kubectl_apply() {
+fn file_is_small_enough_for_a_plain_kubectl_apply() {
     let json = definition().to_string().len();
     let yaml = crd_yaml().len();
     assert!(json < LIMIT && yaml < LIMIT, "JSON {json}, YAML {yaml}");
 }
 
 #[test]
-fn every_field_is_described_and_nothing_below_the_template() {
+fn every_field_is_described_except_below_the_template() {
     let schema = schema();
     properties(&schema, "", &mut |path, property| {
         if path.starts_with(".spec.template.") {
@@ -80,12 +80,12 @@ fn every_field_is_described_and_nothing_below_the_template() {
 }
 
 #[test]
-fn no_field_takes_null_for_a_value() {
+fn no_field_is_nullable() {
     properties(&schema(), "", &mut |path, property| assert!(property["nullable"].is_null(), "{path}"));
 }
 
 #[test]
-fn every_number_string_and_list_of_the_users_is_bounded() {
+fn every_number_string_and_list_of_the_spec_is_bounded() {
     properties(&schema(), "", &mut |path, property| {
         let foreign = [".spec.template.", ".spec.strategy.", ".spec.candidate.resources."];
         if !path.starts_with(".spec.") || foreign.iter().any(|prefix| path.starts_with(prefix)) {
@@ -103,7 +103,7 @@ fn every_number_string_and_list_of_the_users_is_bounded() {
     });
 }
 
-/// Also those of the pod template: without one, a single object can keep the operator busy.
+/// The lists of the pod template included: without a maximum a single object can keep the operator busy.
 #[test]
 fn every_list_of_the_spec_has_a_maximum() {
     let mut unbounded = Vec::new();
@@ -144,7 +144,7 @@ fn lists_with_keys_are_merged_by_them() {
 }
 
 #[test]
-fn ports_and_quantities_take_numbers_and_words() {
+fn ports_and_quantities_accept_numbers_and_strings() {
     let schema = schema();
     let limits = &at(&schema, "spec.template.spec.containers.items.resources.limits")["additionalProperties"];
     assert_eq!(limits["x-kubernetes-int-or-string"], true);
@@ -156,7 +156,7 @@ fn ports_and_quantities_take_numbers_and_words() {
 }
 
 #[test]
-fn defaults_are_written_out_and_computed_ones_are_absent() {
+fn defaults_are_explicit_and_computed_defaults_are_absent() {
     let schema = schema();
     assert_eq!(at(&schema, "spec.election")["default"].as_object().map(|fields| fields.len()), Some(3));
     for path in [

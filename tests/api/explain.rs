@@ -1,8 +1,8 @@
-//! What `kubectl explain` prints of each object of ours. A change of a description shows here as its user reads it.
+//! The output of `kubectl explain` for each of our objects. It shows a changed description as the user reads it.
 
 use crate::support::{kubectl, shared, within};
 
-/// Every object of the resource that is not Kubernetes' own.
+/// The objects of the resource, except for those of Kubernetes.
 const OBJECTS: &[&str] = &[
     "electiongroup",
     "electiongroup.spec",
@@ -19,7 +19,7 @@ const OBJECTS: &[&str] = &[
 ];
 
 #[test]
-fn explain_prints_this_of_each_object() {
+fn explain_output_of_each_object_matches_its_snapshot() {
     // The API server publishes the schema of a new CRD a moment after it serves it.
     within(30, "kubectl explain electiongroup", || {
         shared().kubectl().args(["explain", "electiongroup"]).output().unwrap().status.success().then_some(())

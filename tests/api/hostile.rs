@@ -1,4 +1,4 @@
-//! Manifests of attackers and of tired users, one file each: who refuses it, and with which words.
+//! Manifests of attackers and careless users, one file each, with what refuses it and the message.
 
 use std::fs;
 use std::io::Write;
@@ -12,19 +12,19 @@ use serde_json::Value;
 
 use crate::support::{condition, get, namespace, operated, root, shared, within};
 
-/// One manifest with what stands in its first lines.
+/// A manifest and its first lines.
 pub struct Hostile {
     pub name: String,
-    /// A part of what the user reads.
+    /// A part of the message that the user reads.
     pub expect: String,
     /// kubectl, api server or operator.
     pub by: String,
-    /// What the operator says of it where the API server let it pass.
+    /// The start of the operator's message if the API server accepts the manifest.
     pub again: Option<String>,
     pub text: String,
 }
 
-/// What only an API server can see: the operator gets neither unknown fields nor what metadata was refused for.
+/// Manifests that only an API server can refuse: the operator gets neither unknown fields nor invalid metadata.
 const ONLY_THERE: &[&str] =
     &["annotation-of-a-megabyte", "field-of-another-kind", "field-that-does-not-exist", "owner-without-an-identity"];
 
@@ -40,15 +40,15 @@ fn read(path: &std::path::Path) -> Hostile {
     let line = |prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned);
     Hostile {
         name: path.file_stem().unwrap().to_str().unwrap().to_owned(),
-        expect: line("# expect: ").unwrap_or_else(|| panic!("{} says not what to expect", path.display())),
-        by: line("# refused by: ").unwrap_or_else(|| panic!("{} says not who refuses it", path.display())),
+        expect: line("# expect: ").unwrap_or_else(|| panic!("{} lacks the line `# expect:`", path.display())),
+        by: line("# refused by: ").unwrap_or_else(|| panic!("{} lacks the line `# refused by:`", path.display())),
         again: line("# again by the operator: "),
-        // Longer than anything may be, which nobody wants to have in a file.
+        // Longer than any limit, and too long for a file.
         text: text.replace("REPEATED", &"x".repeat(300_000)),
     }
 }
 
-/// kubectl's complaint, `None` if there was none.
+/// Returns kubectl's error message, `None` if it succeeds.
 pub fn complaint(cluster: &Cluster, ns: &str, text: &str, more: &[&str]) -> Option<String> {
     let mut child = cluster
         .kubectl()
@@ -59,26 +59,26 @@ pub fn complaint(cluster: &Cluster, ns: &str, text: &str, more: &[&str]) -> Opti
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // kubectl may have given up before it has read everything.
+    // kubectl may fail before it has read everything.
     let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
     let output = child.wait_with_output().unwrap();
     (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
-fn there_are_enough_of_them_and_each_says_who_refuses_it() {
+fn manifests_are_numerous_and_each_names_what_refuses_it() {
     let found = manifests();
     assert!(found.len() >= 50, "{}", found.len());
     for Hostile { name, by, again, .. } in &found {
         let known = ["kubectl", "api server", "operator"].contains(&by.as_str());
         assert!(known, "{name}: refused by {by:?}");
         let must_again = by == "api server" && !ONLY_THERE.contains(&name.as_str());
-        assert_eq!(again.is_some(), must_again, "{name}: must say what the operator says of it, or that it cannot");
+        assert_eq!(again.is_some(), must_again, "{name}: must have the operator's message, or be in ONLY_THERE");
     }
 }
 
 #[test]
-fn kubectl_or_the_api_server_refuses_what_they_can_and_says_why() {
+fn kubectl_or_the_api_server_refuses_with_the_expected_message() {
     let ns = namespace(shared(), "hostile");
     let found = manifests();
     let judge = |manifest: &Hostile| {
@@ -90,7 +90,7 @@ fn kubectl_or_the_api_server_refuses_what_they_can_and_says_why() {
         let shown: String = complaint.unwrap_or_else(|| "accepted".to_owned()).chars().take(600).collect();
         (!right).then(|| format!("{}: expected {:?} by {}, found {shown}", manifest.name, manifest.expect, manifest.by))
     };
-    // kubectl spends its time waiting.
+    // kubectl spends most of its time waiting.
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let parts: Vec<_> = found.chunks(found.len().div_ceil(4)).collect();
         let threads: Vec<_> =
@@ -101,7 +101,7 @@ fn kubectl_or_the_api_server_refuses_what_they_can_and_says_why() {
 }
 
 #[test]
-fn what_only_the_operator_can_refuse_ends_in_the_status() {
+fn refusals_by_the_operator_are_in_the_status() {
     let cluster = operated();
     let ns = namespace(cluster, "hostile");
     let found: Vec<Hostile> = manifests().into_iter().filter(|manifest| manifest.by == "operator").collect();
@@ -119,7 +119,7 @@ fn what_only_the_operator_can_refuse_ends_in_the_status() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What condition Stalled says of the group, once it is Invalid.
+/// Waits until the group is Invalid, and returns the message of condition Stalled.
 pub fn stalled(cluster: &Cluster, ns: &str, name: &str) -> String {
     let group = within(20, &format!("the refusal of {name}"), || {
         get(cluster, ns, &format!("electiongroup/{name}")).filter(|group| condition(group, "Stalled") == "True/Invalid")
@@ -129,7 +129,7 @@ pub fn stalled(cluster: &Cluster, ns: &str, name: &str) -> String {
 }
 
 #[test]
-fn the_operator_refuses_again_what_an_api_server_should_have_refused() {
+fn operator_also_refuses_what_the_api_server_should_refuse() {
     let mut wrong = Vec::new();
     for manifest in manifests() {
         let Some(expect) = &manifest.again else { continue };
@@ -141,7 +141,7 @@ fn the_operator_refuses_again_what_an_api_server_should_have_refused() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// As the operator judges a manifest that it reads as it was written.
+/// Returns the operator's verdict on a manifest as it is in the file.
 fn judged(text: &str) -> Result<(), String> {
     let manifest: Value = serde_saphyr::from_str(text).map_err(|error| format!("no YAML: {error}"))?;
     let spec = Group::parse(&manifest["spec"].to_string()).map_err(|invalid| invalid.to_string())?;

@@ -1,11 +1,11 @@
-//! What kubectl's own commands make of a group: it must feel like a built-in kind.
+//! kubectl's own commands on a group, which must behave like a built-in kind.
 
 use serde_json::{Value, json};
 
 use super::hostile::complaint;
 use crate::support::{get, group, kubectl, namespace, operated, shared, within};
 
-/// A file with this manifest.
+/// Returns a file with this manifest.
 fn file(manifest: &Value) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), manifest.to_string()).unwrap();
@@ -13,7 +13,7 @@ fn file(manifest: &Value) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn applied_again_it_is_unchanged_and_shows_no_difference() {
+fn second_apply_is_unchanged_and_shows_no_difference() {
     let ns = namespace(shared(), "twice");
     let template = json!({ "metadata": { "labels": { "team": "falcons" } }, "spec": {
         "containers": [{
@@ -29,9 +29,9 @@ fn applied_again_it_is_unchanged_and_shows_no_difference() {
     let apply = || kubectl(shared(), &["apply", "-n", &ns, "-f", path]);
     assert_eq!(apply().trim(), "electiongroup.k8sensus.dev/kestrel created");
     assert_eq!(apply().trim(), "electiongroup.k8sensus.dev/kestrel unchanged");
-    // Exits with 1 where there is a difference.
+    // `kubectl diff` exits with 1 if there is a difference.
     assert_eq!(kubectl(shared(), &["diff", "-n", &ns, "-f", path]), "");
-    // The default within a list is one that kubectl cannot know: it sends the list again, which changes nothing.
+    // kubectl does not know the default within a list. It sends the list again, which changes nothing.
     group["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 80 }]);
     std::fs::write(file.path(), group.to_string()).unwrap();
     assert_eq!(kubectl(shared(), &["diff", "-n", &ns, "-f", path]), "");
@@ -40,7 +40,7 @@ fn applied_again_it_is_unchanged_and_shows_no_difference() {
 }
 
 #[test]
-fn it_is_scaled_and_patched_within_its_bounds() {
+fn group_is_scaled_and_patched_within_its_bounds() {
     let ns = namespace(shared(), "scaled");
     assert_eq!(complaint(shared(), &ns, &group("kestrel", json!({})).to_string(), &[]), None);
     let replicas = || get(shared(), &ns, "elg/kestrel").unwrap()["spec"]["replicas"].clone();
@@ -57,7 +57,7 @@ fn it_is_scaled_and_patched_within_its_bounds() {
         let part = "spec.replicas: Invalid value: 101: spec.replicas in body should be less than or equal to 100";
         assert!(!output.status.success() && error.contains(part), "{error}");
     }
-    // A strategic merge needs what only a built-in kind can have; kubectl says so.
+    // Only built-in kinds support a strategic merge, and kubectl reports that.
     let output = shared()
         .kubectl()
         .args(["patch", "-n", &ns, "elg/kestrel", "--type=strategic", "-p", r#"{"spec":{"replicas":3}}"#])
@@ -95,7 +95,7 @@ fn two_managers_of_two_containers_are_merged_by_name() {
     let complaint = by("thief", &containers(json!([{ "name": "main", "image": "cuckoo:1" }]))).unwrap_or_default();
     let part = r#"conflict with "pilot": .spec.template.spec.containers[name="main"].image"#;
     assert!(complaint.contains(part), "{complaint}");
-    // What its manager no longer names goes, and nothing else.
+    // Only the field that its manager no longer sets is removed.
     assert_eq!(by("radio", &with(json!({}))), None);
     assert_eq!(names(&found()), ["main"]);
 }

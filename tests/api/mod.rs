@@ -1,4 +1,4 @@
-//! The custom resource: what goes over the wire, and what an API server makes of it.
+//! The custom resource: its form on the wire, and its behavior on an API server.
 
 mod bypassed;
 mod crd;

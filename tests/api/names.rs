@@ -1,4 +1,4 @@
-//! The words that others match on.
+//! The names that others match on.
 
 use std::collections::BTreeSet;
 
@@ -12,34 +12,34 @@ use k8sensus::protocol::lease;
 use kube::Resource;
 
 #[test]
-fn the_derived_resource_and_the_constants_agree() {
+fn derived_resource_and_constants_agree() {
     assert_eq!(ElectionGroup::group(&()), GROUP);
     assert_eq!(ElectionGroup::version(&()), VERSION);
     assert_eq!(ElectionGroup::kind(&()), KIND);
 }
 
 #[test]
-fn a_condition_has_the_reasons_of_the_design() {
-    let words =
+fn each_condition_has_the_documented_reasons() {
+    let reasons =
         |condition: ConditionType| condition.reasons().iter().map(Reason::to_string).collect::<Vec<_>>().join(" ");
-    assert_eq!(words(ConditionType::Ready), "LeaderElected NoLeader InsufficientReplicas Suspended Invalid Conflict");
-    assert_eq!(words(ConditionType::LeaderElected), "LeaseHeld LeaseExpired LeaseReleased NoCandidates Suspended");
+    assert_eq!(reasons(ConditionType::Ready), "LeaderElected NoLeader InsufficientReplicas Suspended Invalid Conflict");
+    assert_eq!(reasons(ConditionType::LeaderElected), "LeaseHeld LeaseExpired LeaseReleased NoCandidates Suspended");
     assert_eq!(
-        words(ConditionType::FailoverReady),
+        reasons(ConditionType::FailoverReady),
         "StandbyReady SingleReplica NoReadyStandby StandbysOnSameNode LeaderFlapping"
     );
-    assert_eq!(words(ConditionType::Reconciling), "RollingOut Scaling");
-    assert_eq!(words(ConditionType::Stalled), "Invalid Conflict ProgressDeadlineExceeded Forbidden RevisionFailed");
+    assert_eq!(reasons(ConditionType::Reconciling), "RollingOut Scaling");
+    assert_eq!(reasons(ConditionType::Stalled), "Invalid Conflict ProgressDeadlineExceeded Forbidden RevisionFailed");
     assert_eq!(
-        words(ConditionType::CandidateOutdated),
+        reasons(ConditionType::CandidateOutdated),
         "InjectionNewer InjectionOlder ImageDiffers VersionDiffers UpdatePending"
     );
 }
 
 #[test]
 fn condition_types_are_distinct() {
-    let words: BTreeSet<_> = ConditionType::ALL.iter().map(|condition| condition.as_str()).collect();
-    assert_eq!(words.len(), ConditionType::ALL.len());
+    let names: BTreeSet<_> = ConditionType::ALL.iter().map(|condition| condition.as_str()).collect();
+    assert_eq!(names.len(), ConditionType::ALL.len());
 }
 
 #[test]
@@ -64,11 +64,11 @@ fn our_own_labels_and_annotations_are_reserved() {
 }
 
 #[test]
-fn limits_and_names_are_those_of_the_schema() {
-    let said = |words: &str| RULES.iter().any(|rule| rule.rule.contains(words));
-    assert!(said(&format!("self.metadata.name.size() <= {MAX_NAME_LENGTH}")));
-    assert!(said(&format!("self.candidate.container == '{SHORTCUT_CONTAINER}'")));
-    assert!(said(&format!("self.labels.all(k, !k.startsWith('{RESERVED_PREFIX}'))")));
+fn limits_and_names_match_the_schema() {
+    let has_rule = |text: &str| RULES.iter().any(|rule| rule.rule.contains(text));
+    assert!(has_rule(&format!("self.metadata.name.size() <= {MAX_NAME_LENGTH}")));
+    assert!(has_rule(&format!("self.candidate.container == '{SHORTCUT_CONTAINER}'")));
+    assert!(has_rule(&format!("self.labels.all(k, !k.startsWith('{RESERVED_PREFIX}'))")));
     let crd = serde_json::to_value(crd()).expect("it is JSON");
     let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
     assert_eq!(status["properties"]["history"]["maxItems"], HISTORY_LIMIT);

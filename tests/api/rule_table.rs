@@ -1,4 +1,4 @@
-//! The table of cases itself: complete, and readable by our types.
+//! The table of cases itself: it is complete, and our types can parse it.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,18 @@ use super::rules::{cases, changes};
 fn every_rule_has_a_case_that_breaks_it() {
     let of_cases = cases().into_iter().map(|case| case.message);
     let of_changes = changes().into_iter().map(|change| change.message);
-    let mut said: Vec<String> = of_cases.chain(of_changes).flatten().map(str::to_owned).collect();
-    said.extend(manifests().into_iter().map(|manifest| manifest.expect));
+    let mut expected: Vec<String> = of_cases.chain(of_changes).flatten().map(str::to_owned).collect();
+    expected.extend(manifests().into_iter().map(|manifest| manifest.expect));
     for rule in RULES {
-        assert!(said.iter().any(|part| broken_by(rule.message, part)), "no case breaks: {}", rule.message);
+        assert!(expected.iter().any(|part| broken_by(rule.message, part)), "no case breaks: {}", rule.message);
     }
 }
 
-/// Whether a case's part of a message speaks of this rule; the numbers at the end of a message stand in no rule.
+/// Whether the expected part of a message belongs to this rule. The numbers at the end of a message are not part of the
+/// rule.
 fn broken_by(message: &str, part: &str) -> bool {
-    let words = part.split(": ").next().unwrap_or(part);
-    message.contains(words)
+    let text = part.split(": ").next().unwrap_or(part);
+    message.contains(text)
 }
 
 #[test]
@@ -35,14 +36,14 @@ fn names_of_cases_are_distinct() {
 }
 
 #[test]
-fn what_is_accepted_parses() {
+fn accepted_manifests_can_be_parsed() {
     for case in cases().into_iter().filter(|case| case.message.is_none()) {
         let parsed = serde_json::from_value::<ElectionGroup>(without_nulls(case.manifest));
         assert!(parsed.is_ok(), "{}: {parsed:?}", case.name);
     }
 }
 
-/// An API server drops an explicit null of the spec before it stores or hands out anything.
+/// Removes explicit nulls from the spec, as an API server does before it stores or returns an object.
 fn without_nulls(mut manifest: Value) -> Value {
     if let Value::Object(spec) = &mut manifest["spec"] {
         spec.retain(|_, field| !field.is_null());

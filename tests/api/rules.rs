@@ -1,15 +1,15 @@
-//! Manifests, good and bad, with what an API server must say to them. Data only: evaluating CEL takes a real API server.
+//! Valid and invalid manifests, with the expected message of an API server. Data only: CEL needs a real API server.
 
 use serde_json::{Value, json};
 
-/// One manifest that is created. `message`: a part of the refusal; `None`: it is accepted.
+/// A manifest to create. `message` is a part of the refusal; `None` if it is accepted.
 pub struct Case {
     pub name: &'static str,
     pub manifest: Value,
     pub message: Option<&'static str>,
 }
 
-/// One change of a group that is there already: `spec` before and after.
+/// A change of an existing group: `spec` before and after.
 pub struct Change {
     pub name: &'static str,
     pub before: Value,
@@ -21,21 +21,21 @@ fn manifest(name: &str, spec: Value) -> Value {
     json!({ "apiVersion": "k8sensus.dev/v1alpha1", "kind": "ElectionGroup", "metadata": { "name": name }, "spec": spec })
 }
 
-/// The minimal group of the README, with more fields.
+/// Returns the minimal group of the README with further fields.
 fn with(more: Value) -> Value {
     let mut spec = json!({ "image": "registry.example/billing:1.4", "command": ["/app/billing"] });
     spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     spec
 }
 
-/// A group with a template of one good container, with more fields of the pod.
+/// Returns a group with a template of one valid container, with further fields of the pod.
 fn pod(more: Value) -> Value {
     let mut spec = json!({ "containers": [{ "name": "main", "image": "billing:1.4", "command": ["/app/billing"] }] });
     spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     json!({ "template": { "spec": spec } })
 }
 
-/// A group with a template of one good container, with more fields of that.
+/// Returns a group with a template of one valid container, with further fields of the container.
 fn container(more: Value) -> Value {
     let mut spec = pod(json!({}));
     let main = spec["template"]["spec"]["containers"][0].as_object_mut().expect("an object");
@@ -82,7 +82,7 @@ fn rolling(update: Value) -> Value {
     with(json!({ "strategy": { "type": "RollingUpdate", "rollingUpdate": update } }))
 }
 
-/// Every case of a creation.
+/// Returns all cases of a creation.
 pub fn cases() -> Vec<Case> {
     [names(), sources(), templates(), timings(), bounds()].into_iter().flatten().collect()
 }
@@ -110,7 +110,7 @@ fn names() -> Vec<Case> {
 
 fn sources() -> Vec<Case> {
     let one_of = "set exactly one of image and template";
-    let go_with = "command and args go with image";
+    let go_with = "command and args are only allowed with image";
     vec![
         ok("the minimal group", with(json!({}))),
         ok("image with args", with(json!({ "args": ["--verbose"] }))),
@@ -304,7 +304,7 @@ fn bounds() -> Vec<Case> {
     let replicas = |n: i64| with(json!({ "replicas": n }));
     let election = |field: &str, n: i64| with(json!({ "election": { field: n } }));
     let port = |n: i64| with(json!({ "candidate": { "httpPort": n } }));
-    let each = "ports need a name each";
+    let each = "each port needs a unique name";
     let a_target = "targetPort must be a number from 1 to 65535";
     let a_budget = "maxUnavailable must be a number from 0 to 100";
     vec![
@@ -374,7 +374,7 @@ fn bounds() -> Vec<Case> {
     ]
 }
 
-/// Every case of a change; the group is named billing.
+/// Returns all cases of a change. The group is named billing.
 pub fn changes() -> Vec<Change> {
     let leased = |lease: Option<&str>| match lease {
         Some(lease) => with(json!({ "election": { "leaseName": lease } })),

@@ -1,4 +1,4 @@
-//! The rules as a real API server applies them.
+//! The rules on a real API server.
 
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
 use kube::core::ApiResource;
@@ -14,7 +14,7 @@ async fn client() -> Client {
     Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap()).unwrap()
 }
 
-/// Strictly, as kubectl does: unknown fields are refused.
+/// Creates an object. Unknown fields are refused, as by kubectl.
 async fn create(client: &Client, ns: &str, manifest: &Value, dry: bool) -> Result<Value, String> {
     let dry = if dry { "&dryRun=All" } else { "" };
     let url = format!("/apis/k8sensus.dev/v1alpha1/namespaces/{ns}/electiongroups?fieldValidation=Strict{dry}");
@@ -78,7 +78,7 @@ async fn each_change_is_accepted_or_refused_with_its_message() {
 }
 
 #[test]
-fn client_side_apply_takes_the_crd_and_explain_has_a_text_for_each_field() {
+fn client_side_apply_accepts_the_crd_and_explain_describes_each_field() {
     let cluster = shared();
     let path = crate::support::root().join("crds/electiongroups.k8sensus.dev.yaml");
     assert!(kubectl(cluster, &["apply", "-f", path.to_str().unwrap()]).contains("electiongroups.k8sensus.dev"));
@@ -94,7 +94,7 @@ fn client_side_apply_takes_the_crd_and_explain_has_a_text_for_each_field() {
 }
 
 #[tokio::test]
-async fn a_group_that_no_operator_has_seen_says_so_and_is_no_finished_one_to_kstatus() {
+async fn unobserved_group_is_in_progress_to_kstatus() {
     let ns = namespace(shared(), "unseen");
     let manifest = crate::support::group("kestrel", json!({}));
     let created = create(&client().await, &ns, &manifest, false).await.unwrap();

@@ -1,4 +1,4 @@
-//! Manifests and statuses as they come off the wire.
+//! Manifests and statuses on the wire.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8sensus::api::{ElectionGroup, ElectionGroupStatus, Mode, ServiceType};
@@ -17,7 +17,7 @@ fn with_template() -> Value {
 }
 
 #[test]
-fn a_minimal_manifest_gets_the_documented_defaults() {
+fn minimal_manifest_gets_the_documented_defaults() {
     let spec = group(json!({ "image": "ledger:1", "command": ["/ledger"] })).spec;
     assert_eq!(spec.replicas, 2);
     assert_eq!(spec.candidate.mode, Mode::Exec);
@@ -33,7 +33,7 @@ fn a_minimal_manifest_gets_the_documented_defaults() {
 }
 
 #[test]
-fn an_object_that_is_set_in_part_gets_the_other_defaults() {
+fn partially_set_object_gets_the_other_defaults() {
     let spec = group(json!({
         "image": "ledger:1",
         "candidate": { "mode": "Native" },
@@ -47,7 +47,7 @@ fn an_object_that_is_set_in_part_gets_the_other_defaults() {
 }
 
 #[test]
-fn what_is_computed_from_other_fields_follows_them() {
+fn computed_defaults_follow_their_fields() {
     let defaults = group(json!({ "image": "ledger:1" }));
     assert_eq!(defaults.effective_lease_name(), "ledger");
     assert_eq!(defaults.spec.election.effective_renew_interval_seconds(), 2);
@@ -62,7 +62,7 @@ fn what_is_computed_from_other_fields_follows_them() {
 }
 
 #[test]
-fn a_template_keeps_its_json_from_text_and_from_a_value() {
+fn template_keeps_its_json_from_text_and_from_a_value() {
     let from_value = group(with_template());
     let text = serde_json::to_string(&from_value).expect("it serialises");
     let from_text: ElectionGroup = serde_json::from_str(&text).expect("its own text parses");
@@ -73,7 +73,7 @@ fn a_template_keeps_its_json_from_text_and_from_a_value() {
 }
 
 #[test]
-fn a_template_survives_lists_and_watch_events() {
+fn template_survives_lists_and_watch_events() {
     let object = serde_json::to_string(&group(with_template())).expect("it serialises");
     let list = format!(
         r#"{{"apiVersion":"k8sensus.dev/v1alpha1","kind":"ElectionGroupList","metadata":{{"resourceVersion":"7"}},"items":[{object}]}}"#
@@ -87,7 +87,7 @@ fn a_template_survives_lists_and_watch_events() {
 }
 
 #[test]
-fn what_is_unset_is_not_sent() {
+fn unset_fields_are_not_sent() {
     let sent = serde_json::to_value(group(json!({ "image": "ledger:1" })).spec).expect("it serialises");
     let nulls = sent.as_object().expect("it is an object").values().filter(|value| value.is_null()).count();
     assert_eq!(nulls, 0, "{sent}");
@@ -95,7 +95,7 @@ fn what_is_unset_is_not_sent() {
 }
 
 #[test]
-fn a_group_of_a_newer_version_still_parses() {
+fn group_of_a_newer_version_can_be_parsed() {
     let spec = group(json!({
         "image": "ledger:1",
         "candidate": { "mode": "Telepathy", "distance": 3 },
@@ -108,7 +108,7 @@ fn a_group_of_a_newer_version_still_parses() {
 }
 
 #[test]
-fn an_empty_status_parses_and_a_foreign_field_is_passed_over() {
+fn empty_status_can_be_parsed_and_foreign_fields_are_ignored() {
     let empty: ElectionGroupStatus = serde_json::from_value(json!({})).expect("an empty status parses");
     assert_eq!(empty, ElectionGroupStatus::default());
     let foreign = json!({ "leader": { "shoeSize": 44 }, "history": [{}], "injection": {}, "mood": "good" });
@@ -117,7 +117,7 @@ fn an_empty_status_parses_and_a_foreign_field_is_passed_over() {
 }
 
 #[test]
-fn a_status_round_trips_by_the_words_of_the_design() {
+fn status_round_trips_with_the_documented_names() {
     let status = json!({
         "observedGeneration": 3,
         "replicas": 2, "readyReplicas": 2, "updatedReplicas": 1,

@@ -1,4 +1,4 @@
-//! The candidate that a group's pods have, and the request for the operator's own.
+//! The candidate of a group's pods, and the request for the operator's own.
 
 use k8sensus::api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
 use k8sensus::api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, InjectionStatus};
@@ -42,7 +42,7 @@ fn status_of(resource: &mut ElectionGroup) -> &mut ElectionGroupStatus {
 }
 
 #[test]
-fn a_request_gives_the_pods_the_present_candidate_once() {
+fn request_gives_the_pods_the_current_candidate_once() {
     let mut resource = requested(MINIMAL, OLDER_IMAGE, Some("7"));
     let replace = |moves_leader| Update::Replace { value: Some("7".to_owned()), moves_leader };
     assert_eq!(decision(&resource, None, &[]), replace(false));
@@ -55,7 +55,7 @@ fn a_request_gives_the_pods_the_present_candidate_once() {
 }
 
 #[test]
-fn a_request_that_changes_nothing_is_acknowledged() {
+fn request_that_changes_nothing_is_acknowledged() {
     let done = Update::Done { value: "7".to_owned() };
     assert_eq!(decision(&requested(MINIMAL, CANDIDATE_IMAGE, Some("7")), None, &[]), done);
     assert_eq!(decision(&requested(NATIVE, OLDER_IMAGE, Some("7")), None, &[]), done, "there is no candidate");
@@ -67,7 +67,7 @@ fn a_request_that_changes_nothing_is_acknowledged() {
 }
 
 #[test]
-fn a_request_waits_while_the_operator_leaves_the_pods_alone() {
+fn request_waits_while_the_group_is_paused_or_invalid() {
     let mut resource = requested(MINIMAL, OLDER_IMAGE, Some("7"));
     resource.spec.paused = true;
     assert!(matches!(decision(&resource, None, &[]), Update::Pending { for_others: false, .. }));
@@ -77,20 +77,20 @@ fn a_request_waits_while_the_operator_leaves_the_pods_alone() {
 }
 
 #[test]
-fn a_candidate_that_does_not_start_is_replaced_without_a_request_where_nobody_ever_led() {
+fn stuck_candidate_is_replaced_without_a_request_before_the_first_leader() {
     let stuck = [PodView { candidate_stuck: true, ready: false, ..pod(1) }];
     let mut resource = requested(MINIMAL, OLDER_IMAGE, None);
     let replace = Update::Replace { value: None, moves_leader: false };
     assert_eq!(decision(&resource, Some(&lease("")), &stuck), replace);
     assert_eq!(decision(&resource, Some(&lease("")), &[pod(1)]), Update::None, "it starts");
-    assert_eq!(decision(&resource, Some(&lease("billing-2")), &stuck), Update::None, "somebody leads");
+    assert_eq!(decision(&resource, Some(&lease("billing-2")), &stuck), Update::None, "there is a leader");
     assert_eq!(decision(&requested(MINIMAL, CANDIDATE_IMAGE, None), Some(&lease("")), &stuck), Update::None);
     status_of(&mut resource).history = vec![HistoryEntry::default()];
-    assert_eq!(decision(&resource, Some(&lease("")), &stuck), Update::None, "somebody led");
+    assert_eq!(decision(&resource, Some(&lease("")), &stuck), Update::None, "there was a leader");
 }
 
 #[test]
-fn what_is_recorded_for_a_request_is_what_the_pods_then_get() {
+fn injection_recorded_for_a_request_is_what_the_pods_get() {
     let group = valid(&group(MINIMAL));
     let injection = offer().injection(&group);
     let desired = Desired::of(&group, Some(&injection), "registry.example/k8sensus:0.2.0");
@@ -99,14 +99,14 @@ fn what_is_recorded_for_a_request_is_what_the_pods_then_get() {
 }
 
 #[test]
-fn pods_that_a_newer_operator_made_stay_until_their_template_changes() {
+fn pods_of_a_newer_operator_stay_until_their_template_changes() {
     let recorded = children(&group(MINIMAL)).injection.expect("an injection");
     for revision in [REVISION + 1, i32::MAX] {
         let newer = InjectionStatus { revision, image: "registry.example/k8sensus:9".to_owned(), ..recorded.clone() };
         let kept = Desired::of(&valid(&group(MINIMAL)), Some(&newer), CANDIDATE_IMAGE);
         assert!(kept.keeps_pods);
-        assert_eq!(kept.injection, Some(newer.clone()), "so that the newer operator finds its own again");
-        // What is created if the Deployment is gone.
+        assert_eq!(kept.injection, Some(newer.clone()), "so that the newer operator finds its own record");
+        // The Deployment that is created if there is none.
         assert_eq!(kept.deployment, children(&group(MINIMAL)).deployment);
         let changed = valid(&group(&MINIMAL.replace("1.4", "1.5")));
         let changed = Desired::of(&changed, Some(&newer), CANDIDATE_IMAGE);
@@ -118,7 +118,7 @@ fn pods_that_a_newer_operator_made_stay_until_their_template_changes() {
 }
 
 #[test]
-fn the_status_shows_the_image_and_the_version_of_the_leaders_candidate() {
+fn status_shows_image_and_version_of_the_leaders_candidate() {
     let observed = super::status::but(|it| {
         it.pods[0].candidate_image = Some(OLDER_IMAGE.to_owned());
         super::status::lease_of(it).candidate_version = Some("0.0.9".to_owned());

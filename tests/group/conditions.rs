@@ -17,29 +17,29 @@ use super::status::{
 };
 use super::{MINIMAL, with};
 
-/// What one condition says of one observation.
+/// One condition, expected for one observation.
 pub struct Case {
-    /// The minimal spec has these fields besides.
+    /// Further fields of the minimal spec.
     pub more: &'static str,
     pub observed: Observed,
-    /// The changes of leadership that the status knows already.
+    /// The changes of leadership that the former status has.
     history: Vec<HistoryEntry>,
     kind: ConditionType,
-    /// Status, reason and message, `None` where the condition is absent.
-    says: Option<(&'static str, &'static str, &'static str)>,
+    /// Status, reason and message; `None` if the condition is absent.
+    expected: Option<(&'static str, &'static str, &'static str)>,
 }
 
 fn case(
     more: &'static str,
     observed: Observed,
     kind: ConditionType,
-    says: (&'static str, &'static str, &'static str),
+    expected: (&'static str, &'static str, &'static str),
 ) -> Case {
-    Case { more, observed, history: Vec::new(), kind, says: Some(says) }
+    Case { more, observed, history: Vec::new(), kind, expected: Some(expected) }
 }
 
 fn absent(more: &'static str, observed: Observed, kind: ConditionType) -> Case {
-    Case { more, observed, history: Vec::new(), kind, says: None }
+    Case { more, observed, history: Vec::new(), kind, expected: None }
 }
 
 impl Case {
@@ -120,7 +120,7 @@ fn elected() -> Vec<Case> {
             "{}",
             but(|it| lease_of(it).expired = true),
             kind,
-            ("False", "LeaseExpired", "billing-1 held lease shop/billing and renews it no more"),
+            ("False", "LeaseExpired", "lease shop/billing expired: billing-1 stopped renewing it"),
         ),
         case(
             "{}",
@@ -129,14 +129,14 @@ fn elected() -> Vec<Case> {
             (
                 "False",
                 "LeaseExpired",
-                "lease shop/billing was lost and made again; the pods wait until its former holder has stopped",
+                "lease shop/billing was recreated; the pods wait until its former holder has stopped",
             ),
         ),
         case(
             "{}",
             but(|it| it.lease = Some(LeaseView { expired: true, ..lease("") })),
             kind,
-            ("False", "LeaseReleased", "lease shop/billing is free; no pod has taken it yet"),
+            ("False", "LeaseReleased", "lease shop/billing is free; no pod has acquired it yet"),
         ),
         case("{}", but(|it| it.lease = None), kind, ("False", "NoCandidates", "lease shop/billing does not exist")),
         case(
@@ -195,14 +195,14 @@ fn failover() -> Vec<Case> {
             kind,
             ("False", "StandbysOnSameNode", "all ready standbys are on the leader's node node-1"),
         ),
-        // Nobody leads: whoever is ready may take over.
+        // There is no leader: every ready pod may take over.
         case("{}", but(|it| lease_of(it).expired = true), kind, ready("2 standbys are ready")),
-        // A leader that is not among the pods, such as one of an older Deployment.
+        // The leader is not among the pods, such as one of an older Deployment.
         case("{}", but(|it| it.lease = Some(lease("billing-0"))), kind, ready("2 standbys are ready")),
     ]
 }
 
-/// A pod that does not run is told of with what keeps it from running.
+/// What keeps a pod from running is reported.
 fn troubled() -> Vec<Case> {
     let trouble: fn(&mut Observed) = |it| {
         it.pods[1].ready = false;
@@ -213,15 +213,15 @@ fn troubled() -> Vec<Case> {
         trouble(it);
         lease_of(it).holder = String::new();
     };
-    let told = "1 of 2 pods are ready; pod billing-2: container app: ImagePullBackOff: no such image";
-    let nobody = "lease shop/billing is free; no pod has taken it yet; pod billing-2: container app: ImagePullBackOff: no such image";
-    let alone = "no standby is ready; pod billing-2: container app: ImagePullBackOff: no such image";
+    let unready = "1 of 2 pods are ready; pod billing-2: container app: ImagePullBackOff: no such image";
+    let no_leader = "lease shop/billing is free; no pod has acquired it yet; pod billing-2: container app: ImagePullBackOff: no such image";
+    let no_standby = "no standby is ready; pod billing-2: container app: ImagePullBackOff: no such image";
     vec![
-        case("{}", but(trouble), ConditionType::Ready, ("False", "InsufficientReplicas", told)),
-        case("{}", but(trouble), ConditionType::FailoverReady, ("False", "NoReadyStandby", alone)),
-        case("{}", but(free), ConditionType::LeaderElected, ("False", "LeaseReleased", nobody)),
-        case("{}", but(free), ConditionType::Ready, ("False", "NoLeader", nobody)),
-        // One that is about to go explains nothing.
+        case("{}", but(trouble), ConditionType::Ready, ("False", "InsufficientReplicas", unready)),
+        case("{}", but(trouble), ConditionType::FailoverReady, ("False", "NoReadyStandby", no_standby)),
+        case("{}", but(free), ConditionType::LeaderElected, ("False", "LeaseReleased", no_leader)),
+        case("{}", but(free), ConditionType::Ready, ("False", "NoLeader", no_leader)),
+        // A pod that is being deleted explains nothing.
         case(
             "{}",
             but(|it| {
@@ -234,7 +234,7 @@ fn troubled() -> Vec<Case> {
     ]
 }
 
-/// What keeps pods from being created is quoted beside what keeps one from being ready.
+/// What keeps pods from being created is quoted, and what keeps a pod from being ready.
 fn caused() -> Vec<Case> {
     let quota = "FailedCreate: pods \"billing-7\" is forbidden: exceeded quota: small";
     let uncreated: fn(&mut Observed) = |it| {
@@ -249,11 +249,11 @@ fn caused() -> Vec<Case> {
         it.pods[0].ready = false;
         it.pods[0].trouble = Some("container app: InvalidImageName".to_owned());
     };
-    let say = |text: String| -> &'static str { text.leak() };
+    let leaked = |text: String| -> &'static str { text.leak() };
     let both = format!("pods cannot be created: {quota}; pod billing-1: container app: InvalidImageName");
-    let nobody = say(format!("lease shop/billing is free; no pod has taken it yet; {both}"));
-    let fewer = say(format!("1 of 2 pods are ready; pods cannot be created: {quota}"));
-    let alone = say(format!("no standby is ready; pods cannot be created: {quota}"));
+    let no_leader = leaked(format!("lease shop/billing is free; no pod has acquired it yet; {both}"));
+    let fewer = leaked(format!("1 of 2 pods are ready; pods cannot be created: {quota}"));
+    let no_standby = leaked(format!("no standby is ready; pods cannot be created: {quota}"));
     let unscheduled = |passing, created: &str| {
         let what = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.".to_owned();
         let created = created.parse().ok();
@@ -276,9 +276,9 @@ fn caused() -> Vec<Case> {
     let few = |message| ("False", "InsufficientReplicas", message);
     vec![
         case("{}", but(uncreated), ready, few(fewer)),
-        case("{}", but(uncreated), ConditionType::FailoverReady, ("False", "NoReadyStandby", alone)),
-        case("{}", but(free), ConditionType::LeaderElected, ("False", "LeaseReleased", nobody)),
-        case("{}", but(free), ready, ("False", "NoLeader", nobody)),
+        case("{}", but(uncreated), ConditionType::FailoverReady, ("False", "NoReadyStandby", no_standby)),
+        case("{}", but(free), ConditionType::LeaderElected, ("False", "LeaseReleased", no_leader)),
+        case("{}", but(free), ready, ("False", "NoLeader", no_leader)),
         case("{}", unscheduled(false, "2026-03-01T11:59:59Z"), ready, few(quoted)),
         case("{}", unscheduled(true, "2026-03-01T11:59:30Z"), ready, few(quoted)),
         case(
@@ -296,13 +296,13 @@ fn caused() -> Vec<Case> {
     ]
 }
 
-/// Leadership that goes from pod to pod.
+/// Leadership that moves from pod to pod.
 fn flapping() -> Vec<Case> {
     let kind = ConditionType::FailoverReady;
-    let told = |seconds, reasons: &[&str], change: fn(&mut Observed), says| {
+    let after = |seconds, reasons: &[&str], change: fn(&mut Observed), expected| {
         let mut observed = but(change);
         let history = led_after(&mut observed, seconds, reasons);
-        Case { history, ..case("{}", observed, kind, says) }
+        Case { history, ..case("{}", observed, kind, expected) }
     };
     let ready = ("True", "StandbyReady", "1 standby is ready");
     let flaps = |message| ("False", "LeaderFlapping", message);
@@ -311,24 +311,24 @@ fn flapping() -> Vec<Case> {
     };
     let crashes = "3 leaders failed within 120 s; pod billing-2: container app: CrashLoopBackOff";
     let unready = |it: &mut Observed| it.unready = true;
-    let row = "3 leaders in a row were not ready in time, and the present one is not";
+    let row = "3 leaders in a row were not ready in time, and the current one is not ready";
     vec![
-        told(0, &["KubeletReported", "HolderRestarted", "LeaseExpired"], crashed, flaps(crashes)),
+        after(0, &["KubeletReported", "HolderRestarted", "LeaseExpired"], crashed, flaps(crashes)),
         // The third is 121 s ago.
-        told(81, &["KubeletReported", "HolderRestarted", "LeaseExpired"], |_| {}, ready),
-        told(0, &["KubeletReported", "HolderRestarted", "Elected"], |_| {}, ready),
-        // StepDownRequest for, or the way of every pod's end.
-        told(0, &["Rollout", "SteppedDown", "Draining", "LeaseReleased"], |_| {}, ready),
+        after(81, &["KubeletReported", "HolderRestarted", "LeaseExpired"], |_| {}, ready),
+        after(0, &["KubeletReported", "HolderRestarted", "Elected"], |_| {}, ready),
+        // Requested, or part of every pod's end.
+        after(0, &["Rollout", "SteppedDown", "Draining", "LeaseReleased"], |_| {}, ready),
         // The program ended by itself, and the pod is still there: those of billing-2 ended.
-        told(
+        after(
             0,
             &["LeaseReleased", "Elected", "LeaseReleased", "Elected", "LeaseReleased", "Elected"],
             crashed,
             flaps(crashes),
         ),
-        told(300, &["Unhealthy", "Unhealthy", "Unhealthy"], unready, flaps(row)),
-        told(300, &["Unhealthy", "Unhealthy", "Unhealthy"], |_| {}, ready),
-        told(300, &["Unhealthy", "Unhealthy", "LeaseReleased"], unready, ready),
+        after(300, &["Unhealthy", "Unhealthy", "Unhealthy"], unready, flaps(row)),
+        after(300, &["Unhealthy", "Unhealthy", "Unhealthy"], |_| {}, ready),
+        after(300, &["Unhealthy", "Unhealthy", "LeaseReleased"], unready, ready),
     ]
 }
 
@@ -349,14 +349,14 @@ fn reconciling() -> Vec<Case> {
         case("{}", deployment(3, 1, true), kind, rolling("1 of 2 pods are of the newest revision")),
         case("{}", deployment(2, 2, false), kind, rolling("2 of 2 pods are of the newest revision")),
         case("{}", deployment(2, 0, true), kind, rolling("0 of 2 pods are of the newest revision")),
-        // The new ones are there, and an old one that stays until they are Ready.
+        // The new pods exist, and an old pod that stays until they are Ready.
         case("{}", deployment(3, 2, true), kind, rolling("1 pod of a former revision exists")),
         case("replicas: 1", deployment(2, 1, true), kind, rolling("1 pod of a former revision exists")),
-        case("{}", deployment(3, 3, true), kind, scaling("3 pods exist, 2 are asked for")),
-        case("suspend: true", deployment(3, 2, true), kind, scaling("3 pods exist, 0 are asked for")),
-        case("replicas: 5", healthy(), kind, scaling("2 pods exist, 5 are asked for")),
-        case("{}", deployment(0, 0, true), kind, scaling("0 pods exist, 2 are asked for")),
-        case("suspend: true", healthy(), kind, scaling("2 pods exist, 0 are asked for")),
+        case("{}", deployment(3, 3, true), kind, scaling("3 pods exist, 2 are wanted")),
+        case("suspend: true", deployment(3, 2, true), kind, scaling("3 pods exist, 0 are wanted")),
+        case("replicas: 5", healthy(), kind, scaling("2 pods exist, 5 are wanted")),
+        case("{}", deployment(0, 0, true), kind, scaling("0 pods exist, 2 are wanted")),
+        case("suspend: true", healthy(), kind, scaling("2 pods exist, 0 are wanted")),
         absent("suspend: true", deployment(0, 0, true), kind),
         absent("suspend: true", waiting(deployment(0, 0, true)), kind),
         absent("replicas: 0", waiting(deployment(0, 0, true)), kind),
@@ -389,8 +389,8 @@ const OFFERED: &str = "registry.example/k8sensus:0.1.0";
 const ADVICE: &str = "to replace the pods, which moves leadership once, set the group's annotation \
                       k8sensus.dev/update-candidate-requested-at to the present time";
 
-/// A healthy group whose pods have `image` by `revision`, where the operator adds 0.1.0 by revision 4, and whose leader states
-/// `version`.
+/// A healthy group whose pods have `image` by `revision` and whose leader reports `version`. The operator adds 0.1.0 by
+/// revision 4.
 fn injected(image: &str, revision: i32, version: Option<&str>) -> Observed {
     but(|it| {
         it.injection = InjectionRecord::Set(InjectionStatus { image: image.to_owned(), revision, template_hash: None });
@@ -404,7 +404,7 @@ fn injected(image: &str, revision: i32, version: Option<&str>) -> Observed {
 
 fn candidate_outdated() -> Vec<Case> {
     let kind = ConditionType::CandidateOutdated;
-    let says = |more, observed, reason, message: String| {
+    let outdated = |more, observed, reason, message: String| {
         let message: &'static str = message.leak();
         case(more, observed, kind, ("True", reason, message))
     };
@@ -417,7 +417,7 @@ fn candidate_outdated() -> Vec<Case> {
                        stay as they are, and of changes of the spec only spec.replicas and those of the pod template reach \
                        them";
     let version =
-        |found: &str, advice: &str| format!("the candidate of billing-1 states {found}, expected 0.1.0; {advice}");
+        |found: &str, advice: &str| format!("the candidate of billing-1 reports {found}, expected 0.1.0; {advice}");
     let pinned = format!(
         "image {OFFERED} is not of the operator's version: change the operator's candidate image (in the chart: \
          candidateImage), then request the update of the groups"
@@ -430,13 +430,13 @@ fn candidate_outdated() -> Vec<Case> {
         absent("{}", healthy(), kind),
         absent("{}", injected(OFFERED, 4, Some("0.1.0")), kind),
         absent("candidate: { mode: Native }", injected(older, 3, None), kind),
-        says("{}", injected(older, 4, Some("0.0.9")), "ImageDiffers", format!("{image}; {ADVICE}")),
-        says("{}", injected(older, 3, Some("0.0.9")), "InjectionOlder", format!("{older_rules}; {ADVICE}")),
-        says("{}", injected(OFFERED, 5, Some("0.1.0")), "InjectionNewer", format!("{newer_rules}; {ADVICE}")),
-        says("{}", pending(injected(older, 4, None)), "UpdatePending", format!("{image}; it waits")),
-        says("{}", injected(OFFERED, 4, Some("0.2.0")), "VersionDiffers", version("version 0.2.0", &pinned)),
-        says("{}", injected(OFFERED, 4, None), "VersionDiffers", version("no version", &pinned)),
-        says(
+        outdated("{}", injected(older, 4, Some("0.0.9")), "ImageDiffers", format!("{image}; {ADVICE}")),
+        outdated("{}", injected(older, 3, Some("0.0.9")), "InjectionOlder", format!("{older_rules}; {ADVICE}")),
+        outdated("{}", injected(OFFERED, 5, Some("0.1.0")), "InjectionNewer", format!("{newer_rules}; {ADVICE}")),
+        outdated("{}", pending(injected(older, 4, None)), "UpdatePending", format!("{image}; it waits")),
+        outdated("{}", injected(OFFERED, 4, Some("0.2.0")), "VersionDiffers", version("version 0.2.0", &pinned)),
+        outdated("{}", injected(OFFERED, 4, None), "VersionDiffers", version("no version", &pinned)),
+        outdated(
             "{}",
             Observed {
                 pods: vec![PodView { candidate_image: Some(older.to_owned()), ..pod(1) }, pod(2)],
@@ -492,8 +492,9 @@ fn stalled() -> Vec<Case> {
     ]
 }
 
-/// The status that kstatus, and with it Flux and `helm --wait`, computes of a custom resource, by its documented rules: a
-/// generation that was not observed is in progress; Reconciling and Stalled are abnormal when True; then Ready decides.
+/// Returns the status that kstatus, and with it Flux and `helm --wait`, computes for a custom resource, by its
+/// documented rules: a generation that was not observed is in progress; Reconciling and Stalled are abnormal when True;
+/// then Ready decides.
 pub fn kstatus(group: &Value) -> &'static str {
     let status = &group["status"];
     if !status["observedGeneration"].is_null() && status["observedGeneration"] != group["metadata"]["generation"] {
@@ -513,7 +514,7 @@ pub fn kstatus(group: &Value) -> &'static str {
 }
 
 #[test]
-fn kstatus_reads_each_state_as_it_is_meant() {
+fn kstatus_computes_the_intended_status() {
     let of = |more: &str, observed: &Observed| {
         let mut group = with(MINIMAL, more);
         group.status = Some(status(&group, observed));
@@ -521,7 +522,7 @@ fn kstatus_reads_each_state_as_it_is_meant() {
     };
     let stuck = but(|it| deployment_of(it).deadline_exceeded = Some("stuck".to_owned()));
     assert_eq!(of("{}", &healthy()), "Current");
-    assert_eq!(of("replicas: 1", &healthy()), "InProgress", "a pod too many");
+    assert_eq!(of("replicas: 1", &healthy()), "InProgress", "one pod too many");
     assert_eq!(of("{}", &but(|it| it.lease = None)), "InProgress");
     assert_eq!(of("{}", &but(|it| deployment_of(it).updated = 1)), "InProgress");
     assert_eq!(of("{}", &but(|it| deployment_of(it).ready = 1)), "InProgress");
@@ -537,7 +538,7 @@ fn kstatus_reads_each_state_as_it_is_meant() {
 }
 
 #[test]
-fn a_condition_that_is_abnormal_when_true_is_absent_or_true_and_never_both() {
+fn abnormal_conditions_are_absent_or_true_and_never_both() {
     for case in cases() {
         let status = case.status();
         let abnormal: Vec<_> = [ConditionType::Reconciling, ConditionType::Stalled]
@@ -550,7 +551,7 @@ fn a_condition_that_is_abnormal_when_true_is_absent_or_true_and_never_both() {
 }
 
 #[test]
-fn what_every_pod_meets_on_its_way_explains_nothing_of_one_that_is_new() {
+fn passing_obstacles_are_not_reported_of_new_pods() {
     let noon: jiff::Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
     let starting = |seconds: i64| {
         but(|it| {
@@ -571,19 +572,19 @@ fn what_every_pod_meets_on_its_way_explains_nothing_of_one_that_is_new() {
 }
 
 #[test]
-fn every_condition_says_what_was_observed() {
+fn every_condition_reports_what_was_observed() {
     for case in cases() {
-        let (status, Case { more, observed, kind, says, .. }) = (case.status(), case);
+        let (status, Case { more, observed, kind, expected, .. }) = (case.status(), case);
         let found = condition(&status, kind)
             .map(|condition| (condition.status.as_str(), condition.reason.as_str(), condition.message.as_str()));
-        assert_eq!(found, says, "{kind} with {more} of {observed:?}");
+        assert_eq!(found, expected, "{kind} with {more} of {observed:?}");
     }
 }
 
 #[test]
-fn every_reason_has_a_case_that_reaches_it() {
+fn every_reason_is_reached_by_a_case() {
     let reached: BTreeSet<_> =
-        cases().iter().filter_map(|case| case.says.map(|(_, reason, _)| (case.kind, reason))).collect();
+        cases().iter().filter_map(|case| case.expected.map(|(_, reason, _)| (case.kind, reason))).collect();
     let documented: BTreeSet<_> = ConditionType::ALL
         .into_iter()
         .flat_map(|kind| kind.reasons().iter().map(move |reason| (kind, reason.as_str())))

@@ -8,7 +8,7 @@ use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SIDECAR, SPECS, TEMPLATE, UID, by_
 
 const NEWER_IMAGE: &str = "registry.example/k8sensus:0.2.0";
 
-/// The children after the operator was upgraded to a newer image.
+/// Returns the children after an upgrade of the operator to a newer image.
 fn upgraded(spec: &str, recorded: Option<&InjectionStatus>) -> Desired {
     Desired::of(&valid(&group(spec)), recorded, NEWER_IMAGE)
 }
@@ -18,18 +18,18 @@ fn hash(object: &Value) -> &str {
 }
 
 #[test]
-fn an_image_and_a_command_become_five_children() {
+fn image_and_command_become_five_children() {
     assert_yaml_snapshot!("exec_shortcut", by_kind(children(&group(MINIMAL))));
 }
 
-/// The children by the rules of an older revision, as a status that recorded it keeps them.
+/// Returns the children at an older injection revision, which the status has recorded.
 fn of_revision(spec: &str, revision: i32) -> Desired {
     let recorded = children(&group(spec)).injection.expect("an injection");
     Desired::of(&valid(&group(spec)), Some(&InjectionStatus { revision, ..recorded }), NEWER_IMAGE)
 }
 
 #[test]
-fn pods_of_older_revisions_stay_byte_for_byte_what_they_were() {
+fn pods_of_older_revisions_stay_the_same_byte_for_byte() {
     assert_yaml_snapshot!("exec_shortcut_of_revision_3", by_kind(of_revision(MINIMAL, 3)));
     assert_yaml_snapshot!("exec_template_of_revision_3", by_kind(of_revision(TEMPLATE, 3)));
     assert_yaml_snapshot!("sidecar_template_of_revision_3", by_kind(of_revision(SIDECAR, 3)));
@@ -40,7 +40,7 @@ fn pods_of_older_revisions_stay_byte_for_byte_what_they_were() {
 }
 
 #[test]
-fn pods_of_revision_1_get_the_rules_of_today_with_the_next_change_of_their_template() {
+fn template_change_updates_pods_of_revision_1_to_the_newest_revision() {
     let before = of_revision(MINIMAL, 1).injection;
     let after = upgraded(&MINIMAL.replace("1.4", "1.5"), before.as_ref());
     assert_eq!(after.injection.expect("an injection").revision, 4);
@@ -48,7 +48,7 @@ fn pods_of_revision_1_get_the_rules_of_today_with_the_next_change_of_their_templ
 }
 
 #[test]
-fn an_injection_that_this_operator_cannot_carry_out_is_replaced_by_its_own() {
+fn unknown_injection_is_replaced_by_the_operators_own() {
     let recorded = children(&group(MINIMAL)).injection.expect("an injection");
     let today = upgraded(MINIMAL, None);
     for unknown in [
@@ -56,23 +56,23 @@ fn an_injection_that_this_operator_cannot_carry_out_is_replaced_by_its_own() {
         InjectionStatus { revision: -1, ..recorded.clone() },
         InjectionStatus { image: String::new(), ..recorded.clone() },
     ] {
-        // Image and revision together: this operator's rules were never tried with another's candidate.
+        // Image and revision are replaced together: this operator's revision was never tested with another candidate.
         assert_eq!(upgraded(MINIMAL, Some(&unknown)), today, "{unknown:?}");
     }
 }
 
 #[test]
-fn a_template_keeps_all_that_the_user_wrote() {
+fn template_keeps_everything_that_the_user_wrote() {
     assert_yaml_snapshot!("exec_template", by_kind(children(&group(TEMPLATE))));
 }
 
 #[test]
-fn a_sidecar_is_added_and_the_program_is_left_as_it_is() {
+fn sidecar_is_added_and_the_program_is_unchanged() {
     assert_yaml_snapshot!("sidecar_template", by_kind(children(&group(SIDECAR))));
 }
 
 #[test]
-fn a_group_that_becomes_a_sidecar_leaves_a_revision_without_sidecars() {
+fn change_to_mode_sidecar_leaves_a_revision_without_sidecars() {
     let of_exec = of_revision(TEMPLATE, 2).injection.expect("an injection");
     let sidecar = with(TEMPLATE, "candidate: { mode: Sidecar, container: main }");
     let desired = Desired::of(&valid(&sidecar), Some(&of_exec), NEWER_IMAGE);
@@ -80,17 +80,17 @@ fn a_group_that_becomes_a_sidecar_leaves_a_revision_without_sidecars() {
 }
 
 #[test]
-fn a_native_group_gets_environment_and_rights_and_nothing_else() {
+fn native_group_gets_only_environment_and_permissions() {
     assert_yaml_snapshot!("native_template", by_kind(children(&group(NATIVE))));
 }
 
 #[test]
-fn a_rollout_that_waits_for_its_proof_is_not_stuck() {
+fn progress_deadline_covers_the_trial_of_a_revision() {
     let deadline = |desired: Desired| desired.deployment["spec"]["progressDeadlineSeconds"].clone();
     let of = |more: &str| deadline(children(&with(MINIMAL, more)));
     assert_eq!(of("{}"), 640, "the usual 600 s, 10 s to lead well, 30 s to become Ready");
     assert_eq!(of("{ minReadySeconds: 3600, candidate: { unhealthyTimeoutSeconds: 900 } }"), 5100);
-    assert_eq!(of("candidate: { unhealthyTimeoutSeconds: 0 }"), 1210, "what has no end is given up after 600 s");
+    assert_eq!(of("candidate: { unhealthyTimeoutSeconds: 0 }"), 1210, "without a timeout it is 600 s");
     assert_eq!(deadline(children(&group(SIDECAR))), 671, "and 31 s in which its readiness probe can fail");
     for mode in ["Exec", "Sidecar"] {
         let startup = |more: &str| {
@@ -104,12 +104,12 @@ fn a_rollout_that_waits_for_its_proof_is_not_stuck() {
         assert_eq!(startup("periodSeconds: 100000, failureThreshold: 100000"), i32::MAX, "{mode}");
     }
     for without in [children(&group(NATIVE)), of_revision(MINIMAL, 1), of_revision(MINIMAL, 2)] {
-        assert_eq!(deadline(without), Value::Null, "no pod waits for anything");
+        assert_eq!(deadline(without), Value::Null, "no pod waits for a trial");
     }
 }
 
 #[test]
-fn an_existing_account_is_bound_and_not_made() {
+fn existing_account_is_bound_and_not_created() {
     let desired = children(&with(MINIMAL, "serviceAccount: { name: robot, annotations: { a: b } }"));
     assert_eq!(desired.service_account, None);
     assert_eq!(desired.deployment["spec"]["template"]["spec"]["serviceAccountName"], "robot");
@@ -117,7 +117,7 @@ fn an_existing_account_is_bound_and_not_made() {
 }
 
 #[test]
-fn an_account_of_our_own_carries_the_users_annotations() {
+fn created_account_has_the_users_annotations() {
     let annotations = "serviceAccount: { annotations: { iam.example.com/role: ledger } }";
     let account = children(&with(MINIMAL, annotations)).service_account.expect("an account");
     assert_ne!(hash(&account), hash(&children(&group(MINIMAL)).service_account.expect("an account")));
@@ -125,7 +125,7 @@ fn an_account_of_our_own_carries_the_users_annotations() {
 }
 
 #[test]
-fn a_strategy_is_handed_to_the_deployment() {
+fn strategy_is_passed_to_the_deployment() {
     let strategy = "strategy: { type: RollingUpdate, rollingUpdate: { maxSurge: 0, maxUnavailable: 50% } }";
     let spec = &children(&with(MINIMAL, strategy)).deployment["spec"];
     let expected = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "50%" } });
@@ -133,7 +133,7 @@ fn a_strategy_is_handed_to_the_deployment() {
 }
 
 #[test]
-fn the_servers_defaults_of_a_strategy_are_written_out() {
+fn server_defaults_of_the_strategy_are_explicit() {
     let strategy = |more: &str| children(&with(MINIMAL, more)).deployment["spec"]["strategy"].take();
     let rolling = |surge: Value, unavailable: &str| json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } });
     assert_eq!(strategy("{}"), rolling(json!("25%"), "25%"));
@@ -143,7 +143,7 @@ fn the_servers_defaults_of_a_strategy_are_written_out() {
 }
 
 #[test]
-fn a_volume_without_a_source_gets_that_which_the_server_would_give_it() {
+fn volume_without_a_source_gets_the_servers_default() {
     let with_volumes = |volumes: &str| {
         let template = format!(
             "template: {{ spec: {{ containers: [{{ name: app, image: i, command: [/app] }}], volumes: {volumes} }} }}"
@@ -154,12 +154,12 @@ fn a_volume_without_a_source_gets_that_which_the_server_would_give_it() {
     assert_eq!(bare["spec"]["volumes"][0], json!({ "name": "data", "emptyDir": {} }));
     let other = with_volumes("[{ name: data, configMap: { name: c } }]");
     assert_eq!(other["spec"]["volumes"][0], json!({ "name": "data", "configMap": { "name": "c" } }));
-    // Written after the revision of the template was named: no pod is replaced for it.
+    // Set after the revision was computed, so that no pod is replaced.
     assert_ne!(bare["metadata"]["labels"], with_volumes("[{ name: data, emptyDir: {} }]")["metadata"]["labels"]);
 }
 
 #[test]
-fn suspending_scales_to_nothing_and_rolls_nothing() {
+fn suspending_scales_to_zero_without_a_rollout() {
     let running = children(&group(MINIMAL));
     let suspended = children(&with(MINIMAL, "suspend: true"));
     assert_eq!(suspended.deployment["spec"]["replicas"], 0);
@@ -168,7 +168,7 @@ fn suspending_scales_to_nothing_and_rolls_nothing() {
 }
 
 #[test]
-fn the_role_allows_four_verbs_on_one_lease() {
+fn role_allows_four_verbs_on_one_lease() {
     for (spec, lease) in [(MINIMAL, "billing"), (TEMPLATE, "billing"), (NATIVE, "billing-leader")] {
         let expected = json!([{
             "apiGroups": ["coordination.k8s.io"],
@@ -181,13 +181,13 @@ fn the_role_allows_four_verbs_on_one_lease() {
 }
 
 #[test]
-fn every_child_is_controlled_by_the_group_and_blocks_no_deletion() {
+fn every_child_is_controlled_by_the_group_without_blocking_deletion() {
     for spec in SPECS {
         for (kind, child) in by_kind(children(&group(spec))).as_object().expect("children by kind") {
             if kind == "injection" {
                 continue;
             }
-            // As a whole: `blockOwnerDeletion` would need a right on the group's finalizers.
+            // Compared as a whole: `blockOwnerDeletion` would need a permission on the group's finalizers.
             let owner = json!([{
                 "apiVersion": "k8sensus.dev/v1alpha1",
                 "kind": "ElectionGroup",
@@ -203,7 +203,7 @@ fn every_child_is_controlled_by_the_group_and_blocks_no_deletion() {
 }
 
 #[test]
-fn the_selector_never_changes_and_selects_the_pods() {
+fn selector_never_changes_and_selects_the_pods() {
     let selector = json!({ "matchLabels": { "k8sensus.dev/group": "billing" } });
     for spec in SPECS {
         let deployment = children(&group(spec)).deployment;
@@ -213,11 +213,11 @@ fn the_selector_never_changes_and_selects_the_pods() {
 }
 
 #[test]
-fn the_hash_changes_with_the_spec() {
+fn hash_changes_with_the_spec() {
     let before = children(&group(MINIMAL));
     let scaled = children(&with(MINIMAL, "replicas: 5"));
     assert_ne!(hash(&before.deployment), hash(&scaled.deployment));
-    assert_eq!(hash(&before.role), hash(&scaled.role), "the role stays as it is");
+    assert_eq!(hash(&before.role), hash(&scaled.role), "the role does not change");
 
     let renamed = children(&with(MINIMAL, "election: { leaseName: ledger }"));
     assert_ne!(hash(&before.role), hash(&renamed.role));
@@ -226,7 +226,7 @@ fn the_hash_changes_with_the_spec() {
 }
 
 #[test]
-fn status_and_generation_leave_the_children_as_they_are() {
+fn status_and_generation_do_not_change_the_children() {
     let mut resource = group(TEMPLATE);
     let before = children(&resource);
     resource.metadata.generation = Some(8);
@@ -237,7 +237,7 @@ fn status_and_generation_leave_the_children_as_they_are() {
 }
 
 #[test]
-fn an_upgrade_of_the_operator_rolls_no_group() {
+fn operator_upgrade_rolls_no_group() {
     for spec in SPECS {
         let before = children(&group(spec));
         let after = upgraded(spec, before.injection.as_ref());
@@ -247,7 +247,7 @@ fn an_upgrade_of_the_operator_rolls_no_group() {
 }
 
 #[test]
-fn the_next_change_of_the_template_takes_the_new_candidate() {
+fn template_change_adopts_the_new_candidate() {
     let before = children(&group(MINIMAL)).injection.expect("an injection");
     let after = upgraded(&MINIMAL.replace("1.4", "1.5"), Some(&before));
     let injection = after.injection.expect("an injection");
@@ -257,7 +257,7 @@ fn the_next_change_of_the_template_takes_the_new_candidate() {
 }
 
 #[test]
-fn what_is_no_change_of_the_template_keeps_the_candidate() {
+fn changes_outside_the_template_keep_the_candidate() {
     let before = children(&group(MINIMAL)).injection.expect("an injection");
     for more in ["replicas: 5", "suspend: true", "election: { retryPeriodSeconds: 3 }", "strategy: { type: Recreate }"]
     {
@@ -267,13 +267,13 @@ fn what_is_no_change_of_the_template_keeps_the_candidate() {
 }
 
 #[test]
-fn a_recorded_injection_of_no_known_template_is_not_kept() {
+fn recorded_injection_of_an_unknown_template_is_not_kept() {
     let unknown = InjectionStatus { image: "registry.example/k8sensus:0.0.1".to_owned(), ..Default::default() };
     assert_eq!(upgraded(MINIMAL, Some(&unknown)).injection.expect("an injection").image, NEWER_IMAGE);
 }
 
 #[test]
-fn the_order_in_which_a_template_is_written_is_no_change() {
+fn field_order_of_a_template_is_no_change() {
     let template = |text: &str| {
         let mut resource = group(TEMPLATE);
         resource.spec.candidate.container = None;
@@ -287,7 +287,7 @@ fn the_order_in_which_a_template_is_written_is_no_change() {
 }
 
 #[test]
-fn a_first_lease_is_free_at_once() {
+fn first_lease_is_free_at_once() {
     let group = valid(&group(MINIMAL));
     let lease = Desired::of(&group, None, CANDIDATE_IMAGE).lease;
     let new = new_lease(&lease, NewLease::First, "2026-03-01T12:00:00.000000Z");
@@ -295,7 +295,7 @@ fn a_first_lease_is_free_at_once() {
 }
 
 #[test]
-fn a_lease_that_was_made_again_keeps_everybody_waiting_for_its_whole_duration() {
+fn recreated_lease_makes_candidates_wait_for_its_whole_duration() {
     let group = valid(&with(NATIVE, "election: { leaseName: billing-leader, leaseDurationSeconds: 30 }"));
     let lease = Desired::of(&group, None, CANDIDATE_IMAGE).lease;
     let new = new_lease(&lease, NewLease::Recreated { transitions: 41, seconds: 30 }, "2026-03-01T12:00:00.000000Z");
@@ -303,10 +303,10 @@ fn a_lease_that_was_made_again_keeps_everybody_waiting_for_its_whole_duration() 
 }
 
 #[test]
-fn a_lease_once_made_is_the_candidates() {
+fn existing_lease_belongs_to_the_candidates() {
     for spec in SPECS {
         let lease = children(&group(spec)).lease;
         assert_eq!(lease.get("spec"), None);
-        assert_eq!(lease["metadata"].get("annotations"), None, "the hash of a spec that is not ours says nothing");
+        assert_eq!(lease["metadata"].get("annotations"), None, "a hash of a foreign spec is meaningless");
     }
 }

@@ -11,7 +11,7 @@ fn check(table: &[(&str, Value, Value, bool)]) {
 }
 
 #[test]
-fn what_others_add_is_theirs() {
+fn additions_of_others_are_no_drift() {
     check(&[
         ("a field", json!({ "a": 1, "b": 2 }), json!({ "a": 1 }), true),
         ("a field deep down", json!({ "a": { "b": 1, "c": 2 } }), json!({ "a": { "b": 1 } }), true),
@@ -28,7 +28,7 @@ fn what_others_add_is_theirs() {
             true,
         ),
         (
-            "who is granted something",
+            "the subjects of a binding",
             json!({ "subjects": [{ "name": "a" }, { "name": "b" }] }),
             json!({ "subjects": [{ "name": "a" }] }),
             false,
@@ -39,7 +39,7 @@ fn what_others_add_is_theirs() {
 }
 
 #[test]
-fn what_others_change_or_take_away_is_seen() {
+fn changes_and_removals_by_others_are_drift() {
     check(&[
         ("a value", json!({ "a": 2 }), json!({ "a": 1 }), false),
         ("a field", json!({}), json!({ "a": 1 }), false),
@@ -60,7 +60,7 @@ fn what_others_change_or_take_away_is_seen() {
 }
 
 #[test]
-fn what_is_empty_may_be_absent() {
+fn empty_values_may_be_absent() {
     check(&[
         ("a list", json!({}), json!({ "a": [] }), true),
         ("a mapping", json!({}), json!({ "a": {} }), true),
@@ -73,7 +73,7 @@ fn what_is_empty_may_be_absent() {
     ]);
 }
 
-/// Where quantities stand.
+/// An object with a quantity.
 fn limited(quantity: &Value) -> Value {
     json!({ "resources": { "limits": { "cpu": quantity } } })
 }
@@ -129,20 +129,20 @@ fn numbers_too_large_for_a_quantity_are_compared_as_text() {
 }
 
 #[test]
-fn a_text_that_looks_like_a_quantity_is_no_quantity() {
+fn text_that_resembles_a_quantity_is_compared_as_text() {
     let environment = |version: &str| json!({ "env": [{ "name": "VERSION", "value": version }] });
     assert!(!contains(&environment("1.1"), &environment("1.10")));
 }
 
 #[test]
-fn a_text_is_not_a_number_that_is_no_quantity() {
+fn text_does_not_equal_a_number_outside_quantities() {
     for (live, desired) in [(json!("one"), json!(-1)), (json!("one"), json!(0.0001))] {
         assert!(!contains(&limited(&live), &limited(&desired)), "{live} is not {desired}");
     }
 }
 
 #[test]
-fn every_child_is_as_desired_right_after_it_was_made() {
+fn every_child_is_as_desired_after_its_creation() {
     for spec in SPECS {
         for (kind, child) in by_kind(children(&group(spec))).as_object().expect("children by kind") {
             assert!(is_as_desired(child, child), "{kind} of {spec}");
@@ -151,7 +151,7 @@ fn every_child_is_as_desired_right_after_it_was_made() {
 }
 
 #[test]
-fn a_deployment_as_the_server_completes_it_is_as_desired() {
+fn deployment_with_server_defaults_is_as_desired() {
     let desired = children(&group(super::TEMPLATE)).deployment;
     let mut live = desired.clone();
     live["metadata"]["resourceVersion"] = json!("4711");
@@ -164,7 +164,7 @@ fn a_deployment_as_the_server_completes_it_is_as_desired() {
 }
 
 #[test]
-fn a_hand_that_scales_or_patches_is_seen() {
+fn manual_scaling_and_patches_are_drift() {
     let desired = children(&group(super::TEMPLATE)).deployment;
     for (pointer, value) in [
         ("/spec/replicas", json!(9)),
@@ -182,7 +182,7 @@ fn a_hand_that_scales_or_patches_is_seen() {
 }
 
 #[test]
-fn a_field_that_is_no_longer_desired_shows_in_the_hash() {
+fn field_that_is_no_longer_desired_changes_the_hash() {
     let annotated = with(super::MINIMAL, "serviceAccount: { annotations: { example.com/role: billing } }");
     let before = children(&annotated).service_account.expect("an account");
     let after = children(&group(super::MINIMAL)).service_account.expect("an account");
@@ -190,12 +190,12 @@ fn a_field_that_is_no_longer_desired_shows_in_the_hash() {
     for object in &mut without_hashes {
         object["metadata"]["annotations"].as_object_mut().expect("annotations").remove("k8sensus.dev/applied-hash");
     }
-    assert!(contains(&without_hashes[0], &without_hashes[1]), "nothing but the hash tells");
+    assert!(contains(&without_hashes[0], &without_hashes[1]), "only the hash differs");
     assert!(!is_as_desired(&after, &before));
 }
 
 #[test]
-fn a_child_whose_hash_was_removed_is_not_as_desired() {
+fn child_without_its_hash_is_not_as_desired() {
     let desired = children(&group(super::MINIMAL)).role;
     let mut live = desired.clone();
     live["metadata"]["annotations"] = json!({});
@@ -203,7 +203,7 @@ fn a_child_whose_hash_was_removed_is_not_as_desired() {
 }
 
 #[test]
-fn what_was_applied_with_a_hash_is_not_as_desired_without_one() {
+fn child_with_a_hash_is_not_as_desired_without_one() {
     let live = children(&group(super::MINIMAL)).role;
     let mut desired = live.clone();
     desired["metadata"].as_object_mut().expect("metadata").remove("annotations");
@@ -211,7 +211,7 @@ fn what_was_applied_with_a_hash_is_not_as_desired_without_one() {
     assert!(!is_as_desired(&desired, &live));
 }
 
-/// Any JSON; lists of named things have distinct names, as the API server sees to.
+/// Any JSON. The items of lists with names have distinct names, as the API server ensures.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -236,7 +236,7 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// JSON pointers to all that is neither object nor list.
+/// Collects JSON pointers to all values that are neither objects nor lists.
 fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => map.iter().for_each(|(key, value)| leaves(value, &format!("{at}/{key}"), found)),
@@ -254,7 +254,7 @@ fn another(leaf: &Value) -> Value {
     }
 }
 
-/// What defaults, webhooks and people add.
+/// Adds what defaults, webhooks and users add.
 fn with_additions(value: &Value) -> Value {
     match value {
         Value::Object(map) => {

@@ -1,4 +1,4 @@
-//! Whom the leader Service leads to.
+//! The EndpointSlice of the leader Service.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn http() -> Vec<ServicePort> {
     vec![ServicePort { name: "web".to_owned(), target: Target::Name("http".to_owned()) }]
 }
 
-const NOBODY: Question<'_> = Question {
+const NO_LEADER: Question<'_> = Question {
     name: "billing",
     namespace: "shop",
     uid: UID,
@@ -45,30 +45,30 @@ const NOBODY: Question<'_> = Question {
     address_type: Some("IPv4"),
 };
 
-fn written(question: &Question<'_>) -> Value {
+fn slice_of(question: &Question<'_>) -> Value {
     match decide(question) {
         Decision::Write(slice) => *slice,
         Decision::Wait(left) => panic!("a write, not a wait of {left:?}"),
     }
 }
 
-/// The names of the pods behind the Service.
+/// Returns the names of the pods behind the Service.
 fn behind(question: &Question<'_>) -> Vec<String> {
-    let slice = written(question);
+    let slice = slice_of(question);
     let endpoints = slice["endpoints"].as_array().unwrap().iter();
     endpoints.map(|endpoint| endpoint["targetRef"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn the_leader_is_the_one_endpoint() {
+fn leader_is_the_only_endpoint() {
     let (ports, lease, pods) = (http(), held_by("billing-1"), [pod("billing-0"), pod("billing-1")]);
-    let led = Question { ports: &ports, lease: Some(&lease), pods: &pods, ..NOBODY };
-    assert_yaml_snapshot!("led", written(&led));
-    assert_yaml_snapshot!("led_by_nobody", written(&Question { lease: None, ..led }));
+    let led = Question { ports: &ports, lease: Some(&lease), pods: &pods, ..NO_LEADER };
+    assert_yaml_snapshot!("led", slice_of(&led));
+    assert_yaml_snapshot!("led_by_nobody", slice_of(&Question { lease: None, ..led }));
 }
 
 #[test]
-fn there_is_no_endpoint_without_a_leader_that_can_answer() {
+fn no_endpoint_without_a_ready_leader() {
     type Change = fn(&mut LeaseView, &mut PodView);
     let cases: [(&str, Change, bool); 19] = [
         ("nothing", |_, _| {}, true),
@@ -82,15 +82,15 @@ fn there_is_no_endpoint_without_a_leader_that_can_answer() {
         ("a holder of another library", |lease, _| lease.incarnation = None, true),
         ("sidecar: containers not ready", |_, pod| pod.containers_ready = false, false),
         ("sidecar: not proven, so not Ready", |_, pod| pod.ready = false, true),
-        ("exec: not told to be ready", |_, pod| pod.reports_readiness = true, false),
+        ("exec: not reported as ready", |_, pod| pod.reports_readiness = true, false),
         (
-            "exec: told to be ready",
+            "exec: reported as ready",
             |lease, pod| {
                 (lease.ready, pod.reports_readiness, pod.containers_ready, pod.ready) = (true, true, false, false);
             },
             true,
         ),
-        ("sidecar: another's word", |lease, pod| (lease.ready, pod.containers_ready) = (true, false), false),
+        ("sidecar: another's report", |lease, pod| (lease.ready, pod.containers_ready) = (true, false), false),
         ("native: not Ready", |_, pod| pod.proven = None, false),
         ("native: Ready", |_, pod| (pod.proven, pod.ready, pod.containers_ready) = (None, true, false), true),
         (
@@ -109,34 +109,34 @@ fn there_is_no_endpoint_without_a_leader_that_can_answer() {
             },
             true,
         ),
-        ("native: another's word", |lease, pod| (lease.ready, pod.proven) = (true, None), false),
+        ("native: another's report", |lease, pod| (lease.ready, pod.proven) = (true, None), false),
     ];
     for (what, change, is_there) in cases {
         let (mut lease, mut leader) = (held_by("billing-1"), pod("billing-1"));
         change(&mut lease, &mut leader);
         let pods = [pod("billing-0"), leader];
-        let found = behind(&Question { lease: Some(&lease), pods: &pods, ..NOBODY });
+        let found = behind(&Question { lease: Some(&lease), pods: &pods, ..NO_LEADER });
         assert_eq!(found, if is_there { vec!["billing-1".to_owned()] } else { vec![] }, "{what}");
     }
     let (lease, pods) = (held_by("billing-1"), [pod("billing-1")]);
-    assert_eq!(behind(&Question { lease: Some(&lease), pods: &pods, suspended: true, ..NOBODY }), [""; 0]);
+    assert_eq!(behind(&Question { lease: Some(&lease), pods: &pods, suspended: true, ..NO_LEADER }), [""; 0]);
 }
 
 #[test]
-fn a_release_keeps_the_former_address_until_somebody_follows_or_the_window_ends() {
+fn release_keeps_the_former_address_until_a_successor_or_the_deadline() {
     let (lease, pods, window) = (held_by("billing-1"), [pod("billing-1")], Duration::from_millis(90));
-    let released = Question { pods: &pods, handing_over: Some(window), ..NOBODY };
+    let released = Question { pods: &pods, handing_over: Some(window), ..NO_LEADER };
     assert_eq!(decide(&released), Decision::Wait(window));
     assert_eq!(behind(&Question { handing_over: None, ..released }), [""; 0]);
     assert_eq!(behind(&Question { lease: Some(&lease), ..released }), ["billing-1"]);
     let not_ready = LeaseView { holder: "billing-2".to_owned(), ..lease };
-    assert_eq!(behind(&Question { lease: Some(&not_ready), ..released }), [""; 0], "never past the next holder");
+    assert_eq!(behind(&Question { lease: Some(&not_ready), ..released }), [""; 0], "not beyond the next holder");
     assert_eq!(behind(&Question { suspended: true, ..released }), [""; 0]);
-    assert_eq!(behind(&Question { address_type: None, ..released }), [""; 0], "there is nothing to be kept");
+    assert_eq!(behind(&Question { address_type: None, ..released }), [""; 0], "there is nothing to keep");
 }
 
 #[test]
-fn a_named_port_is_the_leaders_own() {
+fn named_port_is_resolved_in_the_leaders_pod() {
     let target = |name: &str, target: Target| ServicePort { name: name.to_owned(), target };
     let ports = [
         target("web", Target::Name("http".to_owned())),
@@ -147,7 +147,7 @@ fn a_named_port_is_the_leaders_own() {
     leader.ports = vec![("http".to_owned(), 8081), ("http".to_owned(), 1)];
     let mut other = pod("billing-0");
     other.ports.push(("https".to_owned(), 8443));
-    let found = written(&Question { ports: &ports, lease: Some(&lease), pods: &[other, leader], ..NOBODY });
+    let found = slice_of(&Question { ports: &ports, lease: Some(&lease), pods: &[other, leader], ..NO_LEADER });
     let expected = json!([
         { "name": "web", "port": 8081, "protocol": "TCP" },
         { "name": "", "port": 9090, "protocol": "TCP" },
@@ -156,21 +156,21 @@ fn a_named_port_is_the_leaders_own() {
 }
 
 #[test]
-fn the_address_type_is_the_leaders_and_stays_when_nobody_leads() {
+fn address_type_follows_the_leader_and_stays_without_one() {
     let (lease, mut leader) = (held_by("billing-1"), pod("billing-1"));
     leader.ip = Some("fd00::7".to_owned());
     let pods = [leader];
-    let led = Question { lease: Some(&lease), pods: &pods, ..NOBODY };
-    let family = |question: Question<'_>| written(&question)["addressType"].as_str().unwrap().to_owned();
+    let led = Question { lease: Some(&lease), pods: &pods, ..NO_LEADER };
+    let family = |question: Question<'_>| slice_of(&question)["addressType"].as_str().unwrap().to_owned();
     assert_eq!(family(led), "IPv6");
     assert_eq!(family(Question { address_type: Some("IPv6"), pods: &[], lease: None, ..led }), "IPv6");
-    assert_eq!(family(Question { address_type: Some("IPv4"), lease: None, ..led }), "IPv4", "for it never changes");
+    assert_eq!(family(Question { address_type: Some("IPv4"), lease: None, ..led }), "IPv4", "it never changes");
     assert_eq!(family(Question { address_type: None, lease: None, ..led }), "IPv6", "that of the first leader");
     assert_eq!(family(Question { address_type: None, lease: None, pods: &[], ..led }), "IPv4");
 }
 
 #[test]
-fn ports_are_read_as_the_server_has_them() {
+fn ports_are_read_from_the_live_service() {
     let service = json!({ "spec": { "ports": [
         { "protocol": "TCP", "port": 80, "targetPort": 8080, "nodePort": 30_001 },
         { "name": "b", "protocol": "TCP", "port": 81, "targetPort": "http" },
@@ -184,10 +184,10 @@ fn ports_are_read_as_the_server_has_them() {
 }
 
 #[test]
-fn only_what_is_ours_is_compared() {
+fn only_our_own_fields_are_compared() {
     let (ports, lease, pods) = (http(), held_by("billing-1"), [pod("billing-1")]);
-    let led = Question { ports: &ports, lease: Some(&lease), pods: &pods, ..NOBODY };
-    let wanted = written(&led);
+    let led = Question { ports: &ports, lease: Some(&lease), pods: &pods, ..NO_LEADER };
+    let wanted = slice_of(&led);
     let mut live = wanted.clone();
     live["metadata"]["uid"] = json!("x");
     live["metadata"]["generation"] = json!(4);
@@ -195,7 +195,7 @@ fn only_what_is_ours_is_compared() {
     live["metadata"]["labels"]["colour"] = json!("red");
     live["metadata"]["ownerReferences"].as_array_mut().unwrap().push(json!({ "kind": "ConfigMap", "name": "x" }));
     assert_eq!(comparable(&live), wanted);
-    let empty = written(&NOBODY);
+    let empty = slice_of(&NO_LEADER);
     let mut absent = empty.clone();
     for list in ["endpoints", "ports"] {
         absent[list] = Value::Null;
@@ -221,8 +221,8 @@ fn only_what_is_ours_is_compared() {
     }
 }
 
-/// Anything that may be seen of a Lease and of three pods.
-fn seen() -> impl Strategy<Value = (Option<LeaseView>, Vec<PodView>)> {
+/// Any observation of a Lease and of three pods.
+fn observations() -> impl Strategy<Value = (Option<LeaseView>, Vec<PodView>)> {
     let names = prop::sample::select(vec!["", "billing-0", "billing-1", "billing-2", "k8sensus.dev/recreated"]);
     let lease =
         (names, any::<[bool; 3]>(), prop::sample::select(vec![None, Some("uid-of-billing-1/app/1"), Some("-/-/1")]))
@@ -259,10 +259,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn there_are_never_two_endpoints_nor_one_that_does_not_lead(
-        history in prop::collection::vec((seen(), any::<bool>(), prop::option::of(1_u64..250)), 1..20),
+    fn the_only_endpoint_is_the_leader_or_there_is_none(
+        history in prop::collection::vec((observations(), any::<bool>(), prop::option::of(1_u64..250)), 1..20),
     ) {
-        // As it stands at the API server: what is not written stays.
+        // The slice on the API server: it changes only by writes.
         let mut stands: Option<Value> = None;
         for ((lease, pods), suspended, window) in history {
             let lease = k8sensus::group::status::leading(&Default::default(), lease.as_ref());
@@ -270,7 +270,7 @@ proptest! {
             let handing_over = window.map(Duration::from_millis);
             let (ports, address_type) = (http(), address_type.as_deref());
             let question =
-                Question { ports: &ports, lease, pods: &pods, suspended, handing_over, address_type, ..NOBODY };
+                Question { ports: &ports, lease, pods: &pods, suspended, handing_over, address_type, ..NO_LEADER };
             match decide(&question) {
                 Decision::Wait(left) => {
                     prop_assert!(lease.is_none() && !suspended && stands.is_some() && Some(left) == handing_over);

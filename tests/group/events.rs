@@ -1,4 +1,4 @@
-//! What is told, and how it is merged.
+//! Which Events are reported, and how they are merged.
 
 use std::time::Duration;
 
@@ -16,42 +16,42 @@ use super::history::{at, held};
 use super::status::{RECREATED, but, healthy, status};
 use super::{MINIMAL, group};
 
-/// A group of which each look tells its Events, as "Type Reason pod: note".
-struct Told {
+/// A group whose reconciles return their Events, as "Type Reason pod: note".
+struct Reporter {
     group: ElectionGroup,
 }
 
-impl Told {
+impl Reporter {
     fn new() -> Self {
         Self { group: group(MINIMAL) }
     }
 
     /// billing-1 leads.
     fn led() -> Self {
-        let mut told = Self::new();
-        told.look(&observed(held("billing-1", 1, 0, 0)));
-        told
+        let mut reporter = Self::new();
+        reporter.reconcile(&observed(held("billing-1", 1, 0, 0)));
+        reporter
     }
 
     fn events(&mut self, observed: &Observed) -> Vec<Event> {
         let before = self.group.status.clone().unwrap_or_default();
         let after = status(&self.group, observed);
         self.group.status = Some(after.clone());
-        assert_eq!(standing(&between(&after, &status(&self.group, observed), observed)), Vec::<String>::new());
+        assert_eq!(new_events(&between(&after, &status(&self.group, observed), observed)), Vec::<String>::new());
         between(&before, &after, observed)
     }
 
-    fn look(&mut self, observed: &Observed) -> Vec<String> {
-        self.events(observed).iter().map(said).collect()
+    fn reconcile(&mut self, observed: &Observed) -> Vec<String> {
+        self.events(observed).iter().map(text_of).collect()
     }
 }
 
-/// What a second look tells that is not just going on.
-fn standing(events: &[Event]) -> Vec<String> {
-    events.iter().filter(|event| !event.goes_on).map(said).collect()
+/// Returns the Events that do not just go on.
+fn new_events(events: &[Event]) -> Vec<String> {
+    events.iter().filter(|event| !event.goes_on).map(text_of).collect()
 }
 
-fn said(event: &Event) -> String {
+fn text_of(event: &Event) -> String {
     let Words { warning, reason, note, pod, .. } = &event.words;
     let kind = if *warning { "Warning" } else { "Normal" };
     format!("{kind} {reason} {}: {note}", pod.as_deref().unwrap_or("-"))
@@ -75,32 +75,32 @@ fn handed_over(reason: ChangeReason) -> Observed {
 }
 
 #[test]
-fn a_revision_is_said_to_have_led_only_where_it_led() {
+fn event_claims_that_a_revision_led_only_if_it_did() {
     let of = |revision: &str, template: &str| {
         let mut observed = observed(held("billing-1", 1, 0, 0));
         observed.pods[0].template = Some(template.to_owned());
         observed.rollout = Some(RolloutStatus { proven_revision: Some(revision.to_owned()), ..Default::default() });
         observed
     };
-    let mut told = Told::new();
-    told.look(&of("a", "a"));
+    let mut reporter = Reporter::new();
+    reporter.reconcile(&of("a", "a"));
     let note = "revision b of the pod template has led well in billing-1: the rest of the pods follow";
-    assert_eq!(told.look(&of("b", "b")), [format!("Normal RevisionProven billing-1: {note}")]);
+    assert_eq!(reporter.reconcile(&of("b", "b")), [format!("Normal RevisionProven billing-1: {note}")]);
     let note = "revision c of the pod template is rolled out without a trial: billing-1 cannot be asked to hand over";
-    assert_eq!(told.look(&of("c", "b")), [format!("Normal RevisionProven billing-1: {note}")]);
+    assert_eq!(reporter.reconcile(&of("c", "b")), [format!("Normal RevisionProven billing-1: {note}")]);
 }
 
 #[test]
-fn a_new_group_tells_nothing_until_it_is_led() {
-    let mut told = Told::new();
-    assert_eq!(told.look(&observed(Record::released(0, at(0)))), Vec::<String>::new());
-    let first = told.look(&observed(held("billing-1", 1, 0, 0)));
-    assert_eq!(first, ["Normal LeaderElected billing-1: billing-1 leads: it is the first"]);
-    assert_eq!(told.look(&observed(held("billing-1", 1, 0, 2_000))), Vec::<String>::new(), "a renewal");
+fn new_group_has_no_events_before_its_first_leader() {
+    let mut reporter = Reporter::new();
+    assert_eq!(reporter.reconcile(&observed(Record::released(0, at(0)))), Vec::<String>::new());
+    let first = reporter.reconcile(&observed(held("billing-1", 1, 0, 0)));
+    assert_eq!(first, ["Normal LeaderElected billing-1: billing-1 leads: it is the first leader"]);
+    assert_eq!(reporter.reconcile(&observed(held("billing-1", 1, 0, 2_000))), Vec::<String>::new(), "a renewal");
 }
 
 #[test]
-fn a_handover_is_one_event_and_what_went_wrong_is_another() {
+fn handover_is_one_event_and_its_failure_another() {
     let cases: [(ChangeReason, &[&str]); 5] = [
         (
             ChangeReason::LeaseReleased,
@@ -109,115 +109,117 @@ fn a_handover_is_one_event_and_what_went_wrong_is_another() {
         (
             ChangeReason::LeaseExpired,
             &[
-                "Warning LeaderLost billing-1: billing-1 leads no more: it did not renew the Lease in time",
+                "Warning LeaderLost billing-1: billing-1 is no longer the leader: it did not renew the Lease in time",
                 "Normal LeaderElected billing-2: billing-2 leads: its predecessor did not renew the Lease in time",
             ],
         ),
         (
             ChangeReason::SteppedDown,
             &[
-                "Normal SteppedDown billing-1: billing-1 stepped down, as it was asked to",
-                "Normal LeaderElected billing-2: billing-2 leads: its predecessor stepped down, as it was asked to",
+                "Normal SteppedDown billing-1: billing-1 stepped down as requested",
+                "Normal LeaderElected billing-2: billing-2 leads: its predecessor stepped down as requested",
             ],
         ),
         (
             ChangeReason::KubeletReported,
             &[
-                "Warning LeaderLost billing-1: billing-1 leads no more: the kubelet reported the end of its container",
+                "Warning LeaderLost billing-1: billing-1 is no longer the leader: the kubelet reported the end of its container",
                 "Normal LeaderElected billing-2: billing-2 leads: the kubelet reported the end of its predecessor's container",
             ],
         ),
         (
             ChangeReason::LeaseDeleted,
             &[
-                "Warning LeaderLost billing-1: billing-1 leads no more: the Lease was deleted",
+                "Warning LeaderLost billing-1: billing-1 is no longer the leader: the Lease was deleted",
                 "Normal LeaderElected billing-2: billing-2 leads: the Lease had been deleted",
             ],
         ),
     ];
     for (reason, events) in cases {
-        assert_eq!(Told::led().look(&handed_over(reason)), events);
+        assert_eq!(Reporter::led().reconcile(&handed_over(reason)), events);
     }
-    let unseen = Told::led().look(&observed(held("billing-2", 2, 9_000, 9_000)));
-    assert_eq!(unseen, ["Normal LeaderElected billing-2: billing-2 leads: how its predecessor ended was not seen"]);
+    let unseen = Reporter::led().reconcile(&observed(held("billing-2", 2, 9_000, 9_000)));
+    let note = "billing-2 leads: how its predecessor's term ended was not observed";
+    assert_eq!(unseen, [format!("Normal LeaderElected billing-2: {note}")]);
 }
 
 #[test]
-fn a_loss_is_told_once_and_then_the_election() {
-    let mut told = Told::led();
+fn loss_is_reported_once_and_then_the_election() {
+    let mut reporter = Reporter::led();
     let dead = || lost(held("billing-1", 1, 0, 4_000));
-    let loss = "Warning LeaderLost billing-1: billing-1 leads no more: it did not renew the Lease in time";
-    assert_eq!(told.look(&dead()), [loss]);
-    assert_eq!(told.look(&dead()), Vec::<String>::new());
-    let next = told.look(&observed(held("billing-2", 2, 19_000, 19_000)));
+    let loss = "Warning LeaderLost billing-1: billing-1 is no longer the leader: it did not renew the Lease in time";
+    assert_eq!(reporter.reconcile(&dead()), [loss]);
+    assert_eq!(reporter.reconcile(&dead()), Vec::<String>::new());
+    let next = reporter.reconcile(&observed(held("billing-2", 2, 19_000, 19_000)));
     let election = "Normal LeaderElected billing-2: billing-2 leads: its predecessor did not renew the Lease in time";
     assert_eq!(next, [election]);
 }
 
 #[test]
-fn a_holder_that_comes_back_is_told() {
-    let mut told = Told::led();
-    told.look(&lost(held("billing-1", 1, 0, 4_000)));
-    let back = told.look(&observed(held("billing-1", 1, 0, 20_000)));
-    let note = "billing-1 leads again: it has renewed the Lease before anybody else took it";
+fn recovered_holder_is_reported() {
+    let mut reporter = Reporter::led();
+    reporter.reconcile(&lost(held("billing-1", 1, 0, 4_000)));
+    let back = reporter.reconcile(&observed(held("billing-1", 1, 0, 20_000)));
+    let note = "billing-1 leads again: it renewed the Lease before another pod acquired it";
     assert_eq!(back, [format!("Normal LeaderRecovered billing-1: {note}")]);
 }
 
 #[test]
-fn a_release_that_nobody_takes_is_told() {
+fn release_without_a_successor_is_reported() {
     let released = || observed(Record::released(1, at(9_000)));
-    let note = "Normal LeaderReleased billing-1: billing-1 leads no more: it released the Lease";
-    assert_eq!(Told::led().look(&released()), [note]);
+    let note = "Normal LeaderReleased billing-1: billing-1 is no longer the leader: it released the Lease";
+    assert_eq!(Reporter::led().reconcile(&released()), [note]);
     let by = EndedBy { holder: "billing-1".to_owned(), reason: ChangeReason::SteppedDown };
     let stepped_down = Observed { ended: Some(by), ..released() };
-    let note = "Normal SteppedDown billing-1: billing-1 stepped down, as it was asked to";
-    assert_eq!(Told::led().look(&stepped_down), [note]);
+    let note = "Normal SteppedDown billing-1: billing-1 stepped down as requested";
+    assert_eq!(Reporter::led().reconcile(&stepped_down), [note]);
 }
 
 #[test]
-fn a_lease_made_again_is_told_once() {
-    let mut told = Told::led();
-    let gone = told.look(&but(|it| it.lease = None));
-    assert_eq!(gone, ["Warning LeaderLost billing-1: billing-1 leads no more: the Lease was deleted"]);
-    let again = told.look(&observed(held(RECREATED, 1, 9_000, 9_000)));
-    let note = "Lease billing was missing and is made again; nobody leads until a former leader must have stopped";
+fn recreated_lease_is_reported_once() {
+    let mut reporter = Reporter::led();
+    let gone = reporter.reconcile(&but(|it| it.lease = None));
+    assert_eq!(gone, ["Warning LeaderLost billing-1: billing-1 is no longer the leader: the Lease was deleted"]);
+    let again = reporter.reconcile(&observed(held(RECREATED, 1, 9_000, 9_000)));
+    let note = "Lease billing was missing and was recreated; no pod leads until a former leader must have stopped";
     assert_eq!(again, [format!("Warning LeaseRecreated -: {note}")]);
-    assert_eq!(told.look(&lost(held(RECREATED, 1, 9_000, 9_000))), Vec::<String>::new());
+    assert_eq!(reporter.reconcile(&lost(held(RECREATED, 1, 9_000, 9_000))), Vec::<String>::new());
 }
 
 #[test]
-fn what_stalls_a_group_is_told_when_it_begins_and_goes_on() {
-    let mut told = Told::led();
+fn stall_is_reported_at_its_start_and_while_it_lasts() {
+    let mut reporter = Reporter::led();
     let stalled = |outcome| Observed { outcome, ..observed(held("billing-1", 1, 0, 0)) };
     let conflict = || stalled(Outcome::Conflict("Role shop/billing exists".to_owned()));
     let goes_on = |events: &[Event]| events.iter().map(|event| event.goes_on).collect::<Vec<_>>();
-    let begin = told.events(&conflict());
-    assert_eq!(begin.iter().map(said).collect::<Vec<_>>(), ["Warning Conflict -: Role shop/billing exists"]);
-    assert_eq!(goes_on(&begin), [false]);
-    assert_eq!(goes_on(&told.events(&conflict())), [true]);
-    let other = told.look(&stalled(Outcome::Invalid("spec.replicas: must be from 0 to 100, found 101".to_owned())));
+    let start = reporter.events(&conflict());
+    assert_eq!(start.iter().map(text_of).collect::<Vec<_>>(), ["Warning Conflict -: Role shop/billing exists"]);
+    assert_eq!(goes_on(&start), [false]);
+    assert_eq!(goes_on(&reporter.events(&conflict())), [true]);
+    let invalid = Outcome::Invalid("spec.replicas: must be from 0 to 100, found 101".to_owned());
+    let other = reporter.reconcile(&stalled(invalid));
     assert_eq!(other, ["Warning Invalid -: spec.replicas: must be from 0 to 100, found 101"]);
-    let forbidden = told.look(&stalled(Outcome::Forbidden("cannot create Role".to_owned())));
+    let forbidden = reporter.reconcile(&stalled(Outcome::Forbidden("cannot create Role".to_owned())));
     assert_eq!(forbidden, ["Warning Forbidden -: cannot create Role"]);
-    assert_eq!(told.look(&stalled(Outcome::Applied)), Vec::<String>::new());
+    assert_eq!(reporter.reconcile(&stalled(Outcome::Applied)), Vec::<String>::new());
     let stuck = but(|it| {
         it.lease = Some(view(&held("billing-1", 1, 0, 0)));
         it.deployment.as_mut().unwrap().deadline_exceeded = Some("has timed out".to_owned());
     });
-    assert_eq!(told.look(&stuck), ["Warning ProgressDeadlineExceeded -: has timed out"]);
+    assert_eq!(reporter.reconcile(&stuck), ["Warning ProgressDeadlineExceeded -: has timed out"]);
 }
 
 #[test]
-fn a_note_is_no_longer_than_an_event_may_have() {
-    // 3 bytes each, so that no cut at a fixed byte is right.
+fn note_is_cut_to_the_limit_of_events() {
+    // 3 bytes each, so that a cut at a fixed byte is wrong.
     let long = "\u{2026}".repeat(800);
-    let events = Told::new().events(&Observed { outcome: Outcome::Invalid(long), ..healthy() });
-    let note = &events.iter().find(|event| event.words.reason == "Invalid").expect("it is told").words.note;
+    let events = Reporter::new().events(&Observed { outcome: Outcome::Invalid(long), ..healthy() });
+    let note = &events.iter().find(|event| event.words.reason == "Invalid").expect("an Event").words.note;
     assert!(note.len() <= 1024 && note.ends_with(" ..."), "{}", note.len());
 }
 
 #[test]
-fn every_stall_has_its_word() {
+fn every_stall_has_its_reason() {
     for reason in ConditionType::Stalled.reasons() {
         let before = ElectionGroupStatus::default();
         let outcome = match reason.as_str() {
@@ -262,7 +264,7 @@ fn going_on(note: &str) -> Event {
     Event { goes_on: true, ..happening(note, "-", 0) }
 }
 
-/// (create, count) of what is written.
+/// Returns (create, count) of what is written.
 fn brief(write: Option<Write>) -> Option<(bool, i32)> {
     write.map(|write| (write.create, write.count))
 }
@@ -287,23 +289,23 @@ fn the_same_pod_elected_again_and_again_is_one_event_with_a_count() {
     let mut elected =
         |occurrence| brief(series.see(&about("billing"), happening("x", "a", occurrence), now(occurrence)));
     assert_eq!(elected(0), Some((true, 1)));
-    assert_eq!(elected(0), None, "a second look at the same election");
-    assert_eq!(elected(2), Some((false, 2)), "that it is a series is told at once");
+    assert_eq!(elected(0), None, "the same election, observed again");
+    assert_eq!(elected(2), Some((false, 2)), "the start of a series is written at once");
     assert!((3..60).all(|second| elected(second).is_none()), "then at most once a minute");
     assert_eq!(elected(62), Some((false, 60)));
 }
 
 #[test]
-fn what_begins_again_is_told_at_once_though_it_was_looked_at_meanwhile() {
+fn recurring_stall_is_reported_at_once_despite_observations_in_between() {
     let mut series = Series::default();
-    let begin = |occurrence| happening("Role exists", "-", occurrence);
-    assert_eq!(brief(series.see(&about("billing"), begin(1), now(0))), Some((true, 1)));
+    let start = |occurrence| happening("Role exists", "-", occurrence);
+    assert_eq!(brief(series.see(&about("billing"), start(1), now(0))), Some((true, 1)));
     assert_eq!(series.see(&about("billing"), going_on("Role exists"), now(1)), None);
-    assert_eq!(brief(series.see(&about("billing"), begin(2), now(2))), Some((false, 3)));
+    assert_eq!(brief(series.see(&about("billing"), start(2), now(2))), Some((false, 3)));
 }
 
 #[test]
-fn the_last_count_is_written_though_nothing_more_happens() {
+fn last_count_is_written_without_further_occurrences() {
     let mut series = Series::default();
     for second in 0..5 {
         series.see(&about("billing"), happening("x", "a", second), now(second));
@@ -320,21 +322,21 @@ fn the_last_count_is_written_though_nothing_more_happens() {
 #[test]
 fn a_conflict_every_ten_seconds_is_one_event_written_every_half_hour() {
     let mut series = Series::default();
-    let begin = Event { goes_on: false, ..going_on("Role exists") };
-    assert_eq!(brief(series.see(&about("billing"), begin, now(0))), Some((true, 1)));
+    let start = Event { goes_on: false, ..going_on("Role exists") };
+    assert_eq!(brief(series.see(&about("billing"), start, now(0))), Some((true, 1)));
     let mut writes = Vec::new();
-    for look in 1..=360 {
-        writes.extend(brief(series.see(&about("billing"), going_on("Role exists"), now(look * 10))));
-        writes.extend(series.due(now(look * 10 + 5).since_boot).into_iter().map(|it| (it.create, it.count)));
+    for turn in 1..=360 {
+        writes.extend(brief(series.see(&about("billing"), going_on("Role exists"), now(turn * 10))));
+        writes.extend(series.due(now(turn * 10 + 5).since_boot).into_iter().map(|it| (it.create, it.count)));
     }
     assert_eq!(writes, [(false, 181), (false, 361)]);
-    // One with other words is another.
+    // An Event with another text is another one.
     let other = Event { goes_on: false, ..going_on("ServiceAccount exists") };
     assert_eq!(brief(series.see(&about("billing"), other, now(3_601))), Some((true, 1)));
 }
 
 #[test]
-fn an_operator_that_just_began_repeats_nothing_that_goes_on() {
+fn restarted_operator_does_not_repeat_ongoing_events() {
     let mut series = Series::default();
     let limit = STANDING_REFRESH.as_secs();
     for second in (0..limit).step_by(10) {
@@ -345,7 +347,7 @@ fn an_operator_that_just_began_repeats_nothing_that_goes_on() {
 }
 
 #[test]
-fn what_was_not_seen_for_long_begins_anew() {
+fn forgotten_series_starts_again() {
     let mut series = Series::default();
     let first = series.see(&about("billing"), happening("x", "a", 1), now(0)).unwrap();
     let later = FORGOTTEN_AFTER.as_secs() + 1;
@@ -356,7 +358,7 @@ fn what_was_not_seen_for_long_begins_anew() {
 }
 
 #[test]
-fn what_could_not_be_written_begins_anew() {
+fn failed_write_starts_a_new_series() {
     let mut series = Series::default();
     let first = series.see(&about("billing"), happening("x", "a", 1), now(0)).unwrap();
     series.forget(&first);
@@ -364,7 +366,7 @@ fn what_could_not_be_written_begins_anew() {
 }
 
 #[test]
-fn groups_are_told_apart_also_those_of_one_name() {
+fn groups_of_the_same_name_have_separate_events() {
     let mut series = Series::default();
     let later = About { uid: "another".to_owned(), ..about("billing") };
     for about in [about("billing"), about("ledger"), later] {
@@ -380,14 +382,14 @@ fn memory_is_bounded() {
         series.see(&about(&format!("group-{number}")), happening("x", "a", 1), now(second));
         assert!(series.len() <= CAPACITY);
     }
-    // The newest are those that are kept.
+    // The newest are kept.
     let newest = about(&format!("group-{}", 2 * CAPACITY - 1));
     assert_eq!(brief(series.see(&newest, happening("x", "a", 2), now(300))), Some((false, 2)));
     assert_eq!(brief(series.see(&about("group-0"), happening("x", "a", 2), now(300))), Some((true, 1)));
 }
 
 #[test]
-fn a_name_is_one_that_an_object_may_have() {
+fn event_name_is_a_valid_object_name() {
     let mut series = Series::default();
     let long = format!("{}.{}", "a".repeat(199), "b".repeat(53));
     let name = series.see(&about(&long), happening("x", "a", 1), now(1_772_366_400)).unwrap().name;

@@ -1,4 +1,4 @@
-//! Who led, why leadership became free, and how often it changed hands.
+//! The history of leaders, why leadership became free, and how often it changed hands.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn released_at(milliseconds: i64) -> Option<Ended> {
     Some(Ended { reason: ChangeReason::LeaseReleased, since: Some(micro(milliseconds)) })
 }
 
-/// A group that is looked at again and again.
+/// A group that is reconciled repeatedly.
 pub struct Story {
     group: ElectionGroup,
     ended: Option<EndedBy>,
@@ -67,10 +67,10 @@ impl Story {
         Self { group: group(MINIMAL), ended: None }
     }
 
-    /// billing-1 leads since noon, the first to do so; `transitions` is the Lease's count.
+    /// Returns a group whose first leader, billing-1, leads since noon. `transitions` is the Lease's count.
     fn led(transitions: i32) -> Self {
         let mut story = Self::new();
-        story.see(view(&held("billing-1", transitions, 0, 0)));
+        story.reconcile_lease(view(&held("billing-1", transitions, 0, 0)));
         story
     }
 
@@ -78,30 +78,30 @@ impl Story {
         Observed { lease, ended: self.ended.clone(), ..healthy() }
     }
 
-    pub fn look(&mut self, lease: Option<LeaseView>) -> ElectionGroupStatus {
+    pub fn reconcile(&mut self, lease: Option<LeaseView>) -> ElectionGroupStatus {
         let new = status(&self.group, &self.observed(lease.clone()));
-        // As it comes back from the API server; looked at once more, it stays as it is.
+        // As the API server returns it. Another reconcile does not change it.
         let stored: ElectionGroupStatus = serde_json::from_str(&serde_json::to_string(&new).unwrap()).unwrap();
         self.group.status = Some(stored.clone());
         assert_eq!(status(&self.group, &self.observed(lease)), stored);
         stored
     }
 
-    pub fn see(&mut self, lease: LeaseView) -> ElectionGroupStatus {
-        self.look(Some(lease))
+    pub fn reconcile_lease(&mut self, lease: LeaseView) -> ElectionGroupStatus {
+        self.reconcile(Some(lease))
     }
 }
 
 /// An entry as (holder, reason, seconds, transitions).
-type Told<'a> = (&'a str, &'a str, Option<f64>, i32);
+type Summary<'a> = (&'a str, &'a str, Option<f64>, i32);
 
-fn told(entry: &HistoryEntry) -> Told<'_> {
+fn summary(entry: &HistoryEntry) -> Summary<'_> {
     let reason = entry.reason.as_deref().unwrap_or_default();
     (&entry.holder_identity, reason, entry.leaderless_seconds, entry.lease_transitions.unwrap_or(-1))
 }
 
-fn newest(status: &ElectionGroupStatus) -> Told<'_> {
-    told(&status.history[0])
+fn newest(status: &ElectionGroupStatus) -> Summary<'_> {
+    summary(&status.history[0])
 }
 
 fn leaderless(status: &ElectionGroupStatus) -> Option<(String, Option<MicroTime>)> {
@@ -110,184 +110,185 @@ fn leaderless(status: &ElectionGroupStatus) -> Option<(String, Option<MicroTime>
 }
 
 #[test]
-fn the_first_to_lead_was_elected() {
+fn first_leader_was_elected() {
     let mut story = Story::new();
-    let free = story.see(view(&Record::released(0, at(-500))));
-    assert_eq!((free.history.len(), free.leaderless.is_none()), (0, true), "nobody led before");
-    let led = story.see(view(&held("billing-1", 1, 0, 0)));
+    let free = story.reconcile_lease(view(&Record::released(0, at(-500))));
+    assert_eq!((free.history.len(), free.leaderless.is_none()), (0, true), "there was no leader before");
+    let led = story.reconcile_lease(view(&held("billing-1", 1, 0, 0)));
     assert_eq!(newest(&led), ("billing-1", "Elected", None, 1));
     assert_eq!(led.history[0].time, Some(micro(0)));
 }
 
 #[test]
-fn who_led_a_lease_that_is_older_than_the_group_was_not_the_first() {
-    let led = Story::new().see(view(&held("billing-1", 57, 0, 0)));
+fn holder_of_a_lease_older_than_the_group_was_not_elected() {
+    let led = Story::new().reconcile_lease(view(&held("billing-1", 57, 0, 0)));
     assert_eq!(newest(&led), ("billing-1", "NotObserved", None, 57));
 }
 
 #[test]
-fn who_led_first_is_not_known_where_a_lease_is_made_with_its_wait() {
+fn first_leader_is_unknown_after_a_recreated_lease() {
     let mut story = Story::new();
-    assert_eq!(leaderless(&story.see(view(&recreated(0)))), Some(("NotObserved".to_owned(), None)));
-    let led = story.see(view(&held("billing-1", 1, 16_000, 16_000)));
+    assert_eq!(leaderless(&story.reconcile_lease(view(&recreated(0)))), Some(("NotObserved".to_owned(), None)));
+    let led = story.reconcile_lease(view(&held("billing-1", 1, 16_000, 16_000)));
     assert_eq!(newest(&led), ("billing-1", "NotObserved", None, 1));
 }
 
 #[test]
-fn a_lease_that_is_lost_takes_the_former_reason_with_it() {
+fn lost_lease_discards_the_former_reason() {
     let mut story = Story::led(1);
-    story.see(view(&Record::released(1, at(9_000))));
-    story.look(None);
-    story.see(view(&recreated(1)));
-    let led = story.see(view(&held("billing-2", 2, 24_000, 24_000)));
-    assert_eq!(newest(&led), ("billing-2", "LeaseDeleted", None, 2), "somebody may have led it in between");
+    story.reconcile_lease(view(&Record::released(1, at(9_000))));
+    story.reconcile(None);
+    story.reconcile_lease(view(&recreated(1)));
+    let led = story.reconcile_lease(view(&held("billing-2", 2, 24_000, 24_000)));
+    assert_eq!(newest(&led), ("billing-2", "LeaseDeleted", None, 2), "there may have been another leader in between");
 }
 
 #[test]
-fn who_came_back_and_released_was_not_lost() {
+fn holder_that_recovered_and_released_was_not_lost() {
     let mut story = Story::led(1);
-    story.see(expired(&held("billing-1", 1, 0, 4_000)));
-    let led = story.see(with_former(&held("billing-2", 2, 30_020, 30_020), released_at(30_000)));
+    story.reconcile_lease(expired(&held("billing-1", 1, 0, 4_000)));
+    let led = story.reconcile_lease(with_former(&held("billing-2", 2, 30_020, 30_020), released_at(30_000)));
     assert_eq!(newest(&led), ("billing-2", "LeaseReleased", Some(0.02), 2));
 }
 
 #[test]
-fn a_renewal_changes_nothing() {
+fn renewal_changes_nothing() {
     let mut story = Story::led(1);
     let before = story.group.status.clone();
-    assert_eq!(Some(story.see(view(&held("billing-1", 1, 0, 2_000)))), before);
+    assert_eq!(Some(story.reconcile_lease(view(&held("billing-1", 1, 0, 2_000)))), before);
 }
 
 #[test]
-fn a_release_is_counted_from_its_own_time() {
+fn release_is_counted_from_its_own_time() {
     let mut story = Story::led(1);
-    let free = story.see(view(&Record::released(1, at(9_000))));
+    let free = story.reconcile_lease(view(&Record::released(1, at(9_000))));
     assert_eq!(leaderless(&free), Some(("LeaseReleased".to_owned(), Some(micro(9_000)))));
-    let led = story.see(view(&held("billing-2", 2, 9_020, 9_020)));
+    let led = story.reconcile_lease(view(&held("billing-2", 2, 9_020, 9_020)));
     assert_eq!(newest(&led), ("billing-2", "LeaseReleased", Some(0.02), 2));
     assert_eq!((led.leaderless, led.history.len()), (None, 2));
 }
 
 #[test]
-fn a_handover_between_two_looks_is_told_as_if_each_step_had_been_looked_at() {
+fn handover_between_two_reconciles_is_recorded_as_if_observed() {
     let mut slow = Story::led(1);
-    let led = slow.see(with_former(&held("billing-2", 2, 9_020, 9_020), released_at(9_000)));
+    let led = slow.reconcile_lease(with_former(&held("billing-2", 2, 9_020, 9_020), released_at(9_000)));
     assert_eq!(newest(&led), ("billing-2", "LeaseReleased", Some(0.02), 2));
 }
 
 #[test]
-fn what_nobody_saw_is_not_made_up() {
-    let led = Story::led(1).see(view(&held("billing-2", 2, 9_020, 9_020)));
+fn unobserved_changes_are_not_invented() {
+    let led = Story::led(1).reconcile_lease(view(&held("billing-2", 2, 9_020, 9_020)));
     assert_eq!(newest(&led), ("billing-2", "NotObserved", None, 2));
 }
 
 #[test]
-fn a_holder_emptied_by_hand_tells_no_time() {
+fn holder_emptied_by_hand_gives_no_time() {
     let mut story = Story::led(1);
-    let free = story.see(view(&held("", 1, 0, 8_000)));
+    let free = story.reconcile_lease(view(&held("", 1, 0, 8_000)));
     assert_eq!(leaderless(&free), Some(("LeaseReleased".to_owned(), None)));
-    assert_eq!(newest(&story.see(view(&held("billing-2", 2, 9_020, 9_020)))).2, None);
+    assert_eq!(newest(&story.reconcile_lease(view(&held("billing-2", 2, 9_020, 9_020)))).2, None);
 }
 
 #[test]
-fn an_expiry_is_counted_from_the_last_renewal() {
+fn expiry_is_counted_from_the_last_renewal() {
     let mut story = Story::led(1);
-    let lost = story.see(expired(&held("billing-1", 1, 0, 4_000)));
+    let lost = story.reconcile_lease(expired(&held("billing-1", 1, 0, 4_000)));
     assert_eq!(leaderless(&lost), Some(("LeaseExpired".to_owned(), Some(micro(4_000)))));
-    let led = story.see(view(&held("billing-2", 2, 19_013, 19_013)));
+    let led = story.reconcile_lease(view(&held("billing-2", 2, 19_013, 19_013)));
     assert_eq!(newest(&led), ("billing-2", "LeaseExpired", Some(15.013), 2));
 }
 
 #[test]
-fn a_lost_holder_that_renews_again_has_not_changed() {
+fn expired_holder_that_renews_again_is_no_change() {
     let mut story = Story::led(1);
-    story.see(expired(&held("billing-1", 1, 0, 4_000)));
-    let back = story.see(view(&held("billing-1", 1, 0, 20_000)));
+    story.reconcile_lease(expired(&held("billing-1", 1, 0, 4_000)));
+    let back = story.reconcile_lease(view(&held("billing-1", 1, 0, 20_000)));
     assert_eq!((back.holder_identity.as_deref(), back.leaderless, back.history.len()), (Some("billing-1"), None, 1));
 }
 
 #[test]
-fn an_operator_that_just_began_takes_no_dead_holder_for_a_living_one() {
+fn restarted_operator_does_not_consider_a_dead_holder_alive() {
     let mut story = Story::led(1);
     let dead = held("billing-1", 1, 0, 4_000);
-    let lost = story.see(expired(&dead));
-    assert_eq!(story.see(view(&dead)), lost, "it has not waited itself yet, but the status knows this record");
-    assert!(story.see(view(&held("billing-1", 1, 0, 4_001))).holder_identity.is_some(), "renewed since");
+    let lost = story.reconcile_lease(expired(&dead));
+    let again = story.reconcile_lease(view(&dead));
+    assert_eq!(again, lost, "it has not waited itself yet, but the status has this record");
+    assert!(story.reconcile_lease(view(&held("billing-1", 1, 0, 4_001))).holder_identity.is_some(), "renewed since");
 }
 
 #[test]
-fn a_former_release_is_not_taken_for_the_latest() {
+fn former_release_is_not_mistaken_for_the_latest() {
     let mut story = Story::led(1);
-    story.see(view(&Record::released(1, at(9_000))));
-    // billing-2 and billing-3 led while the operator was away.
-    let led = story.see(view(&held("billing-4", 4, 60_000, 60_000)));
+    story.reconcile_lease(view(&Record::released(1, at(9_000))));
+    // billing-2 and billing-3 led while no operator ran.
+    let led = story.reconcile_lease(view(&held("billing-4", 4, 60_000, 60_000)));
     assert_eq!(newest(&led), ("billing-4", "NotObserved", None, 4));
-    assert_eq!(told(&led.history[1]), ("billing-1", "Elected", None, 1), "the counts show that two are missing");
-    // The watch, though, may have seen the end of the term before.
+    assert_eq!(summary(&led.history[1]), ("billing-1", "Elected", None, 1), "the counts show that two are missing");
+    // The watch may have observed the end of the former term, though.
     let mut story = Story::led(1);
-    let led = story.see(with_former(&held("billing-4", 4, 60_000, 60_000), released_at(59_990)));
+    let led = story.reconcile_lease(with_former(&held("billing-4", 4, 60_000, 60_000), released_at(59_990)));
     assert_eq!(newest(&led), ("billing-4", "LeaseReleased", Some(0.01), 4));
 }
 
 #[test]
-fn a_release_after_a_missed_term_is_told_anew() {
+fn release_after_an_unobserved_term_is_recorded_again() {
     let mut story = Story::led(1);
-    story.see(view(&Record::released(1, at(9_000))));
-    let free = story.see(view(&Record::released(2, at(30_000))));
+    story.reconcile_lease(view(&Record::released(1, at(9_000))));
+    let free = story.reconcile_lease(view(&Record::released(2, at(30_000))));
     assert_eq!(leaderless(&free), Some(("LeaseReleased".to_owned(), Some(micro(30_000)))));
     assert_eq!((free.lease_transitions, free.history.len()), (Some(2), 1));
 }
 
 #[test]
-fn clocks_that_disagree_make_nothing_negative() {
+fn differing_clocks_give_no_negative_time() {
     let mut story = Story::led(1);
-    story.see(view(&Record::released(1, at(9_000))));
-    assert_eq!(newest(&story.see(view(&held("billing-2", 2, 8_000, 8_000)))).2, Some(0.0));
+    story.reconcile_lease(view(&Record::released(1, at(9_000))));
+    assert_eq!(newest(&story.reconcile_lease(view(&held("billing-2", 2, 8_000, 8_000)))).2, Some(0.0));
 }
 
 #[test]
-fn the_same_pod_may_lead_twice() {
+fn same_pod_may_lead_twice() {
     let mut story = Story::led(1);
-    story.see(view(&Record::released(1, at(9_000))));
-    let led = story.see(view(&held("billing-1", 2, 9_300, 9_300)));
+    story.reconcile_lease(view(&Record::released(1, at(9_000))));
+    let led = story.reconcile_lease(view(&held("billing-1", 2, 9_300, 9_300)));
     assert_eq!(newest(&led), ("billing-1", "LeaseReleased", Some(0.3), 2));
     assert_eq!(led.history.len(), 2);
 }
 
 #[test]
-fn who_asked_for_the_release_is_told() {
+fn cause_of_a_requested_release_is_recorded() {
     for reason in [ChangeReason::SteppedDown, ChangeReason::KubeletReported] {
-        let asked = |holder: &str| Some(EndedBy { holder: holder.to_owned(), reason });
+        let ended_by = |holder: &str| Some(EndedBy { holder: holder.to_owned(), reason });
         let next = held("billing-2", 2, 9_020, 9_020);
 
-        let mut told_at_once = Story::led(1);
-        told_at_once.ended = asked("billing-1");
-        let free = told_at_once.see(view(&Record::released(1, at(9_000))));
+        let mut known_at_once = Story::led(1);
+        known_at_once.ended = ended_by("billing-1");
+        let free = known_at_once.reconcile_lease(view(&Record::released(1, at(9_000))));
         assert_eq!(leaderless(&free), Some((reason.as_str().to_owned(), Some(micro(9_000)))));
-        told_at_once.ended = None;
+        known_at_once.ended = None;
         let expected = ("billing-2", reason.as_str(), Some(0.02), 2);
-        assert_eq!(newest(&told_at_once.see(with_former(&next, released_at(9_000)))), expected);
+        assert_eq!(newest(&known_at_once.reconcile_lease(with_former(&next, released_at(9_000)))), expected);
 
-        let mut in_one_look = Story::led(1);
-        in_one_look.ended = asked("billing-1");
-        assert_eq!(newest(&in_one_look.see(with_former(&next, released_at(9_000)))), expected);
+        let mut in_one_reconcile = Story::led(1);
+        in_one_reconcile.ended = ended_by("billing-1");
+        assert_eq!(newest(&in_one_reconcile.reconcile_lease(with_former(&next, released_at(9_000)))), expected);
 
         let mut of_another = Story::led(1);
-        of_another.ended = asked("billing-7");
-        assert_eq!(newest(&of_another.see(with_former(&next, released_at(9_000)))).1, "LeaseReleased");
+        of_another.ended = ended_by("billing-7");
+        assert_eq!(newest(&of_another.reconcile_lease(with_former(&next, released_at(9_000)))).1, "LeaseReleased");
 
         let mut too_late = Story::led(1);
-        too_late.ended = asked("billing-1");
-        too_late.see(expired(&held("billing-1", 1, 0, 4_000)));
-        assert_eq!(newest(&too_late.see(view(&next))).1, "LeaseExpired", "it did not obey");
+        too_late.ended = ended_by("billing-1");
+        too_late.reconcile_lease(expired(&held("billing-1", 1, 0, 4_000)));
+        assert_eq!(newest(&too_late.reconcile_lease(view(&next))).1, "LeaseExpired", "it did not step down");
     }
 }
 
 #[test]
-fn the_last_ten_changes_are_kept_newest_first() {
+fn last_ten_changes_are_kept_newest_first() {
     let mut story = Story::led(1);
     for number in 2..=13 {
-        story.see(view(&held(&format!("billing-{number}"), number, i64::from(number) * 1000, 0)));
+        story.reconcile_lease(view(&held(&format!("billing-{number}"), number, i64::from(number) * 1000, 0)));
     }
     let history = story.group.status.unwrap().history;
     let holders: Vec<String> = history.iter().map(|entry| entry.holder_identity.clone()).collect();
@@ -295,60 +296,60 @@ fn the_last_ten_changes_are_kept_newest_first() {
 }
 
 #[test]
-fn a_deleted_lease_that_the_operator_makes_again_goes_on_counting() {
+fn lease_recreated_by_the_operator_continues_the_count() {
     let mut story = Story::led(5);
-    let gone = story.look(None);
+    let gone = story.reconcile(None);
     assert_eq!(leaderless(&gone), Some(("LeaseDeleted".to_owned(), None)));
-    let made = story.see(view(&recreated(5)));
+    let made = story.reconcile_lease(view(&recreated(5)));
     assert_eq!((made.lease_transitions, made.holder_identity), (Some(5), None));
-    let led = story.see(view(&held("billing-1", 6, 16_000, 16_000)));
+    let led = story.reconcile_lease(view(&held("billing-1", 6, 16_000, 16_000)));
     assert_eq!(newest(&led), ("billing-1", "LeaseDeleted", None, 6));
     assert_eq!(led.lease_transitions_offset, None);
 }
 
 #[test]
-fn a_deleted_lease_that_a_candidate_makes_again_goes_on_counting() {
+fn lease_recreated_by_a_candidate_continues_the_count() {
     let mut story = Story::led(5);
-    let led = story.see(view(&held("billing-2", 0, 16_000, 16_000)));
+    let led = story.reconcile_lease(view(&held("billing-2", 0, 16_000, 16_000)));
     assert_eq!(newest(&led), ("billing-2", "LeaseDeleted", None, 6));
     assert_eq!((led.lease_transitions, led.lease_transitions_offset), (Some(6), Some(6)));
-    let next = story.see(with_former(&held("billing-1", 1, 18_000, 18_000), released_at(17_999)));
+    let next = story.reconcile_lease(with_former(&held("billing-1", 1, 18_000, 18_000), released_at(17_999)));
     assert_eq!(newest(&next), ("billing-1", "LeaseReleased", Some(0.001), 7));
     assert_eq!((next.lease_transitions, next.lease_transitions_offset), (Some(7), Some(6)));
-    // Now it is the operator that makes it again: the Lease and the status agree once more.
-    let made = story.see(view(&recreated(7)));
+    // Now the operator recreates it: the Lease and the status agree again.
+    let made = story.reconcile_lease(view(&recreated(7)));
     assert_eq!((made.lease_transitions, made.lease_transitions_offset), (Some(7), None));
 }
 
 #[test]
-fn a_deleted_lease_that_is_made_empty_by_hand_goes_on_counting() {
+fn lease_recreated_empty_by_hand_continues_the_count() {
     let mut story = Story::led(5);
-    story.look(None);
-    let free = story.see(view(&held("", 0, 9_000, 9_000)));
+    story.reconcile(None);
+    let free = story.reconcile_lease(view(&held("", 0, 9_000, 9_000)));
     assert_eq!((free.lease_transitions, free.lease_transitions_offset), (Some(5), Some(5)));
-    let led = story.see(view(&held("billing-2", 1, 16_000, 16_000)));
+    let led = story.reconcile_lease(view(&held("billing-2", 1, 16_000, 16_000)));
     assert_eq!(newest(&led), ("billing-2", "LeaseDeleted", None, 6));
 }
 
 #[test]
-fn a_count_that_is_lowered_by_hand_changes_nothing() {
+fn count_lowered_by_hand_changes_nothing() {
     let mut story = Story::led(5);
-    let lowered = story.see(view(&held("billing-1", 0, 0, 2_000)));
+    let lowered = story.reconcile_lease(view(&held("billing-1", 0, 0, 2_000)));
     assert_eq!((lowered.lease_transitions, lowered.lease_transitions_offset), (Some(5), Some(5)));
     assert_eq!(lowered.history.len(), 1);
-    assert_eq!(story.see(view(&held("billing-2", 1, 9_000, 9_000))).lease_transitions, Some(6));
+    assert_eq!(story.reconcile_lease(view(&held("billing-2", 1, 9_000, 9_000))).lease_transitions, Some(6));
 }
 
 #[test]
-fn a_change_that_the_lease_did_not_count_is_counted() {
+fn change_without_a_new_count_is_counted() {
     let mut story = Story::led(5);
-    let led = story.see(view(&held("billing-2", 5, 9_000, 9_000)));
+    let led = story.reconcile_lease(view(&held("billing-2", 5, 9_000, 9_000)));
     assert_eq!(newest(&led), ("billing-2", "NotObserved", None, 6));
     assert_eq!(led.lease_transitions_offset, Some(1));
 }
 
 #[test]
-fn the_watch_shows_how_a_term_ended() {
+fn watch_shows_how_a_term_ended() {
     let second = Duration::from_secs(1);
     let one = held("billing-1", 1, 0, 4_000);
     let two = held("billing-2", 2, 19_000, 19_000);
@@ -365,29 +366,29 @@ fn the_watch_shows_how_a_term_ended() {
     let expired = Some((ChangeReason::LeaseExpired, Some(micro(4_000))));
     assert_eq!(shown(&one, None, Some(second * 15), &two), expired);
     assert_eq!(shown(&one, None, Some(second * 15), &again), expired);
-    assert_eq!(shown(&one, None, Some(second), &two), None, "no candidate of ours does that");
+    assert_eq!(shown(&one, None, Some(second), &two), None, "no candidate of ours writes that");
     let restarted = Some((ChangeReason::HolderRestarted, Some(micro(4_000))));
     assert_eq!(shown(&one, None, Some(second), &again), restarted);
     assert_eq!(shown(&one, None, Some(second), &recreated(1)), Some((ChangeReason::LeaseDeleted, None)));
     assert_eq!(shown(&recreated(1), None, Some(second * 15), &two), Some((ChangeReason::LeaseDeleted, None)));
-    // After a gap nothing is concluded from two holders, and nothing is carried over a missing term.
+    // After a gap two holders prove nothing, and nothing is carried over a missing term.
     assert_eq!(shown(&one, None, None, &two), None);
     assert_eq!(shown(&one, None, Some(second * 15), &held("billing-3", 3, 40_000, 40_000)), None);
     assert_eq!(shown(&free, released_at(5_000), None, &held("billing-3", 3, 40_000, 40_000)), None);
-    assert_eq!(shown(&one, None, None, &free), released, "the release form tells by itself");
+    assert_eq!(shown(&one, None, None, &free), released, "the form of a release is enough");
 }
 
-/// What happens to a group's Lease in one step.
+/// A step in the life of a group's Lease.
 #[derive(Clone, Debug)]
 enum Step {
     Acquire(u8),
     Release,
     Expire,
-    /// By hand; the operator makes it again.
+    /// By hand; the operator recreates it.
     Delete,
-    /// By hand; that candidate makes it again, before the operator.
+    /// By hand; that candidate recreates it before the operator.
     DeleteAndCreate(u8),
-    /// The operator begins to watch anew.
+    /// The operator restarts its watch.
     Restart,
 }
 
@@ -403,16 +404,16 @@ fn steps() -> impl Strategy<Value = Vec<(Step, i64, bool)>> {
     prop::collection::vec((step, 1..5_000_i64, any::<bool>()), 1..40)
 }
 
-/// A Lease, its watch, and what is true.
+/// A Lease, its watch, and its true history.
 struct World {
     story: Story,
     now: i64,
     record: Option<Record>,
     expired: bool,
     former: Option<Ended>,
-    /// Why nobody leads, and the last sign of life.
+    /// Why there is no leader, and the last renewal or release.
     free: Option<(&'static str, Option<i64>)>,
-    /// (holder, when, reason, seconds), oldest first.
+    /// (holder, time, reason, seconds), oldest first.
     truth: Vec<(String, i64, &'static str, Option<f64>)>,
 }
 
@@ -474,13 +475,13 @@ impl World {
         true
     }
 
-    fn look(&mut self) {
+    fn reconcile(&mut self) {
         let view = self.record.as_ref().map(|record| LeaseView::of(record, self.expired, self.former.clone()));
-        let status = self.story.look(view);
+        let status = self.story.reconcile(view);
         if self.record.is_none() {
             let transitions = status.lease_transitions.unwrap_or_default();
             self.record = Some(held(RECREATED, transitions, self.now, self.now));
-            self.look();
+            self.reconcile();
         }
     }
 
@@ -493,19 +494,19 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn who_sees_each_step_tells_the_whole_truth(steps in steps()) {
+    fn history_is_complete_if_every_step_was_observed(steps in steps()) {
         let mut world = World::new();
-        world.look();
+        world.reconcile();
         for (step, wait, _) in steps {
             world.now += wait;
             if world.step(&step) {
-                world.look();
+                world.reconcile();
             }
         }
         let status = world.status();
-        let history: Vec<Told<'_>> = status.history.iter().map(told).collect();
+        let history: Vec<Summary<'_>> = status.history.iter().map(summary).collect();
         let truth = world.truth.iter().enumerate().rev().take(10);
-        let truth: Vec<Told<'_>> = truth.map(|(number, (holder, _, reason, seconds))| {
+        let truth: Vec<Summary<'_>> = truth.map(|(number, (holder, _, reason, seconds))| {
             (holder.as_str(), *reason, *seconds, i32::try_from(number).unwrap() + 1)
         }).collect();
         prop_assert_eq!(history, truth);
@@ -513,26 +514,26 @@ proptest! {
     }
 
     #[test]
-    fn who_looks_away_tells_nothing_that_is_not_so(steps in steps()) {
+    fn history_has_no_false_entry_if_steps_were_missed(steps in steps()) {
         let mut world = World::new();
-        world.look();
-        for (step, wait, looks) in steps {
+        world.reconcile();
+        for (step, wait, is_observed) in steps {
             world.now += wait;
             let before = world.status().lease_transitions;
             if matches!(step, Step::DeleteAndCreate(_)) || !world.step(&step) {
                 continue;
             }
-            // A missing Lease is made again by a look.
-            if looks || world.record.is_none() {
-                world.look();
+            // A reconcile recreates a missing Lease.
+            if is_observed || world.record.is_none() {
+                world.reconcile();
             }
             prop_assert!(world.status().lease_transitions >= before);
         }
         let status = world.status();
         prop_assert!(status.lease_transitions.unwrap_or_default() <= i32::try_from(world.truth.len()).unwrap());
         for entry in &status.history {
-            let (holder, reason, seconds, _) = told(entry);
-            let same = world.truth.iter().find(|(who, when, ..)| who == holder && Some(micro(*when)) == entry.time);
+            let (holder, reason, seconds, _) = summary(entry);
+            let same = world.truth.iter().find(|(name, time, ..)| name == holder && Some(micro(*time)) == entry.time);
             let (.., true_reason, true_seconds) = same.expect("it led");
             prop_assert!(reason == "NotObserved" || reason == *true_reason, "{reason} is {true_reason}: {entry:?}");
             prop_assert!(seconds.is_none() || seconds == *true_seconds, "{seconds:?} are {true_seconds:?}");

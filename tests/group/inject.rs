@@ -19,14 +19,14 @@ fn names(list: &Value) -> Vec<&str> {
     list.as_array().expect("a list").iter().filter_map(|item| item["name"].as_str()).collect()
 }
 
-/// The plain value of a variable that is set exactly once.
+/// Returns the literal value of a variable that is set exactly once.
 fn value<'a>(container: &'a Value, name: &str) -> &'a Value {
     let found: Vec<_> = container["env"].as_array().expect("env").iter().filter(|v| v["name"] == name).collect();
     assert_eq!(found.len(), 1, "{name}: {found:?}");
     &found[0]["value"]
 }
 
-/// What the Pod Security Standard `restricted` says against a container; the rules of Kubernetes 1.33.
+/// Returns the violations of the Pod Security Standard `restricted`, by the rules of Kubernetes 1.33.
 fn complaints(container: &Value) -> Vec<&'static str> {
     let context = &container["securityContext"];
     let dropped = context["capabilities"]["drop"].as_array().cloned().unwrap_or_default();
@@ -48,14 +48,14 @@ fn complaints(container: &Value) -> Vec<&'static str> {
 }
 
 #[test]
-fn what_is_injected_meets_the_standard_restricted() {
-    // The pod's own context is not restricted: ours may not lean on it.
+fn installer_meets_the_pod_security_standard_restricted() {
+    // The pod's own context is not restricted: our containers must not rely on it.
     let rooted = TEMPLATE.replace("    initContainers:", "    securityContext: { runAsUser: 0 }\n    initContainers:");
     for spec in [MINIMAL, TEMPLATE, &rooted] {
         let pod = pod(&group(spec));
         assert_eq!(pod["initContainers"][0]["name"], "k8sensus-install");
         assert_eq!(complaints(&pod["initContainers"][0]), [""; 0]);
-        // A user that is asked for collides with one that the namespace assigns, but a pod that is root needs one.
+        // A requested user conflicts with one that the namespace assigns, but a pod that runs as root needs one.
         let user = &pod["initContainers"][0]["securityContext"]["runAsUser"];
         assert_eq!(user, &if spec == &*rooted { json!(65532) } else { Value::Null });
         let volume = pod["volumes"].as_array().expect("volumes").iter().find(|v| v["name"] == "k8sensus");
@@ -64,7 +64,7 @@ fn what_is_injected_meets_the_standard_restricted() {
 }
 
 #[test]
-fn the_sidecar_stays_beside_the_program_and_meets_the_standard_restricted() {
+fn sidecar_keeps_running_and_meets_the_pod_security_standard_restricted() {
     let pod = pod(&group(SIDECAR));
     assert_eq!(names(&pod["initContainers"]), ["k8sensus-sidecar", "migrate"]);
     let sidecar = &pod["initContainers"][0];
@@ -76,13 +76,13 @@ fn the_sidecar_stays_beside_the_program_and_meets_the_standard_restricted() {
     }
     let main = container(&pod, "main");
     let written = super::yaml(SIDECAR)["template"]["spec"]["containers"][0].clone();
-    assert_eq!(main["readinessProbe"], written["readinessProbe"], "the kubelet asks the program itself");
+    assert_eq!(main["readinessProbe"], written["readinessProbe"], "the kubelet probes the program itself");
     assert_eq!(main.get("command"), None);
-    let told = names(&main["env"]);
-    assert_eq!(told, ["POD_NAME", "POD_NAMESPACE", "K8SENSUS_LEASE_NAME", "K8SENSUS_HTTP_PORT", "QUEUE"]);
+    let variables = names(&main["env"]);
+    assert_eq!(variables, ["POD_NAME", "POD_NAMESPACE", "K8SENSUS_LEASE_NAME", "K8SENSUS_HTTP_PORT", "QUEUE"]);
 }
 
-/// The label, which the candidate is told as well.
+/// Returns the revision label, which is also a variable of the candidate.
 fn revision(spec: &ElectionGroup) -> String {
     let template = template(spec);
     let label = template["metadata"]["labels"]["k8sensus.dev/revision"].clone();
@@ -91,18 +91,18 @@ fn revision(spec: &ElectionGroup) -> String {
 }
 
 #[test]
-fn a_revision_is_another_for_every_other_template_and_for_nothing_else() {
+fn revision_changes_exactly_with_the_template() {
     let same = revision(&group(TEMPLATE));
     for more in ["replicas: 7", "suspend: true", "minReadySeconds: 1", "podDisruptionBudget: { maxUnavailable: 2 }"] {
         assert_eq!(revision(&with(TEMPLATE, more)), same, "{more}");
     }
     let other = TEMPLATE.replace("billing:1.4", "billing:1.5");
     assert_ne!(revision(&group(&other)), same);
-    assert_ne!(revision(&with(TEMPLATE, "election: { retryPeriodSeconds: 1 }")), same, "the candidate is told");
+    assert_ne!(revision(&with(TEMPLATE, "election: { retryPeriodSeconds: 1 }")), same, "the candidate gets it");
 }
 
 #[test]
-fn pods_with_a_candidate_wait_for_the_proof_of_their_revision() {
+fn pods_with_a_candidate_have_the_readiness_gate() {
     for (spec, gates) in [
         (MINIMAL, json!([{ "conditionType": "k8sensus.dev/proven" }])),
         (SIDECAR, json!([{ "conditionType": "k8sensus.dev/proven" }])),
@@ -119,20 +119,20 @@ fn pods_with_a_candidate_wait_for_the_proof_of_their_revision() {
 }
 
 #[test]
-fn the_candidate_is_there_before_the_users_init_containers_run() {
+fn candidate_is_installed_before_the_users_init_containers_run() {
     assert_eq!(names(&pod(&group(TEMPLATE))["initContainers"]), ["k8sensus-install", "migrate"]);
 }
 
 #[test]
-fn the_installer_uses_the_resources_that_were_asked_for() {
-    let asked = with(MINIMAL, "candidate: { resources: { limits: { cpu: 50m } } }");
-    assert_eq!(pod(&asked)["initContainers"][0]["resources"], json!({ "limits": { "cpu": "50m" } }));
+fn installer_uses_the_resources_of_the_spec() {
+    let limited = with(MINIMAL, "candidate: { resources: { limits: { cpu: 50m } } }");
+    assert_eq!(pod(&limited)["initContainers"][0]["resources"], json!({ "limits": { "cpu": "50m" } }));
     let default = json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } });
     assert_eq!(pod(&group(MINIMAL))["initContainers"][0]["resources"], default);
 }
 
 #[test]
-fn the_users_command_and_arguments_follow_behind_the_candidates() {
+fn users_command_and_arguments_follow_the_candidates() {
     let pod = pod(&group(TEMPLATE));
     let main = container(&pod, "main");
     assert_eq!(main["command"], json!(["/.k8sensus/k8sensus", "exec", "--"]));
@@ -145,7 +145,7 @@ fn the_users_command_and_arguments_follow_behind_the_candidates() {
 }
 
 #[test]
-fn containers_that_do_not_lead_are_left_as_they_are() {
+fn containers_that_do_not_lead_are_unchanged() {
     let written = super::yaml(TEMPLATE)["template"]["spec"]["containers"][0].clone();
     assert_eq!(container(&pod(&group(TEMPLATE)), "proxy"), &written);
 }
@@ -162,7 +162,7 @@ fn mode_native_adds_no_program() {
 }
 
 #[test]
-fn our_variables_stand_before_the_users_that_refer_to_them() {
+fn our_variables_precede_the_users_that_refer_to_them() {
     let pod = pod(&group(TEMPLATE));
     let names = names(&container(&pod, "main")["env"]);
     let at = |name: &str| names.iter().position(|found| *found == name).expect(name);
@@ -171,7 +171,7 @@ fn our_variables_stand_before_the_users_that_refer_to_them() {
 }
 
 #[test]
-fn a_variable_of_the_user_does_not_displace_ours() {
+fn user_variable_does_not_replace_ours() {
     let pod = pod(&group(TEMPLATE));
     let main = container(&pod, "main");
     assert_eq!(value(main, "POD_NAME"), &Value::Null, "it is a reference");
@@ -181,7 +181,7 @@ fn a_variable_of_the_user_does_not_displace_ours() {
 }
 
 #[test]
-fn the_timing_goes_into_the_environment_in_seconds() {
+fn environment_has_the_timing_in_seconds() {
     let short = "election: { leaseDurationSeconds: 3, renewDeadlineSeconds: 2, retryPeriodSeconds: 1 }";
     let long = "{ candidate: { stopGracePeriodSeconds: 5 }, election: { leaseDurationSeconds: 60, renewDeadlineSeconds: 40, \
                 retryPeriodSeconds: 7, renewIntervalSeconds: 20 } }";
@@ -199,7 +199,7 @@ fn the_timing_goes_into_the_environment_in_seconds() {
 }
 
 #[test]
-fn the_pod_is_told_its_lease_and_its_container() {
+fn environment_has_the_lease_and_the_container() {
     let pod = pod(&group(NATIVE));
     let main = container(&pod, "main");
     assert_eq!(value(main, "K8SENSUS_LEASE_NAME"), "billing-leader");
@@ -208,7 +208,7 @@ fn the_pod_is_told_its_lease_and_its_container() {
 }
 
 #[test]
-fn the_candidate_is_told_where_the_kubelet_looks_for_the_termination_message() {
+fn environment_has_the_termination_message_path() {
     const PATH: &str = "K8SENSUS_TERMINATION_MESSAGE_PATH";
     let own = TEMPLATE.replace(
         "        command: [/app/billing]",
@@ -222,15 +222,15 @@ fn the_candidate_is_told_where_the_kubelet_looks_for_the_termination_message() {
         let pod = pod(&group(spec));
         let leading = container(&pod, name);
         assert_eq!(value(leading, PATH), expected, "{spec}");
-        assert_eq!(pod.to_string().matches(PATH).count(), 1, "only the container that leads is told");
+        assert_eq!(pod.to_string().matches(PATH).count(), 1, "only the container that leads has it");
     }
     assert_eq!(container(&pod(&group(&own)), "main")["terminationMessagePath"], "/run/last-words");
-    assert!(!template(&group(NATIVE)).to_string().contains(PATH), "who elects by himself proves nothing");
+    assert!(!template(&group(NATIVE)).to_string().contains(PATH), "a program that elects by itself proves nothing");
 }
 
 #[test]
-fn every_variable_that_the_candidate_reads_is_written_out_so_that_none_comes_from_the_users_env_from() {
-    // What `k8sensus exec --help` and its hidden flags take from the environment.
+fn all_candidate_variables_are_set_so_that_env_from_sets_none() {
+    // The variables of `k8sensus exec --help` and of its hidden flags.
     let names = [
         "K8SENSUS_LEASE_NAME",
         "K8SENSUS_LEASE_NAMESPACE",
@@ -256,7 +256,7 @@ fn every_variable_that_the_candidate_reads_is_written_out_so_that_none_comes_fro
     for (spec, name) in [(MINIMAL, "app"), (TEMPLATE, "main")] {
         let pod = pod(&group(spec));
         for variable in names {
-            // Set exactly once, or this panics.
+            // Panics unless the variable is set exactly once.
             value(container(&pod, name), variable);
         }
     }
@@ -266,7 +266,7 @@ fn every_variable_that_the_candidate_reads_is_written_out_so_that_none_comes_fro
 }
 
 #[test]
-fn what_the_operator_adds_reports_why_it_ended() {
+fn added_containers_report_why_they_ended() {
     for spec in [MINIMAL, SIDECAR] {
         let pod = pod(&group(spec));
         assert_eq!(pod["initContainers"][0]["terminationMessagePolicy"], "FallbackToLogsOnError");
@@ -303,7 +303,7 @@ fn labels_and_annotations_of_the_user_stay() {
 }
 
 #[test]
-fn kubectl_takes_the_container_that_leads_unless_the_user_named_one() {
+fn kubectl_defaults_to_the_leading_container_unless_the_user_named_one() {
     let key = "kubectl.kubernetes.io/default-container";
     assert_eq!(template(&group(TEMPLATE))["metadata"]["annotations"][key], "main");
     let named = TEMPLATE.replace("example.com/scrape: \"true\"", &format!("{key}: proxy"));
@@ -311,8 +311,8 @@ fn kubectl_takes_the_container_that_leads_unless_the_user_named_one() {
 }
 
 #[test]
-fn pods_of_mode_exec_rely_on_a_wait_that_covers_their_whole_grace_when_their_lease_is_deleted() {
-    // Ten ninths of grace and lease, at most the hour that the chart's Lease policy allows.
+fn wait_for_a_recreated_lease_covers_the_whole_grace_period() {
+    // Ten ninths of the grace period and the lease duration, at most the hour that the chart's Lease policy allows.
     for (grace, lease, expected) in
         [(None, 15, "50"), (Some(12), 3, "17"), (Some(0), 15, "17"), (Some(7200), 15, "3600")]
     {

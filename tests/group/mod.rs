@@ -1,6 +1,7 @@
-//! What an ElectionGroup means: its refusals, its children, their drift, its status. No API server and no clock.
+//! The meaning of an ElectionGroup: refusals, children, drift, decisions, status and Events. No API server and no
+//! clock.
 //!
-//! The fixture is called billing in namespace shop, unlike anything of the product, so that a swapped name shows.
+//! The fixture is called billing in namespace shop, unlike any name in the product, so that a swapped name is noticed.
 
 mod candidate;
 pub mod conditions;
@@ -35,7 +36,7 @@ image: registry.example/billing:1.4
 command: [/app/billing]
 ";
 
-/// Two containers of which the second leads, and everything that ours has to get along with.
+/// Two containers of which the second leads, with everything that our additions must coexist with.
 const TEMPLATE: &str = r#"
 replicas: 3
 candidate: { container: main }
@@ -88,14 +89,14 @@ template:
         readinessProbe: { httpGet: { path: /ready, port: 8080 } }
 ";
 
-/// A spec of each kind, for facts that hold for all of them.
+/// A spec of each kind, for tests of all of them.
 const SPECS: [&str; 4] = [MINIMAL, TEMPLATE, SIDECAR, NATIVE];
 
 fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).expect("the fixture is YAML")
 }
 
-/// The group shop/billing as an API server hands it out, with this spec.
+/// Returns the group shop/billing with this spec, as an API server returns it.
 fn group_of(spec: Value) -> ElectionGroup {
     let manifest = json!({
         "apiVersion": "k8sensus.dev/v1alpha1",
@@ -110,7 +111,7 @@ fn group(spec: &str) -> ElectionGroup {
     group_of(yaml(spec))
 }
 
-/// The spec `base` with more fields at its top.
+/// Returns the spec `base` with further top-level fields.
 fn with(base: &str, more: &str) -> ElectionGroup {
     let mut spec = yaml(base);
     let Value::Object(more) = yaml(more) else { panic!("a mapping") };
@@ -122,12 +123,12 @@ fn valid(group: &ElectionGroup) -> Group {
     Group::check(group).expect("the fixture is valid")
 }
 
-/// The children of a group that has no status yet.
+/// Returns the children of a group that has no status yet.
 fn children(group: &ElectionGroup) -> Desired {
     Desired::of(&valid(group), None, CANDIDATE_IMAGE)
 }
 
-/// All children by kind. No `..`: a new child appears in the snapshots, or this does not compile.
+/// Returns all children by kind, without `..`: a new child must be added here, and so appears in the snapshots.
 fn by_kind(desired: Desired) -> Value {
     let Desired {
         service_account,
@@ -149,7 +150,7 @@ fn by_kind(desired: Desired) -> Value {
         "PodDisruptionBudget": disruption_budget,
         "injection": injection,
     });
-    // Most groups have none.
+    // Most groups have no Service.
     if let Some(service) = service {
         children["Service"] = service;
     }

@@ -5,15 +5,16 @@ use serde_json::{Value, json};
 
 use super::{children, group_of, valid, yaml};
 
-/// The leading container as it goes into the Deployment, of one with these fields besides, and what the candidate is told.
+/// Returns the leading container of the Deployment, made from one with these further fields, and `K8SENSUS_APP` as
+/// JSON.
 fn handed_over(more: &str) -> (Value, Value) {
     let container = written(more);
     let spec = json!({ "spec": { "terminationGracePeriodSeconds": 45, "containers": [container] } });
     let deployment = children(&group_of(json!({ "template": spec }))).deployment;
     let container = deployment["spec"]["template"]["spec"]["containers"][0].clone();
-    let told = container["env"].as_array().expect("env").iter().find(|one| one["name"] == "K8SENSUS_APP").cloned();
-    let told = told.expect("the candidate is told")["value"].as_str().expect("text").replace("$$", "$");
-    (container, serde_json::from_str(&told).expect("JSON"))
+    let app = container["env"].as_array().expect("env").iter().find(|one| one["name"] == "K8SENSUS_APP").cloned();
+    let app = app.expect("K8SENSUS_APP")["value"].as_str().expect("text").replace("$$", "$");
+    (container, serde_json::from_str(&app).expect("JSON"))
 }
 
 fn written(more: &str) -> Value {
@@ -24,65 +25,65 @@ fn written(more: &str) -> Value {
 }
 
 #[test]
-fn a_program_without_probes_gets_none_but_that_the_candidate_has_seen_the_lease() {
-    let (container, told) = handed_over("readinessProbe: null");
+fn program_without_probes_gets_only_the_candidates_readiness_probe() {
+    let (container, app) = handed_over("readinessProbe: null");
     for probe in ["startupProbe", "livenessProbe", "lifecycle"] {
         assert_eq!(container.get(probe), None);
     }
-    let asked = yaml(
+    let expected = yaml(
         "{ httpGet: { path: /readyz, port: 4040, scheme: HTTP }, periodSeconds: 2, failureThreshold: 3, timeoutSeconds: 5 }",
     );
-    assert_eq!(container["readinessProbe"], asked);
-    assert_eq!(told, json!({ "terminationGracePeriodSeconds": 45 }));
+    assert_eq!(container["readinessProbe"], expected);
+    assert_eq!(app, json!({ "terminationGracePeriodSeconds": 45 }));
 }
 
 #[test]
-fn the_kubelet_asks_the_candidate_and_the_candidate_knows_the_question() {
+fn kubelet_probes_the_candidate_which_knows_the_programs_probes() {
     let liveness = "livenessProbe: { httpGet: { path: /live, port: web }, periodSeconds: 7, failureThreshold: 4, \
                     initialDelaySeconds: 20, timeoutSeconds: 3, terminationGracePeriodSeconds: 9 }";
-    let (container, told) = handed_over(liveness);
-    let asked = yaml(
+    let (container, app) = handed_over(liveness);
+    let expected = yaml(
         "{ httpGet: { path: /app-health/liveness, port: 4040, scheme: HTTP }, periodSeconds: 7, failureThreshold: 4, \
            timeoutSeconds: 4, terminationGracePeriodSeconds: 9 }",
     );
-    assert_eq!(container["livenessProbe"], asked, "a standby has nothing to wait for");
+    assert_eq!(container["livenessProbe"], expected, "a standby has nothing to wait for");
     let mut original = yaml(liveness)["livenessProbe"].clone();
     original["httpGet"]["port"] = json!(8080);
-    assert_eq!(told["livenessProbe"], original);
+    assert_eq!(app["livenessProbe"], original);
 
     let readiness = "readinessProbe: { tcpSocket: { port: web }, failureThreshold: 5, successThreshold: 2 }";
-    let (container, told) = handed_over(readiness);
-    let asked = yaml(
+    let (container, app) = handed_over(readiness);
+    let expected = yaml(
         "{ httpGet: { path: /app-health/readiness, port: 4040, scheme: HTTP }, failureThreshold: 1, successThreshold: 1, \
            timeoutSeconds: 2 }",
     );
-    assert_eq!(container["readinessProbe"], asked);
+    assert_eq!(container["readinessProbe"], expected);
     assert_eq!(
-        told["readinessProbe"],
+        app["readinessProbe"],
         json!({ "tcpSocket": { "port": 8080 }, "failureThreshold": 5, "successThreshold": 2 })
     );
 }
 
 #[test]
-fn what_happens_at_the_programs_start_and_end_is_the_candidates_alone() {
-    let (container, told) = handed_over(
+fn startup_probe_and_hooks_are_carried_out_by_the_candidate_alone() {
+    let (container, app) = handed_over(
         "{ startupProbe: { exec: { command: [/ready, $HOME] } }, \
            lifecycle: { postStart: { exec: { command: [/warm] } }, preStop: { httpGet: { port: web } }, stopSignal: SIGQUIT } }",
     );
     assert_eq!((container.get("startupProbe"), container.get("lifecycle")), (None, None));
-    assert_eq!(told["startupProbe"], json!({ "exec": { "command": ["/ready", "$HOME"] } }));
+    assert_eq!(app["startupProbe"], json!({ "exec": { "command": ["/ready", "$HOME"] } }));
     let hooks = json!({ "postStart": { "exec": { "command": ["/warm"] } }, "preStop": { "httpGet": { "port": 8080 } }, "stopSignal": "SIGQUIT" });
-    assert_eq!(told["lifecycle"], hooks);
+    assert_eq!(app["lifecycle"], hooks);
 }
 
 #[test]
-fn what_the_kubelet_would_put_in_place_of_a_variable_stays() {
+fn variable_references_in_probes_are_escaped() {
     let (container, _) = handed_over("livenessProbe: { exec: { command: [echo, $(POD_NAME)] } }");
     assert!(container["env"].to_string().contains("$$(POD_NAME)"));
 }
 
 #[test]
-fn a_probes_command_has_the_variables_that_are_written_out_as_the_kubelet_would_have_it() {
+fn probe_command_is_expanded_as_the_kubelet_would() {
     const ENV: &str = "env: [{ name: POD_NAME, value: users-own }, { name: A, value: $(B) }, { name: EMPTY }, \
                        { name: FROM, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]";
     for (written, expected) in [
@@ -95,15 +96,15 @@ fn a_probes_command_has_the_variables_that_are_written_out_as_the_kubelet_would_
         ("$(A$(A))", "$(A$(A))"),
     ] {
         for kind in ["startupProbe", "livenessProbe", "readinessProbe"] {
-            let (_, told) = handed_over(&format!("{{ {ENV}, {kind}: {{ exec: {{ command: [/a, '{written}'] }} }} }}"));
-            assert_eq!(told[kind]["exec"]["command"], json!(["/a", expected]), "{kind}: {written}");
+            let (_, app) = handed_over(&format!("{{ {ENV}, {kind}: {{ exec: {{ command: [/a, '{written}'] }} }} }}"));
+            assert_eq!(app[kind]["exec"]["command"], json!(["/a", expected]), "{kind}: {written}");
         }
         let hook = format!("{{ {ENV}, lifecycle: {{ preStop: {{ exec: {{ command: ['{written}'] }} }} }} }}");
         assert_eq!(handed_over(&hook).1["lifecycle"]["preStop"]["exec"]["command"], json!([written]), "a hook's stays");
     }
 }
 
-/// The word of the operator, and that of the candidate of a spec that got past it.
+/// Returns the verdict of the operator, and that of a candidate that gets the same fields.
 fn verdicts(lifecycle: &Value) -> (Result<(), String>, Result<(), String>) {
     let mut container = written("{}");
     container["lifecycle"] = lifecycle.clone();
@@ -113,7 +114,7 @@ fn verdicts(lifecycle: &Value) -> (Result<(), String>, Result<(), String>) {
 }
 
 #[test]
-fn what_a_candidate_could_not_read_is_refused_by_its_field() {
+fn hooks_that_a_candidate_cannot_parse_are_refused_by_field() {
     let real_time = (1..=15).map(|n| format!("SIGRTMIN+{n}")).chain((1..=14).map(|n| format!("SIGRTMAX-{n}")));
     let known = (1..=31).filter_map(Signal::from_named_raw).map(name_of);
     let others = ["SIGCLD", "SIGIOT", "SIGPOLL", "SIGRTMIN", "SIGRTMAX"].map(str::to_owned);
@@ -122,26 +123,29 @@ fn what_a_candidate_could_not_read_is_refused_by_its_field() {
     }
     for unknown in ["", "QUIT", "SIG", "sigquit", "SIGNOPE", "SIGRTMIN+99", "SIGRTMIN++1", "SIGRTMAX-", "SIGRTMAX+1"] {
         let (operator, candidate) = verdicts(&json!({ "stopSignal": unknown }));
-        let said = operator.unwrap_err();
+        let error = operator.unwrap_err();
         assert!(
-            said.starts_with("spec.template.spec.containers[main].lifecycle.stopSignal: must be the name of a signal"),
-            "{said}"
+            error.starts_with("spec.template.spec.containers[main].lifecycle.stopSignal: must be the name of a signal"),
+            "{error}"
         );
         assert!(candidate.is_err(), "{unknown}");
     }
     for seconds in [-1, 4_294_967_296_i64] {
         let (operator, candidate) = verdicts(&json!({ "preStop": { "sleep": { "seconds": seconds } } }));
-        let said = operator.unwrap_err();
+        let error = operator.unwrap_err();
         assert!(
-            said.contains("lifecycle.preStop.sleep.seconds: must be a number from 0 to 4294967295, found"),
-            "{said}"
+            error.contains("lifecycle.preStop.sleep.seconds: must be a number from 0 to 4294967295, found"),
+            "{error}"
         );
         assert!(candidate.is_err(), "{seconds}");
     }
     assert_eq!(verdicts(&json!({ "preStop": { "sleep": { "seconds": 0 } } })), (Ok(()), Ok(())));
     let (operator, candidate) = verdicts(&json!({ "postStart": { "tcpSocket": { "port": 80 } } }));
-    let said = operator.unwrap_err();
-    assert!(said.ends_with("lifecycle.postStart: must have exactly one of exec, httpGet, sleep, found none"), "{said}");
+    let error = operator.unwrap_err();
+    assert!(
+        error.ends_with("lifecycle.postStart: must have exactly one of exec, httpGet, sleep, found none"),
+        "{error}"
+    );
     assert!(candidate.is_err());
 }
 

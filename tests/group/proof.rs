@@ -1,4 +1,4 @@
-//! What of a pod's status proves a leader's death, and all that does not.
+//! Which parts of a pod's status prove that a leader is dead, and which do not.
 
 use k8sensus::group::judge::proof::{ProvenRelease, is_dead};
 use k8sensus::group::observed::proof::dead_incarnations;
@@ -26,7 +26,7 @@ fn dead(pod: &Value) -> Vec<String> {
     dead_incarnations(POD, pod)
 }
 
-/// The pod of a leader that is dead beyond doubt, changed at one place.
+/// The pod of a leader that is proved dead, with one change.
 fn but(change: impl Fn(&mut Value)) -> Value {
     let mut pod = pod(terminated(INCARNATION), json!({}));
     assert_eq!(dead(&pod), [INCARNATION], "unchanged it is a proof");
@@ -35,13 +35,13 @@ fn but(change: impl Fn(&mut Value)) -> Value {
 }
 
 #[test]
-fn a_terminated_container_that_says_its_incarnation_is_dead() {
+fn terminated_container_with_its_incarnation_is_dead() {
     assert_eq!(dead(&pod(terminated(INCARNATION), json!({}))), [INCARNATION]);
     assert_eq!(dead(&pod(terminated(&format!("{INCARNATION}\n")), json!({}))), [INCARNATION]);
 }
 
 #[test]
-fn a_container_that_was_started_again_is_alive_and_its_former_incarnation_dead() {
+fn restarted_container_is_alive_and_its_former_incarnation_dead() {
     let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
     for state in [running(), waiting] {
         assert_eq!(dead(&pod(state, terminated(INCARNATION))), [INCARNATION]);
@@ -51,7 +51,7 @@ fn a_container_that_was_started_again_is_alive_and_its_former_incarnation_dead()
 }
 
 #[test]
-fn what_the_program_adds_behind_the_line_changes_nothing() {
+fn text_of_the_program_after_the_line_changes_nothing() {
     assert_eq!(dead(&pod(terminated(&format!("{INCARNATION}\nout of orders\n")), json!({}))), [INCARNATION]);
 }
 
@@ -65,12 +65,12 @@ fn no_other_message_is_a_proof() {
         &format!("{INCARNATION} "),
         &format!(" {INCARNATION}"),
         &format!("{INCARNATION}/more"),
-        // Half written, or cut off by the kubelet.
+        // Partly written, or truncated by the kubelet.
         &INCARNATION[..INCARNATION.len() - 1],
         &INCARNATION[..INCARNATION.len() - 16],
         "0c7e5a52-1f50-4be4-9d80-3a0b5d2f7d01/main",
         "00000000c0ffee11",
-        // The text that stands there when the kubelet cannot find the container.
+        // The kubelet's message when it cannot find the container.
         "The container could not be located when the pod was terminated",
     ] {
         assert_eq!(
@@ -82,7 +82,7 @@ fn no_other_message_is_a_proof() {
 }
 
 #[test]
-fn the_message_must_be_of_that_pod_and_that_container() {
+fn message_must_be_of_the_same_pod_and_container() {
     let of = |text: &str| dead(&but(|pod| pod["status"]["containerStatuses"][0]["state"] = terminated(text)));
     assert_eq!(of(&INCARNATION.replace(POD, OTHER_POD)), [""; 0], "another pod's");
     assert_eq!(of(&INCARNATION.replace("main", "proxy")), [""; 0], "another container's");
@@ -95,7 +95,7 @@ fn the_message_must_be_of_that_pod_and_that_container() {
 }
 
 #[test]
-fn a_container_that_kubelet_or_runtime_lost_sight_of_proves_nothing() {
+fn container_lost_by_kubelet_or_runtime_proves_nothing() {
     let with = |field: &str, value: Value| {
         dead(&but(|pod| pod["status"]["containerStatuses"][0]["state"]["terminated"][field] = value.clone()))
     };
@@ -107,7 +107,7 @@ fn a_container_that_kubelet_or_runtime_lost_sight_of_proves_nothing() {
 }
 
 #[test]
-fn only_the_word_terminated_counts() {
+fn only_a_terminated_state_counts() {
     let with_phase = |phase: &str, state: Value| {
         but(|pod| {
             pod["status"]["phase"] = json!(phase);
@@ -128,7 +128,7 @@ fn only_the_word_terminated_counts() {
 }
 
 #[test]
-fn a_container_whose_end_is_not_the_end_of_its_processes_proves_nothing() {
+fn container_that_shares_processes_proves_nothing() {
     for field in ["hostPID", "shareProcessNamespace"] {
         assert_eq!(dead(&but(|pod| pod["spec"][field] = json!(true))), [""; 0], "{field}");
         assert_eq!(dead(&but(|pod| pod["spec"][field] = json!(false))), [INCARNATION], "{field}");
@@ -163,20 +163,20 @@ fn odd_statuses_are_no_proof_and_no_panic() {
 }
 
 #[test]
-fn a_lease_is_of_the_dead_if_the_holders_pod_proves_that_very_incarnation() {
+fn holder_is_dead_if_its_pod_proves_that_very_incarnation() {
     let dead = [INCARNATION.to_owned()];
     let of_dead = |holder: &str, incarnation: Option<&str>| is_dead(holder, incarnation, "billing-1", &dead);
     assert!(of_dead("billing-1", Some(INCARNATION)));
-    assert!(!of_dead("billing-1", None), "a candidate that says no incarnation");
+    assert!(!of_dead("billing-1", None), "a candidate that writes no incarnation");
     assert!(!of_dead("billing-1", Some(&INCARNATION.replace("11", "22"))), "its successor in the same pod");
     assert!(!of_dead("billing-2", Some(INCARNATION)), "an annotation that another holder left in place");
-    assert!(!of_dead("", Some(INCARNATION)), "nobody's");
+    assert!(!of_dead("", Some(INCARNATION)), "no holder");
     assert!(!is_dead("billing-1", Some(INCARNATION), "billing-1", &[]));
     assert!(!is_dead("", Some(INCARNATION), "", &dead));
 }
 
 #[test]
-fn a_release_explains_the_free_lease_and_the_next_term() {
+fn release_explains_the_free_lease_and_the_next_term() {
     let freed = ProvenRelease { transitions: 4 };
     assert_eq!([3, 4, 5, 6].map(|transitions| freed.leads_to(transitions)), [false, true, true, false]);
     assert!(ProvenRelease { transitions: i32::MAX }.leads_to(i32::MAX));

@@ -1,4 +1,4 @@
-//! What an API server says of a child, in the words of the group.
+//! The API server's refusal of a child, explained by the fields of the group.
 
 use k8sensus::group::desired::refusal::explain;
 
@@ -7,7 +7,7 @@ use super::{MINIMAL, NATIVE, TEMPLATE, group, valid, with};
 const POD: &str = "spec.template.spec";
 
 #[test]
-fn a_field_of_the_deployment_is_one_of_the_group() {
+fn deployment_field_is_mapped_to_the_groups_field() {
     let group = valid(&group(TEMPLATE));
     let of = |field: &str| explain(&group, "Deployment", "too long to be read", &[(field, "Required value")]);
     let same = |field: &str| assert_eq!(of(field), format!("{field}: Required value"));
@@ -20,7 +20,7 @@ fn a_field_of_the_deployment_is_one_of_the_group() {
 }
 
 #[test]
-fn what_was_put_in_front_is_not_counted() {
+fn injected_items_are_not_counted() {
     let exec = valid(&group(TEMPLATE));
     let native = valid(&group(NATIVE));
     let of = |group, field: String| explain(group, "Deployment", "", &[(&field, "Not found")]);
@@ -40,7 +40,7 @@ fn what_was_put_in_front_is_not_counted() {
         of(&exec, format!("{POD}.initContainers[0].image")),
         format!("Deployment {POD}.initContainers[0].image: Not found")
     );
-    // Twenty-one variables come first, and take the place of the user's POD_NAME, the second of his three.
+    // Twenty-one variables come first, and replace POD_NAME, the second of the user's three variables.
     assert_eq!(
         of(&exec, format!("{POD}.containers[1].env[21].name")),
         format!("{POD}.containers[1].env[0].name: Not found")
@@ -60,7 +60,7 @@ fn what_was_put_in_front_is_not_counted() {
 }
 
 #[test]
-fn the_shortcut_is_named_as_it_was_written() {
+fn shortcut_fields_are_named_as_the_user_wrote_them() {
     let shortcut = valid(&group(MINIMAL));
     let of = |field: String| explain(&shortcut, "Deployment", "", &[(&field, "Invalid value")]);
     assert_eq!(of(format!("{POD}.containers[0].image")), "spec.image: Invalid value");
@@ -71,7 +71,7 @@ fn the_shortcut_is_named_as_it_was_written() {
 }
 
 #[test]
-fn other_children_have_their_fields_too() {
+fn fields_of_other_children_are_mapped_too() {
     let group = valid(&with(MINIMAL, "serviceAccount: { annotations: { a: b } }"));
     let of = |kind: &str, field: &str| explain(&group, kind, "", &[(field, "no")]);
     assert_eq!(of("ServiceAccount", "metadata.annotations"), "spec.serviceAccount.annotations: no");
@@ -82,7 +82,7 @@ fn other_children_have_their_fields_too() {
 }
 
 #[test]
-fn many_and_long_complaints_are_cut() {
+fn many_or_long_complaints_are_cut() {
     let group = valid(&group(MINIMAL));
     let long = "x y\n".repeat(1_000);
     let causes = [
@@ -92,13 +92,13 @@ fn many_and_long_complaints_are_cut() {
         ("spec.template", "c"),
         ("spec.template", "d"),
     ];
-    let said = explain(&group, "Deployment", "", &causes);
-    assert!(said.starts_with("spec.replicas: a; spec.strategy: x y x y"), "{said}");
-    assert!(said.ends_with("...; spec.template: c; and 1 more") && said.len() < 400, "{said}");
+    let found = explain(&group, "Deployment", "", &causes);
+    assert!(found.starts_with("spec.replicas: a; spec.strategy: x y x y"), "{found}");
+    assert!(found.ends_with("...; spec.template: c; and 1 more") && found.len() < 400, "{found}");
 }
 
 #[test]
-fn without_causes_the_message_is_read() {
+fn message_is_parsed_without_causes() {
     let group = valid(&group(TEMPLATE));
     let of = |message: &str| explain(&group, "Deployment", message, &[]);
     assert_eq!(

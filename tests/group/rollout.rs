@@ -1,4 +1,4 @@
-//! How a revision of the pod template gets from its first pod to all of them, or does not.
+//! The rollout of a revision of the pod template, from its first pod to all pods, or its failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, with};
 
 const SPEC: &str = "{ minReadySeconds: 10, candidate: { unhealthyTimeoutSeconds: 30 } }";
 
-/// A group, its candidates and one operator, second by second. Whose program works is up to its revision.
+/// A group, its candidates and one operator, second by second. Whether a program works depends on its revision.
 #[derive(Clone)]
 struct World {
     resource: ElectionGroup,
@@ -36,28 +36,28 @@ struct World {
     lease: LeaseView,
     watch: Option<Watch>,
     second: u64,
-    /// Revisions whose program never gets ready.
+    /// Revisions whose program never becomes ready.
     broken: BTreeSet<String>,
-    /// What was asked of leaders, newest last.
-    asked: Vec<StepDownRequest>,
+    /// The step-downs that were requested, newest last.
+    requests: Vec<StepDownRequest>,
     waiting: Option<String>,
-    /// For how long the present leader has led with its program ready.
+    /// How long the current leader has led with its program ready.
     proof: u64,
-    /// Those whose programs were ready on a leader for long enough, and those that needed no proof.
-    worthy: BTreeSet<String>,
+    /// Revisions whose programs were ready on a leader for long enough, and those that need no proof.
+    provable: BTreeSet<String>,
     made: u32,
 }
 
 impl World {
-    /// `number` pods of that revision, of which the first leads and works.
+    /// Returns a world with `number` pods of that revision. The first one leads, and its program works.
     fn led(number: u32, revision: &str) -> Self {
         let mut world = Self::bare(revision);
-        world.worthy.insert(revision.to_owned());
+        world.provable.insert(revision.to_owned());
         (0..number).for_each(|_| drop(world.start(revision)));
         world.elect("p1", None);
         world.run(30);
         assert_eq!(world.rollout(), proven(revision));
-        world.asked.clear();
+        world.requests.clear();
         world
     }
 
@@ -72,15 +72,15 @@ impl World {
             watch: None,
             second: 0,
             broken: BTreeSet::new(),
-            asked: Vec::new(),
+            requests: Vec::new(),
             waiting: None,
             proof: 0,
-            worthy: BTreeSet::new(),
+            provable: BTreeSet::new(),
             made: 0,
         }
     }
 
-    /// A pod that stands by.
+    /// Adds a standby.
     fn start(&mut self, revision: &str) -> String {
         self.made += 1;
         let name = format!("p{}", self.made);
@@ -109,14 +109,15 @@ impl World {
 
     fn elect(&mut self, name: &str, how: Option<ChangeReason>) {
         let incarnation = format!("uid-{name}/app/{:016x}", self.lease.transitions);
+        let request = self.lease.step_down_request.clone();
         self.lease = LeaseView {
             holder: name.to_owned(),
             acquire_time: Some(MicroTime(self.time())),
             transitions: self.lease.transitions + 1,
             former: how.map(|reason| Ended { reason, since: None }),
             incarnation: Some(incarnation),
-            // A candidate that acquires the Lease removes the successor of the term before.
-            step_down_request: self.lease.step_down_request.clone().map(|asked| StepDownRequest { to: None, ..asked }),
+            // A candidate that acquires the Lease removes the successor of the former term.
+            step_down_request: request.map(|request| StepDownRequest { to: None, ..request }),
             proven_revision: self.lease.proven_revision.clone(),
             trial: self.lease.trial.clone(),
             ..LeaseView::default()
@@ -124,11 +125,11 @@ impl World {
         self.proof = 0;
     }
 
-    /// Who takes a free Lease: the one that was named, else rather one of the revision that the Lease prefers.
+    /// Lets the named successor acquire the free Lease, or else preferably a pod of the revision on the Lease.
     fn elect_next(&mut self, how: ChangeReason) {
         let former = self.lease.holder.clone();
-        let named = self.lease.step_down_request.as_ref().filter(|asked| Some(asked.of.clone()) == self.term());
-        let named = named.and_then(|asked| asked.to.clone());
+        let named = self.lease.step_down_request.as_ref().filter(|request| Some(request.of.clone()) == self.term());
+        let named = named.and_then(|request| request.to.clone());
         let mut able: Vec<&PodView> =
             self.pods.iter().filter(|pod| pod.containers_ready && !pod.terminating && pod.name != former).collect();
         able.sort_by_key(|pod| (Some(&pod.name) != named.as_ref(), pod.template != self.lease.proven_revision));
@@ -156,13 +157,13 @@ impl World {
         &self.lease.holder
     }
 
-    /// The leader's program ends, and the kubelet starts it anew a second later.
-    fn crash(&mut self, says: &str) {
+    /// Ends the leader's program. The kubelet restarts it a second later.
+    fn crash(&mut self, trouble: &str) {
         let holder = self.lease.holder.clone();
         let pod = self.pod(&holder);
-        (pod.trouble, pod.restarts) = (Some(says.to_owned()), pod.restarts + 1);
+        (pod.trouble, pod.restarts) = (Some(trouble.to_owned()), pod.restarts + 1);
         self.elect_next(ChangeReason::LeaseReleased);
-        self.look();
+        self.reconcile();
     }
 
     fn delete(&mut self, name: &str) {
@@ -170,22 +171,22 @@ impl World {
         if self.lease.holder == name {
             self.elect_next(ChangeReason::LeaseReleased);
         }
-        self.look();
+        self.reconcile();
     }
 
-    /// What the operator does in one look, all of its writes included.
-    fn look(&mut self) {
+    /// Reconciles until the operator has nothing more to write.
+    fn reconcile(&mut self) {
         for turn in 0.. {
-            assert!(turn < 10, "the operator finds no rest");
-            if !self.look_once() {
+            assert!(turn < 10, "the operator does not come to rest");
+            if !self.reconcile_once() {
                 return;
             }
         }
     }
 
-    /// Whether it has to look again at once.
-    fn look_once(&mut self) -> bool {
-        // A kubelet never reports a pod as ready whose containers are not.
+    /// Reconciles once. Returns whether it must reconcile again at once.
+    fn reconcile_once(&mut self) -> bool {
+        // A kubelet never reports a pod as Ready whose containers are not ready.
         for pod in &mut self.pods {
             pod.ready &= pod.containers_ready;
         }
@@ -193,7 +194,7 @@ impl World {
         self.watch = Watch::observe(self.watch.as_ref(), self.group.mode, Some(&self.lease), &self.pods, now);
         let before = self.resource.status.clone();
         let known = before.clone().unwrap_or_default();
-        let asked = self.lease.step_down_request.as_ref();
+        let request = self.lease.step_down_request.as_ref();
         let mut observed = Observed {
             deployment: Some(DeploymentView {
                 replicas: 2,
@@ -204,7 +205,7 @@ impl World {
             }),
             lease: Some(self.lease.clone()),
             pods: self.pods.clone(),
-            ended: asked.and_then(|asked| EndedBy::of_term(&known, asked.transitions()?, asked.reason())),
+            ended: request.and_then(|request| EndedBy::of_term(&known, request.transitions()?, request.reason())),
             ..Observed::default()
         };
         let question = rollout::Question {
@@ -230,47 +231,47 @@ impl World {
             AnnotationChange::Set(revision) => self.lease.proven_revision = Some(revision.to_owned()),
             AnnotationChange::Remove => self.lease.proven_revision = None,
         }
-        if let Decision::Mark(asked) =
+        if let Decision::Mark(request) =
             decide(&Question::of(&self.resource, Some(&self.group), observed.facts(), intent.as_ref()))
         {
-            self.asked.push(asked.clone());
-            if let Some(trial) = intent.as_ref().and_then(|intent| intent.trial_of(&asked)) {
+            self.requests.push(request.clone());
+            if let Some(trial) = intent.as_ref().and_then(|intent| intent.trial_of(&request)) {
                 self.lease.trial = Some(trial.clone());
             }
-            self.lease.step_down_request = Some(asked);
+            self.lease.step_down_request = Some(request);
         }
         let new = k8sensus::group::status::status(&self.resource, Some(&self.group), &observed, &Time(self.time()));
-        let news = before.as_ref() != Some(&new);
+        let is_new = before.as_ref() != Some(&new);
         let open = proven_in(&new.rollout).map(str::to_owned);
         for pod in self.pods.iter_mut().filter(|pod| opens(pod, open.as_deref())) {
-            assert!(self.worthy.contains(pod.template.as_ref().unwrap()), "the gate of {pod:?} is opened");
+            assert!(self.provable.contains(pod.template.as_ref().unwrap()), "the gate of {pod:?} is opened");
             pod.proven = Some(true);
         }
         for pod in self.pods.iter_mut().filter(|pod| pod.proven.is_some()) {
             pod.ready = pod.containers_ready && pod.proven == Some(true) && !pod.terminating;
         }
         self.resource.status = Some(new);
-        news
+        is_new
     }
 
-    /// What must hold of every decision.
+    /// Checks the invariants of every decision.
     fn check(&self, decided: &rollout::Decision) {
         let failed = decided.status.failed_revision.as_deref();
         if let Some(intent) = &decided.intent {
             let to = intent.to.as_deref().expect("a successor");
-            let to = self.pods.iter().find(|pod| pod.name == to).expect("one that is there");
+            let to = self.pods.iter().find(|pod| pod.name == to).expect("a pod that exists");
             assert!(
                 failed.is_none() || to.template.as_deref() != failed,
-                "the failed one is to lead again: {intent:?}"
+                "the failed revision is asked to lead again: {intent:?}"
             );
-            assert!(to.containers_ready && !to.terminating, "{to:?} is to lead");
+            assert!(to.containers_ready && !to.terminating, "{to:?} is asked to lead");
             assert_eq!(Some(&intent.of), self.term().as_ref());
         }
         if let (Some(now), Some(then)) = (
             decided.status.proven_revision.as_ref(),
             self.resource.status.as_ref().and_then(|status| proven_in(&status.rollout)),
         ) {
-            assert!(now == then || self.worthy.contains(now), "{now} was never proven");
+            assert!(now == then || self.provable.contains(now), "{now} was never proven");
         }
     }
 
@@ -280,12 +281,12 @@ impl World {
         }
     }
 
-    /// One second: candidates heed what the Lease says, programs get ready, the operator looks.
+    /// Simulates one second: candidates act on the Lease, programs become ready, the operator reconciles.
     fn tick(&mut self) {
         self.second += 1;
         if let Some(term) = self.term() {
             match &self.lease.step_down_request {
-                Some(asked) if asked.of == term => self.elect_next(ChangeReason::LeaseReleased),
+                Some(request) if request.of == term => self.elect_next(ChangeReason::LeaseReleased),
                 _ => {
                     let works = self
                         .leader()
@@ -298,11 +299,11 @@ impl World {
             let next = next.name.clone();
             self.elect(&next, None);
         }
-        self.look();
+        self.reconcile();
         if self.proof >= 10
             && let Some(revision) = self.leader().and_then(|leader| leader.template.clone())
         {
-            self.worthy.insert(revision);
+            self.provable.insert(revision);
         }
     }
 
@@ -315,14 +316,14 @@ impl World {
         rollout.failed_revision.map(|revision| format!("{revision}: {}", rollout.message.unwrap()))
     }
 
-    fn says(&self, kind: ConditionType) -> String {
+    fn condition(&self, kind: ConditionType) -> String {
         let condition = condition(self.resource.status.as_ref().unwrap(), kind);
         condition.map_or_else(String::new, |it| format!("{}: {}", it.reason, it.message))
     }
 
-    /// The handovers that were asked for, as (successor, for a rollout or not).
+    /// Returns the requested handovers as (successor, reason).
     fn handovers(&self) -> Vec<(&str, &str)> {
-        self.asked.iter().map(|asked| (asked.to.as_deref().unwrap_or("-"), asked.value.as_str())).collect()
+        self.requests.iter().map(|request| (request.to.as_deref().unwrap_or("-"), request.value.as_str())).collect()
     }
 }
 
@@ -335,31 +336,31 @@ fn proven_in(rollout: &Option<RolloutStatus>) -> Option<&str> {
 }
 
 #[test]
-fn the_first_revision_needs_no_proof() {
+fn first_revision_needs_no_proof() {
     let mut world = World::bare("a");
-    world.worthy.insert("a".to_owned());
-    world.look();
+    world.provable.insert("a".to_owned());
+    world.reconcile();
     assert_eq!(world.rollout(), proven("a"));
     world.start("a");
-    world.look();
+    world.reconcile();
     assert!(world.pods[0].ready, "there is no leader to protect");
-    assert_eq!(world.lease.proven_revision, None, "nobody need be told that all are alike");
+    assert_eq!(world.lease.proven_revision, None, "not needed while all pods have the same revision");
 }
 
 #[test]
-fn a_revision_that_works_takes_over_by_one_move() {
+fn working_revision_takes_over_with_one_handover() {
     let mut world = World::led(5, "a");
     world.wanted = "b".to_owned();
-    world.look();
-    assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: revision b: waits for its first pod");
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::Reconciling), "RollingOut: revision b: waits for its first pod");
     let first = world.start("b");
-    world.look();
+    world.reconcile();
     assert_eq!(world.handovers(), [("p6", "Rollout")]);
     assert_eq!(world.lease.proven_revision.as_deref(), Some("a"));
     world.run(2);
     assert_eq!(world.leads(), first);
-    let told = "RollingOut: revision b: p6 leads and has to stay ready for 10 s";
-    assert_eq!(world.says(ConditionType::Reconciling), told);
+    let expected = "RollingOut: revision b: p6 leads and must stay ready for 10 s";
+    assert_eq!(world.condition(ConditionType::Reconciling), expected);
     assert_eq!(world.rollout(), proven("a"));
     world.run(9);
     assert_eq!(world.rollout(), proven("a"), "not before its time");
@@ -367,7 +368,7 @@ fn a_revision_that_works_takes_over_by_one_move() {
     assert_eq!(world.rollout(), proven("b"));
     assert_eq!(world.lease.proven_revision.as_deref(), Some("b"));
     assert!(world.pod("p6").ready);
-    // The Deployment goes on: nothing moves any more.
+    // The Deployment continues its rollout: there are no more handovers.
     for number in 1..=5 {
         world.start("b");
         world.delete(&format!("p{number}"));
@@ -379,24 +380,24 @@ fn a_revision_that_works_takes_over_by_one_move() {
 }
 
 #[test]
-fn a_program_that_crashes_gives_leadership_back_and_is_not_tried_again() {
+fn crashing_revision_hands_back_and_gets_no_second_trial() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
     world.run(3);
     assert_eq!(world.leads(), "p3");
     world.crash("container app exited with code 3: no such table");
-    assert_eq!(world.leads(), "p1", "by election: the Lease says which revision is proven");
+    assert_eq!(world.leads(), "p1", "by election: the Lease has the proven revision");
     world.run(1);
     let why = "b: p3 led and its program ended: pod p3: container app exited with code 3: no such table";
     assert_eq!(world.failed().as_deref(), Some(why));
-    let stalled = world.says(ConditionType::Stalled);
+    let stalled = world.condition(ConditionType::Stalled);
     assert!(
         stalled
             .starts_with(&format!("RevisionFailed: revision {}", why.replacen(':', " of the pod template failed:", 1))),
         "{stalled}"
     );
-    assert_eq!(world.says(ConditionType::Reconciling), "");
+    assert_eq!(world.condition(ConditionType::Reconciling), "");
     world.pod("p3").trouble = None;
     world.run(600);
     assert_eq!((world.leads(), world.handovers().len()), ("p1", 1));
@@ -404,7 +405,7 @@ fn a_program_that_crashes_gives_leadership_back_and_is_not_tried_again() {
 }
 
 #[test]
-fn a_leader_on_trial_whose_stop_takes_long_is_no_failure() {
+fn slow_stop_of_a_leader_on_trial_is_no_failure() {
     let stopping: [fn(&mut World); 2] = [
         |world| {
             let pod = world.pod("p3");
@@ -424,15 +425,15 @@ fn a_leader_on_trial_whose_stop_takes_long_is_no_failure() {
         stop(&mut world);
         for _ in 0..60 {
             world.second += 1;
-            world.look();
+            world.reconcile();
             assert_eq!(world.failed(), None, "after {} s", world.second);
         }
-        assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: revision b: the leader is about to end");
+        assert_eq!(world.condition(ConditionType::Reconciling), "RollingOut: revision b: the leader is about to stop");
     }
 }
 
 #[test]
-fn a_crash_that_the_kubelet_has_not_explained_yet_is_waited_for_but_not_for_long() {
+fn wait_for_the_kubelets_explanation_of_a_crash_is_bounded() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
@@ -440,9 +441,9 @@ fn a_crash_that_the_kubelet_has_not_explained_yet_is_waited_for_but_not_for_long
     world.crash("");
     world.pod("p3").trouble = None;
     world.resource.status.as_mut().unwrap().rollout = Some(proven("a"));
-    world.look();
+    world.reconcile();
     assert_eq!(world.failed(), None);
-    assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: p3 of revision b led and its program ended");
+    assert_eq!(world.condition(ConditionType::Reconciling), "RollingOut: p3 of revision b led and its program ended");
     world.run(4);
     assert_eq!((world.failed(), world.handovers().len()), (None, 1));
     world.run(2);
@@ -450,7 +451,7 @@ fn a_crash_that_the_kubelet_has_not_explained_yet_is_waited_for_but_not_for_long
 }
 
 #[test]
-fn a_program_that_never_gets_ready_is_asked_to_hand_back() {
+fn program_that_never_becomes_ready_hands_back() {
     let mut world = World::led(2, "a");
     world.broken.insert("b".to_owned());
     world.wanted = "b".to_owned();
@@ -466,9 +467,9 @@ fn a_program_that_never_gets_ready_is_asked_to_hand_back() {
     assert_eq!(world.handovers(), [("p3", "Rollout"), ("p1", "Rollout")]);
     world.run(600);
     assert_eq!((world.leads(), world.handovers().len()), ("p1", 2));
-    // Undone, it is as it was; wanted again, it is tried again.
+    // After a rollback nothing has changed; if it is wanted again, it is tried again.
     world.wanted = "a".to_owned();
-    world.look();
+    world.reconcile();
     assert_eq!(world.rollout(), proven("a"));
     world.delete("p3");
     world.wanted = "b".to_owned();
@@ -479,13 +480,13 @@ fn a_program_that_never_gets_ready_is_asked_to_hand_back() {
 }
 
 #[test]
-fn a_container_that_restarts_while_its_sidecar_leads_on_is_a_failure() {
+fn container_restart_while_its_sidecar_leads_is_a_failure() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
     world.run(8);
     assert_eq!(world.leads(), "p3");
-    // Too short for anybody to have seen it not ready.
+    // Too short for an unready program to be observed.
     world.pod("p3").restarts += 1;
     world.run(2);
     assert_eq!(world.failed().as_deref(), Some("b: a container of p3 ended while it led"));
@@ -493,7 +494,7 @@ fn a_container_that_restarts_while_its_sidecar_leads_on_is_a_failure() {
 }
 
 #[test]
-fn a_pod_that_never_gets_ready_moves_nothing_and_is_told_of() {
+fn pod_that_never_becomes_ready_is_reported_without_a_handover() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     let new = world.start("b");
@@ -501,9 +502,9 @@ fn a_pod_that_never_gets_ready_moves_nothing_and_is_told_of() {
     (pod.containers_ready, pod.trouble) = (false, Some("container app: ImagePullBackOff: no such image".to_owned()));
     world.run(900);
     assert_eq!((world.leads(), world.handovers()), ("p1", vec![]));
-    let told = "RollingOut: revision b: waits for a pod of it that is ready to lead: pod p3: container app: \
+    let expected = "RollingOut: revision b: waits for one of its pods to become ready to lead: pod p3: container app: \
                 ImagePullBackOff: no such image";
-    assert_eq!(world.says(ConditionType::Reconciling), told);
+    assert_eq!(world.condition(ConditionType::Reconciling), expected);
     let pod = world.pod(&new);
     (pod.containers_ready, pod.trouble) = (true, None);
     world.run(20);
@@ -511,21 +512,21 @@ fn a_pod_that_never_gets_ready_moves_nothing_and_is_told_of() {
 }
 
 #[test]
-fn who_leads_without_being_a_pod_of_the_group_is_named() {
+fn leader_outside_the_group_is_named() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
     (world.lease.holder, world.lease.incarnation) = ("stork".to_owned(), None);
-    world.look();
-    let told = "RollingOut: revision b: stork leads and is no pod of this group: waits until that is ended";
-    assert_eq!((world.says(ConditionType::Reconciling).as_str(), world.handovers()), (told, vec![]));
+    world.reconcile();
+    let expected = "RollingOut: revision b: stork leads but is not a pod of this group: waits until it is stopped";
+    assert_eq!((world.condition(ConditionType::Reconciling).as_str(), world.handovers()), (expected, vec![]));
     world.lease.holder = String::new();
-    world.look();
-    assert_eq!(world.says(ConditionType::Reconciling), "RollingOut: revision b: nobody leads");
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::Reconciling), "RollingOut: revision b: there is no leader");
 }
 
 #[test]
-fn a_pod_that_is_lost_from_outside_is_no_failure() {
+fn externally_lost_pod_is_no_failure() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
@@ -538,14 +539,14 @@ fn a_pod_that_is_lost_from_outside_is_no_failure() {
     assert_eq!((world.leads(), world.rollout()), ("p4", proven("b")));
     assert_eq!(world.handovers(), [("p3", "Rollout"), ("p4", "Rollout")]);
 
-    // A node that is cut off: the Lease runs out, the pod stays, and nothing says that it failed.
+    // A node that is cut off: the Lease expires, the pod stays, and nothing shows a failure.
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
     world.run(5);
     world.elect_next(ChangeReason::LeaseExpired);
     world.run(300);
-    assert_eq!((world.leads(), world.failed()), ("p1", None), "its pod still looks well");
+    assert_eq!((world.leads(), world.failed()), ("p1", None), "its pod still seems healthy");
     let mut other = world.clone();
     world.run(100);
     assert_eq!((world.leads(), world.rollout()), ("p3", proven("b")), "it is back");
@@ -555,7 +556,7 @@ fn a_pod_that_is_lost_from_outside_is_no_failure() {
 }
 
 #[test]
-fn a_new_operator_goes_on_from_where_the_former_died() {
+fn new_operator_continues_where_the_former_stopped() {
     for at in 0..25 {
         let mut world = World::led(2, "a");
         world.wanted = "b".to_owned();
@@ -572,7 +573,7 @@ fn a_new_operator_goes_on_from_where_the_former_died() {
 }
 
 #[test]
-fn without_a_pod_to_go_back_to_there_is_proof_and_no_failure() {
+fn without_a_former_pod_the_revision_is_proven_and_never_fails() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     (1..=2).for_each(|number| world.delete(&format!("p{number}")));
@@ -590,14 +591,14 @@ fn without_a_pod_to_go_back_to_there_is_proof_and_no_failure() {
 }
 
 #[test]
-fn a_group_of_an_older_operator_has_a_leader_to_protect() {
+fn group_of_an_older_operator_has_a_leader_to_protect() {
     let mut world = World::bare("b");
     for _ in 0..2 {
         world.start(NAMELESS);
     }
     world.elect("p1", None);
     world.start("b");
-    world.look();
+    world.reconcile();
     assert_eq!(world.rollout(), proven(NAMELESS));
     assert_eq!(world.lease.proven_revision, None);
     assert_eq!(world.handovers(), [("p3", "Rollout")]);
@@ -614,51 +615,51 @@ fn a_group_of_an_older_operator_has_a_leader_to_protect() {
     world.run(60);
     assert!(world.failed().is_some());
     assert_eq!(world.leads(), "p1");
-    // Who cannot be asked cannot hand over: there is no trial then.
+    // A leader that cannot be asked to hand over has no trial.
     let mut world = World::bare("b");
-    world.worthy.insert("b".to_owned());
+    world.provable.insert("b".to_owned());
     world.start(NAMELESS);
     world.elect("p1", None);
     world.lease.incarnation = None;
-    world.look();
+    world.reconcile();
     assert_eq!(world.rollout(), proven(NAMELESS));
     world.start("b");
-    world.look();
+    world.reconcile();
     assert_eq!(world.rollout(), proven("b"));
 }
 
 #[test]
-fn a_pod_that_is_forestalled_is_named_again_later_and_not_for_ever() {
+fn bypassed_successor_is_requested_again_a_limited_number_of_times() {
     let mut world = World::led(3, "a");
     world.wanted = "b".to_owned();
     world.start("b");
-    world.look();
+    world.reconcile();
     let mut tries = 0;
     for _ in 0..300 {
         world.second += 1;
-        if world.lease.step_down_request.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+        if world.lease.step_down_request.as_ref().map(|request| &request.of) == world.term().as_ref() {
             tries += 1;
             let next = if world.leads() == "p1" { "p2" } else { "p1" };
             world.elect(next, Some(ChangeReason::LeaseReleased));
             world.lease.ready = true;
         }
-        world.look();
+        world.reconcile();
     }
     assert_eq!(tries, 3);
-    let why = "b: p4 was to lead 3 times and did not take the Lease";
+    let why = "b: p4 was asked to lead 3 times and did not acquire the Lease";
     assert_eq!(world.failed().as_deref(), Some(why));
 }
 
 #[test]
-fn tries_of_another_revision_do_not_count() {
+fn trials_of_another_revision_do_not_count() {
     let mut world = World::led(3, "a");
     world.wanted = "b".to_owned();
     world.start("b");
-    world.look();
+    world.reconcile();
     let mut tries = 0;
     for _ in 0..400 {
         world.second += 1;
-        if world.lease.step_down_request.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+        if world.lease.step_down_request.as_ref().map(|request| &request.of) == world.term().as_ref() {
             tries += 1;
             let next = if world.leads() == "p1" { "p2" } else { "p1" };
             world.elect(next, Some(ChangeReason::LeaseReleased));
@@ -670,18 +671,18 @@ fn tries_of_another_revision_do_not_count() {
             let now = world.time();
             world.pod("p5").created = Some(now);
         }
-        world.look();
+        world.reconcile();
     }
-    assert_eq!(world.failed().as_deref(), Some("c: p5 was to lead 3 times and did not take the Lease"));
+    assert_eq!(world.failed().as_deref(), Some("c: p5 was asked to lead 3 times and did not acquire the Lease"));
     assert_eq!(tries, 5);
 }
 
 #[test]
-fn a_trial_that_came_and_went_between_two_looks_is_not_repeated_at_once() {
+fn unobserved_trial_is_not_repeated_at_once() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
-    world.look();
+    world.reconcile();
     assert_eq!(world.handovers(), [("p3", "Rollout")]);
     world.second += 1;
     world.elect("p3", Some(ChangeReason::LeaseReleased));
@@ -691,22 +692,22 @@ fn a_trial_that_came_and_went_between_two_looks_is_not_repeated_at_once() {
     assert_eq!((world.handovers().len(), world.failed()), (1, None), "its pod may be as dead as its program");
     world.run(30);
     assert_eq!((world.leads(), world.rollout()), ("p3", proven("b")));
-    // What the kubelet says of the pod tells that it has led.
+    // The kubelet's report of the pod shows that it has led.
     dead.run(2);
     dead.pod("p3").restarts = 1;
     dead.run(10);
-    assert_eq!(dead.failed().as_deref(), Some("b: p3 was to lead, and its program ended"));
+    assert_eq!(dead.failed().as_deref(), Some("b: p3 was asked to lead, and its program ended"));
     assert_eq!((dead.leads(), dead.handovers().len()), ("p1", 1));
 }
 
 #[test]
-fn a_trial_that_was_not_observed_counts_once_the_kubelet_reports_that_the_container_ended() {
+fn unobserved_trial_counts_once_the_kubelet_reports_the_end() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
-    // It had been restarted before: that says nothing of its trial.
+    // Restarts before the trial do not count.
     world.pod("p3").restarts = 2;
-    world.look();
+    world.reconcile();
     assert_eq!(world.lease.trial.as_ref().map(|trial| (trial.pod.as_str(), trial.restarts)), Some(("p3", 2)));
     world.second += 1;
     world.elect("p3", Some(ChangeReason::LeaseReleased));
@@ -714,7 +715,7 @@ fn a_trial_that_was_not_observed_counts_once_the_kubelet_reports_that_the_contai
     // Neither an operator that starts now nor a later step-down forgets the trial.
     world.watch = None;
     let term = world.term().unwrap();
-    world.look();
+    world.reconcile();
     world.lease.step_down_request = Some(StepDownRequest { value: "now".to_owned(), of: term, to: None });
     world.elect("p1", Some(ChangeReason::LeaseReleased));
     world.run(20);
@@ -722,18 +723,19 @@ fn a_trial_that_was_not_observed_counts_once_the_kubelet_reports_that_the_contai
     let pod = world.pod("p3");
     (pod.restarts, pod.trouble) = (3, Some("container app exited with code 127: no such program".to_owned()));
     world.run(1);
-    let why = "b: p3 was to lead, and its program ended: pod p3: container app exited with code 127: no such program";
+    let why =
+        "b: p3 was asked to lead, and its program ended: pod p3: container app exited with code 127: no such program";
     assert_eq!(world.failed().as_deref(), Some(why));
     world.run(600);
     assert_eq!((world.leads(), world.handovers()), ("p1", vec![("p3", "Rollout")]));
 }
 
 #[test]
-fn a_pod_that_leads_again_after_an_unobserved_end_is_asked_to_hand_back() {
+fn pod_that_leads_again_after_an_unobserved_end_hands_back() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
-    world.look();
+    world.reconcile();
     world.second += 1;
     world.elect("p3", Some(ChangeReason::LeaseReleased));
     world.pod("p3").restarts = 1;
@@ -744,25 +746,25 @@ fn a_pod_that_leads_again_after_an_unobserved_end_is_asked_to_hand_back() {
 }
 
 #[test]
-fn trials_that_are_never_observed_come_to_an_end() {
+fn number_of_unobserved_trials_is_limited() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
     for _ in 0..300 {
         world.second += 1;
-        if world.lease.step_down_request.as_ref().map(|asked| &asked.of) == world.term().as_ref() {
+        if world.lease.step_down_request.as_ref().map(|request| &request.of) == world.term().as_ref() {
             world.elect("p3", Some(ChangeReason::LeaseReleased));
             world.elect("p1", Some(ChangeReason::LeaseReleased));
             world.lease.ready = true;
         }
-        world.look();
+        world.reconcile();
     }
-    assert_eq!(world.failed().as_deref(), Some("b: p3 was to lead 3 times and lost the Lease each time at once"));
+    assert_eq!(world.failed().as_deref(), Some("b: p3 was asked to lead 3 times and lost the Lease immediately"));
     assert_eq!(world.handovers().len(), 3);
 }
 
 #[test]
-fn a_program_that_gives_leadership_back_may_try_again_but_not_for_ever() {
+fn program_that_releases_leadership_gets_a_limited_number_of_trials() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
@@ -779,12 +781,12 @@ fn a_program_that_gives_leadership_back_may_try_again_but_not_for_ever() {
             world.elect_next(ChangeReason::LeaseReleased);
         }
     }
-    assert_eq!(world.failed().as_deref(), Some("b: p3 led and gave leadership back again and again"));
+    assert_eq!(world.failed().as_deref(), Some("b: p3 led and repeatedly released leadership"));
     assert_eq!(world.handovers().len(), 3);
 }
 
 #[test]
-fn a_failed_revision_that_leads_since_no_other_can_is_judged_anew() {
+fn failed_revision_that_leads_alone_is_evaluated_again() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
@@ -803,7 +805,7 @@ fn a_failed_revision_that_leads_since_no_other_can_is_judged_anew() {
 }
 
 #[test]
-fn a_program_that_is_ready_again_and_again_but_never_for_long_fails() {
+fn program_that_is_never_ready_for_long_enough_fails() {
     let mut world = World::led(2, "a");
     world.wanted = "b".to_owned();
     world.start("b");
@@ -820,7 +822,7 @@ fn a_program_that_is_ready_again_and_again_but_never_for_long_fails() {
 }
 
 #[test]
-fn a_program_has_the_time_that_its_own_probes_give_it() {
+fn program_has_the_startup_time_of_its_own_probes() {
     let probes = "template: { spec: { containers: [{ name: app, image: b, command: [/b], startupProbe: { tcpSocket: { port: 1 }, \
                   periodSeconds: 5, failureThreshold: 20, initialDelaySeconds: 7 }, \
                   readinessProbe: { tcpSocket: { port: 1 }, initialDelaySeconds: 9 } }] } }";
@@ -837,9 +839,10 @@ fn a_program_has_the_time_that_its_own_probes_give_it() {
     assert_eq!(world.failed().as_deref(), Some("b: the program of p3 was not ready within 137 s of leading"));
 }
 
-/// Beside a sidecar it was ready as a standby, and the kubelet needs time to see that it is not as a leader.
+/// Beside a sidecar a program is ready as a standby already, and the kubelet needs time to notice that it is unready as
+/// a leader.
 #[test]
-fn a_program_beside_a_sidecar_is_on_trial_for_as_long_as_its_probe_takes_to_fail() {
+fn trial_beside_a_sidecar_includes_the_time_its_probe_needs_to_fail() {
     let of = |probe: &str| {
         let containers =
             format!("[{{ name: app, image: b }}, {{ name: proxy, image: p, readinessProbe: {{ {probe} }} }}]");
@@ -857,9 +860,9 @@ fn a_program_beside_a_sidecar_is_on_trial_for_as_long_as_its_probe_takes_to_fail
         world
     };
     let mut world = of("tcpSocket: { port: 1 }");
-    let told = "RollingOut: revision b: p3 leads and has to stay ready for 41 s";
-    assert_eq!(world.says(ConditionType::Reconciling), told);
-    // It broke as soon as it led; three questions and their waits later that shows.
+    let expected = "RollingOut: revision b: p3 leads and must stay ready for 41 s";
+    assert_eq!(world.condition(ConditionType::Reconciling), expected);
+    // The program broke as soon as its pod led. The kubelet reports it after three probes.
     world.run(25);
     world.pod("p3").containers_ready = false;
     world.run(40);
@@ -873,16 +876,16 @@ fn a_program_beside_a_sidecar_is_on_trial_for_as_long_as_its_probe_takes_to_fail
 }
 
 #[test]
-fn a_leader_from_before_there_were_step_downs_is_passed_by() {
+fn leader_without_step_down_support_is_followed_without_a_trial() {
     let mut world = World::bare("b");
-    world.worthy.insert("b".to_owned());
+    world.provable.insert("b".to_owned());
     let old = world.start(NAMELESS);
     world.pod(&old).ignores_step_downs = true;
     world.elect("p1", None);
-    world.look();
+    world.reconcile();
     assert_eq!(world.rollout(), proven(NAMELESS));
     world.start("b");
-    world.look();
+    world.reconcile();
     assert_eq!((world.rollout(), world.handovers()), (proven("b"), vec![]));
 }
 
@@ -903,7 +906,7 @@ fn only_templates_with_a_gate_have_a_revision() {
     assert_eq!(wanted(&with(NATIVE, "{}"), 3), None);
 }
 
-/// What may happen to a group.
+/// A disturbance of a group.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Seconds(u8),
@@ -934,9 +937,9 @@ fn happening() -> impl Strategy<Value = Happening> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// [`World`] checks every decision and every gate; here it is counted how often a revision was tried.
+    /// [`World`] checks every decision and every gate. This test counts how often a revision was tried.
     #[test]
-    fn whatever_happens_no_gate_opens_without_proof_and_nothing_is_tried_for_ever(
+    fn no_gate_opens_without_proof_and_trials_are_limited(
         happenings in prop::collection::vec(happening(), 1..40)
     ) {
         const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -978,11 +981,11 @@ proptest! {
                 excused = 1;
             }
             excused += usize::from(disturbs);
-            world.look();
-            for asked in world.asked.drain(..).filter(|asked| asked.reason() == ChangeReason::Rollout) {
-                *tried.entry(asked.to.clone().unwrap()).or_default() += 1;
+            world.reconcile();
+            for request in world.requests.drain(..).filter(|request| request.reason() == ChangeReason::Rollout) {
+                *tried.entry(request.to.clone().unwrap()).or_default() += 1;
             }
-            // Each disturbance may cost one try and one way back.
+            // Each disturbance may cost one trial and one handover back.
             let all: usize = tried.values().sum();
             prop_assert!(all <= 2 * excused, "{tried:?} after {excused} disturbances");
         }
@@ -990,10 +993,10 @@ proptest! {
         world.broken.clear();
         world.pods.iter_mut().for_each(|pod| (pod.containers_ready, pod.trouble) = (true, None));
         world.run(400);
-        world.asked.clear();
+        world.requests.clear();
         let leads = world.leads().to_owned();
         world.run(200);
         prop_assert_eq!(world.leads(), leads);
-        prop_assert!(world.asked.is_empty());
+        prop_assert!(world.requests.is_empty());
     }
 }

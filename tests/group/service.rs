@@ -1,4 +1,4 @@
-//! The leader Service: which specs can work, and what they become.
+//! The leader Service: the check of its spec, and the desired object.
 
 use insta::assert_yaml_snapshot;
 use k8sensus::group::desired::refusal;
@@ -31,12 +31,12 @@ fn refusal_of(base: &str, ports: &Value) -> String {
 }
 
 #[test]
-fn a_group_without_one_has_no_service() {
+fn group_without_a_leader_service_has_no_service() {
     assert_eq!(children(&group(MINIMAL)).service, None);
 }
 
 #[test]
-fn a_service_has_no_selector_and_leaves_addresses_to_the_server() {
+fn service_has_no_selector_and_no_addresses() {
     let service = children(&with(MINIMAL, "leaderService: { ports: [{ port: 80 }] }")).service;
     assert_yaml_snapshot!("cluster_ip", service);
     let more = "leaderService: { type: NodePort, ports: [{ name: web, port: 80, targetPort: http }, { name: tls, port: 443, targetPort: 8443 }] }";
@@ -46,7 +46,7 @@ fn a_service_has_no_selector_and_leaves_addresses_to_the_server() {
 }
 
 #[test]
-fn an_upgrade_of_the_operator_leaves_the_service_as_it_is() {
+fn operator_upgrade_does_not_change_the_service() {
     let group = valid(&with(NATIVE, "leaderService: { ports: [{ port: 80, targetPort: 8080 }] }"));
     let [one, other] =
         [CANDIDATE_IMAGE, "registry.example/k8sensus:0.2.0"].map(|i| Desired::of(&group, None, i).service);
@@ -65,11 +65,11 @@ fn ports_that_cannot_work_are_refused_by_their_field() {
         ),
         (
             json!([{ "name": "a", "port": 80 }, { "name": "a", "port": 81 }]),
-            "spec.leaderService.ports[1].name: must be another than those before, found \"a\" again",
+            "spec.leaderService.ports[1].name: must be unique, found \"a\" again",
         ),
         (
             json!([{ "name": "a", "port": 80 }, { "name": "b", "port": 80 }]),
-            "spec.leaderService.ports[1]: must have another port than the items before, found 80",
+            "spec.leaderService.ports[1]: must have a unique port, found 80",
         ),
         (
             json!([{ "port": 80, "targetPort": 65_536 }]),
@@ -95,7 +95,7 @@ fn ports_that_cannot_work_are_refused_by_their_field() {
 }
 
 #[test]
-fn a_name_must_be_that_of_a_tcp_port_of_a_container_that_stays() {
+fn port_name_must_be_a_tcp_port_of_a_lasting_container() {
     let to = |base: &str, name: &str| refusal_of(base, &json!([{ "port": 80, "targetPort": name }]));
     for name in ["http", "https", "metrics"] {
         assert_eq!(to(PORTS, name), "");
@@ -122,7 +122,7 @@ fn a_name_must_be_that_of_a_tcp_port_of_a_container_that_stays() {
 }
 
 #[test]
-fn what_the_server_refuses_of_it_is_told_by_the_field_of_the_group() {
+fn refused_service_is_reported_with_the_groups_field() {
     let group = valid(&with(MINIMAL, "leaderService: { ports: [{ port: 80 }] }"));
     let of = |field: &str| refusal::explain(&group, "Service", "", &[(field, "Invalid value")]);
     assert_eq!(of("spec.ports[0].name"), "spec.leaderService.ports[0].name: Invalid value");

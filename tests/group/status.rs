@@ -55,7 +55,7 @@ pub fn lease(holder: &str) -> LeaseView {
     LeaseView { holder: holder.to_owned(), acquire_time: Some(since()), transitions: 4, ..LeaseView::default() }
 }
 
-/// Two ready pods on two nodes, of which the first leads.
+/// Two ready pods on two nodes. The first one leads.
 pub fn healthy() -> Observed {
     Observed {
         outcome: Outcome::Applied,
@@ -66,7 +66,7 @@ pub fn healthy() -> Observed {
     }
 }
 
-/// [`healthy`] but for one thing.
+/// [`healthy`] with one change.
 pub fn but(change: impl FnOnce(&mut Observed)) -> Observed {
     let mut observed = healthy();
     change(&mut observed);
@@ -90,7 +90,7 @@ pub fn status(group: &ElectionGroup, observed: &Observed) -> ElectionGroupStatus
     status_at(group, observed, &noon())
 }
 
-/// `group` with the status that it has after `observed`, at noon.
+/// Returns `group` with its status after `observed`, at noon.
 fn after(mut group: ElectionGroup, observed: &Observed) -> ElectionGroup {
     group.status = Some(status(&group, observed));
     group
@@ -100,7 +100,7 @@ pub fn condition(status: &ElectionGroupStatus, kind: ConditionType) -> Option<&C
     status.conditions.iter().find(|condition| condition.type_ == kind.as_str())
 }
 
-/// A spec of the user's, refused. The message is the refusal's.
+/// A refused spec, with the message of the refusal.
 pub fn refused() -> Observed {
     but(|it| it.outcome = Outcome::Invalid("spec.replicas: must be from 0 to 100, found 101".to_owned()))
 }
@@ -114,7 +114,7 @@ pub fn forbidden() -> Observed {
 }
 
 #[test]
-fn typical_statuses_read_well() {
+fn typical_statuses_match_their_snapshots() {
     let injection = InjectionStatus {
         image: "registry.example/k8sensus:0.1.0".to_owned(),
         revision: 1,
@@ -143,7 +143,7 @@ fn typical_statuses_read_well() {
 }
 
 #[test]
-fn the_same_observation_twice_gives_the_same_status() {
+fn same_observation_gives_the_same_status() {
     for Case { more, observed, .. } in cases() {
         let group = after(with(MINIMAL, more), &observed);
         assert_eq!(Some(&status_at(&group, &observed, &later())), group.status.as_ref(), "{more} of {observed:?}");
@@ -151,7 +151,7 @@ fn the_same_observation_twice_gives_the_same_status() {
 }
 
 #[test]
-fn a_condition_is_as_old_as_its_status_and_not_as_its_reason() {
+fn transition_time_changes_with_the_status_and_not_the_reason() {
     let ready = ConditionType::Ready;
     let times = |status: &ElectionGroupStatus, kind| condition(status, kind).expect("it").last_transition_time.clone();
     let no_leader = but(|it| it.lease = None);
@@ -166,7 +166,7 @@ fn a_condition_is_as_old_as_its_status_and_not_as_its_reason() {
 }
 
 #[test]
-fn a_condition_that_comes_back_is_new() {
+fn reappearing_condition_has_a_new_transition_time() {
     let rolling = but(|it| deployment_of(it).updated = 0);
     let calm = after(after(group(MINIMAL), &rolling), &healthy());
     let again = status_at(&calm, &rolling, &later());
@@ -175,20 +175,20 @@ fn a_condition_that_comes_back_is_new() {
 }
 
 #[test]
-fn an_expired_holder_is_no_holder() {
+fn expired_holder_is_no_holder() {
     let status = status(&after(group(MINIMAL), &healthy()), &but(|it| lease_of(it).expired = true));
     assert_eq!((status.holder_identity, status.acquire_time, status.leader), (None, None, None));
     assert_eq!(status.lease_transitions, Some(4));
 }
 
 #[test]
-fn a_lease_that_was_made_again_has_no_holder() {
+fn recreated_lease_has_no_holder() {
     let status = status(&group(MINIMAL), &but(|it| it.lease = Some(lease(RECREATED))));
     assert_eq!((status.holder_identity, status.acquire_time, status.leader), (None, None, None));
 }
 
 #[test]
-fn the_leader_is_described_by_its_pod() {
+fn leader_is_described_by_its_pod() {
     let of = |observed: &Observed| status(&group(MINIMAL), observed).leader;
     let by_controller_runtime = but(|it| lease_of(it).holder.push_str("_0fb1c3a4-52f1-4a54-9b8e-5f2f6f0d7d11"));
     assert_eq!(of(&by_controller_runtime), of(&healthy()), "the pod's name is before the underscore");
@@ -213,20 +213,20 @@ fn transitions_never_fall() {
 }
 
 #[test]
-fn a_group_that_never_had_a_lease_says_nothing_of_one() {
+fn group_without_a_lease_reports_none() {
     let status = status(&group(MINIMAL), &but(|it| it.lease = None));
     assert_eq!((status.lease_name, status.lease_transitions), (None, None));
 }
 
 #[test]
-fn a_lost_lease_is_still_named() {
+fn lost_lease_is_still_named() {
     let group = after(with(MINIMAL, "election: { leaseName: ledger }"), &healthy());
     let status = status(&group, &but(|it| it.lease = None));
-    assert_eq!(status.lease_name.as_deref(), Some("ledger"), "so that it is known to be lost and not new");
+    assert_eq!(status.lease_name.as_deref(), Some("ledger"), "shows that it is lost and not new");
 }
 
 #[test]
-fn what_was_recorded_stays() {
+fn recorded_values_are_kept() {
     let entry = json!({
         "holderIdentity": "billing-1", "time": since(), "reason": "LeaseExpired",
         "leaderlessSeconds": 15.012, "leaseTransitions": 4,
@@ -251,12 +251,12 @@ fn what_was_recorded_stays() {
 }
 
 #[test]
-fn the_selector_is_what_a_horizontal_pod_autoscaler_needs() {
+fn selector_is_what_a_horizontal_pod_autoscaler_needs() {
     assert_eq!(status(&group(MINIMAL), &healthy()).selector.as_deref(), Some("k8sensus.dev/group=billing"));
 }
 
 #[test]
-fn a_suspended_group_is_not_said_to_have_asked_for_no_replicas() {
+fn suspended_group_is_not_reported_as_having_zero_replicas() {
     let status = status(&with(MINIMAL, "{ suspend: true, replicas: 3 }"), &healthy());
     let failover = condition(&status, ConditionType::FailoverReady).expect("FailoverReady");
     assert!(!failover.message.contains("spec.replicas is 0"), "{}", failover.message);
@@ -266,7 +266,7 @@ fn a_suspended_group_is_not_said_to_have_asked_for_no_replicas() {
 fn one_pod_exists() {
     let status = status(&group(MINIMAL), &but(|it| deployment_of(it).replicas = 1));
     let reconciling = condition(&status, ConditionType::Reconciling);
-    assert_eq!(reconciling.map(|it| it.message.as_str()), Some("1 pod exists, 2 are asked for"));
+    assert_eq!(reconciling.map(|it| it.message.as_str()), Some("1 pod exists, 2 are wanted"));
 }
 
 fn observations() -> impl Strategy<Value = Observed> {
@@ -327,7 +327,7 @@ fn groups() -> impl Strategy<Value = ElectionGroup> {
     })
 }
 
-/// What must hold of a status, given the one before.
+/// Checks the invariants of a status, given the former status.
 fn check(before: &ElectionGroupStatus, now: &ElectionGroupStatus, at: &Time) {
     let types: Vec<&str> = now.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     let unique: BTreeSet<&str> = types.iter().copied().collect();
@@ -341,8 +341,8 @@ fn check(before: &ElectionGroupStatus, now: &ElectionGroupStatus, at: &Time) {
     assert!(now.acquire_time.is_none() || now.leader.is_some());
     assert!(now.leader.is_none() || now.leaderless.is_none());
     assert!(now.history.len() <= HISTORY_LIMIT);
-    let kept = now.history.len().min(before.history.len());
-    assert!(now.history == before.history || now.history[1..] == before.history[..kept.min(HISTORY_LIMIT - 1)]);
+    let common = now.history.len().min(before.history.len());
+    assert!(now.history == before.history || now.history[1..] == before.history[..common.min(HISTORY_LIMIT - 1)]);
     assert!(now.history.iter().all(|entry| entry.leaderless_seconds.is_none_or(|seconds| seconds >= 0.0)));
     for condition in &now.conditions {
         let kind = ConditionType::ALL.into_iter().find(|kind| kind.as_str() == condition.type_).expect("a known type");
@@ -363,7 +363,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_observed_the_status_keeps_its_promises(
+    fn invariants_of_the_status_hold_for_any_observation(
         mut group in groups(),
         story in prop::collection::vec(observations(), 1..6),
     ) {
@@ -371,7 +371,7 @@ proptest! {
             let now = time(&format!("2026-03-01T12:{minute:02}:00Z"));
             let new = status_at(&group, observed, &now);
             check(&group.status.clone().unwrap_or_default(), &new, &now);
-            // As it comes back from the API server, and looked at again.
+            // As the API server returns it, reconciled again.
             let stored = serde_json::from_str(&serde_json::to_string(&new).expect("JSON")).expect("a status");
             group.status = Some(stored);
             prop_assert_eq!(&status_at(&group, observed, &later()), &new);

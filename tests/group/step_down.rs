@@ -13,11 +13,11 @@ use serde_json::json;
 use super::status::{RECREATED, but, conflicting, healthy, lease_of, status};
 use super::{MINIMAL, NATIVE, with};
 
-/// What the leader of [`healthy`] writes onto its Lease.
+/// The incarnation that the leader of [`healthy`] writes onto its Lease.
 const INCARNATION: &str = "uid-1/app/0011";
 
-/// `spec` with a status and this request, the last one having been handled.
-fn asking(spec: &str, more: &str, value: Option<&str>) -> ElectionGroup {
+/// Returns a group of `spec` with a status and this request; a former request was handled.
+fn requesting(spec: &str, more: &str, value: Option<&str>) -> ElectionGroup {
     let mut group = with(spec, more);
     let mut status = status(&super::group(spec), &healthy());
     status.last_handled_step_down_at = Some("old".to_owned());
@@ -32,7 +32,7 @@ fn decision(group: &ElectionGroup, observed: &Observed) -> Decision {
     decide(&Question::of(group, valid.as_ref(), observed.facts(), None))
 }
 
-/// Two ready pods of which the first leads, as a candidate of ours; but for one thing.
+/// Two ready pods of which the first leads, as a candidate of ours, with one change.
 fn led(change: impl FnOnce(&mut Observed)) -> Observed {
     but(|it| {
         lease_of(it).incarnation = Some(INCARNATION.to_owned());
@@ -48,30 +48,30 @@ fn marked(value: &str, of: &str) -> Observed {
     led(|it| lease_of(it).step_down_request = Some(mark(value, of)))
 }
 
-/// The word for it and its sentence.
-fn rested(decision: Decision) -> (&'static str, String) {
+/// Returns the Event's reason and note of a decision to write nothing.
+fn event_of(decision: Decision) -> (&'static str, String) {
     let Decision::Rest(step_down) = decision else { panic!("{decision:?}") };
     step_down.event().map_or(("", String::new()), |(reason, why)| (reason, why.to_owned()))
 }
 
 #[test]
-fn a_new_value_is_carried_to_the_term_that_leads() {
-    let group = asking(MINIMAL, "{}", Some("new"));
+fn new_value_is_written_for_the_current_term() {
+    let group = requesting(MINIMAL, "{}", Some("new"));
     assert_eq!(decision(&group, &led(|_| {})), Decision::Mark(mark("new", "4/uid-1/app/0011")));
-    // A former request, handled or overtaken, is no hindrance.
+    // A former request, handled or replaced, does not matter.
     for former in [mark("old", "4/uid-1/app/0011"), mark("old", "3/uid-2/app/7"), mark("older", "4/uid-1/app/0011")] {
         let observed = led(|it| lease_of(it).step_down_request = Some(former));
         assert_eq!(decision(&group, &observed), Decision::Mark(mark("new", "4/uid-1/app/0011")));
     }
-    let told = rested(decision(&group, &marked("new", "4/uid-1/app/0011")));
-    let why = "billing-1 was told to stop its work and to release lease shop/billing".to_owned();
-    assert_eq!(told, ("StepDownRequested", why));
+    let event = event_of(decision(&group, &marked("new", "4/uid-1/app/0011")));
+    let why = "billing-1 was asked to stop its work and to release lease shop/billing".to_owned();
+    assert_eq!(event, ("StepDownRequested", why));
 }
 
 #[test]
-fn a_handled_an_empty_and_a_withdrawn_value_ask_nothing() {
+fn handled_empty_and_removed_values_request_nothing() {
     for value in [Some("old"), Some(""), None] {
-        let group = asking(MINIMAL, "{}", value);
+        let group = requesting(MINIMAL, "{}", value);
         for observed in [led(|_| {}), marked("new", "4/uid-1/app/0011"), led(|it| it.pods.clear())] {
             assert_eq!(decision(&group, &observed), Decision::Rest(StepDown::None), "{value:?}");
         }
@@ -79,20 +79,20 @@ fn a_handled_an_empty_and_a_withdrawn_value_ask_nothing() {
 }
 
 #[test]
-fn what_was_there_before_the_first_status_deposes_nobody() {
-    let mut group = asking(MINIMAL, "{}", Some("restored"));
+fn value_from_before_the_first_status_is_handled_without_a_step_down() {
+    let mut group = requesting(MINIMAL, "{}", Some("restored"));
     group.status = None;
-    let (reason, why) = rested(decision(&group, &led(|_| {})));
+    let (reason, why) = event_of(decision(&group, &led(|_| {})));
     assert_eq!(reason, "StepDownHandled");
-    assert!(why.contains("before the group was first looked at"), "{why}");
+    assert!(why.contains("before the group was first reconciled"), "{why}");
 }
 
 #[test]
-fn it_is_handled_once_another_term_leads_or_none() {
-    let group = asking(MINIMAL, "{}", Some("new"));
+fn request_is_handled_once_its_term_is_over() {
+    let group = requesting(MINIMAL, "{}", Some("new"));
     let handled = |observed: &Observed, expected: &str| {
-        let told = rested(decision(&group, observed));
-        assert_eq!((told.0, told.1.as_str()), ("StepDownHandled", expected));
+        let event = event_of(decision(&group, observed));
+        assert_eq!((event.0, event.1.as_str()), ("StepDownHandled", expected));
         assert_eq!(
             status(
                 &group,
@@ -112,29 +112,29 @@ fn it_is_handled_once_another_term_leads_or_none() {
             ..lease_of(it).clone()
         };
     });
-    handled(&successor, "the leader that was asked leads no more: billing-2 does");
-    // The same process again, in a later term; and a client that keeps the annotations.
+    handled(&successor, "the leader that was asked to step down is no longer the leader: billing-2 is");
+    // The same process in a later term; and a client that leaves the annotations in place.
     let again = marked("new", "3/uid-1/app/0011");
-    handled(&again, "the leader that was asked leads no more: billing-1 does");
+    handled(&again, "the leader that was asked to step down is no longer the leader: billing-1 is");
     let foreign = but(|it| {
-        let asked = Some(mark("new", "4/uid-1/app/0011"));
+        let request = Some(mark("new", "4/uid-1/app/0011"));
         *lease_of(it) =
-            LeaseView { transitions: 5, holder: "stork".into(), step_down_request: asked, ..lease_of(it).clone() };
+            LeaseView { transitions: 5, holder: "stork".into(), step_down_request: request, ..lease_of(it).clone() };
     });
-    handled(&foreign, "the leader that was asked leads no more: stork does");
+    handled(&foreign, "the leader that was asked to step down is no longer the leader: stork is");
     for holder in ["", RECREATED] {
-        handled(&led(|it| lease_of(it).holder = holder.to_owned()), "nobody leads: there is nobody to step down");
+        handled(&led(|it| lease_of(it).holder = holder.to_owned()), "there is no leader that could step down");
     }
-    handled(&led(|it| lease_of(it).expired = true), "nobody leads: there is nobody to step down");
-    handled(&led(|it| it.lease = None), "nobody leads: there is nobody to step down");
+    handled(&led(|it| lease_of(it).expired = true), "there is no leader that could step down");
+    handled(&led(|it| it.lease = None), "there is no leader that could step down");
     let mut released = marked("new", "4/uid-1/app/0011");
     lease_of(&mut released).holder = String::new();
-    handled(&released, "the leader that was asked leads no more");
+    handled(&released, "the leader that was asked to step down is no longer the leader");
 }
 
 #[test]
-fn nobody_is_asked_whom_nobody_would_follow() {
-    let group = asking(MINIMAL, "{}", Some("new"));
+fn step_down_is_refused_without_a_ready_standby() {
+    let group = requesting(MINIMAL, "{}", Some("new"));
     let alone: [fn(&mut Observed); 4] = [
         |it| it.pods[1].ready = false,
         |it| drop(it.pods.pop()),
@@ -142,21 +142,21 @@ fn nobody_is_asked_whom_nobody_would_follow() {
         |it| it.pods.retain(|pod| pod.name == "billing-1"),
     ];
     for change in alone {
-        let (reason, why) = rested(decision(&group, &led(change)));
+        let (reason, why) = event_of(decision(&group, &led(change)));
         assert_eq!(reason, "StepDownRefused");
         assert!(why.starts_with("no standby is ready to follow billing-1 on lease shop/billing; "), "{why}");
-        // Told already, it goes on.
+        // A request that is on the Lease already goes on.
         let carried = led(|it| {
             change(it);
             lease_of(it).step_down_request = Some(mark("new", "4/uid-1/app/0011"));
         });
-        assert_eq!(rested(decision(&group, &carried)).0, "StepDownRequested");
+        assert_eq!(event_of(decision(&group, &carried)).0, "StepDownRequested");
     }
 }
 
 #[test]
-fn a_request_that_was_refused_is_done_once_another_leads() {
-    let group = asking(MINIMAL, "{}", Some("new"));
+fn refused_request_is_handled_once_another_pod_leads() {
+    let group = requesting(MINIMAL, "{}", Some("new"));
     let valid = Group::check(&group).unwrap();
     let refused = |value: &str, holder: &str| Refused { value: value.to_owned(), holder: holder.to_owned() };
     let after = |refused: &Refused, observed: &Observed| {
@@ -165,70 +165,71 @@ fn a_request_that_was_refused_is_done_once_another_leads() {
         (decide(&question), question.to_be_remembered())
     };
     let others = refused("new", "billing-2");
-    let (done, kept) = after(&others, &led(|_| {}));
-    let why = "billing-2, which could not step down at that time, leads no more: billing-1 does".to_owned();
-    assert_eq!((rested(done), kept), (("StepDownHandled", why), Some(others.clone())));
-    // It waits for a standby of that leader, another request is another one, and what is carried out goes on.
+    let (done, remembered) = after(&others, &led(|_| {}));
+    let why = "billing-2, which could not step down at that time, is no longer the leader: billing-1 is".to_owned();
+    assert_eq!((event_of(done), remembered), (("StepDownHandled", why), Some(others.clone())));
+    // A refused request waits as long as its holder leads. Other requests, and those on the Lease, are not affected.
     for former in [refused("new", "billing-1"), refused("older", "billing-2")] {
         assert_eq!(after(&former, &led(|_| {})).0, Decision::Mark(mark("new", "4/uid-1/app/0011")), "{former:?}");
     }
-    assert_eq!(rested(after(&others, &marked("new", "4/uid-1/app/0011")).0).0, "StepDownRequested");
+    assert_eq!(event_of(after(&others, &marked("new", "4/uid-1/app/0011")).0).0, "StepDownRequested");
     let alone = led(|it| it.pods[1].ready = false);
     let question = Question::of(&group, Some(&valid), alone.facts(), None);
     assert_eq!(question.to_be_remembered(), Some(refused("new", "billing-1")));
-    // Though the operator has a intent of its own.
+    // Likewise if the operator has an intent of its own.
     let intent = intent(ChangeReason::Rollout);
-    let wishing = Question::of(&group, Some(&valid), alone.facts(), Some(&intent));
-    assert!(matches!(decide(&wishing), Decision::Mark(_)));
-    assert_eq!(wishing.to_be_remembered(), Some(refused("new", "billing-1")));
-    let withdrawn = asking(MINIMAL, "{}", None);
-    let question = Question { refused: Some(&others), ..Question::of(&withdrawn, Some(&valid), alone.facts(), None) };
+    let with_intent = Question::of(&group, Some(&valid), alone.facts(), Some(&intent));
+    assert!(matches!(decide(&with_intent), Decision::Mark(_)));
+    assert_eq!(with_intent.to_be_remembered(), Some(refused("new", "billing-1")));
+    let removed = requesting(MINIMAL, "{}", None);
+    let question = Question { refused: Some(&others), ..Question::of(&removed, Some(&valid), alone.facts(), None) };
     assert_eq!(question.to_be_remembered(), None);
 }
 
 #[test]
-fn a_holder_that_knows_no_requests_is_named() {
-    let group = asking(MINIMAL, "{}", Some("new"));
-    let foreign = rested(decision(&group, &but(|_| {})));
+fn holder_that_cannot_step_down_is_named() {
+    let group = requesting(MINIMAL, "{}", Some("new"));
+    let foreign = event_of(decision(&group, &but(|_| {})));
     assert_eq!(foreign.0, "StepDownRefused");
     assert!(foreign.1.contains("expected its annotation k8sensus.dev/incarnation, found none"), "{}", foreign.1);
-    // It took over from a candidate of ours and has kept what that had written.
-    let kept = led(|it| lease_of(it).holder = "billing-2".to_owned());
-    let (reason, why) = rested(decision(&group, &kept));
+    // A foreign holder after a candidate of ours, whose annotation it left in place.
+    let foreign = led(|it| lease_of(it).holder = "billing-2".to_owned());
+    let (reason, why) = event_of(decision(&group, &foreign));
     assert_eq!(reason, "StepDownRefused");
     assert!(why.contains("found uid-1/app/0011"), "{why}");
-    // A candidate that was not told its pod's uid.
+    // A candidate that does not know its pod's uid.
     let unknown = led(|it| lease_of(it).incarnation = Some("-/-/0011".to_owned()));
     assert_eq!(decision(&group, &unknown), Decision::Mark(mark("new", "4/-/-/0011")));
 }
 
 #[test]
-fn what_the_owner_has_stopped_waits_and_says_for_what() {
+fn request_waits_while_the_group_is_paused_suspended_or_refused() {
     for (more, expected) in [("paused: true", "spec.paused is true: "), ("suspend: true", "spec.suspend is true: ")] {
-        let group = asking(MINIMAL, more, Some("new"));
-        let (reason, why) = rested(decision(&group, &led(|_| {})));
+        let group = requesting(MINIMAL, more, Some("new"));
+        let (reason, why) = event_of(decision(&group, &led(|_| {})));
         assert_eq!(reason, "StepDownPending");
         assert!(why.starts_with(expected), "{why}");
-        assert_eq!(rested(decision(&group, &led(|it| lease_of(it).holder.clear()))).0, "StepDownHandled");
-        assert_eq!(rested(decision(&group, &marked("new", "4/uid-1/app/0011"))).0, "StepDownRequested");
+        assert_eq!(event_of(decision(&group, &led(|it| lease_of(it).holder.clear()))).0, "StepDownHandled");
+        assert_eq!(event_of(decision(&group, &marked("new", "4/uid-1/app/0011"))).0, "StepDownRequested");
     }
-    let group = asking(MINIMAL, "{}", Some("new"));
-    let (reason, why) = rested(decision(&group, &conflicting()));
+    let group = requesting(MINIMAL, "{}", Some("new"));
+    let (reason, why) = event_of(decision(&group, &conflicting()));
     assert_eq!((reason, why.as_str()), ("StepDownPending", "the group is not applied: Role shop/billing exists"));
-    let invalid = asking(MINIMAL, "replicas: 101", Some("new"));
-    let (reason, why) = rested(decision(&invalid, &led(|it| it.outcome = Outcome::Invalid("spec.replicas: …".into()))));
+    let invalid = requesting(MINIMAL, "replicas: 101", Some("new"));
+    let refused = led(|it| it.outcome = Outcome::Invalid("spec.replicas: …".into()));
+    let (reason, why) = event_of(decision(&invalid, &refused));
     assert_eq!((reason, why.as_str()), ("StepDownPending", "the group is not applied: spec.replicas: …"));
 }
 
 #[test]
-fn a_native_leader_is_marked_and_then_evicted() {
-    let group = asking(NATIVE, "{}", Some("new"));
+fn native_leader_is_evicted_after_the_request_is_written() {
+    let group = requesting(NATIVE, "{}", Some("new"));
     // client-go names the pod, controller-runtime adds a number.
     for holder in ["billing-1", "billing-1_5e0c"] {
         let of = format!("4/{holder}");
-        let held = |asked: Option<StepDownRequest>, change: fn(&mut Observed)| {
+        let held = |request: Option<StepDownRequest>, change: fn(&mut Observed)| {
             but(|it| {
-                (lease_of(it).holder, lease_of(it).step_down_request) = (holder.to_owned(), asked);
+                (lease_of(it).holder, lease_of(it).step_down_request) = (holder.to_owned(), request);
                 change(it);
             })
         };
@@ -236,45 +237,45 @@ fn a_native_leader_is_marked_and_then_evicted() {
         assert_eq!(decision(&group, &held(None, |_| {})), Decision::Mark(mark("new", &of)));
         let evict = Decision::Evict { value: "new".into(), pod: "billing-1".into(), uid: Some("uid-1".into()) };
         assert_eq!(decision(&group, &held(carried.clone(), |_| {})), evict);
-        // On its way already, or gone: its Lease is awaited.
+        // The pod is being deleted already, or gone: the operator waits for its Lease.
         for gone in [(|it| it.pods[0].terminating = true) as fn(&mut Observed), |it| drop(it.pods.remove(0))] {
-            assert_eq!(rested(decision(&group, &held(carried.clone(), gone))).0, "StepDownRequested");
+            assert_eq!(event_of(decision(&group, &held(carried.clone(), gone))).0, "StepDownRequested");
         }
-        assert_eq!(rested(decision(&group, &held(None, |it| it.pods[1].ready = false))).0, "StepDownRefused");
-        assert_eq!(rested(decision(&group, &held(carried, |it| it.pods[1].ready = false))).0, "StepDownRefused");
+        assert_eq!(event_of(decision(&group, &held(None, |it| it.pods[1].ready = false))).0, "StepDownRefused");
+        assert_eq!(event_of(decision(&group, &held(carried, |it| it.pods[1].ready = false))).0, "StepDownRefused");
     }
     let stranger = but(|it| lease_of(it).holder = "stork".to_owned());
-    let (reason, why) = rested(decision(&group, &stranger));
+    let (reason, why) = event_of(decision(&group, &stranger));
     assert_eq!(reason, "StepDownRefused");
     assert!(why.contains("stork holds lease shop/billing-leader, and no pod of this group has that name"), "{why}");
 }
 
-/// What the operator itself wants of the leader of [`led`].
+/// The step-down of the leader of [`led`] that the operator itself wants.
 fn intent(reason: ChangeReason) -> StepDownIntent {
     let (of, to) = ("4/uid-1/app/0011".to_owned(), Some("billing-2".to_owned()));
-    StepDownIntent { reason, of, to, why: "it is to hand over".to_owned(), trial: None }
+    StepDownIntent { reason, of, to, why: "it must hand over".to_owned(), trial: None }
 }
 
-fn wishing(group: &ElectionGroup, observed: &Observed, intent: &StepDownIntent) -> Decision {
+fn decision_with(group: &ElectionGroup, observed: &Observed, intent: &StepDownIntent) -> Decision {
     let valid = Group::check(group).ok();
     decide(&Question::of(group, valid.as_ref(), observed.facts(), Some(intent)))
 }
 
 #[test]
-fn the_operators_own_wish_goes_the_same_road_with_its_reason_and_a_successor() {
-    let group = asking(MINIMAL, "{}", None);
+fn operators_own_step_down_has_its_reason_and_a_successor() {
+    let group = requesting(MINIMAL, "{}", None);
     for reason in [ChangeReason::Rollout, ChangeReason::Unhealthy, ChangeReason::Draining] {
         let intent = intent(reason);
         let to = intent.to.clone();
-        let asked = StepDownRequest { value: reason.as_str().to_owned(), of: intent.of.clone(), to };
-        assert_eq!(asked.reason(), reason);
-        assert_eq!(wishing(&group, &led(|_| {}), &intent), Decision::Mark(asked.clone()));
-        // Told once, whoever wanted it; of a term that is over, never.
-        let told = led(|it| lease_of(it).step_down_request = Some(asked.clone()));
-        let word = if reason == ChangeReason::Unhealthy { "LeaderUnhealthy" } else { "StepDownRequested" };
-        assert_eq!(rested(wishing(&group, &told, &intent)), (word, "it is to hand over".to_owned()));
+        let request = StepDownRequest { value: reason.as_str().to_owned(), of: intent.of.clone(), to };
+        assert_eq!(request.reason(), reason);
+        assert_eq!(decision_with(&group, &led(|_| {}), &intent), Decision::Mark(request.clone()));
+        // One request per term, whatever its origin, and none for a former term.
+        let requested = led(|it| lease_of(it).step_down_request = Some(request.clone()));
+        let expected = if reason == ChangeReason::Unhealthy { "LeaderUnhealthy" } else { "StepDownRequested" };
+        assert_eq!(event_of(decision_with(&group, &requested, &intent)), (expected, "it must hand over".to_owned()));
         let other = StepDownIntent { reason: ChangeReason::Rollout, ..intent.clone() };
-        assert!(matches!(wishing(&group, &told, &other), Decision::Rest(StepDown::Intended { .. })));
+        assert!(matches!(decision_with(&group, &requested, &other), Decision::Rest(StepDown::Intended { .. })));
         let over: [fn(&mut Observed); 4] = [
             |it| lease_of(it).transitions = 5,
             |it| lease_of(it).expired = true,
@@ -282,39 +283,39 @@ fn the_operators_own_wish_goes_the_same_road_with_its_reason_and_a_successor() {
             |it| it.lease = None,
         ];
         for change in over {
-            assert_eq!(wishing(&group, &led(change), &intent), Decision::Rest(StepDown::None));
+            assert_eq!(decision_with(&group, &led(change), &intent), Decision::Rest(StepDown::None));
         }
         for more in ["paused: true", "suspend: true"] {
-            let still = wishing(&asking(MINIMAL, more, None), &led(|_| {}), &intent);
+            let still = decision_with(&requesting(MINIMAL, more, None), &led(|_| {}), &intent);
             assert_eq!(still, Decision::Rest(StepDown::None), "{more}");
         }
-        assert_eq!(wishing(&group, &conflicting(), &intent), Decision::Rest(StepDown::None));
+        assert_eq!(decision_with(&group, &conflicting(), &intent), Decision::Rest(StepDown::None));
     }
 }
 
 #[test]
-fn a_request_goes_before_a_wish_and_keeps_its_successor() {
-    let group = asking(MINIMAL, "{}", Some("new"));
+fn request_precedes_the_operators_intent_and_keeps_its_successor() {
+    let group = requesting(MINIMAL, "{}", Some("new"));
     let intent = intent(ChangeReason::Rollout);
-    assert_eq!(wishing(&group, &led(|_| {}), &intent), Decision::Mark(mark("new", "4/uid-1/app/0011")));
+    assert_eq!(decision_with(&group, &led(|_| {}), &intent), Decision::Mark(mark("new", "4/uid-1/app/0011")));
     let to = Some("billing-2".to_owned());
-    let wished = StepDownRequest { value: "Rollout".to_owned(), of: intent.of.clone(), to: to.clone() };
+    let own = StepDownRequest { value: "Rollout".to_owned(), of: intent.of.clone(), to: to.clone() };
     let both = StepDownRequest { to, ..mark("new", "4/uid-1/app/0011") };
-    let told = led(|it| lease_of(it).step_down_request = Some(wished.clone()));
-    assert_eq!(wishing(&group, &told, &intent), Decision::Mark(both.clone()));
+    let requested = led(|it| lease_of(it).step_down_request = Some(own.clone()));
+    assert_eq!(decision_with(&group, &requested, &intent), Decision::Mark(both.clone()));
     assert_eq!(both.reason(), ChangeReason::SteppedDown);
     // It is acknowledged before the next intent overwrites it.
     let next = led(|it| (lease_of(it).transitions, lease_of(it).step_down_request) = (5, Some(both.clone())));
     let of = "5/uid-1/app/0011".to_owned();
-    assert_eq!(rested(wishing(&group, &next, &StepDownIntent { of, ..intent.clone() })).0, "StepDownHandled");
-    // A request that would leave nobody to lead does not keep the operator from handing over to a pod on trial.
+    assert_eq!(event_of(decision_with(&group, &next, &StepDownIntent { of, ..intent.clone() })).0, "StepDownHandled");
+    // A request that is refused without a standby does not prevent the operator's handover to a pod on trial.
     let alone = led(|it| it.pods[1].ready = false);
-    assert_eq!(wishing(&group, &alone, &intent), Decision::Mark(wished));
+    assert_eq!(decision_with(&group, &alone, &intent), Decision::Mark(own));
 }
 
 #[test]
-fn a_native_leader_is_evicted_for_a_wish_too() {
-    let group = asking(NATIVE, "{}", None);
+fn native_leader_is_evicted_for_the_operators_intent_too() {
+    let group = requesting(NATIVE, "{}", None);
     let (of, to) = ("4/billing-1".to_owned(), Some("billing-2".to_owned()));
     let intent = StepDownIntent {
         reason: ChangeReason::Unhealthy,
@@ -323,34 +324,34 @@ fn a_native_leader_is_evicted_for_a_wish_too() {
         why: String::new(),
         trial: None,
     };
-    let asked = StepDownRequest { value: "Unhealthy".to_owned(), of, to };
-    assert_eq!(wishing(&group, &but(|_| {}), &intent), Decision::Mark(asked.clone()));
-    let told = but(|it| lease_of(it).step_down_request = Some(asked.clone()));
+    let request = StepDownRequest { value: "Unhealthy".to_owned(), of, to };
+    assert_eq!(decision_with(&group, &but(|_| {}), &intent), Decision::Mark(request.clone()));
+    let requested = but(|it| lease_of(it).step_down_request = Some(request.clone()));
     let evict = Decision::Evict { value: "Unhealthy".into(), pod: "billing-1".into(), uid: Some("uid-1".into()) };
-    assert_eq!(wishing(&group, &told, &intent), evict);
+    assert_eq!(decision_with(&group, &requested, &intent), evict);
     let going = but(|it| {
-        (lease_of(it).step_down_request, it.pods[0].terminating) = (Some(asked), true);
+        (lease_of(it).step_down_request, it.pods[0].terminating) = (Some(request), true);
     });
-    assert!(matches!(wishing(&group, &going, &intent), Decision::Rest(StepDown::Intended { .. })));
+    assert!(matches!(decision_with(&group, &going, &intent), Decision::Rest(StepDown::Intended { .. })));
 }
 
-/// A small world, walked through exhaustively. An operator forgets everything between any two of its writes.
+/// A small model, explored exhaustively. The operator loses its memory between any two of its writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     native: bool,
-    /// The request that stands, and the one that is handled. 0 is none.
+    /// The current request and the handled request; 0 for none.
     requested: u8,
     handled: u8,
-    /// Who leads, 0 for nobody, in which term, and what the Lease carries.
+    /// The leader (0 for none), its term, and the request on the Lease.
     holder: u8,
     transitions: i32,
-    asked: Option<(u8, String)>,
+    request: Option<(u8, String)>,
     /// The holder's pod is being deleted.
     terminating: bool,
-    /// How many leaders were brought down for each request.
+    /// The number of leaders that stepped down for each request.
     deposed: [u8; 3],
-    /// The term that led when each request was made, 0 if nobody did.
-    meant: [i32; 3],
+    /// The current term at the time of each request, 0 without a leader.
+    terms: [i32; 3],
     crashes: u8,
 }
 
@@ -369,7 +370,7 @@ impl World {
                 holder: if self.holder == 0 { String::new() } else { format!("billing-{}", self.holder) },
                 transitions: self.transitions,
                 incarnation: (self.holder > 0 && !self.native).then(|| format!("uid-{}/app/0011", self.holder)),
-                step_down_request: self.asked.clone().map(|(value, of)| mark(&value.to_string(), &of)),
+                step_down_request: self.request.clone().map(|(value, of)| mark(&value.to_string(), &of)),
                 ..lease_of(it).clone()
             };
             if self.terminating {
@@ -379,8 +380,9 @@ impl World {
         })
     }
 
-    /// The next write of the operator, `None` if it has none. `base`: the group without a request.
-    fn operated(&self, base: &(ElectionGroup, Group)) -> Option<World> {
+    /// Returns the world after the operator's next write, `None` if there is none. `base` is the group without a
+    /// request.
+    fn after_operator(&self, base: &(ElectionGroup, Group)) -> Option<World> {
         let (mut resource, group) = (base.0.clone(), &base.1);
         resource.status.as_mut().unwrap().last_handled_step_down_at =
             (self.handled > 0).then(|| self.handled.to_string());
@@ -389,11 +391,11 @@ impl World {
         let mut next = self.clone();
         let observed = self.observed();
         match decide(&Question::of(&resource, Some(group), observed.facts(), None)) {
-            Decision::Mark(asked) => next.asked = Some((asked.value.parse().unwrap(), asked.of)),
+            Decision::Mark(request) => next.request = Some((request.value.parse().unwrap(), request.of)),
             Decision::Evict { pod, .. } => {
                 assert_eq!(pod, format!("billing-{}", self.holder));
                 next.terminating = true;
-                next.deposed[usize::from(self.asked.as_ref().unwrap().0)] += 1;
+                next.deposed[usize::from(self.request.as_ref().unwrap().0)] += 1;
             }
             Decision::Rest(StepDown::Done { value, .. }) => next.handled = value.parse().unwrap(),
             Decision::Rest(_) => return None,
@@ -402,14 +404,14 @@ impl World {
         Some(next)
     }
 
-    /// What candidates do by themselves: obey, leave with their pod, and take a free Lease.
-    fn elected(&self) -> Vec<World> {
+    /// Returns the worlds after an action of a candidate: step down, stop with its pod, or acquire a free Lease.
+    fn after_candidates(&self) -> Vec<World> {
         let released = |by_request: Option<u8>| {
             let mut next = World { holder: 0, terminating: false, ..self.clone() };
             by_request.into_iter().for_each(|request| next.deposed[usize::from(request)] += 1);
             next
         };
-        match (self.holder, &self.asked) {
+        match (self.holder, &self.request) {
             (0, _) => {
                 (1..=2).map(|holder| World { holder, transitions: self.transitions + 1, ..self.clone() }).collect()
             }
@@ -419,12 +421,12 @@ impl World {
         }
     }
 
-    /// What else happens: another request, a leader's death.
-    fn disturbed(&self) -> Vec<World> {
+    /// Returns the worlds after a disturbance: another request, or the leader's crash.
+    fn after_disturbances(&self) -> Vec<World> {
         let mut found = Vec::new();
         if self.requested < 2 {
             let mut next = World { requested: self.requested + 1, ..self.clone() };
-            next.meant[usize::from(next.requested)] = if self.holder > 0 { self.transitions } else { 0 };
+            next.terms[usize::from(next.requested)] = if self.holder > 0 { self.transitions } else { 0 };
             found.push(next);
         }
         if self.holder > 0 && self.crashes < 2 {
@@ -435,14 +437,14 @@ impl World {
 
     fn check(&self) {
         assert!(self.deposed.iter().all(|leaders| *leaders <= 1), "two leaders for one request: {self:?}");
-        let meant = self.meant[usize::from(self.handled)];
-        let ended = self.holder == 0 || self.transitions > meant || self.terminating;
-        assert!(self.handled == 0 || meant == 0 || ended, "handled, and its leader leads on: {self:?}");
+        let term = self.terms[usize::from(self.handled)];
+        let ended = self.holder == 0 || self.transitions > term || self.terminating;
+        assert!(self.handled == 0 || term == 0 || ended, "handled, and its leader still leads: {self:?}");
     }
 }
 
 #[test]
-fn whichever_write_the_operator_dies_after_each_request_brings_one_leader_down_and_is_handled() {
+fn each_request_deposes_one_leader_despite_restarts_after_any_write() {
     for native in [false, true] {
         let start = World {
             native,
@@ -450,29 +452,30 @@ fn whichever_write_the_operator_dies_after_each_request_brings_one_leader_down_a
             handled: 0,
             holder: 1,
             transitions: 4,
-            asked: None,
+            request: None,
             terminating: false,
             deposed: [0; 3],
-            meant: [0; 3],
+            terms: [0; 3],
             crashes: 0,
         };
-        let resource = asking(if native { NATIVE } else { MINIMAL }, "{}", None);
+        let resource = requesting(if native { NATIVE } else { MINIMAL }, "{}", None);
         let group = Group::check(&resource).unwrap();
         let base = (resource, group);
         let mut seen = std::collections::HashSet::from([start.clone()]);
         let mut open = vec![start];
         while let Some(world) = open.pop() {
             world.check();
-            // Left alone, it comes to rest with the request handled.
+            // Without disturbances it comes to rest with the request handled.
             let mut calm = world.clone();
             for step in 0.. {
                 assert!(step < 20, "no rest after {world:?}, now {calm:?}");
-                let Some(next) = calm.operated(&base).or_else(|| calm.elected().pop()) else { break };
+                let Some(next) = calm.after_operator(&base).or_else(|| calm.after_candidates().pop()) else { break };
                 calm = next;
             }
             assert_eq!(calm.handled, calm.requested, "{world:?} rests as {calm:?}");
             assert!(calm.holder > 0, "{calm:?}");
-            for next in world.operated(&base).into_iter().chain(world.elected()).chain(world.disturbed()) {
+            let next = world.after_operator(&base).into_iter().chain(world.after_candidates());
+            for next in next.chain(world.after_disturbances()) {
                 if seen.insert(next.clone()) {
                     open.push(next);
                 }
@@ -484,8 +487,8 @@ fn whichever_write_the_operator_dies_after_each_request_brings_one_leader_down_a
 }
 
 #[test]
-fn the_status_keeps_the_last_request_that_was_handled() {
-    let group = asking(MINIMAL, "{}", Some("new"));
+fn status_keeps_the_last_handled_request() {
+    let group = requesting(MINIMAL, "{}", Some("new"));
     let (value, why) = ("new".to_owned(), String::new());
     for step_down in [
         StepDown::None,

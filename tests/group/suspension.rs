@@ -5,7 +5,7 @@ use k8sensus::group::observed::pod::PodView;
 use super::{MINIMAL, NATIVE, with};
 
 #[test]
-fn those_that_are_about_to_end_are_told_that_nobody_is_to_lead() {
+fn suspension_is_annotated_only_while_pods_are_about_to_be_removed() {
     let pods = [PodView { revision: Some("7c9".to_owned()), ..PodView::default() }];
     let made_by_hand = [PodView::default()];
     for (suspended, pods, spec, wanted) in [
@@ -19,9 +19,9 @@ fn those_that_are_about_to_end_are_told_that_nobody_is_to_lead() {
         (true, &pods, "replicas: 3", Some(false)),
         (false, &pods, "replicas: 3", None),
     ] {
-        let said = |manifest: &str| change(&Group::check(&with(manifest, spec)).unwrap(), suspended, || pods.to_vec());
-        assert_eq!(said(MINIMAL), wanted, "{suspended} {} {spec}", pods.len());
-        // It does not listen, but what another mode has left there goes.
-        assert_eq!(said(NATIVE), wanted.filter(|told| !told), "Native: {suspended} {} {spec}", pods.len());
+        let of = |manifest: &str| change(&Group::check(&with(manifest, spec)).unwrap(), suspended, || pods.to_vec());
+        assert_eq!(of(MINIMAL), wanted, "{suspended} {} {spec}", pods.len());
+        // Mode Native never sets the annotation, but removes that of another mode.
+        assert_eq!(of(NATIVE), wanted.filter(|suspended| !suspended), "Native: {suspended} {} {spec}", pods.len());
     }
 }

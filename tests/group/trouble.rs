@@ -1,4 +1,4 @@
-//! What keeps pods from being created, scheduled, started or ready, read from statuses as Kubernetes 1.37 writes them.
+//! What keeps pods from being created, scheduled, started or ready, from statuses as Kubernetes 1.37 writes them.
 
 use k8sensus::group::observed::trouble::{container_trouble, eviction, last_end, obstacle, replica_failure};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn terminated(code: i64, reason: &str, message: &str) -> Value {
     json!({ "terminated": { "exitCode": code, "reason": reason, "message": message } })
 }
 
-/// What is reported of a container in that state.
+/// Returns the reported trouble of a container in that state.
 fn trouble(state: Value, last_state: Value) -> Option<String> {
     container_trouble(&pod("containerStatuses", state, last_state))
 }
@@ -25,7 +25,7 @@ fn conditions(conditions: Value) -> Value {
     json!({ "spec": { "nodeName": "node-1" }, "status": { "phase": "Pending", "conditions": conditions } })
 }
 
-/// What a pod with those conditions is held up by, and whether that may pass.
+/// Returns the obstacle of a pod with those conditions, and whether it is passing.
 fn held_up(of: Value) -> Option<(String, bool)> {
     obstacle(&conditions(of)).map(|obstacle| (obstacle.what, obstacle.is_passing))
 }
@@ -39,7 +39,7 @@ fn passing(what: &str) -> Option<(String, bool)> {
 }
 
 #[test]
-fn a_pod_that_is_refused_is_explained_by_the_deployment() {
+fn refused_pod_is_explained_by_the_deployment() {
     let why = |message: &str| {
         let condition =
             json!({ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message });
@@ -50,7 +50,7 @@ fn a_pod_that_is_refused_is_explained_by_the_deployment() {
         r#"pods "billing-6c9f7d5b8-x7k2p" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1"#,
         r#"pods "billing-6c9f7d5b8-x7k2p" is forbidden: maximum cpu usage per Container is 1, but limit is 2"#,
         r#"pods "billing-6c9f7d5b8-x7k2p" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true (pod or container "app" must set securityContext.runAsNonRoot=true)"#,
-        // What the pod refers to.
+        // References of the pod.
         r#"pods "billing-6c9f7d5b8-" is forbidden: error looking up service account shop/nobody: serviceaccount "nobody" not found"#,
         r#"pods "billing-6c9f7d5b8-" is forbidden: no PriorityClass with name high was found"#,
         r#"pods "billing-6c9f7d5b8-" is forbidden: pod rejected: RuntimeClass "gvisor" not found"#,
@@ -67,7 +67,7 @@ fn a_pod_that_is_refused_is_explained_by_the_deployment() {
 }
 
 #[test]
-fn an_unschedulable_pod_quotes_the_scheduler() {
+fn unschedulable_pod_quotes_the_scheduler() {
     let messages = [
         "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
         r#"0/1 nodes are available: persistentvolumeclaim "data" not found. not found"#,
@@ -81,7 +81,7 @@ fn an_unschedulable_pod_quotes_the_scheduler() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_reads_alike_while_the_kubelet_backs_off() {
+fn failed_image_pull_reads_the_same_during_back_off() {
     let error = r#"failed to pull and unpack image "localhost/nobody/has:this": failed to resolve reference "localhost/nobody/has:this": failed to do request: Head "https://localhost/v2/nobody/has/manifests/this": dial tcp 127.0.0.1:443: connect: connection refused"#;
     let pulling = trouble(waiting("ErrImagePull", error), json!({}));
     let back_off = format!(r#"Back-off pulling image "localhost/nobody/has:this": ErrImagePull: {error}"#);
@@ -97,7 +97,7 @@ fn an_image_that_cannot_be_pulled_reads_alike_while_the_kubelet_backs_off() {
 }
 
 #[test]
-fn a_container_that_cannot_be_created_or_started_quotes_the_kubelet() {
+fn container_that_cannot_start_quotes_the_kubelet() {
     for (reason, message) in [
         ("CreateContainerConfigError", r#"configmap "settings" not found"#),
         ("CreateContainerConfigError", r#"secret "password" not found"#),
@@ -122,30 +122,30 @@ fn a_container_that_cannot_be_created_or_started_quotes_the_kubelet() {
 }
 
 #[test]
-fn a_crash_is_told_with_its_code_its_reason_and_the_last_words() {
+fn crash_is_reported_with_code_reason_and_last_message() {
     let ended = |code, reason, message| trouble(terminated(code, reason, message), json!({}));
     let looping =
         |code, reason, message| trouble(waiting("CrashLoopBackOff", "back-off"), terminated(code, reason, message));
-    let said = |text: &str| Some(text.to_owned());
-    assert_eq!(ended(3, "Error", ""), said("container app exited with code 3"));
-    assert_eq!(ended(3, "Error", "no such table"), said("container app exited with code 3: no such table"));
-    assert_eq!(ended(137, "OOMKilled", ""), said("container app exited with code 137 (OOMKilled)"));
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(ended(3, "Error", ""), some("container app exited with code 3"));
+    assert_eq!(ended(3, "Error", "no such table"), some("container app exited with code 3: no such table"));
+    assert_eq!(ended(137, "OOMKilled", ""), some("container app exited with code 137 (OOMKilled)"));
     assert_eq!(ended(0, "Completed", ""), None);
-    assert_eq!(looping(3, "Error", ""), said("container app: CrashLoopBackOff: it exited with code 3"));
-    assert_eq!(looping(3, "Error", "no such table"), said("container app: CrashLoopBackOff: no such table"));
+    assert_eq!(looping(3, "Error", ""), some("container app: CrashLoopBackOff: it exited with code 3"));
+    assert_eq!(looping(3, "Error", "no such table"), some("container app: CrashLoopBackOff: no such table"));
     let killed = "container app: CrashLoopBackOff: it exited with code 137 (OOMKilled)";
-    assert_eq!(looping(137, "OOMKilled", ""), said(killed));
-    // The candidate's mark is no word of the program.
+    assert_eq!(looping(137, "OOMKilled", ""), some(killed));
+    // The candidate's incarnation is not a message of the program.
     let mark = "0c7e5a52/app/00000000c0ffee11";
-    assert_eq!(looping(137, "OOMKilled", mark), said(killed));
-    assert_eq!(ended(137, "Error", mark), said("container app exited with code 137"));
+    assert_eq!(looping(137, "OOMKilled", mark), some(killed));
+    assert_eq!(ended(137, "Error", mark), some("container app exited with code 137"));
     let again = pod("containerStatuses", json!({ "running": {} }), terminated(137, "OOMKilled", ""));
     assert_eq!(container_trouble(&again), None);
-    assert_eq!(last_end(&again), said("container app exited with code 137 (OOMKilled)"));
+    assert_eq!(last_end(&again), some("container app exited with code 137 (OOMKilled)"));
 }
 
 #[test]
-fn an_init_container_that_fails_is_named() {
+fn failing_init_container_is_named() {
     let failed =
         pod("initContainerStatuses", waiting("CrashLoopBackOff", "back-off"), terminated(1, "Error", "no schema"));
     assert_eq!(container_trouble(&failed).as_deref(), Some("container app: CrashLoopBackOff: no schema"));
@@ -155,32 +155,32 @@ fn an_init_container_that_fails_is_named() {
 }
 
 #[test]
-fn a_container_that_is_never_created_points_at_the_events() {
+fn container_that_is_never_created_refers_to_the_events() {
     let waits = pod("containerStatuses", json!({ "waiting": { "reason": "ContainerCreating" } }), json!({}));
-    let told = |pod: &Value| {
+    let reported = |pod: &Value| {
         let found = obstacle(pod).unwrap();
         assert!(found.is_passing, "{found:?}");
         found.what
     };
     let missing = "container app: ContainerCreating: a volume, ConfigMap or Secret may be missing, or an image is being pulled; \
                    the Events of the pod say more";
-    assert_eq!(told(&waits), missing);
+    assert_eq!(reported(&waits), missing);
     // With a sidecar, which is an init container, the kubelet gives the other reason for the same.
     let mut beside = pod("initContainerStatuses", json!({ "waiting": { "reason": "PodInitializing" } }), json!({}));
     let sandbox = |status: &str| json!([{ "type": "PodReadyToStartContainers", "status": status }]);
     beside["status"]["conditions"] = sandbox("False");
-    assert_eq!(told(&beside), missing.replace("ContainerCreating", "PodInitializing"));
+    assert_eq!(reported(&beside), missing.replace("ContainerCreating", "PodInitializing"));
     beside["status"]["conditions"] = sandbox("True");
     let pulls = "an image is being pulled, or an init container has not ended yet";
-    assert!(told(&beside).contains(pulls), "{}", told(&beside));
+    assert!(reported(&beside).contains(pulls), "{}", reported(&beside));
 }
 
 #[test]
-fn a_pod_on_a_lost_node_is_told_apart_from_one_that_fails_its_probe() {
+fn lost_node_is_distinguished_from_a_failing_probe() {
     // The node controller sets the condition and keeps reason and message as they were: empty.
     let lost = json!([{ "type": "ContainersReady", "status": "True" }, { "type": "Ready", "status": "False" }]);
-    let told = "node node-1 does not report to the API server: the pod was set to not ready, without a reason";
-    assert_eq!(held_up(lost), lasting(told));
+    let expected = "node node-1 does not report to the API server: the pod was set to not ready, without a reason";
+    assert_eq!(held_up(lost), lasting(expected));
     let unready = |reason: &str, message: &str| {
         json!([
             { "type": "ContainersReady", "status": if reason == "ContainersNotReady" { "False" } else { "True" } },
@@ -201,7 +201,7 @@ fn a_pod_on_a_lost_node_is_told_apart_from_one_that_fails_its_probe() {
 }
 
 #[test]
-fn a_pod_of_which_only_the_sidecar_is_unready_says_that_the_program_does_not_ask() {
+fn unready_sidecar_alone_is_explained_by_the_program() {
     let pod = |app_ready: bool, sidecar: Value| {
         json!({ "status": {
             "initContainerStatuses": [{ "name": "k8sensus-sidecar", "ready": false, "state": sidecar }],
@@ -212,7 +212,7 @@ fn a_pod_of_which_only_the_sidecar_is_unready_says_that_the_program_does_not_ask
     let held_up = |pod: Value| obstacle(&pod).map(|obstacle| (obstacle.what, obstacle.is_passing));
     let running = json!({ "running": {} });
     let silent = "ContainersNotReady: [of Kubernetes]: the program does not ask its sidecar whether it leads, \
-                  or the sidecar has not seen the Lease yet";
+                  or the sidecar has not observed the Lease yet";
     assert_eq!(held_up(pod(true, running.clone())), passing(silent));
     let plain = passing("ContainersNotReady: [of Kubernetes]");
     assert_eq!(held_up(pod(false, running)), plain);
@@ -220,7 +220,7 @@ fn a_pod_of_which_only_the_sidecar_is_unready_says_that_the_program_does_not_ask
 }
 
 #[test]
-fn a_pod_that_is_taken_away_says_by_whom() {
+fn disrupted_pod_names_the_cause() {
     for (reason, message) in [
         ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"),
         ("PreemptionByScheduler", "default-scheduler: preempting to accommodate a higher priority pod"),
@@ -237,7 +237,7 @@ fn a_pod_that_is_taken_away_says_by_whom() {
 }
 
 #[test]
-fn texts_of_others_are_one_line_of_bounded_length() {
+fn foreign_texts_are_one_line_of_bounded_length() {
     let long = "ü ".repeat(3_000);
     let found = trouble(waiting("CreateContainerError", &long), json!({})).unwrap();
     assert!(found.chars().count() < 450 && found.ends_with("..."), "{found}");

@@ -1,4 +1,4 @@
-//! When a leader whose program does not work is to give way.
+//! When a leader whose program is not ready must hand over.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ fn unready() -> Watch {
 }
 
 #[test]
-fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
-    let look = |mode, lease: &LeaseView, pods: &[PodView]| {
+fn readiness_comes_from_the_lease_or_the_kubelet_by_mode() {
+    let observe = |mode, lease: &LeaseView, pods: &[PodView]| {
         Watch::observe(None, mode, Some(lease), pods, seconds(1)).map(|watch| watch.ready)
     };
     let change = |change: fn(&mut PodView)| {
@@ -49,14 +49,14 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
         change(&mut pods[0]);
         pods
     };
-    let exec = |ready, pods: &[PodView]| look(GroupMode::Exec, &lease(ready), pods);
+    let exec = |ready, pods: &[PodView]| observe(GroupMode::Exec, &lease(ready), pods);
     assert_eq!([exec(true, &pods()), exec(false, &pods())], [Some(Some(true)), Some(Some(false))]);
     let beside = change(|it| it.others_unready = true);
     assert_eq!([exec(true, &beside), exec(false, &beside)], [Some(Some(false)); 2], "a proxy beside it may not work");
     let late = change(|it| it.containers_ready = false);
-    assert_eq!(exec(true, &late), Some(Some(true)), "the kubelet has not asked the leader's container again yet");
+    assert_eq!(exec(true, &late), Some(Some(true)), "the kubelet has not probed the leader's container again yet");
     let older = change(|it| (it.proven, it.reports_readiness) = (None, false));
-    assert_eq!(exec(false, &older), Some(None), "an older candidate cannot tell");
+    assert_eq!(exec(false, &older), Some(None), "an older candidate cannot report it");
     assert_eq!(exec(false, &change(|it| it.terminating = true)), Some(None));
     let beside = |ready| {
         change(if ready {
@@ -65,64 +65,64 @@ fn what_is_known_of_the_program_is_asked_where_the_mode_knows_it() {
             |it| (it.reports_readiness, it.containers_ready) = (false, false)
         })
     };
-    // A pod of mode Sidecar leads though the group is of mode Exec by now: the candidate's word is not to be had.
+    // A pod of mode Sidecar leads although the group has mode Exec by now: its candidate does not report readiness.
     for mode in [GroupMode::Sidecar, GroupMode::Exec] {
-        let sidecar = |pods: &[PodView]| look(mode, &lease(false), pods);
+        let sidecar = |pods: &[PodView]| observe(mode, &lease(false), pods);
         assert_eq!([sidecar(&beside(true)), sidecar(&beside(false))], [Some(Some(true)), Some(Some(false))]);
     }
     let native = |ready| {
         let pods: Vec<_> = [1, 2].map(|number| PodView { ready, ..pod(number) }).into();
-        look(GroupMode::Native, &lease(false), &pods)
+        observe(GroupMode::Native, &lease(false), &pods)
     };
     assert_eq!([native(true), native(false)], [Some(Some(true)), Some(Some(false))]);
-    let asked = StepDownRequest { value: "now".into(), of: "4/uid-1/app/0011".into(), to: None };
-    let stopping = LeaseView { step_down_request: Some(asked), ..lease(false) };
-    assert_eq!(look(GroupMode::Exec, &stopping, &pods()), Some(None), "it is about to end its program");
-    let asked = StepDownRequest { value: "Unhealthy".into(), of: "4/billing-1".into(), to: None };
-    let marked = LeaseView { step_down_request: Some(asked), ..lease(false) };
+    let request = StepDownRequest { value: "now".into(), of: "4/uid-1/app/0011".into(), to: None };
+    let stopping = LeaseView { step_down_request: Some(request), ..lease(false) };
+    assert_eq!(observe(GroupMode::Exec, &stopping, &pods()), Some(None), "it is about to stop its program");
+    let request = StepDownRequest { value: "Unhealthy".into(), of: "4/billing-1".into(), to: None };
+    let requested = LeaseView { step_down_request: Some(request), ..lease(false) };
     let unready: Vec<_> = [1, 2].map(|number| PodView { ready: false, ..pod(number) }).into();
-    let told = look(GroupMode::Native, &marked, &unready);
-    assert_eq!(told, Some(Some(false)), "it knows of no mark, and its eviction may be refused");
-    for nobody in [
+    let native = observe(GroupMode::Native, &requested, &unready);
+    assert_eq!(native, Some(Some(false)), "it does not know the request, and its eviction may be refused");
+    for lease in [
         LeaseView { holder: String::new(), ..lease(true) },
         LeaseView { expired: true, ..lease(true) },
         LeaseView { holder: "stork".to_owned(), ..lease(true) },
-        // A client that keeps the annotation of the candidate before.
+        // A client that leaves the former candidate's annotation in place.
         LeaseView { holder: "billing-2".to_owned(), ..lease(true) },
     ] {
-        assert_eq!(look(GroupMode::Exec, &nobody, &pods()), None, "{nobody:?}");
+        assert_eq!(observe(GroupMode::Exec, &lease, &pods()), None, "{lease:?}");
     }
 }
 
 #[test]
-fn a_break_a_restart_and_another_term_count_from_the_beginning() {
-    let look = |former: &Watch, lease: &LeaseView, pods: &[PodView], at| {
+fn interruption_restart_and_new_term_reset_the_times() {
+    let observe = |former: &Watch, lease: &LeaseView, pods: &[PodView], at| {
         Watch::observe(Some(former), GroupMode::Exec, Some(lease), pods, seconds(at)).unwrap()
     };
     let first = unready();
     assert_eq!((first.unready_for(seconds(130)), first.ready_for(seconds(130))), (Some(seconds(30)), None));
-    let ready = look(&first, &lease(true), &pods(), 140);
+    let ready = observe(&first, &lease(true), &pods(), 140);
     assert_eq!((ready.ready_for(seconds(150)), ready.unready_for(seconds(150))), (Some(seconds(10)), None));
     assert_eq!(ready.began, seconds(100));
-    assert_eq!(look(&ready, &lease(true), &pods(), 150), ready, "a look changes nothing");
-    let broken = look(&ready, &lease(false), &pods(), 160);
-    assert_eq!(look(&broken, &lease(true), &pods(), 170).ready_for(seconds(175)), Some(seconds(5)));
+    assert_eq!(observe(&ready, &lease(true), &pods(), 150), ready, "observing again changes nothing");
+    let broken = observe(&ready, &lease(false), &pods(), 160);
+    assert_eq!(observe(&broken, &lease(true), &pods(), 170).ready_for(seconds(175)), Some(seconds(5)));
     let mut restarted = pods();
     restarted[0].restarts = 1;
-    let anew = look(&ready, &lease(true), &restarted, 180);
-    assert_eq!((anew.ready_for(seconds(185)), anew.first_restarts, anew.restarts), (Some(seconds(5)), 0, 1));
-    let still = look(&first, &lease(false), &restarted, 120);
+    let again = observe(&ready, &lease(true), &restarted, 180);
+    assert_eq!((again.ready_for(seconds(185)), again.first_restarts, again.restarts), (Some(seconds(5)), 0, 1));
+    let still = observe(&first, &lease(false), &restarted, 120);
     assert_eq!(
         still.unready_for(seconds(130)),
         Some(seconds(30)),
-        "who restarts again and again is not ready all the time"
+        "restarts of an unready program do not reset the time"
     );
-    let next = look(&ready, &LeaseView { transitions: 5, ..lease(true) }, &restarted, 190);
+    let next = observe(&ready, &LeaseView { transitions: 5, ..lease(true) }, &restarted, 190);
     assert_eq!((next.began, next.since, next.first_restarts), (seconds(190), seconds(190), 1));
 }
 
 #[test]
-fn a_leader_that_is_not_ready_for_the_timeout_hands_over_and_each_next_one_has_twice_as_long() {
+fn unready_leader_hands_over_after_a_timeout_that_doubles() {
     let group = Group::check(&with(MINIMAL, "candidate: { unhealthyTimeoutSeconds: 30 }")).unwrap();
     let at = |reasons: &[&str], second| {
         let decision =
@@ -146,8 +146,8 @@ fn a_leader_that_is_not_ready_for_the_timeout_hands_over_and_each_next_one_has_t
 }
 
 #[test]
-fn nobody_hands_over_who_is_ready_or_has_no_successor_or_no_limit() {
-    let rests = |more: &str, change: fn(&mut Vec<PodView>), ready: bool| {
+fn leader_keeps_leading_if_ready_or_without_successor_or_limit() {
+    let is_idle = |more: &str, change: fn(&mut Vec<PodView>), ready: bool| {
         let group = Group::check(&with(MINIMAL, more)).unwrap();
         let mut pods = pods();
         change(&mut pods);
@@ -155,18 +155,18 @@ fn nobody_hands_over_who_is_ready_or_has_no_successor_or_no_limit() {
         let watch = Watch::observe(None, group.mode, Some(&lease), &pods, seconds(100));
         decide(&group, Some(&lease), &pods, &[], watch.as_ref(), seconds(5_000)) == Default::default()
     };
-    assert!(!rests("{}", |_| {}, false));
-    assert!(rests("{}", |_| {}, true));
-    assert!(rests("{}", |pods| pods[1].ready = false, false));
-    assert!(rests("{}", |pods| drop(pods.pop()), false));
-    assert!(rests("{}", |pods| drop(pods.remove(0)), false));
-    assert!(rests("{}", |pods| pods[0].terminating = true, false), "its candidate hands over by itself");
-    assert!(rests("candidate: { unhealthyTimeoutSeconds: 0 }", |_| {}, false));
+    assert!(!is_idle("{}", |_| {}, false));
+    assert!(is_idle("{}", |_| {}, true));
+    assert!(is_idle("{}", |pods| pods[1].ready = false, false));
+    assert!(is_idle("{}", |pods| drop(pods.pop()), false));
+    assert!(is_idle("{}", |pods| drop(pods.remove(0)), false));
+    assert!(is_idle("{}", |pods| pods[0].terminating = true, false), "its candidate hands over by itself");
+    assert!(is_idle("candidate: { unhealthyTimeoutSeconds: 0 }", |_| {}, false));
 }
 
 #[test]
-fn a_sidecars_leader_hands_over_before_its_pod_goes_and_a_native_one_was_told() {
-    let decided = |group: &str, more: &str| {
+fn deleted_leader_hands_over_first_only_in_mode_sidecar() {
+    let decision_in = |group: &str, more: &str| {
         let group = Group::check(&with(group, more)).unwrap();
         let mut pods = pods();
         (pods[0].terminating, pods[0].ready, pods[0].containers_ready) = (true, false, false);
@@ -174,14 +174,14 @@ fn a_sidecars_leader_hands_over_before_its_pod_goes_and_a_native_one_was_told() 
         let decision = decide(&group, Some(&lease(false)), &pods, &[], watch.as_ref(), seconds(100));
         decision.intent.map(|intent| (intent.reason, intent.to.unwrap()))
     };
-    let sidecar = decided(MINIMAL, "candidate: { mode: Sidecar }");
+    let sidecar = decision_in(MINIMAL, "candidate: { mode: Sidecar }");
     assert_eq!(sidecar, Some((ChangeReason::Draining, "billing-2".to_owned())));
-    assert_eq!(decided(MINIMAL, "{}"), None);
-    assert_eq!(decided(NATIVE, "{}"), None);
+    assert_eq!(decision_in(MINIMAL, "{}"), None);
+    assert_eq!(decision_in(NATIVE, "{}"), None);
 }
 
 #[test]
-fn who_follows_is_rather_on_another_node_and_without_trouble() {
+fn successor_is_preferably_on_another_node_without_restarts() {
     let group = Group::check(&with(MINIMAL, "{}")).unwrap();
     let next = |change: fn(&mut Vec<PodView>)| {
         let mut pods: Vec<PodView> = [4, 3, 2, 1].map(|number| PodView { proven: Some(true), ..pod(number) }).into();
@@ -196,7 +196,7 @@ fn who_follows_is_rather_on_another_node_and_without_trouble() {
 }
 
 #[test]
-fn flapping_is_over_when_the_third_failure_is_two_minutes_old() {
+fn flapping_ends_when_the_third_failure_is_two_minutes_old() {
     let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
     let entries = |times: &[&str]| -> Vec<HistoryEntry> {
         let entry = |time: &&str| HistoryEntry {

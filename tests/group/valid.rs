@@ -8,17 +8,17 @@ use serde_json::json;
 use super::{MINIMAL, NATIVE, TEMPLATE, group, valid, with};
 use crate::api::rules::{Case, cases};
 
-/// A spec, the field that the refusal names, and what it says of it.
+/// A spec, the field that the refusal names, and the rule.
 type Refusal = (&'static str, &'static str, &'static str);
 
 fn check(table: &[Refusal]) {
     for (spec, field, rule) in table {
-        let Invalid { field: found, rule: said } = Group::check(&group(spec)).expect_err(spec);
-        assert_eq!((found.as_str(), said.as_str()), (*field, *rule), "{spec}");
+        let Invalid { field: found, rule: found_rule } = Group::check(&group(spec)).expect_err(spec);
+        assert_eq!((found.as_str(), found_rule.as_str()), (*field, *rule), "{spec}");
     }
 }
 
-/// One good container with more fields of the pod, in flow style.
+/// One valid container with more fields of the pod, in flow style.
 fn pod(more: &str) -> ElectionGroup {
     group(&format!("template: {{ spec: {{ containers: [{{ name: main, image: b, command: [/b] }}], {more} }} }}"))
 }
@@ -28,7 +28,7 @@ fn refusal(group: &ElectionGroup) -> String {
 }
 
 #[test]
-fn a_source_that_cannot_run_is_refused() {
+fn source_that_cannot_run_is_refused() {
     let one = "exactly one of the two must be set";
     let shortcut = "need spec.image; with spec.template set the container's";
     let no_command = "must be set in mode Exec, since the entrypoint of the image cannot be known; or use mode Native";
@@ -72,7 +72,7 @@ fn a_source_that_cannot_run_is_refused() {
 }
 
 #[test]
-fn a_mode_of_a_newer_version_is_refused_by_name() {
+fn mode_of_a_newer_version_is_refused_by_name() {
     check(&[(
         "{ image: b, candidate: { mode: Telepathic } }",
         "spec.candidate.mode",
@@ -81,11 +81,11 @@ fn a_mode_of_a_newer_version_is_refused_by_name() {
 }
 
 #[test]
-fn the_candidates_port_is_its_own() {
+fn candidate_port_must_not_be_used_by_the_pod() {
     let template = |ports: &str| {
         format!("{{ spec: {{ containers: [{{ name: main, image: b, command: [/b], ports: {ports} }}] }} }}")
     };
-    let rule = "must not be a port of the pod's own, found 4040 in container main; set another one";
+    let rule = "must not be a port of another container, found 4040 in container main; set another one";
     for mode in ["Exec", "Sidecar"] {
         let taken = format!("{{ candidate: {{ mode: {mode} }}, template: {} }}", template("[{ containerPort: 4040 }]"));
         assert_eq!(refusal(&group(&taken)), format!("spec.candidate.httpPort: {rule}"));
@@ -96,7 +96,7 @@ fn the_candidates_port_is_its_own() {
     valid(&group(&format!("{{ candidate: {{ mode: Native }}, template: {} }}", template("[{ containerPort: 4040 }]"))));
 }
 
-/// `spec` in a group whose pods were made of this very template by the rules of `revision`.
+/// `spec` in a group whose pods have this very template at injection revision `revision`.
 fn injected(spec: &str, revision: i32) -> ElectionGroup {
     let native = valid(&group(&format!(
         "{spec}
@@ -109,11 +109,11 @@ candidate: {{ mode: Native }}"
 }
 
 #[test]
-fn what_came_with_the_candidates_port_is_refused_only_where_pods_get_that() {
+fn variables_of_a_serving_candidate_are_refused_only_where_it_serves() {
     let with = |more: &str| {
         format!("template: {{ spec: {{ containers: [{{ name: main, image: b, command: [/b], {more} }}] }} }}")
     };
-    let taken = "spec.candidate.httpPort: must not be a port of the pod's own, found 4040";
+    let taken = "spec.candidate.httpPort: must not be a port of another container, found 4040";
     let mut cases = vec![(with("ports: [{ containerPort: 4040 }]"), taken.to_owned())];
     for name in ["K8SENSUS_HTTP_PORT", "K8SENSUS_REVISION", "K8SENSUS_LOCK_PATH", "K8SENSUS_APP"] {
         let rule = format!("spec.template.spec.containers[main].env: {name} is set by the operator");
@@ -128,14 +128,14 @@ fn what_came_with_the_candidates_port_is_refused_only_where_pods_get_that() {
         let mut sidecar = injected(&spec, 2);
         sidecar.spec.candidate.mode = Mode::Sidecar;
         for group in [group(&spec), injected(&spec, 3), injected(&spec, 4), changed, sidecar] {
-            let said = refusal(&group);
-            assert!(said.starts_with(&rule), "{said}");
+            let found = refusal(&group);
+            assert!(found.starts_with(&rule), "{found}");
         }
     }
 }
 
 #[test]
-fn a_leading_container_that_is_not_there_is_refused() {
+fn missing_leading_container_is_refused() {
     check(&[
         ("{ template: {} }", "spec.template.spec", "must be set"),
         ("{ template: { spec: {} } }", "spec.template.spec.containers", "must be set"),
@@ -169,10 +169,10 @@ fn a_leading_container_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_pod_that_the_election_cannot_live_with_is_refused() {
+fn pod_that_breaks_the_election_is_refused() {
     let account = "must not be set; set spec.serviceAccount.name";
     let token = "must not be false: the candidate needs the token to reach the Lease";
-    let process = "must not be true in mode Exec: the candidate could not tell its own processes from others";
+    let process = "must not be true in mode Exec: the candidate could not distinguish its own processes from others";
     for (more, field, rule) in [
         ("serviceAccountName: robot", "serviceAccountName", account),
         ("serviceAccount: robot", "serviceAccount", account),
@@ -202,7 +202,7 @@ fn reserved_keys_in_the_template_are_refused() {
 }
 
 #[test]
-fn timings_that_are_not_safe_are_refused() {
+fn unsafe_timings_are_refused() {
     let of = |election: &str| refusal(&with(MINIMAL, &format!("election: {{ {election} }}")));
     assert_eq!(
         of("leaseDurationSeconds: 10"),
@@ -249,7 +249,7 @@ fn names_and_numbers_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn the_minimal_spec_means_two_pods_and_the_defaults_of_client_go() {
+fn minimal_spec_means_two_pods_and_the_defaults_of_client_go() {
     let Group {
         name,
         namespace,
@@ -291,7 +291,7 @@ fn the_minimal_spec_means_two_pods_and_the_defaults_of_client_go() {
 }
 
 #[test]
-fn every_field_of_a_full_spec_is_taken_over() {
+fn every_field_of_a_full_spec_is_used() {
     let spec = "
         replicas: 5
         paused: true
@@ -304,8 +304,8 @@ fn every_field_of_a_full_spec_is_taken_over() {
     assert_eq!((group.replicas, group.paused, group.suspended), (5, true, false));
     assert_eq!(group.lease_name, "ledger");
     let stop_grace = Some(Duration::from_secs(6));
-    let asked = GroupTiming { lease_duration: 30, renew_deadline: 20, retry_period: 4, renew_interval: 5, stop_grace };
-    assert_eq!(group.timing, asked);
+    let timing = GroupTiming { lease_duration: 30, renew_deadline: 20, retry_period: 4, renew_interval: 5, stop_grace };
+    assert_eq!(group.timing, timing);
     assert_eq!(group.strategy, Some(json!({ "type": "Recreate" })));
     assert_eq!(group.resources, Some(json!({ "limits": { "memory": "32Mi" } })));
     let annotations = [("example.com/role".to_owned(), "ledger".to_owned())].into();
@@ -314,7 +314,7 @@ fn every_field_of_a_full_spec_is_taken_over() {
 }
 
 #[test]
-fn a_template_is_kept_as_the_user_wrote_it() {
+fn template_is_kept_as_the_user_wrote_it() {
     let template = super::yaml(TEMPLATE)["template"].clone();
     let group = valid(&group(TEMPLATE));
     assert_eq!(group.template, template);
@@ -329,20 +329,20 @@ fn without_a_name_the_first_container_leads() {
 }
 
 #[test]
-fn an_existing_account_is_used_and_never_annotated() {
+fn existing_account_is_used_and_never_annotated() {
     let group = valid(&with(MINIMAL, "serviceAccount: { name: robot, annotations: { a: b } }"));
     assert_eq!(group.service_account, ServiceAccount::Existing("robot".to_owned()));
     assert_eq!(group.service_account.name("billing"), "robot");
 }
 
 #[test]
-fn a_suspended_group_wants_no_pods() {
+fn suspended_group_wants_no_pods() {
     let group = valid(&with(MINIMAL, "{ suspend: true, replicas: 3 }"));
     assert_eq!((group.replicas, group.suspended), (0, true));
 }
 
 #[test]
-fn a_pod_may_say_what_is_true_anyway() {
+fn explicit_defaults_in_a_pod_are_accepted() {
     for more in [
         "restartPolicy: Always",
         "automountServiceAccountToken: true",
@@ -354,7 +354,7 @@ fn a_pod_may_say_what_is_true_anyway() {
 }
 
 #[test]
-fn in_mode_native_processes_and_the_stop_grace_are_the_programs_own() {
+fn mode_native_allows_shared_processes_and_any_stop_grace() {
     for more in ["hostPID: true", "shareProcessNamespace: true"] {
         let mut group = pod(more);
         group.spec.candidate.mode = k8sensus::api::Mode::Native;
@@ -365,14 +365,14 @@ fn in_mode_native_processes_and_the_stop_grace_are_the_programs_own() {
     assert_eq!(group.timing.stop_grace, None);
 }
 
-/// Accepted by the API server and refused here: the rules cannot look into a template for the port of that name.
+/// Accepted by the API server and refused here: the rules cannot search a template for the port of that name.
 const STRICTER: &[&str] = &["a named targetPort"];
 
-/// Refused by the CRD and accepted here: no unknown field ever gets here.
+/// Refused by the CRD and accepted here: the operator never gets unknown fields.
 const LAXER: &[&str] = &["an unknown field", "a typo in the template"];
 
 #[test]
-fn the_operator_decides_as_the_crd_does() {
+fn operator_decides_as_the_crd_does() {
     let accepted = |case: &Case| {
         let spec = Group::parse(&case.manifest["spec"].to_string())?;
         let mut group = group(MINIMAL);
@@ -395,7 +395,7 @@ fn the_operator_decides_as_the_crd_does() {
 }
 
 #[test]
-fn a_budget_is_kept_for_two_pods_or_more() {
+fn budget_exists_for_two_pods_or_more() {
     let budget = |more: &str| valid(&with(MINIMAL, more)).disruption_budget;
     assert_eq!(budget("podDisruptionBudget: { maxUnavailable: 25% }"), Some(json!("25%")));
     assert_eq!(budget("podDisruptionBudget: { maxUnavailable: 0 }"), Some(json!(0)));
@@ -418,7 +418,7 @@ fn a_budget_is_kept_for_two_pods_or_more() {
 }
 
 #[test]
-fn an_account_of_no_name_is_one_that_is_not_set() {
+fn empty_account_name_counts_as_not_set() {
     let template = valid(&pod("serviceAccountName: '', serviceAccount: ''")).template;
     assert_eq!(template["spec"].as_object().map(|pod| pod.len()), Some(1), "{template}");
 }

@@ -1,4 +1,4 @@
-//! What every child of a group has in common: its labels, its owner and the hash of what was applied.
+//! The common parts of a group's children: labels, owner, and the hash of what was applied.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Whether a live child still is as desired.
+//! The comparison of a live child with the desired one.
 
 use std::collections::HashMap;
 
@@ -6,27 +6,28 @@ use serde_json::Value;
 
 use crate::api::names::annotation;
 
-/// Whether everything that `desired` sets stands in `live`, and `desired` is what was applied last.
+/// Whether `live` has everything that `desired` sets, and `desired` is what was applied last.
 ///
-/// What others set beside it is theirs. A field that `desired` no longer sets shows in the hash.
+/// Fields that others set are ignored. A field that `desired` no longer sets changes the hash.
 pub fn is_as_desired(desired: &Value, live: &Value) -> bool {
     let hash = |object: &Value| object["metadata"]["annotations"][annotation::APPLIED_HASH].clone();
     hash(desired) == hash(live) && contains(live, desired)
 }
 
-/// Lists of named things to which others may add: admission webhooks inject containers, volumes and variables.
+/// Lists of named items to which others may add: admission webhooks inject containers, volumes and variables.
 const OPEN_LISTS: [&str; 6] = ["containers", "env", "initContainers", "ownerReferences", "volumeMounts", "volumes"];
 
-/// Below these fields of a pod template stand quantities; anywhere else a text is a text.
+/// The fields of a pod template that contain quantities. Other strings are compared as text.
 const QUANTITIES: [&str; 5] = ["divisor", "limits", "overhead", "requests", "sizeLimit"];
 
-/// Whether `live` has all that `desired` has. In lists of containers, volumes and the like others may
-/// have added some.
+/// Whether `live` has everything that `desired` has. Others may have added items to lists of containers, volumes and
+/// the like.
 pub fn contains(live: &Value, desired: &Value) -> bool {
     has(live, desired, "", false)
 }
 
-/// `field` is what the two stand in; `quantities` whether that is below one of [`QUANTITIES`].
+/// As [`contains`]. `field` is the name of the field that holds both values, and `quantities` whether it is below one
+/// of [`QUANTITIES`].
 fn has(live: &Value, desired: &Value, field: &str, quantities: bool) -> bool {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, value)| {
@@ -45,7 +46,7 @@ fn has(live: &Value, desired: &Value, field: &str, quantities: bool) -> bool {
         (Value::Array(live), Value::Array(desired)) => {
             live.len() == desired.len() && live.iter().zip(desired).all(|(live, item)| has(live, item, "", quantities))
         }
-        // The server drops what is empty: an absent list and an empty one are the same.
+        // The server drops empty values: an absent list equals an empty one.
         (Value::Null, Value::Array(desired)) => desired.is_empty(),
         (Value::Null, Value::Object(desired)) => desired.is_empty(),
         (Value::Null, Value::String(desired)) => desired.is_empty(),
@@ -53,7 +54,7 @@ fn has(live: &Value, desired: &Value, field: &str, quantities: bool) -> bool {
     }
 }
 
-/// `"0.5"` is stored as `"500m"`: quantities that are spelled otherwise are compared by value.
+/// Compares quantities by value, because `"0.5"` is stored as `"500m"`.
 fn same_quantity(live: &Value, desired: &Value) -> bool {
     let value = |value: &Value| match value {
         Value::String(text) => quantity(text),
@@ -63,7 +64,7 @@ fn same_quantity(live: &Value, desired: &Value) -> bool {
     value(live).is_some_and(|live| value(desired) == Some(live))
 }
 
-/// A Kubernetes quantity in thousandths, `None` if `text` is none or too fine.
+/// Returns a Kubernetes quantity in thousandths, `None` if `text` is not a quantity or too fine.
 fn quantity(text: &str) -> Option<i128> {
     let digits = text.find(|c: char| !matches!(c, '0'..='9' | '.')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);

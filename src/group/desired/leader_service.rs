@@ -7,23 +7,23 @@ use super::child::child;
 use crate::group::spec::group::Group;
 use crate::group::spec::leader_service::name_of;
 
-/// The Service as it is applied. Addresses and node ports are the server's to choose.
+/// Returns the Service to apply. The API server chooses addresses and node ports.
 pub(in crate::group) fn desired(group: &Group) -> Option<Value> {
     let spec = group.leader_service.as_ref()?;
     let mut service = child(group, "v1", "Service", &name_of(&group.name));
     let ports = spec.ports.iter().map(|port| {
         let target = port.target_port.clone().unwrap_or(IntOrString::Int(port.port));
-        let mut written = json!({ "protocol": "TCP", "port": port.port, "targetPort": target });
+        let mut entry = json!({ "protocol": "TCP", "port": port.port, "targetPort": target });
         if let Some(name) = &port.name {
-            written["name"] = json!(name);
+            entry["name"] = json!(name);
         }
-        written
+        entry
     });
     service["spec"] = json!({
         "type": spec.type_,
         "ipFamilyPolicy": "SingleStack",
         "ports": ports.collect::<Vec<_>>(),
-        // Said, for a selector that somebody adds would bring the standbys in.
+        // Explicit, because a selector that another client adds would bring in the standbys.
         "selector": null,
     });
     Some(service)

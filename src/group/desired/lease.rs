@@ -1,24 +1,25 @@
-//! The Lease of a group, where there is none.
+//! The Lease to create where a group has none.
 
 use serde_json::{Value, json};
 
 use crate::protocol::lease::RECREATED_HOLDER;
 
-/// How a missing Lease is made.
+/// The kinds of a new Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewLease {
-    /// The group never had one, and no pod of it runs: the first candidate takes it at once.
+    /// The group never had a Lease, and none of its pods runs: the first candidate acquires it at once.
     First,
-    /// A leader of the lost Lease may still be at work: nobody acquires before it must have stopped.
+    /// A leader of the lost Lease may still be at work: no candidate acquires the Lease before that leader must have
+    /// stopped.
     Recreated {
-        /// `leaseTransitions` as the status knows them.
+        /// `leaseTransitions` of the status.
         transitions: i32,
-        /// For how long a leader of the lost Lease may still be at work.
+        /// How long a leader of the lost Lease may still be at work.
         seconds: i32,
     },
 }
 
-/// The Lease to create, `now` being the wall clock as RFC 3339 with microseconds.
+/// Returns the Lease to create. `now` is the wall clock as RFC 3339 with microseconds.
 pub fn new_lease(lease: &Value, new: NewLease, now: &str) -> Value {
     let mut lease = lease.clone();
     let (holder, seconds, transitions) = match new {

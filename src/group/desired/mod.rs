@@ -1,4 +1,4 @@
-//! A group's children, as the partial objects that are created and applied: only the fields that are ours.
+//! A group's children as partial objects to create and apply: they have only the operator's own fields.
 
 pub mod drift;
 pub mod refusal;
@@ -20,40 +20,40 @@ use super::spec::probe::start_up;
 use crate::api::InjectionStatus;
 use crate::api::names::label;
 
-/// A Deployment's `progressDeadlineSeconds` where nobody says.
+/// The default of a Deployment's `progressDeadlineSeconds`.
 const PROGRESS_DEADLINE: u64 = 600;
 
-/// A Deployment's `maxSurge` and `maxUnavailable` where nobody says.
+/// The default of a Deployment's `maxSurge` and `maxUnavailable`.
 const ROLLING_DEFAULT: &str = "25%";
 
-/// Every child of a group. `apply` takes it apart without `..`, so that none can be forgotten.
+/// All children of a group. `apply` destructures it without `..`, so that no child can be forgotten.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// The pods' account; `None` where the group uses an existing one.
     pub service_account: Option<Value>,
-    /// Read and update one Lease by name, nothing else.
+    /// Permission to read and update one Lease by name, and nothing else.
     pub role: Value,
-    /// Binds the account to the role.
+    /// The binding of the account to the role.
     pub role_binding: Value,
-    /// What a Lease must carry, without its `spec`: that is the candidates'.
+    /// The metadata of the Lease. Its `spec` belongs to the candidates.
     pub lease: Value,
-    /// The pods.
+    /// The Deployment of the pods.
     pub deployment: Value,
-    /// How many pods may be evicted at a time; `None` where there is no pod to spare.
+    /// The PodDisruptionBudget; `None` with fewer than two pods.
     pub disruption_budget: Option<Value>,
-    /// The Service that follows the leader; `None` where none is asked for.
+    /// The Service that follows the leader; `None` if it is not set.
     pub service: Option<Value>,
-    /// What was injected into the pods, to be kept in the status.
+    /// What is injected into the pods, to be recorded in the status.
     pub injection: Option<InjectionStatus>,
-    /// Whether a Deployment that exists stays as a newer operator made it, but for its replicas. `deployment` is then what is
-    /// created if there is none.
+    /// Whether an existing Deployment stays as a newer operator made it, except for its replicas. `deployment` is then
+    /// only created if there is none.
     pub keeps_pods: bool,
 }
 
 impl Desired {
-    /// The children of `group`. `recorded` is the injection that the status has; it is kept until the user changes the
-    /// template, so that neither an upgrade nor a rollback of the operator rolls a group. One that is neither
-    /// [known](injection::is_known) nor [newer](injection::is_newer) is replaced.
+    /// Returns the children of `group`. `recorded` is the injection in the status. It is kept until the user changes
+    /// the template, so that neither an upgrade nor a rollback of the operator rolls a group. An injection that is
+    /// neither [known](injection::is_known) nor [newer](injection::is_newer) is replaced.
     pub fn of(group: &Group, recorded: Option<&InjectionStatus>, candidate_image: &str) -> Self {
         let injection = group.mode.has_candidate().then(|| injection(group, recorded, candidate_image));
         let newer =
@@ -128,8 +128,8 @@ fn deployment(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     deployment
 }
 
-/// Returns the strategy with the server's defaults written out. What the server adds by itself has no owner, so a later apply of
-/// Recreate would keep `rollingUpdate`, and the server refuses the two together.
+/// Returns the strategy with the server's defaults set explicitly. Defaults that the server adds have no owner, so a
+/// later apply of Recreate would keep `rollingUpdate`, and the server refuses the two together.
 fn strategy(group: &Group) -> Value {
     let mut strategy = group.strategy.clone().unwrap_or_else(|| json!({}));
     if strategy["type"].is_null() {
@@ -145,8 +145,8 @@ fn strategy(group: &Group) -> Value {
     strategy
 }
 
-/// Returns the template with the server's default as the source of volumes that have none. What the server adds by itself has no
-/// owner, so a later apply would keep it beside another source, and the server takes only one.
+/// Returns the template with the server's default source for volumes that have none. Defaults that the server adds have
+/// no owner, so a later apply would keep this one beside another source, and the server accepts only one.
 fn with_volume_sources(mut template: Value) -> Value {
     let volumes = template.pointer_mut("/spec/volumes").and_then(Value::as_array_mut);
     for volume in volumes.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -157,12 +157,12 @@ fn with_volume_sources(mut template: Value) -> Value {
     template
 }
 
-/// In seconds. What the readiness gate waits for on purpose, a revision's time to start, to become Ready and to lead well, must
-/// not look like a rollout that is stuck.
+/// Returns the progress deadline in seconds. It includes the time for which the readiness gate delays a rollout on
+/// purpose: that to start, to become Ready and to lead well.
 fn progress_deadline(group: &Group) -> u64 {
     let unhealthy = group.unhealthy_timeout.map_or(PROGRESS_DEADLINE, |timeout| timeout.as_secs());
     let trial = group.min_ready + group.until_unready + start_up(&group.template, &group.container);
-    // The API server takes no number above that.
+    // The API server's limit.
     (PROGRESS_DEADLINE + unhealthy).saturating_add(trial.as_secs()).min(i32::MAX.unsigned_abs().into())
 }
 
@@ -171,7 +171,7 @@ fn disruption_budget(group: &Group, max_unavailable: &Value) -> Value {
     budget["spec"] = json!({
         "maxUnavailable": max_unavailable,
         "selector": { "matchLabels": { label::GROUP: group.name } },
-        // A pod that is not Ready protects nobody, and would keep its node from being drained.
+        // A pod that is not Ready protects no leader, and would prevent the drain of its node.
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     });
     budget

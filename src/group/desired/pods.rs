@@ -1,4 +1,4 @@
-//! What the pods get on top of the user's template.
+//! The pod template: the user's, and what the operator adds.
 
 use serde_json::{Map, Value, json};
 
@@ -13,16 +13,16 @@ use crate::protocol::{environment, paths};
 /// The longest duration that the chart's policy lets a Lease have, in seconds.
 const LONGEST_LEASE: u64 = 3600;
 
-/// What kubectl logs and exec take where no container is named.
+/// The container that `kubectl logs` and `kubectl exec` use by default.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// A pod's `terminationGracePeriodSeconds` where nobody says.
+/// The default of a pod's `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: u64 = 30;
 
-/// Where the kubelet looks for a container's last words unless the container says otherwise.
+/// The default of a container's `terminationMessagePath`.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// The pod template as it goes into the Deployment. `injection` is what modes Exec and Sidecar add; mode Native needs none.
+/// Returns the Deployment's pod template. `injection` is what modes Exec and Sidecar add; mode Native needs none.
 pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value {
     let mut template = group.template.clone();
     object(&mut template, "metadata");
@@ -71,10 +71,10 @@ pub fn pod_template(group: &Group, injection: Option<&InjectionStatus>) -> Value
     template
 }
 
-/// The container that leads.
+/// Adds the election to the container that leads.
 fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus>, grace: &Value) {
     let mut environment = match group.mode {
-        // The sidecar has all the rest.
+        // The sidecar's own container has the rest.
         GroupMode::Sidecar => app_settings(group),
         GroupMode::Exec | GroupMode::Native => settings(group),
     };
@@ -85,10 +85,10 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
             environment.push(value(environment::TERMINATION_MESSAGE_PATH, path));
         }
         if injection.revision >= SERVING {
-            environment.extend(served(group, injection));
+            environment.extend(server_settings(group, injection));
             environment.push(value(environment::LOCK_PATH, LOCK.to_owned()));
-            let is_of_candidate_alone = injection.revision >= OWN_SETTINGS;
-            if is_of_candidate_alone {
+            let has_own_settings = injection.revision >= OWN_SETTINGS;
+            if has_own_settings {
                 environment.push(value(environment::API_SERVER_FILE, API_SERVER.to_owned()));
                 let seconds = recreated_lease_seconds(group).to_string();
                 environment.push(value(environment::RECREATED_LEASE_SECONDS, seconds));
@@ -98,7 +98,7 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
                 app["terminationGracePeriodSeconds"] = grace.clone();
             }
             // A variable that is not set here may come from the user's envFrom.
-            if is_of_candidate_alone || app.as_object().is_some_and(|app| !app.is_empty()) {
+            if has_own_settings || app.as_object().is_some_and(|app| !app.is_empty()) {
                 environment.push(value(environment::APP, escaped(&app.to_string())));
             }
         }
@@ -107,14 +107,14 @@ fn wrap(container: &mut Value, group: &Group, injection: Option<&InjectionStatus
     set_environment(container, environment);
 }
 
-/// Whether the pods' program may need longer to stop than the lease lasts when their Lease is deleted. A sidecar's promises are
-/// over before that.
+/// Whether a program may need longer to stop than the lease lasts when the Lease is deleted. A sidecar's promises end
+/// before that.
 fn relies_on_a_wait(group: &Group, injection: Option<&InjectionStatus>) -> bool {
     group.mode == GroupMode::Exec && injection.is_some_and(|injection| injection.revision >= OWN_SETTINGS)
 }
 
-/// For how long every candidate waits for a Lease that was created again: so long that a leader that renewed just before the
-/// deletion can use the pod's whole grace within nine tenths of it.
+/// Returns how long every candidate waits for a recreated Lease: a leader that renewed just before the deletion can use
+/// the pod's whole grace period within nine tenths of that time.
 fn recreated_lease_seconds(group: &Group) -> u64 {
     let grace = group.template["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE);
     let lease = u64::from(group.timing.lease_duration.unsigned_abs());
@@ -122,12 +122,13 @@ fn recreated_lease_seconds(group: &Group) -> u64 {
     wait.min(LONGEST_LEASE).max(lease)
 }
 
-/// The kubelet puts variables in place of `$(NAME)`; `$$` is a `$`.
+/// Escapes `$`: the kubelet replaces `$(NAME)` with a variable's value, and `$$` with `$`.
 fn escaped(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-/// Which template the pods are made of, to themselves and to the operator: the hash of all the rest.
+/// Sets the revision, the hash of the rest of the template, as a label for the operator and as a variable for the
+/// candidate.
 fn set_revision(template: &mut Value, group: &Group) {
     let revision = hash(template);
     template["metadata"]["labels"][label::REVISION] = json!(revision);
@@ -140,7 +141,8 @@ fn set_revision(template: &mut Value, group: &Group) {
     }
 }
 
-/// Copies the candidate into the pod. Meets the Pod Security Standard `restricted`, whatever the pod's own context says.
+/// Returns the init container that copies the candidate into the pod. It meets the Pod Security Standard `restricted`,
+/// whatever the pod's own context is.
 fn installer(group: &Group, injection: &InjectionStatus) -> Value {
     let mut container = json!({
         "name": INSTALLER,
@@ -150,39 +152,40 @@ fn installer(group: &Group, injection: &InjectionStatus) -> Value {
         "securityContext": restricted(group, injection),
         "volumeMounts": [{ "name": VOLUME, "mountPath": MOUNT }],
     });
-    give_reasons(&mut container, injection);
+    set_message_policy(&mut container, injection);
     container
 }
 
-/// Where a container of the operator's own ends without a message, its last log lines are the reason that the kubelet reports.
-fn give_reasons(container: &mut Value, injection: &InjectionStatus) {
+/// Makes the kubelet report the last log lines of a container of the operator that ends without a message.
+fn set_message_policy(container: &mut Value, injection: &InjectionStatus) {
     if injection.revision >= OWN_SETTINGS {
         container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
     }
 }
 
-/// The candidate beside the program: an init container that stays, so that it is there before the program and goes after it.
+/// Returns the candidate's sidecar: an init container that keeps running, so that it starts before the program and
+/// stops after it.
 fn sidecar(group: &Group, injection: &InjectionStatus) -> Value {
     let mut environment = settings(group);
-    environment.extend(served(group, injection));
+    environment.extend(server_settings(group, injection));
     if injection.revision >= OWN_SETTINGS {
         environment.push(value(environment::TERMINATION_MESSAGE_PATH, TERMINATION_LOG.to_owned()));
     }
-    let asked = |path: &str| json!({ "path": path, "port": group.http_port, "scheme": "HTTP" });
+    let get = |path: &str| json!({ "path": path, "port": group.http_port, "scheme": "HTTP" });
     let mut container = json!({
         "name": SIDECAR,
         "image": injection.image,
         "command": ["/k8sensus", "run"],
         "restartPolicy": "Always",
         "env": environment,
-        // The program starts when its question would be answered.
-        "startupProbe": { "httpGet": asked(paths::LIVEZ), "periodSeconds": 1, "failureThreshold": 60 },
-        "livenessProbe": { "httpGet": asked(paths::LIVEZ), "periodSeconds": 10, "timeoutSeconds": 5 },
-        "readinessProbe": { "httpGet": asked(paths::READYZ), "periodSeconds": 2, "timeoutSeconds": 5 },
+        // The program starts only once the sidecar answers.
+        "startupProbe": { "httpGet": get(paths::LIVEZ), "periodSeconds": 1, "failureThreshold": 60 },
+        "livenessProbe": { "httpGet": get(paths::LIVEZ), "periodSeconds": 10, "timeoutSeconds": 5 },
+        "readinessProbe": { "httpGet": get(paths::READYZ), "periodSeconds": 2, "timeoutSeconds": 5 },
         "resources": resources(group),
         "securityContext": restricted(group, injection),
     });
-    give_reasons(&mut container, injection);
+    set_message_policy(&mut container, injection);
     container
 }
 
@@ -191,8 +194,8 @@ fn resources(group: &Group) -> Value {
     group.resources.clone().unwrap_or_else(usual)
 }
 
-/// The context of the operator's own containers. The candidate image's user is 65532 already: a namespace may assign another, as on
-/// OpenShift, but not while the container asks for one.
+/// Returns the security context of the operator's own containers. The candidate image's user is 65532 already. A
+/// namespace may assign another user, as on OpenShift, but not if the container requests one.
 fn restricted(group: &Group, injection: &InjectionStatus) -> Value {
     let mut context = json!({
         "allowPrivilegeEscalation": false,
@@ -208,7 +211,7 @@ fn restricted(group: &Group, injection: &InjectionStatus) -> Value {
     context
 }
 
-/// The candidate becomes the container's process; the user's command and arguments follow behind `--`.
+/// Makes the candidate the container's process. The user's command and arguments follow after `--`.
 fn wrap_command(container: &mut Value) {
     let mut command = container["command"].as_array().cloned().unwrap_or_default();
     command.extend(container["args"].as_array().cloned().unwrap_or_default());
@@ -225,7 +228,7 @@ fn value(name: &str, value: String) -> Value {
     json!({ "name": name, "value": value })
 }
 
-/// What the candidate, or a program that elects by itself, is told of its election.
+/// Returns the election's variables for the candidate, or for a program that elects by itself.
 fn settings(group: &Group) -> Vec<Value> {
     let seconds = |name: &str, number: i32| value(name, number.to_string());
     let timing = &group.timing;
@@ -236,7 +239,7 @@ fn settings(group: &Group) -> Vec<Value> {
         value(environment::CONTAINER, group.container.clone()),
         value(environment::LEASE_NAME, group.lease_name.clone()),
         field(environment::LEASE_NAMESPACE, "metadata.namespace"),
-        // The operator makes the Lease; the pods may not.
+        // The operator creates the Lease. The pods have no permission to.
         value(environment::CREATE_LEASE, "false".to_owned()),
         seconds(environment::LEASE_DURATION_SECONDS, timing.lease_duration),
         seconds(environment::RENEW_DEADLINE_SECONDS, timing.renew_deadline),
@@ -249,8 +252,8 @@ fn settings(group: &Group) -> Vec<Value> {
     environment
 }
 
-/// What a candidate that serves needs besides.
-fn served(group: &Group, injection: &InjectionStatus) -> Vec<Value> {
+/// Returns the further variables of a candidate that serves HTTP.
+fn server_settings(group: &Group, injection: &InjectionStatus) -> Vec<Value> {
     let mut environment =
         vec![field(environment::POD_IP, "status.podIP"), value(environment::HTTP_PORT, group.http_port.to_string())];
     if injection.revision >= OWN_SETTINGS {
@@ -259,7 +262,7 @@ fn served(group: &Group, injection: &InjectionStatus) -> Vec<Value> {
     environment
 }
 
-/// What the program beside a sidecar is told: who it is and where to ask.
+/// Returns the variables of the program beside a sidecar: its identity, and the sidecar's port.
 fn app_settings(group: &Group) -> Vec<Value> {
     vec![
         field(environment::POD_NAME, "metadata.name"),
@@ -269,7 +272,8 @@ fn app_settings(group: &Group) -> Vec<Value> {
     ]
 }
 
-/// Ours come first, so that the user's own variables may refer to them, and replace the user's of the same name.
+/// Puts the operator's variables first, so that the user's variables may refer to them, and in place of the user's
+/// variables of the same name.
 fn set_environment(container: &mut Value, mut environment: Vec<Value>) {
     let theirs = std::mem::take(list(container, "env"));
     let ours: Vec<Value> = environment.iter().map(|variable| variable["name"].clone()).collect();
@@ -277,7 +281,7 @@ fn set_environment(container: &mut Value, mut environment: Vec<Value>) {
     container["env"] = Value::Array(environment);
 }
 
-/// The object at `key`, made if there is none.
+/// Returns the object at `key`, which is created if it is missing.
 fn object<'a>(parent: &'a mut Value, key: &str) -> &'a mut Value {
     if !parent[key].is_object() {
         parent[key] = Value::Object(Map::new());
@@ -285,10 +289,10 @@ fn object<'a>(parent: &'a mut Value, key: &str) -> &'a mut Value {
     &mut parent[key]
 }
 
-/// The list at `key`, made if there is none.
+/// Returns the list at `key`, which is created if it is missing.
 fn list<'a>(parent: &'a mut Value, key: &str) -> &'a mut Vec<Value> {
     if !parent[key].is_array() {
         parent[key] = json!([]);
     }
-    parent[key].as_array_mut().expect("made an array just now")
+    parent[key].as_array_mut().expect("an array was just created")
 }

@@ -1,5 +1,5 @@
-//! Probes and hooks of a program that runs only on the leader: the candidate carries them out, and the kubelet asks the
-//! candidate.
+//! Probes and hooks of a program that runs only on the leader: the candidate carries them out, and the kubelet probes
+//! the candidate.
 
 use std::collections::BTreeMap;
 
@@ -8,68 +8,68 @@ use serde_json::{Map, Value, json};
 use crate::group::spec::probe::port_number;
 use crate::protocol::paths;
 
-/// Takes the probes and hooks out of `container` and puts the candidate's in their place. Returns what the candidate has to
-/// know of the program, as JSON in Kubernetes' words. `ours` are the variables that the operator adds, instead of the user's of
-/// the same name.
+/// Replaces the probes and hooks of `container` with the candidate's. Returns the originals for the candidate, as JSON
+/// with the field names of Kubernetes. `ours` are the variables that the operator adds in place of the user's of the
+/// same name.
 pub(in crate::group) fn hand_over(container: &mut Value, http_port: i32, ours: &[Value]) -> Value {
     let original = container.clone();
     let mut app = Map::new();
     let literals = literals(&original, ours);
     let Some(container) = container.as_object_mut() else { return Value::Object(app) };
     for kind in ["startupProbe", "livenessProbe", "readinessProbe", "lifecycle"] {
-        let Some(mut taken) = container.remove(kind).filter(|taken| !taken.is_null()) else { continue };
-        let asked = match kind {
-            "livenessProbe" => Some(passed_on(&taken, paths::APP_LIVENESS, http_port)),
+        let Some(mut removed) = container.remove(kind).filter(|removed| !removed.is_null()) else { continue };
+        let replacement = match kind {
+            "livenessProbe" => Some(candidate_probe(&removed, paths::APP_LIVENESS, http_port)),
             "readinessProbe" => {
-                // The candidate counts the program's failures; what it says then holds.
-                let mut probe = passed_on(&taken, paths::APP_READINESS, http_port);
+                // The candidate counts the program's failures itself, so a single answer of it is enough.
+                let mut probe = candidate_probe(&removed, paths::APP_READINESS, http_port);
                 probe["failureThreshold"] = json!(1);
                 probe["successThreshold"] = json!(1);
                 Some(probe)
             }
             _ => None,
         };
-        if let Some(asked) = asked {
-            container.insert(kind.to_owned(), asked);
+        if let Some(replacement) = replacement {
+            container.insert(kind.to_owned(), replacement);
         }
         match kind {
             "lifecycle" => {
                 for hook in ["postStart", "preStop"] {
-                    resolve(&original, &mut taken[hook]);
+                    resolve(&original, &mut removed[hook]);
                 }
-                if let Some(hooks) = taken.as_object_mut() {
+                if let Some(hooks) = removed.as_object_mut() {
                     hooks.retain(|_, hook| !hook.is_null());
                 }
             }
             _ => {
-                resolve(&original, &mut taken);
-                let command = taken.pointer_mut("/exec/command").and_then(Value::as_array_mut).into_iter().flatten();
-                command.for_each(|word| *word = json!(expanded(word.as_str().unwrap_or_default(), &literals)));
+                resolve(&original, &mut removed);
+                let command = removed.pointer_mut("/exec/command").and_then(Value::as_array_mut).into_iter().flatten();
+                command.for_each(|item| *item = json!(expanded(item.as_str().unwrap_or_default(), &literals)));
             }
         }
-        app.insert(kind.to_owned(), taken);
+        app.insert(kind.to_owned(), removed);
     }
-    // A standby that never saw the Lease could not take over, whatever else it is.
+    // A standby that has not observed the Lease could not take over.
     container.entry("readinessProbe").or_insert_with(|| {
-        let asked = json!({ "path": paths::READYZ, "port": http_port, "scheme": "HTTP" });
-        json!({ "httpGet": asked, "periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 5 })
+        let get = json!({ "path": paths::READYZ, "port": http_port, "scheme": "HTTP" });
+        json!({ "httpGet": get, "periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 5 })
     });
     Value::Object(app)
 }
 
-/// The kubelet's question, to the candidate. It answers for the program, so it may take a little longer than that.
-fn passed_on(probe: &Value, path: &str, http_port: i32) -> Value {
-    let mut asked = json!({ "httpGet": { "path": path, "port": http_port, "scheme": "HTTP" } });
+/// Returns the kubelet's probe of the candidate, which passes it on to the program and so may take a little longer.
+fn candidate_probe(probe: &Value, path: &str, http_port: i32) -> Value {
+    let mut replacement = json!({ "httpGet": { "path": path, "port": http_port, "scheme": "HTTP" } });
     for field in ["periodSeconds", "successThreshold", "failureThreshold", "terminationGracePeriodSeconds"] {
         if !probe[field].is_null() {
-            asked[field] = probe[field].clone();
+            replacement[field] = probe[field].clone();
         }
     }
-    asked["timeoutSeconds"] = json!(probe["timeoutSeconds"].as_i64().unwrap_or(1).max(1) + 1);
-    asked
+    replacement["timeoutSeconds"] = json!(probe["timeoutSeconds"].as_i64().unwrap_or(1).max(1) + 1);
+    replacement
 }
 
-/// The variables of the container whose values are written out.
+/// Returns the variables of the container that have literal values.
 fn literals(container: &Value, ours: &[Value]) -> BTreeMap<String, String> {
     let mut literals = BTreeMap::new();
     for variable in container["env"].as_array().into_iter().flatten().chain(ours) {
@@ -82,8 +82,8 @@ fn literals(container: &Value, ours: &[Value]) -> BTreeMap<String, String> {
     literals
 }
 
-/// As the kubelet expands the command of a probe, which no shell sees: `$(NAME)` is the variable's value, `$$` is `$`. What is
-/// not known stays.
+/// Expands `text` as the kubelet expands the command of a probe, without a shell: `$(NAME)` becomes the variable's
+/// value, and `$$` becomes `$`. Unknown variables stay as they are.
 fn expanded(text: &str, literals: &BTreeMap<String, String>) -> String {
     let mut done = String::new();
     let mut rest = text;
@@ -104,7 +104,7 @@ fn expanded(text: &str, literals: &BTreeMap<String, String>) -> String {
     done + rest
 }
 
-/// Numbers for names.
+/// Replaces named ports with their numbers, and removes handlers that are null.
 fn resolve(container: &Value, of: &mut Value) {
     for kind in ["httpGet", "tcpSocket", "grpc"] {
         if of[kind].is_object()

@@ -1,17 +1,18 @@
-//! What an API server refuses of a child, told by the fields of the group: nobody wrote the Deployment that it names.
+//! The API server's refusal of a child, explained by the fields of the group: the user did not write the Deployment
+//! that it names.
 
 use super::pods::pod_template;
 use crate::api::InjectionStatus;
 use crate::group::spec::group::{Group, GroupMode};
 use crate::group::spec::injection::REVISION;
 
-/// The most complaints that are repeated; a status is no place for a hundred.
+/// The limit of complaints that the status quotes.
 const MOST: usize = 3;
-/// The most characters of one of them.
+/// The limit of characters of one complaint.
 const LONGEST: usize = 300;
 
-/// The complaints of a refused child of the given kind: `causes` are field and message of each, as the API server's
-/// status has them in its details; without any, `message` is searched for the first.
+/// Returns the complaints about a refused child of the given kind. `causes` are the field and the message of each, from
+/// the details of the API server's status. Without causes, the first complaint is parsed from `message`.
 pub fn explain(group: &Group, kind: &str, message: &str, causes: &[(&str, &str)]) -> String {
     let mut complaints: Vec<String> = Vec::new();
     for (field, text) in causes.iter().filter(|(field, _)| !field.is_empty()) {
@@ -22,12 +23,12 @@ pub fn explain(group: &Group, kind: &str, message: &str, causes: &[(&str, &str)]
     }
     if complaints.is_empty() {
         // `Deployment.apps "billing" is invalid: spec.template: Required value`
-        let said = message.split_once(" is invalid: ").map_or(message, |(_, said)| said);
-        return cut(&match said.split_once(": ") {
+        let complaint = message.split_once(" is invalid: ").map_or(message, |(_, complaint)| complaint);
+        return cut(&match complaint.split_once(": ") {
             Some((field, text)) if field.starts_with(['s', 'm']) && !field.contains(' ') => {
                 format!("{}: {text}", field_of_group(group, kind, field))
             }
-            _ => format!("{kind}: {said}"),
+            _ => format!("{kind}: {complaint}"),
         });
     }
     let more = complaints.len().saturating_sub(MOST);
@@ -36,7 +37,7 @@ pub fn explain(group: &Group, kind: &str, message: &str, causes: &[(&str, &str)]
     if more == 0 { text } else { format!("{text}; and {more} more") }
 }
 
-/// Where the user wrote what stands at `field` of the child; `kind field` if nowhere.
+/// Returns the field of the group from which `field` of the child comes; `kind field` if there is none.
 fn field_of_group(group: &Group, kind: &str, field: &str) -> String {
     let found = match kind {
         "Deployment" => of_deployment(group, field),
@@ -70,7 +71,7 @@ fn of_deployment(group: &Group, field: &str) -> Option<String> {
         }
     };
     match (group.mode, index) {
-        // The first is the operator's own; what is wrong there is said of its settings.
+        // The first init container is the operator's own, of which the user sets only the resources.
         (GroupMode::Exec | GroupMode::Sidecar, 0) => {
             rest.strip_prefix(".resources").map(|rest| format!("spec.candidate.resources{rest}"))
         }
@@ -86,7 +87,7 @@ fn of_container(group: &Group, index: usize, rest: &str) -> String {
         return format!("{path}{rest}");
     }
     if let Some((_, position, rest)) = indexed(rest, ".env") {
-        return match written_env(container, group, position) {
+        return match user_env_index(container, group, position) {
             Some(position) => format!("{path}.env[{position}]{rest}"),
             None => format!("{path}.env{rest}"),
         };
@@ -97,16 +98,17 @@ fn of_container(group: &Group, index: usize, rest: &str) -> String {
     format!("{path}{rest}")
 }
 
-/// The index that the user gave the variable: the operator's own stand first, and replace the user's of the same name.
-fn written_env(container: &serde_json::Value, group: &Group, position: usize) -> Option<usize> {
+/// Returns the variable's index in the user's template. The operator's own variables come first, and replace the user's
+/// of the same name.
+fn user_env_index(container: &serde_json::Value, group: &Group, position: usize) -> Option<usize> {
     let injection = InjectionStatus { revision: REVISION, ..InjectionStatus::default() };
     let injected = pod_template(group, group.mode.has_candidate().then_some(&injection));
     let containers = injected["spec"]["containers"].as_array()?;
     let variable = &containers.iter().find(|found| found["name"] == container["name"])?["env"][position];
-    container["env"].as_array()?.iter().position(|written| written == variable)
+    container["env"].as_array()?.iter().position(|user| user == variable)
 }
 
-/// `("a.b", 7, ".c")` of `a.b[7].c`, if it begins with `list`.
+/// Returns `("a.b", 7, ".c")` for the field `a.b[7].c` and the list `a.b`; `None` for the field of another list.
 fn indexed<'a>(field: &'a str, list: &'a str) -> Option<(&'a str, usize, &'a str)> {
     let (index, rest) = field.strip_prefix(list)?.strip_prefix('[')?.split_once(']')?;
     Some((list, index.parse().ok()?, rest))

@@ -1,7 +1,7 @@
-//! What is worth an Event: the difference between two statuses.
+//! Events, derived from the difference between two statuses.
 //!
-//! An Event's words hold no numbers that change, so that the same happening to the same pod is one Event with a count;
-//! the numbers stand in the status. [`series`] does the merging.
+//! The text of an Event contains no numbers that change, so that Kubernetes shows one Event with a count when the same
+//! thing happens to the same pod again. The numbers are in the status. [`series`] merges the Events.
 
 pub mod series;
 
@@ -16,32 +16,32 @@ use crate::api::names::{ChangeReason, event};
 use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderlessStatus, Reason};
 use crate::protocol::lease::RECREATED_HOLDER;
 
-/// The most bytes of a note that the API server takes.
+/// The limit of the API server for a note, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
 /// Something that happened to a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What is said of it. Events that say the same are merged.
+    /// The text. Events with the same text are merged.
     pub words: Words,
-    /// Which of several happenings with the same words it is: seen once more, it is not counted once more.
+    /// Identifies the occurrence among several with the same text: the same occurrence is not counted twice.
     pub occurrence: String,
-    /// Whether it goes on since the former status, and did not begin now.
+    /// Whether it continues from the former status, rather than starts now.
     pub goes_on: bool,
 }
 
-/// What an Event says.
+/// The text of an Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Words {
-    /// Whether somebody should have a look.
+    /// Whether its type is Warning.
     pub warning: bool,
-    /// In one word, why.
+    /// The reason, one of [`event`] or of condition Stalled.
     pub reason: String,
-    /// What was being done.
+    /// The action of the operator.
     pub action: &'static str,
-    /// A sentence for people, at most 1024 bytes.
+    /// The explanation as a sentence, at most 1024 bytes.
     pub note: String,
-    /// The pod that it concerns besides the group.
+    /// The pod that it concerns, besides the group.
     pub pod: Option<String>,
 }
 
@@ -50,8 +50,8 @@ const RECONCILE: &str = "Reconcile";
 const STEP_DOWN: &str = "StepDown";
 const ROLL_OUT: &str = "RollOut";
 
-/// What happened between two statuses of one group, `observed` being what the second was made of. In the order in which
-/// it happened.
+/// Returns the Events between two statuses of one group, in the order in which they happened. `observed` is what
+/// `after` was built from.
 pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Vec<Event> {
     let mut events = Vec::new();
     let newest = after.history.first();
@@ -71,8 +71,7 @@ pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observ
             events.extend(ended(next, after.leaderless.as_ref()));
         }
     } else if let (false, true, Some(last)) = (was_led, is_led, newest.filter(|_| before.leaderless.is_some())) {
-        let note =
-            format!("{} leads again: it has renewed the Lease before anybody else took it", last.holder_identity);
+        let note = format!("{} leads again: it renewed the Lease before another pod acquired it", last.holder_identity);
         events.push(of_term(last, false, event::LEADER_RECOVERED, note));
     }
     events.extend(recreated(before, after, observed));
@@ -82,7 +81,7 @@ pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observ
     events
 }
 
-/// What became of a step-down that was asked for, if there is something to tell.
+/// Returns the Event of a step-down, if there is something to report.
 pub fn of_step_down(step_down: &StepDown) -> Option<Event> {
     let (reason, why) = step_down.event()?;
     let value = match step_down {
@@ -110,7 +109,8 @@ pub fn of_step_down(step_down: &StepDown) -> Option<Event> {
     })
 }
 
-/// That `other`, of which `state` is known, reconciles or reconciled the group, which `own` leaves to it or takes over.
+/// Returns the Event of a group that operator `own` leaves to operator `other` (`left`) or takes over from it. `state`
+/// is that of `other`.
 pub fn of_other_operator(other: &str, own: &str, state: OtherOperator, left: bool) -> Event {
     let advice = "let one of them serve other namespaces (the chart's value namespaces), or uninstall it";
     let note = match (left, state) {
@@ -118,10 +118,10 @@ pub fn of_other_operator(other: &str, own: &str, state: OtherOperator, left: boo
             format!("operator {other} reconciles this group, so operator {own} leaves it alone: {advice}")
         }
         (false, OtherOperator::Gone) => {
-            format!("operator {own} took this group over from operator {other}, which does not run")
+            format!("operator {own} takes over this group from operator {other}, which does not run")
         }
         (false, _) => format!(
-            "operator {own} took this group over from operator {other}, which may still run, for its Lease cannot be \
+            "operator {own} takes over this group from operator {other}, which may still run, because its Lease cannot be \
              read: {advice}"
         ),
     };
@@ -138,7 +138,7 @@ pub fn of_other_operator(other: &str, own: &str, state: OtherOperator, left: boo
     }
 }
 
-/// That the pods get the candidate of `injection`.
+/// Returns the Event of pods that get the candidate of `injection`.
 pub fn of_candidate_update(injection: &InjectionStatus) -> Event {
     let InjectionStatus { image, revision, .. } = injection;
     Event {
@@ -154,11 +154,12 @@ pub fn of_candidate_update(injection: &InjectionStatus) -> Event {
     }
 }
 
-/// The end of a term whose successor leads already. A mere release is told by the successor's Event.
+/// Returns the Event of a term whose successor leads already. A mere release is reported by the successor's own Event.
 fn replaced(last: &HistoryEntry, next: &HistoryEntry) -> Option<Event> {
     let reason = reason_of(next.reason.as_deref());
-    let told = !matches!(reason, ChangeReason::LeaseReleased | ChangeReason::NotObserved | ChangeReason::Elected);
-    told.then(|| end(last, reason))
+    let is_reported =
+        !matches!(reason, ChangeReason::LeaseReleased | ChangeReason::NotObserved | ChangeReason::Elected);
+    is_reported.then(|| end(last, reason))
 }
 
 fn ended(last: &HistoryEntry, leaderless: Option<&LeaderlessStatus>) -> Option<Event> {
@@ -167,41 +168,41 @@ fn ended(last: &HistoryEntry, leaderless: Option<&LeaderlessStatus>) -> Option<E
 
 fn end(last: &HistoryEntry, reason: ChangeReason) -> Event {
     let holder = &last.holder_identity;
-    let (warning, word, why) = match reason {
+    let (warning, event, why) = match reason {
         ChangeReason::SteppedDown => {
-            return of_term(last, false, event::STEPPED_DOWN, format!("{holder} stepped down, as it was asked to"));
+            return of_term(last, false, event::STEPPED_DOWN, format!("{holder} stepped down as requested"));
         }
-        ChangeReason::Rollout => (false, event::STEPPED_DOWN, "it gave way to a pod of another revision"),
+        ChangeReason::Rollout => (false, event::STEPPED_DOWN, "it handed over to a pod of another revision"),
         ChangeReason::Unhealthy => (true, event::STEPPED_DOWN, "its program was not ready for too long"),
         ChangeReason::Draining => (false, event::STEPPED_DOWN, "its pod is being deleted"),
         ChangeReason::LeaseReleased => (false, event::LEADER_RELEASED, "it released the Lease"),
         ChangeReason::KubeletReported => (true, event::LEADER_LOST, "the kubelet reported the end of its container"),
         ChangeReason::LeaseExpired => (true, event::LEADER_LOST, "it did not renew the Lease in time"),
         ChangeReason::LeaseDeleted => (true, event::LEADER_LOST, "the Lease was deleted"),
-        ChangeReason::HolderRestarted => (true, event::LEADER_LOST, "its container has begun anew"),
-        ChangeReason::NotObserved | ChangeReason::Elected => (true, event::LEADER_LOST, "why was not seen"),
+        ChangeReason::HolderRestarted => (true, event::LEADER_LOST, "its container restarted"),
+        ChangeReason::NotObserved | ChangeReason::Elected => (true, event::LEADER_LOST, "the cause was not observed"),
     };
-    of_term(last, warning, word, format!("{holder} leads no more: {why}"))
+    of_term(last, warning, event, format!("{holder} is no longer the leader: {why}"))
 }
 
 fn why_free(reason: ChangeReason) -> &'static str {
     match reason {
-        ChangeReason::Elected => "it is the first",
+        ChangeReason::Elected => "it is the first leader",
         ChangeReason::LeaseReleased => "its predecessor released the Lease",
-        ChangeReason::SteppedDown => "its predecessor stepped down, as it was asked to",
-        ChangeReason::Rollout => "its predecessor gave way to another revision",
+        ChangeReason::SteppedDown => "its predecessor stepped down as requested",
+        ChangeReason::Rollout => "its predecessor handed over to another revision",
         ChangeReason::Unhealthy => "its predecessor's program was not ready for too long",
         ChangeReason::Draining => "its predecessor's pod is being deleted",
         ChangeReason::KubeletReported => "the kubelet reported the end of its predecessor's container",
         ChangeReason::LeaseExpired => "its predecessor did not renew the Lease in time",
         ChangeReason::LeaseDeleted => "the Lease had been deleted",
-        ChangeReason::HolderRestarted => "its container has begun anew",
-        ChangeReason::NotObserved => "how its predecessor ended was not seen",
+        ChangeReason::HolderRestarted => "its container restarted",
+        ChangeReason::NotObserved => "how its predecessor's term ended was not observed",
     }
 }
 
-fn reason_of(word: Option<&str>) -> ChangeReason {
-    word.and_then(ChangeReason::parse).unwrap_or(ChangeReason::NotObserved)
+fn reason_of(text: Option<&str>) -> ChangeReason {
+    text.and_then(ChangeReason::parse).unwrap_or(ChangeReason::NotObserved)
 }
 
 fn of_term(term: &HistoryEntry, warning: bool, reason: &str, note: String) -> Event {
@@ -218,17 +219,17 @@ fn of_term(term: &HistoryEntry, warning: bool, reason: &str, note: String) -> Ev
     }
 }
 
-/// A Lease that stands as the operator makes a missing one, and did not when the former status was written.
+/// Returns the Event of a Lease that the operator has recreated since the former status was written.
 fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Option<Event> {
     let lease = observed.lease.as_ref().filter(|lease| lease.holder == RECREATED_HOLDER)?;
-    let said =
+    let message =
         |status: &ElectionGroupStatus| condition(status, ConditionType::LeaderElected).map(|it| it.message.clone());
-    if said(before) == said(after) {
+    if message(before) == message(after) {
         return None;
     }
     let name = after.lease_name.as_deref().unwrap_or_default();
     let note =
-        format!("Lease {name} was missing and is made again; nobody leads until a former leader must have stopped");
+        format!("Lease {name} was missing and was recreated; no pod leads until a former leader must have stopped");
     Some(Event {
         words: Words { warning: true, reason: event::LEASE_RECREATED.to_owned(), action: ELECT, note, pod: None },
         occurrence: format!("{:?}", lease.renew_time),
@@ -236,19 +237,19 @@ fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed
     })
 }
 
-/// A revision that has led well, or that follows a leader with which there is no trial. The first of a group is proven by
-/// definition, and no news.
+/// Returns the Event of a revision that has led well, or that follows a leader with which there is no trial. The first
+/// revision of a group is proven by definition and has no Event.
 fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Option<Event> {
     let [then, now] = [before, after].map(|status| status.rollout.as_ref()?.proven_revision.as_deref());
     let (_, revision) = then.zip(now).filter(|(then, now)| then != now)?;
     let pod = after.holder_identity.clone();
-    let who = pod.as_deref().unwrap_or("its leader");
+    let name = pod.as_deref().unwrap_or("its leader");
     let leader = pod.as_deref().and_then(|holder| pod_of(holder, &observed.pods));
     let note = if leader.is_some_and(|leader| leader.template.as_deref() == Some(revision)) {
-        format!("revision {revision} of the pod template has led well in {who}: the rest of the pods follow")
+        format!("revision {revision} of the pod template has led well in {name}: the rest of the pods follow")
     } else {
         format!(
-            "revision {revision} of the pod template is rolled out without a trial: {who} cannot be asked to hand over"
+            "revision {revision} of the pod template is rolled out without a trial: {name} cannot be asked to hand over"
         )
     };
     Some(Event {
@@ -264,12 +265,12 @@ fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &
     })
 }
 
-/// The begin of it.
+/// Returns the Event of leadership that starts to flap.
 fn flapping(before: &ElectionGroupStatus, after: &ElectionGroupStatus) -> Option<Event> {
-    let said = |status| {
+    let flapping = |status| {
         condition(status, ConditionType::FailoverReady).filter(|it| it.reason == Reason::LeaderFlapping.as_str())
     };
-    let now = said(after).filter(|_| said(before).is_none())?;
+    let now = flapping(after).filter(|_| flapping(before).is_none())?;
     let newest = after.history.first();
     Some(Event {
         words: Words {

@@ -1,23 +1,23 @@
-//! Events that say the same become one with a count, as Kubernetes' own do.
+//! Merges Events with the same text into one Event with a count, as Kubernetes does with its own.
 //!
-//! The first is written at once, as is the second. Further ones are counted, and the count is written at most once in
-//! [`REFRESH`]; that of something that goes on, at most once in [`STANDING_REFRESH`], so that it outlives the hour for which
-//! an API server keeps Events.
+//! The first and the second occurrence are written at once. Further ones are counted, and the count is written at most
+//! once in [`REFRESH`]. The count of something that goes on is written at most once in [`STANDING_REFRESH`], so that
+//! its Event outlives the hour for which an API server keeps Events.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Event, Words};
 
-/// How often a count that rises is written.
+/// How often a rising count is written at most.
 pub const REFRESH: Duration = Duration::from_secs(60);
-/// How often the count of what goes on is written.
+/// How often the count of something that goes on is written.
 pub const STANDING_REFRESH: Duration = Duration::from_secs(30 * 60);
-/// What was not seen for so long begins anew when it comes again.
+/// The time without an occurrence after which a series is forgotten. The next occurrence starts a new one.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
-/// The most Events that are remembered; beyond it, the one that was not seen for the longest is forgotten.
+/// The limit of Events in memory. Beyond it, the one whose last occurrence is the oldest is forgotten.
 pub const CAPACITY: usize = 1024;
-/// The longest part of a group's name in an Event's: with the rest it stays below the 253 characters of a name.
+/// The longest part of a group's name in an Event's name, so that the whole stays below the limit of 253 characters.
 const LONGEST_PREFIX: usize = 200;
 
 /// The group that an Event is about.
@@ -27,33 +27,33 @@ pub struct About {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its uid: one that was made again has Events of its own.
+    /// Its uid: a recreated group has Events of its own.
     pub uid: String,
 }
 
-/// When something was seen: since boot, and by the wall clock in microseconds.
+/// The current time by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Time since boot, for what is compared.
+    /// Time since boot, for comparisons.
     pub since_boot: Duration,
-    /// Microseconds since 1970, for what is written.
+    /// Microseconds since 1970, for what is written into Events.
     pub wall_micros: i64,
 }
 
-/// What is to be sent to the API server.
+/// An Event to be sent to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The group.
     pub about: About,
-    /// What is said.
+    /// The text.
     pub words: Words,
     /// `metadata.name` of the Event.
     pub name: String,
-    /// When it was first seen, by the wall clock in microseconds.
+    /// The time of the first occurrence, by the wall clock in microseconds.
     pub first: i64,
-    /// When it was last seen, likewise.
+    /// The time of the last occurrence, likewise.
     pub last: i64,
-    /// How often it was seen.
+    /// The number of occurrences.
     pub count: i32,
     /// Whether the Event does not exist yet.
     pub create: bool,
@@ -95,32 +95,32 @@ impl Entry {
     }
 }
 
-/// The Events of late, at most [`CAPACITY`] of them.
+/// The recent Events, at most [`CAPACITY`] of them.
 #[derive(Default)]
 pub struct Series {
     entries: HashMap<Key, Entry>,
-    /// For names: two Events may be of the same microsecond.
+    /// Distinguishes the names of Events of the same microsecond.
     number: u32,
 }
 
 impl Series {
-    /// Takes an Event in and says what is to be written for it, if anything is now.
+    /// Counts an Event. Returns what must be written for it now, if anything.
     pub fn see(&mut self, about: &About, event: Event, now: Now) -> Option<Write> {
         let key = (about.clone(), event.words);
         if let Some(entry) = self.entries.get_mut(&key) {
-            let again = entry.occurrence == event.occurrence && !event.goes_on;
-            let forgotten = now.since_boot.saturating_sub(entry.seen_at) > FORGOTTEN_AFTER;
-            if again {
+            let is_known = entry.occurrence == event.occurrence && !event.goes_on;
+            let is_forgotten = now.since_boot.saturating_sub(entry.seen_at) > FORGOTTEN_AFTER;
+            if is_known {
                 return None;
             }
-            if !forgotten {
+            if !is_forgotten {
                 entry.count = entry.count.saturating_add(1);
                 entry.last = now.wall_micros;
                 entry.seen_at = now.since_boot;
                 entry.occurrence = event.occurrence;
                 entry.refresh = if event.goes_on { STANDING_REFRESH } else { REFRESH };
-                let second = entry.written == 1 && !event.goes_on;
-                return (second || entry.is_due(now.since_boot)).then(|| entry.write(&key, now.since_boot));
+                let is_second = entry.written == 1 && !event.goes_on;
+                return (is_second || entry.is_due(now.since_boot)).then(|| entry.write(&key, now.since_boot));
             }
         }
         self.make_room(now.since_boot);
@@ -135,13 +135,13 @@ impl Series {
             seen_at: now.since_boot,
             refresh: if event.goes_on { STANDING_REFRESH } else { REFRESH },
         };
-        // What went on before this operator began to look was told by the one before it.
+        // What went on before this operator started was reported by its predecessor.
         let write = (!event.goes_on).then(|| entry.write(&key, now.since_boot));
         self.entries.insert(key, entry);
         write
     }
 
-    /// The counts that have risen and whose time to be written has come. Forgets what was not seen for long.
+    /// Returns the counts that are due to be written, and forgets old series.
     pub fn due(&mut self, now: Duration) -> Vec<Write> {
         let due = self.entries.iter_mut().filter(|(_, entry)| entry.is_due(now));
         let writes = due.map(|(key, entry)| entry.write(key, now)).collect();
@@ -149,17 +149,17 @@ impl Series {
         writes
     }
 
-    /// Forgets what `write` could not write: it begins anew when it comes again.
+    /// Forgets the series of a failed `write`: the next occurrence starts a new one.
     pub fn forget(&mut self, write: &Write) {
         self.entries.remove(&(write.about.clone(), write.words.clone()));
     }
 
-    /// How many are remembered.
+    /// Returns the number of Events in memory.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether none is.
+    /// Whether no Event is in memory.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -174,7 +174,7 @@ impl Series {
         }
     }
 
-    /// As Kubernetes names Events: the object, a dot, and hexadecimal digits that do not come again.
+    /// Returns a name as Kubernetes gives Events: the object's name, a dot, and unique hexadecimal digits.
     fn name(&mut self, about: &About, now: Now) -> String {
         self.number = self.number.wrapping_add(1);
         let prefix = &about.name[..about.name.floor_char_boundary(LONGEST_PREFIX)];

@@ -1,13 +1,14 @@
-//! Whether the pods of a group have the candidate program that the operator adds now, and the request to give them that.
+//! Whether the pods of a group have the operator's current candidate program, and the request to update them to it.
 //!
-//! An upgrade of the operator restarts no pod, so the pods of a group keep the image and the injection revision that the
-//! status records. Condition `CandidateOutdated` shows where these, or the version that the leader's candidate states, are not
-//! the operator's own. The annotation `k8sensus.dev/update-candidate-requested-at` requests the operator's own:
+//! An upgrade of the operator restarts no pod, so the pods of a group keep the image and the injection revision that
+//! the status records. Condition `CandidateOutdated` is True where these, or the version that the leader's candidate
+//! reports, differ from the operator's own. The annotation `k8sensus.dev/update-candidate-requested-at` requests the
+//! operator's own:
 //!
 //! 1. The operator records its image and revision, and the request as handled, in one write of the status.
 //! 2. The pod template follows the record, and the ordinary rollout moves the leader once.
 //!
-//! Whichever step an operator ends after, the next one continues from the record.
+//! An operator that restarts after any of these steps continues from the record.
 
 use crate::api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus};
@@ -16,63 +17,63 @@ use crate::group::observed::pod::PodView;
 use crate::group::spec::group::Group;
 use crate::group::spec::injection;
 
-/// What this operator adds to pods now.
+/// The candidate that this operator adds to pods now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
     /// Image of the candidate program.
     pub image: String,
     /// The injection revision.
     pub revision: i32,
-    /// The version that the program of that image is expected to state.
+    /// The version that the program of that image is expected to report.
     pub version: String,
 }
 
 impl Offer {
-    /// The candidate of `image`, by the newest rules of this operator.
+    /// Returns the candidate of `image` at the newest injection revision of this operator.
     pub fn new(image: &str, version: &str) -> Self {
         Self { image: image.to_owned(), revision: injection::REVISION, version: version.to_owned() }
     }
 
-    /// What the status records once the pods of `group` are to have it.
+    /// Returns what the status records when the pods of `group` get this candidate.
     pub fn injection(&self, group: &Group) -> InjectionStatus {
         let template_hash = Some(injection::hash(&group.template));
         InjectionStatus { image: self.image.clone(), revision: self.revision, template_hash }
     }
 
-    fn is(&self, recorded: &InjectionStatus) -> bool {
+    fn matches(&self, recorded: &InjectionStatus) -> bool {
         (&self.image, self.revision) == (&recorded.image, recorded.revision)
     }
 }
 
-/// What becomes of a request for the operator's present candidate.
+/// The outcome of a request for the operator's current candidate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Update {
-    /// There is none, or it was handled before.
+    /// There is no request, or it was handled before.
     #[default]
     None,
-    /// It changes nothing.
+    /// The request is handled and changes nothing.
     Done {
         /// The request.
         value: String,
     },
-    /// The pods get the present candidate.
+    /// The pods get the current candidate.
     Replace {
         /// The request; `None` where the group needs no request.
         value: Option<String>,
-        /// Whether the group has a leader, which then moves.
+        /// Whether the group has a leader, so that leadership moves.
         moves_leader: bool,
     },
-    /// It waits.
+    /// The request waits.
     Pending {
-        /// What for, as a sentence without numbers that change.
+        /// What the request waits for, as a sentence without numbers that change.
         why: String,
-        /// Whether that is the end of other groups' updates.
+        /// Whether it waits for the updates of other groups.
         for_others: bool,
     },
 }
 
 impl Update {
-    /// The request that is handled by this.
+    /// Returns the request that this outcome handles.
     pub(in crate::group) fn handled(&self) -> Option<String> {
         match self {
             Self::Done { value } => Some(value.clone()),
@@ -86,7 +87,7 @@ impl Update {
     }
 }
 
-/// All that the decision rests on.
+/// The inputs of the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The group as the API server has it.
@@ -97,11 +98,11 @@ pub struct Question<'a> {
     pub lease: Option<&'a LeaseView>,
     /// The group's pods.
     pub pods: &'a [PodView],
-    /// What the operator adds now.
+    /// The candidate that the operator adds now.
     pub offer: &'a Offer,
 }
 
-/// What is to be done about the candidate of the group's pods.
+/// Decides whether the group's pods get the operator's current candidate.
 pub fn decide(question: &Question<'_>) -> Update {
     let Question { resource, group, lease, pods, offer } = *question;
     let annotations = resource.metadata.annotations.as_ref();
@@ -114,17 +115,17 @@ pub fn decide(question: &Question<'_>) -> Update {
         || status.is_some_and(|status| status.holder_identity.is_some());
     let recorded = status.and_then(|status| status.injection.as_ref());
     let Some(recorded) = recorded.filter(|_| group.is_none_or(|group| group.mode.has_candidate()) && !is_new) else {
-        // A manifest that was restored, or made from a copy, moves no leader. A new group gets the present candidate anyway.
+        // A manifest that was restored or copied moves no leader. A new group gets the current candidate anyway.
         return value.map_or(Update::None, |value| Update::Done { value });
     };
     let Some(value) = value else {
         let was_led = is_led || status.is_some_and(|status| !status.history.is_empty());
         let is_stuck = pods.iter().any(|pod| pod.candidate_stuck && !pod.terminating);
-        let is_free = group.is_some_and(|group| !group.paused) && !was_led && is_stuck && !offer.is(recorded);
+        let is_free = group.is_some_and(|group| !group.paused) && !was_led && is_stuck && !offer.matches(recorded);
         return if is_free { Update::Replace { value: None, moves_leader: false } } else { Update::None };
     };
     match group {
-        _ if offer.is(recorded) => Update::Done { value },
+        _ if offer.matches(recorded) => Update::Done { value },
         None => Update::pending("the update that was requested waits until the spec is valid"),
         Some(group) if group.paused => {
             Update::pending("the update that was requested waits until spec.paused is false")
@@ -133,8 +134,8 @@ pub fn decide(question: &Question<'_>) -> Update {
     }
 }
 
-/// Whether the rollout that an update started has ended, by a status that was written after that.
+/// Whether the rollout of an update has ended, judged by a status that was written after the update started.
 pub fn is_rolled_out(status: &ElectionGroupStatus) -> bool {
-    let goes_on = [ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
-    !status.conditions.iter().any(|condition| goes_on.contains(&condition.type_.as_str()))
+    let unfinished = [ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
+    !status.conditions.iter().any(|condition| unfinished.contains(&condition.type_.as_str()))
 }

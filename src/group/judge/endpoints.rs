@@ -1,7 +1,7 @@
-//! Where the leader Service leads: one EndpointSlice with the leader's pod alone, or with nobody.
+//! The EndpointSlice of the leader Service: its only endpoint is the leader's pod, or it has none.
 //!
-//! It is made of the Service as it stands at the API server and not of the group's spec, so that it goes on to follow the
-//! leader while the spec waits (`paused`) or cannot be read.
+//! It is built from the live Service, not from the group's spec, so that it follows the leader even while the spec
+//! waits (`paused`) or cannot be read.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::group::observed::lease::LeaseView;
 use crate::group::observed::pod::{PodView, pod_of};
 use crate::group::spec::leader_service::name_of;
 
-/// By this label of Kubernetes an EndpointSlice belongs to a Service.
+/// The label of Kubernetes that binds an EndpointSlice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// By this one the controllers of Kubernetes leave it alone.
+/// The label that keeps the controllers of Kubernetes from changing the EndpointSlice.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// A port of the Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
-    /// Its name; empty where it has none.
+    /// Its name, empty if it has none.
     pub name: String,
     /// The port of the pod.
     pub target: Target,
@@ -33,11 +33,11 @@ pub struct ServicePort {
 pub enum Target {
     /// By number.
     Number(i32),
-    /// By the name that one of the pod's containers gives it.
+    /// By the name that it has in one of the pod's containers.
     Name(String),
 }
 
-/// The ports of a Service as the API server has it.
+/// Returns the ports of a live Service.
 pub fn ports_of(service: &Value) -> Vec<ServicePort> {
     let ports = service["spec"]["ports"].as_array().into_iter().flatten();
     let port = |port: &Value| {
@@ -51,7 +51,7 @@ pub fn ports_of(service: &Value) -> Vec<ServicePort> {
     ports.filter_map(port).collect()
 }
 
-/// All that the EndpointSlice is made of.
+/// The inputs of the EndpointSlice.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The group's name.
@@ -62,29 +62,29 @@ pub struct Question<'a> {
     pub uid: &'a str,
     /// The ports of the Service.
     pub ports: &'a [ServicePort],
-    /// The Lease while somebody holds it and it is valid: [`leading`](super::status::leading).
+    /// The Lease while it is held and valid: [`leading`](crate::group::status::leading).
     pub lease: Option<&'a LeaseView>,
     /// The group's pods.
     pub pods: &'a [PodView],
-    /// Whether nobody is meant to lead.
+    /// Whether the group is suspended, so that no pod may lead.
     pub suspended: bool,
-    /// For how long yet a Lease that was released just now may keep its former address: a standby takes it within milliseconds,
-    /// and the two are one change.
+    /// How much longer the former address may stay after a release just now. A standby acquires the Lease within
+    /// milliseconds, so that both changes become one write.
     pub handing_over: Option<Duration>,
-    /// `addressType` of the slice as it stands; `None` if there is none.
+    /// `addressType` of the live slice; `None` if there is none.
     pub address_type: Option<&'a str>,
 }
 
-/// What is to become of the EndpointSlice.
+/// The decision about the EndpointSlice.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// It is to be as this.
+    /// Write it like this.
     Write(Box<Value>),
-    /// It may stay as it is for so long; then another look is due.
+    /// Leave it as it is for so long, then decide again.
     Wait(Duration),
 }
 
-/// Decides. The same question always has the same answer.
+/// Decides what to do about the EndpointSlice. The same question always has the same answer.
 pub fn decide(question: &Question<'_>) -> Decision {
     let Question { lease, suspended, handing_over, address_type, .. } = *question;
     match handing_over.filter(|_| lease.is_none() && !suspended && address_type.is_some()) {
@@ -93,27 +93,28 @@ pub fn decide(question: &Question<'_>) -> Decision {
     }
 }
 
-/// The pod that is to get the traffic: that of the holder, if it is there to stay and its program is ready.
+/// Returns the pod that gets the traffic: the holder's, if it is not being deleted and its program is ready.
 fn leader<'a>(question: &Question<'a>) -> Option<&'a PodView> {
     let lease = question.lease.filter(|lease| !question.suspended && !lease.expired)?;
     let pod = pod_of(&lease.holder, question.pods)?;
     (pod.program_is_ready(lease) && !pod.terminating && is_of(lease, pod)).then_some(pod)
 }
 
-/// Whether the holder ran in this very pod, and not in a former one of that name.
+/// Whether the holder runs in this very pod, and not in a former pod of that name.
 fn is_of(lease: &LeaseView, pod: &PodView) -> bool {
-    // The gate stands for a candidate of ours, which writes its incarnation. Another client leaves that of the holder before.
+    // A pod with the gate has our candidate, which writes its incarnation. Other clients leave the former holder's in
+    // place.
     if pod.proven.is_none() {
         return true;
     }
     let holder = lease.incarnation.as_deref().and_then(|incarnation| incarnation.split('/').next());
-    // A dash stands for a uid that the candidate was not told.
+    // A dash stands for a uid that the candidate does not know.
     holder.filter(|uid| !matches!(*uid, "" | "-")).is_none_or(|uid| pod.uid.as_deref() == Some(uid))
 }
 
 fn slice(question: &Question<'_>) -> Value {
     let leader = leader(question).and_then(|pod| Some((pod, pod.ip.as_deref()?, family(pod.ip.as_deref()?)?)));
-    // Nobody has every address type; that of the pods saves making the slice anew for the first leader.
+    // Without a leader any address type will do; that of the pods saves recreating the slice for the first leader.
     let usual = || question.pods.iter().find_map(|pod| family(pod.ip.as_deref()?)).unwrap_or("IPv4");
     let address_type = match leader {
         Some((_, _, family)) => family,
@@ -131,10 +132,10 @@ fn slice(question: &Question<'_>) -> Value {
     let owner = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": KIND, "name": name, "uid": uid, "controller": true,
     });
-    written(namespace, &name_of(name), labels, json!([owner]), json!(address_type), endpoints, ports)
+    assemble(namespace, &name_of(name), labels, json!([owner]), json!(address_type), endpoints, ports)
 }
 
-fn written(
+fn assemble(
     namespace: &str,
     name: &str,
     labels: Value,
@@ -172,7 +173,8 @@ fn endpoint(question: &Question<'_>, pod: &PodView, ip: &str) -> Value {
     endpoint
 }
 
-/// A name that the pod does not have leads nowhere: a pod of another revision may not have that port yet, or no more.
+/// Returns the ports of the EndpointSlice. A named port that the pod does not have is left out: a pod of another
+/// revision may not have it yet, or no longer.
 fn ports(ports: &[ServicePort], pod: &PodView) -> Value {
     let number = |target: &Target| match target {
         Target::Number(number) => Some(*number),
@@ -185,8 +187,8 @@ fn ports(ports: &[ServicePort], pod: &PodView) -> Value {
     Value::Array(ports.collect())
 }
 
-/// A slice of the API server in the form of those that [`decide`] makes: equal to the one that is wanted, or edited by somebody.
-/// Labels that others add are theirs.
+/// Returns a live slice in the form of those that [`decide`] builds. If it differs from the wanted slice, it was edited
+/// or is out of date. Labels that others add are ignored.
 pub fn comparable(live: &Value) -> Value {
     let list = |value: &Value| if value.is_null() { json!([]) } else { value.clone() };
     let metadata = &live["metadata"];
@@ -196,7 +198,7 @@ pub fn comparable(live: &Value) -> Value {
     let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
     let owners: Vec<&Value> = owners.filter(|owner| owner["controller"] == true).collect();
     let text = |value: &'static str| metadata[value].as_str().unwrap_or_default();
-    written(
+    assemble(
         text("namespace"),
         text("name"),
         Value::Object(labels),

@@ -1,4 +1,4 @@
-//! Whether leadership goes from pod to pod because none of their programs works.
+//! Whether leadership moves from pod to pod because the programs of all leaders fail.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
 use crate::group::observed::pod::{PodView, pod_of};
 
-/// So many failures of leaders within [`FLAPPING_TIME`] are no accident.
+/// The number of leader failures within [`FLAPPING_TIME`] from which leadership is flapping.
 const FLAPPING: usize = 3;
 
 /// See [`FLAPPING`].
 const FLAPPING_TIME: Duration = Duration::from_secs(120);
 
-/// Why leadership goes from pod to pod, if it does. `unready` says that the present leader's program is not ready. Handovers
-/// for which somebody asked do not count, nor the ends of pods.
+/// Returns why leadership is flapping, or `None` if it is not. `unready` is whether the program of the current leader
+/// is not ready. Requested handovers and deletions of pods do not count as failures.
 pub fn flapping(history: &[HistoryEntry], pods: &[PodView], unready: bool, now: Timestamp) -> Option<String> {
     let failures = recent_failures(history, pods, now).len();
     let row = in_a_row(history);
     let what = if failures >= FLAPPING {
         format!("{failures} leaders failed within {} s", FLAPPING_TIME.as_secs())
     } else if row >= FLAPPING && unready {
-        format!("{row} leaders in a row were not ready in time, and the present one is not")
+        format!("{row} leaders in a row were not ready in time, and the current one is not ready")
     } else {
         return None;
     };
@@ -30,16 +30,17 @@ pub fn flapping(history: &[HistoryEntry], pods: &[PodView], unready: bool, now: 
     Some(if troubles.is_empty() { what } else { format!("{what}; {}", troubles.join("; ")) })
 }
 
-/// In how long fewer failures than are trouble_of now will be recent.
+/// Returns how long it takes until the oldest recent failure no longer counts, while enough of them count to be
+/// flapping.
 pub fn flapping_wait(history: &[HistoryEntry], pods: &[PodView], now: Timestamp) -> Option<Duration> {
     let recent = recent_failures(history, pods, now);
     let oldest = recent.last().filter(|_| recent.len() >= FLAPPING)?;
     let age = Duration::try_from(now.duration_since(*oldest)).unwrap_or_default();
-    // Conditions know whole seconds.
+    // Conditions have a resolution of one second.
     Some(FLAPPING_TIME.saturating_sub(age) + Duration::from_secs(1))
 }
 
-/// When leaders failed, newest first.
+/// Returns the times of recent leader failures, newest first.
 fn recent_failures(history: &[HistoryEntry], pods: &[PodView], now: Timestamp) -> Vec<Timestamp> {
     let is_recent = |time: Timestamp| {
         // A candidate's clock may be ahead.
@@ -52,7 +53,7 @@ fn recent_failures(history: &[HistoryEntry], pods: &[PodView], now: Timestamp) -
             | ChangeReason::KubeletReported
             | ChangeReason::LeaseExpired
             | ChangeReason::HolderRestarted => true,
-            // Whoever is trouble_of to end releases, too.
+            // A leader whose container ends releases the Lease, too.
             ChangeReason::LeaseReleased => former.is_some_and(has_failed),
             _ => false,
         };
@@ -61,12 +62,12 @@ fn recent_failures(history: &[HistoryEntry], pods: &[PodView], now: Timestamp) -
     ends.collect()
 }
 
-/// What keeps a pod from running, with its name.
+/// Returns what keeps a pod from running, with its name.
 fn trouble_of(pod: &PodView) -> Option<String> {
     pod.trouble.as_ref().map(|trouble| format!("pod {}: {trouble}", pod.name))
 }
 
-/// Whether containers of a pod that is to stay have ended.
+/// Whether containers of a pod that is not being deleted have ended.
 pub(in crate::group) fn has_failed(pod: &PodView) -> bool {
     !pod.terminating && (pod.trouble.is_some() || pod.restarts > 0)
 }
@@ -75,7 +76,7 @@ pub(in crate::group) fn reason_of(entry: &HistoryEntry) -> Option<ChangeReason> 
     entry.reason.as_deref().and_then(ChangeReason::parse)
 }
 
-/// How many of the newest changes of leadership were for a program that was not ready.
+/// Returns how many of the newest leadership changes in a row were caused by an unready program.
 pub(super) fn in_a_row(history: &[HistoryEntry]) -> usize {
     history.iter().take_while(|entry| reason_of(entry) == Some(ChangeReason::Unhealthy)).count()
 }

@@ -1,4 +1,4 @@
-//! What to do, decided from facts alone. Each decision has the same shape: a `Question` with all that it rests on, and `decide`.
+//! Decisions, made from facts alone. Most have the same shape: a `Question` with all inputs, and a function `decide`.
 
 pub mod candidate_update;
 pub mod endpoints;

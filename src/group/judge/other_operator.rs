@@ -1,29 +1,30 @@
-//! Which of several operators reconciles a group.
+//! Ownership of a group where several operators run.
 //!
 //! Each operator writes into `status.operator` the namespace and name of the Lease through which its replicas elect. An
-//! operator that finds another name there leaves the group alone while that other operator holds its Lease, and takes the
-//! group over once it does not: so an operator that was moved or renamed gets its groups without help.
+//! operator that finds another name there leaves the group alone while that other operator holds its Lease, and takes
+//! the group over afterwards. So an operator that was moved or renamed takes over its groups automatically.
 
 use std::time::Duration;
 
 use crate::election::{Record, WallTime};
 
-/// For how long an operator leaves a group to another one of which it cannot tell whether it runs.
+/// How long an operator leaves a group to another operator whose Lease it cannot read.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What is known of the Lease of another operator.
+/// The state of another operator, judged by its Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherOperator {
     /// One of its replicas holds the Lease.
     Running,
     /// The Lease does not exist, or no replica holds it.
     Gone,
-    /// The Lease cannot be read: an operator for some namespaces has no right on those of others.
+    /// The Lease cannot be read: an operator that is limited to some namespaces has no permission in others.
     Unknown,
 }
 
 impl OtherOperator {
-    /// The operator with the Lease `record`, `None` if it does not exist, at the time `now` by this machine's clock.
+    /// Returns the state of the operator with the Lease `record` (`None` if it does not exist) at the time `now` by
+    /// this machine's clock.
     ///
     /// The clocks of nodes differ: a Lease counts as held for twice its duration.
     pub fn with_lease(record: Option<&Record>, now: WallTime) -> Self {
@@ -34,11 +35,11 @@ impl OtherOperator {
     }
 }
 
-/// Whether a group whose status names another operator is left to it.
+/// Whether a group whose status names another operator is left to that operator.
 ///
-/// `was_own` says whether this operator reconciled the group before, and `left_for` how long it has left it alone. Of two
-/// operators that cannot read each other's Lease, the one that came later reconciles, and the other one asks again after
-/// [`PATIENCE`].
+/// `was_own` is whether this operator reconciled the group before, and `left_for` how long it has left the group alone.
+/// Of two operators that cannot read each other's Lease, the one that started later reconciles. The other one tries
+/// again after [`PATIENCE`].
 pub fn is_left(other: OtherOperator, was_own: bool, left_for: Option<Duration>) -> bool {
     match other {
         OtherOperator::Running => true,
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_runs_while_its_lease_is_held_and_renewed() {
+    fn operator_runs_while_its_lease_is_held_and_renewed() {
         let of = |record: Option<Record>| OtherOperator::with_lease(record.as_ref(), NOW);
         assert_eq!(of(Some(lease("keeper", 14))), OtherOperator::Running);
         assert_eq!(of(Some(lease("keeper", 29))), OtherOperator::Running, "clocks differ");
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_left_to_an_operator_that_runs_and_never_for_ever_to_one_that_is_not_known_to_run() {
+    fn group_is_left_to_a_running_operator_and_to_an_unknown_one_for_a_time() {
         use OtherOperator::{Gone, Running, Unknown};
         for was_own in [false, true] {
             assert!(is_left(Running, was_own, Some(PATIENCE * 100)));

@@ -1,10 +1,13 @@
-//! Whether a step-down is to be carried out now: one that was asked for by annotation, or one that the operator wishes itself.
-//! There is one mark at a time, and the annotation goes first.
+//! Whether to carry out a step-down now: one that was requested by the group's annotation, or one that the operator
+//! itself wants. The annotation takes precedence.
 //!
-//! The request is carried to the leader on the Lease, together with the name of the one term that it is meant for. That mark
-//! stays, and it is all that an operator has to know: whichever of its steps it dies after, the next one goes on from there, and
-//! no second leader steps down for one request. A request that was refused is no mark: for whom it was meant an operator remembers
-//! as long as it runs.
+//! 1. The operator writes the request onto the Lease, together with the name of the one term that must end.
+//! 2. The leader's candidate stops and releases the Lease. In mode Native the operator evicts the leader's pod.
+//! 3. The status records the value of the annotation as handled.
+//!
+//! The Lease has at most one request. It stays there, and an operator that restarts after any of these steps continues
+//! from it, so that one request never makes a second leader step down. A refused request is not written onto the Lease:
+//! the operator keeps the holder that it was meant for in memory only.
 
 use super::successor::{StepDownIntent, standby};
 use crate::api::ElectionGroup;
@@ -15,26 +18,26 @@ use crate::group::observed::{Facts, Outcome};
 use crate::group::spec::group::{Group, GroupMode};
 use crate::group::spec::injection;
 
-/// What became of a request. `value` is the group's annotation, `why` a sentence for people.
+/// The outcome of a request. `value` is the group's annotation, `why` an explanation as a sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StepDown {
-    /// There is none, or it was handled before.
+    /// There is no request, or it was handled before.
     #[default]
     None,
-    /// It waits for something that the group's owner decides.
+    /// The request waits until the group's owner changes something.
     Pending { value: String, why: String },
-    /// Carried out now, it would do harm or nothing. It will be once that has changed.
+    /// The step-down would do harm or nothing now. It is carried out once that has changed.
     Refused { value: String, why: String },
-    /// The leader was told, and has not stepped down yet.
+    /// The leader has the request, and has not stepped down yet.
     Carried { value: String, why: String },
-    /// The leader has stepped down, or there was none.
+    /// The leader has stepped down, or there was no leader.
     Done { value: String, why: String },
-    /// The leader was told what the operator itself wants of that term.
+    /// The leader has a request of the operator itself.
     Intended { reason: ChangeReason, of: String, why: String },
 }
 
 impl StepDown {
-    /// The reason in one word and the sentence, for events and logs; `None` if there is nothing to tell.
+    /// Returns the reason and the note of the Event, which are also logged; `None` if there is nothing to report.
     pub fn event(&self) -> Option<(&'static str, &str)> {
         match self {
             Self::None => None,
@@ -48,14 +51,14 @@ impl StepDown {
     }
 }
 
-/// What is to be done next.
+/// The next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing is to be written.
+    /// Write nothing.
     Rest(StepDown),
-    /// Write the mark onto the Lease as it is now, then decide again.
+    /// Write this request onto the Lease, then decide again.
     Mark(StepDownRequest),
-    /// The mark is there, and the leader does not know it: evict its pod.
+    /// Evict the leader's pod: the Lease has the request, but a Native leader does not read it.
     Evict {
         /// The request.
         value: String,
@@ -66,7 +69,7 @@ pub enum Decision {
     },
 }
 
-/// All that the decision rests on.
+/// The inputs of the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The group's annotation.
@@ -77,31 +80,31 @@ pub struct Question<'a> {
     pub is_new: bool,
     /// The group's spec, `None` if it is invalid.
     pub group: Option<&'a Group>,
-    /// What became of the children.
+    /// The result of applying the children.
     pub outcome: &'a Outcome,
-    /// The Lease, if there is one that is the group's.
+    /// The group's Lease, if there is one.
     pub lease: Option<&'a LeaseView>,
     /// The group's pods.
     pub pods: &'a [PodView],
-    /// The revision of what was added to the pods, if it is known.
+    /// The injection revision of the pods, if it is known.
     pub revision: Option<i32>,
-    /// What the operator itself wants.
+    /// The step-down that the operator itself wants.
     pub intent: Option<&'a StepDownIntent>,
-    /// The last request that was refused, as far as the operator remembers.
+    /// The last refused request that the operator has in memory.
     pub refused: Option<&'a Refused>,
 }
 
-/// A request that was refused. It is for whoever led then.
+/// A refused request. It applies only to the leader of that time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The request.
     pub value: String,
-    /// The holder that was to step down.
+    /// The holder that it was meant for.
     pub holder: String,
 }
 
 impl<'a> Question<'a> {
-    /// The question as it stands after the children were applied.
+    /// Returns the question after the children were applied.
     pub fn of(
         resource: &'a ElectionGroup,
         group: Option<&'a Group>,
@@ -127,24 +130,24 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// What is to be remembered until the next look, in [`Question::refused`].
+    /// Returns [`Question::refused`] for the next reconcile.
     pub fn to_be_remembered(&self) -> Option<Refused> {
         match decide_request(self) {
             Decision::Rest(StepDown::None) => None,
             Decision::Rest(StepDown::Refused { value, .. }) => {
                 Some(Refused { value, holder: self.lease?.holder.clone() })
             }
-            // It is done only once the status says so.
+            // The request is handled only once the status records that.
             _ => self.refused.cloned(),
         }
     }
 }
 
-/// What is to be done about the request, if there is one, and else about the operator's own intent.
+/// Decides about the request by annotation, and without one about the operator's own intent.
 pub fn decide(question: &Question<'_>) -> Decision {
     let requested = decide_request(question);
     match requested {
-        // Refused is what would leave nobody to lead; a intent names who will.
+        // A request is refused where no standby is ready. The operator's intent names its successor.
         Decision::Rest(StepDown::None | StepDown::Refused { .. }) => decide_intent(question).unwrap_or(requested),
         _ => requested,
     }
@@ -157,20 +160,20 @@ fn decide_request(question: &Question<'_>) -> Decision {
     };
     let value = value.to_owned();
     if is_new {
-        // A manifest that was restored, or made from a copy, deposes nobody.
+        // A manifest that was restored or copied makes no leader step down.
         let why =
-            "the annotation was there before the group was first looked at: nobody is asked to step down".to_owned();
+            "the annotation was set before the group was first reconciled: no leader is asked to step down".to_owned();
         return Decision::Rest(StepDown::Done { value, why });
     }
     let (Some(group), Outcome::Applied) = (group, outcome) else {
         let why = format!("the group is not applied: {}", message_of(outcome));
         return Decision::Rest(StepDown::Pending { value, why });
     };
-    let asked = lease.and_then(|lease| lease.step_down_request.as_ref()).filter(|asked| asked.value == value);
+    let on_lease = lease.and_then(|lease| lease.step_down_request.as_ref()).filter(|on_lease| on_lease.value == value);
     let Some(lease) = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder)) else {
-        let why = match asked {
-            Some(_) => "the leader that was asked leads no more".to_owned(),
-            None => "nobody leads: there is nobody to step down".to_owned(),
+        let why = match on_lease {
+            Some(_) => "the leader that was asked to step down is no longer the leader".to_owned(),
+            None => "there is no leader that could step down".to_owned(),
         };
         return Decision::Rest(StepDown::Done { value, why });
     };
@@ -178,21 +181,21 @@ fn decide_request(question: &Question<'_>) -> Decision {
     let pod = pod_of(holder, pods);
     let name = format!("lease {}/{}", group.namespace, group.lease_name);
     let term = term_of(group.mode, lease, pods);
-    if let Some(asked) = asked
-        && term.as_ref() != Some(&asked.of)
+    if let Some(on_lease) = on_lease
+        && term.as_ref() != Some(&on_lease.of)
     {
-        let why = format!("the leader that was asked leads no more: {holder} does");
+        let why = format!("the leader that was asked to step down is no longer the leader: {holder} is");
         return Decision::Rest(StepDown::Done { value, why });
     }
-    // An open request hits nobody else later, such as the first leader of the next revision.
+    // A pending request never applies to a later leader, such as the first leader of the next revision.
     if let Some(Refused { holder: former, .. }) =
-        refused.filter(|refused| asked.is_none() && refused.value == value && refused.holder != *holder)
+        refused.filter(|refused| on_lease.is_none() && refused.value == value && refused.holder != *holder)
     {
-        let why = format!("{former}, which could not step down at that time, leads no more: {holder} does");
+        let why = format!("{former}, which could not step down at that time, is no longer the leader: {holder} is");
         return Decision::Rest(StepDown::Done { value, why });
     }
-    if asked.is_some() && (group.mode.has_candidate() || pod.is_none_or(|pod| pod.terminating)) {
-        let why = format!("{holder} was told to stop its work and to release {name}");
+    if on_lease.is_some() && (group.mode.has_candidate() || pod.is_none_or(|pod| pod.terminating)) {
+        let why = format!("{holder} was asked to stop its work and to release {name}");
         return Decision::Rest(StepDown::Carried { value, why });
     }
     if group.paused || group.suspended {
@@ -205,57 +208,58 @@ fn decide_request(question: &Question<'_>) -> Decision {
         (GroupMode::Exec | GroupMode::Sidecar, None, _) => {
             return refused(format!(
                 "{holder} holds {name}, but not as a candidate of this group (expected its annotation k8sensus.dev/incarnation, \
-                 found {}): it cannot be asked, end it by hand",
+                 found {}): it cannot be asked to step down; stop it by hand",
                 lease.incarnation.as_deref().unwrap_or("none")
             ));
         }
         (GroupMode::Exec | GroupMode::Sidecar, ..) if ignores_step_downs(revision, pod) => {
             return refused(format!(
-                "{holder} runs a candidate from before there were step-downs: change the pod template once, or delete the pod"
+                "{holder} runs a candidate that does not support step-downs: change the pod template once, or delete the pod"
             ));
         }
         (GroupMode::Native, _, None) => {
             return refused(format!(
-                "{holder} holds {name}, and no pod of this group has that name: it cannot be evicted, end it by hand"
+                "{holder} holds {name}, and no pod of this group has that name: it cannot be evicted; stop it by hand"
             ));
         }
         _ => {}
     }
-    let is_followed = match pod {
+    let has_standby = match pod {
         Some(pod) => standby(pod, pods).is_some(),
         None => pods.iter().any(|other| other.ready),
     };
-    if !is_followed {
+    if !has_standby {
         return refused(format!(
-            "no standby is ready to follow {holder} on {name}; as soon as one is, {holder} is asked to step down"
+            "no standby is ready to follow {holder} on {name}; {holder} is asked to step down as soon as one is ready"
         ));
     }
-    match (asked, pod, term) {
+    match (on_lease, pod, term) {
         (None, _, Some(of)) => {
-            // Who was to follow that very term still is.
-            let to = lease.step_down_request.as_ref().filter(|asked| asked.of == of).and_then(|asked| asked.to.clone());
+            // A successor that was requested for this very term is kept.
+            let former = lease.step_down_request.as_ref().filter(|former| former.of == of);
+            let to = former.and_then(|former| former.to.clone());
             Decision::Mark(StepDownRequest { value, of, to })
         }
         (_, Some(pod), _) => Decision::Evict { value, pod: pod.name.clone(), uid: pod.uid.clone() },
-        // Both were refused above.
+        // Refused above.
         (_, None, _) => Decision::Rest(StepDown::None),
     }
 }
 
-/// `None` if there is no intent, or it is out of date, or its time has not come.
+/// Returns `None` if there is no intent, or it is out of date, or it cannot be carried out now.
 fn decide_intent(question: &Question<'_>) -> Option<Decision> {
     let Question { group, outcome, lease, pods, revision, intent, .. } = *question;
     let (intent, group) = (intent?, group?);
     let lease = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))?;
-    let too_old = group.mode.has_candidate() && ignores_step_downs(revision, pod_of(&lease.holder, pods));
-    if *outcome != Outcome::Applied || group.paused || group.suspended || too_old {
+    let is_too_old = group.mode.has_candidate() && ignores_step_downs(revision, pod_of(&lease.holder, pods));
+    if *outcome != Outcome::Applied || group.paused || group.suspended || is_too_old {
         return None;
     }
     let StepDownIntent { reason, of, to, why, .. } = intent.clone();
     if term_of(group.mode, lease, pods).as_ref() != Some(&of) {
         return None;
     }
-    if lease.step_down_request.as_ref().is_none_or(|asked| asked.of != of) {
+    if lease.step_down_request.as_ref().is_none_or(|request| request.of != of) {
         return Some(Decision::Mark(StepDownRequest { value: reason.as_str().to_owned(), of, to }));
     }
     match pod_of(&lease.holder, pods).filter(|pod| !group.mode.has_candidate() && !pod.terminating) {
@@ -267,8 +271,8 @@ fn decide_intent(question: &Question<'_>) -> Option<Decision> {
     }
 }
 
-/// Whether the leader's candidate is from before there were step-downs: by its pod, which may be older than what the group's
-/// pods get by now.
+/// Whether the leader's candidate does not support step-downs. The leader's pod may have an older injection revision
+/// than the group's newest pods.
 fn ignores_step_downs(revision: Option<i32>, pod: Option<&PodView>) -> bool {
     revision.is_some_and(|revision| revision < injection::STEP_DOWN) || pod.is_some_and(|pod| pod.ignores_step_downs)
 }

@@ -1,12 +1,13 @@
-//! Which pod is to follow a leader, and why one is to step down.
+//! The choice of a leader's successor, and the operator's own reasons for a step-down.
 
 use crate::api::names::ChangeReason;
 use crate::group::observed::lease::StepDownRequest;
 use crate::group::observed::pod::PodView;
 use crate::group::observed::trial::Trial;
 
-/// Who is to follow: a ready pod, rather one on another node and one that has seen no trouble. Where none is ready, one of the
-/// leader's own revision that only waits for its proof.
+/// Returns the pod that should follow `leader`: a ready pod, preferably on another node and with few restarts. If no
+/// pod is ready, a pod of the leader's own revision qualifies whose revision is not proven yet but whose containers are
+/// ready.
 pub(in crate::group) fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Option<&'a PodView> {
     let able = |pod: &&PodView| {
         let waits = pod.proven == Some(false) && pod.containers_ready && pod.template == leader.template;
@@ -16,24 +17,24 @@ pub(in crate::group) fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Op
     standbys.min_by_key(|pod| (!pod.ready, pod.node == leader.node, pod.restarts, &pod.name))
 }
 
-/// A step-down that the operator itself wants. It lasts no longer than the look that it was made for.
+/// A step-down that the operator itself wants. It is valid only for the reconcile that created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepDownIntent {
     /// [`ChangeReason::Rollout`], [`ChangeReason::Unhealthy`] or [`ChangeReason::Draining`].
     pub reason: ChangeReason,
-    /// The name of the term that is to end, as `term_of` has it.
+    /// The name of the term that must end, as `term_of` returns it.
     pub of: String,
-    /// The pod that is to follow, if it matters.
+    /// The pod that should follow, if it matters.
     pub to: Option<String>,
-    /// A sentence for people, without numbers that change.
+    /// The explanation as a sentence, without numbers that change.
     pub why: String,
-    /// The trial that it starts, if it does. The Lease is to record it in the same request.
+    /// The trial that it starts, if any. The Lease records it in the same request.
     pub trial: Option<Trial>,
 }
 
 impl StepDownIntent {
-    /// The trial that `asked` starts, if it is what this intent asks for.
-    pub fn trial_of(&self, asked: &StepDownRequest) -> Option<&Trial> {
-        self.trial.as_ref().filter(|_| self.of == asked.of && self.reason.as_str() == asked.value)
+    /// Returns the trial that `request` starts, if `request` is that of this intent.
+    pub fn trial_of(&self, request: &StepDownRequest) -> Option<&Trial> {
+        self.trial.as_ref().filter(|_| self.of == request.of && self.reason.as_str() == request.value)
     }
 }

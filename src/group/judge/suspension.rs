@@ -1,14 +1,16 @@
-//! A group that is to have no pods: no standby is to lead because the leader's pod was told to end a moment before its own.
+//! The suspension of a group. All pods are deleted, and no standby may take over only because the leader's pod is
+//! deleted first.
 
 use crate::group::observed::pod::PodView;
 use crate::group::spec::group::Group;
 
-/// Whether the Lease, of which `is_suspended` tells whether it does, is to say that nobody is to follow its term; `None` if it is right as
-/// it stands.
+/// Returns whether the Lease must carry the annotation `k8sensus.dev/suspended`, or `None` if no change is needed.
+/// `is_suspended` is whether the Lease has the annotation now.
 ///
-/// Where no pod is about to be taken away there is nobody to be told; one that is the group's by its label alone stays, and may
-/// lead. Programs that elect by themselves would not heed it, and client-go of before kubernetes pull request 132849 fails to
-/// release a Lease that was changed since its last renewal.
+/// The annotation is set only while a pod of the group's ReplicaSets exists. A pod that belongs to the group by its
+/// label alone stays, and may lead. In mode Native the annotation is never set: programs that elect by themselves
+/// ignore it, and client-go before kubernetes pull request 132849 fails to release a Lease that was changed since its
+/// last renewal.
 pub fn change(group: &Group, is_suspended: bool, pods: impl FnOnce() -> Vec<PodView>) -> Option<bool> {
     let suspended = group.replicas == 0;
     if is_suspended == suspended {

@@ -1,4 +1,4 @@
-//! The Lease of a group, as its watch shows it.
+//! The Lease of a group, as observed by the watch.
 
 use std::time::Duration;
 
@@ -12,39 +12,40 @@ use crate::election::{Record, WallTime};
 use crate::group::spec::group::GroupMode;
 use crate::protocol::lease::{RECREATED_HOLDER, term_name};
 
-/// The Lease as it is now.
+/// The current state of the Lease.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeaseView {
     /// `holderIdentity`, empty if none.
     pub holder: String,
     /// `acquireTime`.
     pub acquire_time: Option<MicroTime>,
-    /// `renewTime`; it reaches the status only while nobody leads, so a renewal changes nothing there.
+    /// `renewTime`. It is part of the status only while there is no leader, so that renewals do not change the status.
     pub renew_time: Option<MicroTime>,
     /// `leaseTransitions`.
     pub transitions: i32,
-    /// Whether it has the form that a release writes, so that its `renewTime` is the moment of the release.
+    /// Whether it has the form of a release, so that its `renewTime` is the time of the release.
     pub released: bool,
-    /// Whether, by this operator's own observation, it was not renewed for its duration.
+    /// Whether it was not renewed for its duration, by this operator's own observation.
     pub expired: bool,
-    /// How the term before this one ended, if the watch of the Lease showed it: [`Ended::shown`].
+    /// How the former term ended, if the watch of the Lease showed it: [`Ended::shown`].
     pub former: Option<Ended>,
-    /// Which process acquired it, `<podUID>/<container>/<nonce>`, if a candidate of ours wrote that.
+    /// The process that acquired it, `<podUID>/<container>/<nonce>`, if a candidate of ours wrote that.
     pub incarnation: Option<String>,
-    /// The step-down that it carries to its holder, or did to a former one.
+    /// The step-down request for its holder, or for a former holder.
     pub step_down_request: Option<StepDownRequest>,
-    /// Whether its candidate says that the program of this very term is ready. Mode Exec only: elsewhere the kubelet tells.
+    /// Whether the candidate reports the program of this very term as ready. Mode Exec only: in other modes the kubelet
+    /// reports it.
     pub ready: bool,
-    /// The revision whose pods take it first.
+    /// The revision whose pods may acquire it first.
     pub proven_revision: Option<String>,
     /// The trial that leadership was last handed over for.
     pub trial: Option<Trial>,
-    /// The version that the candidate of this very term states.
+    /// The version that the candidate of this very term reports.
     pub candidate_version: Option<String>,
 }
 
 impl LeaseView {
-    /// The view of `record`. `expired` and `former` are what the watch of the Lease tells besides.
+    /// Returns the view of `record`. `expired` and `former` come from the watch of the Lease.
     pub fn of(record: &Record, expired: bool, former: Option<Ended>) -> Self {
         Self {
             holder: record.holder.clone(),
@@ -63,7 +64,7 @@ impl LeaseView {
         }
     }
 
-    /// Whether a candidate holds it, be it valid or expired.
+    /// Whether a candidate holds it, valid or expired.
     pub(in crate::group) fn is_held(&self) -> bool {
         is_candidate(&self.holder)
     }
@@ -77,27 +78,28 @@ pub(in crate::group) fn is_candidate(holder: &str) -> bool {
     !holder.is_empty() && holder != RECREATED_HOLDER
 }
 
-/// The mark on the Lease.
+/// A step-down request on the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepDownRequest {
-    /// The request: the group's annotation at that time, or the word of the operator's own reason.
+    /// The group's annotation at the time of the request, or the operator's own [`ChangeReason`].
     pub value: String,
-    /// The name of the term that is to end, `<leaseTransitions>/<incarnation>`; in mode Native `<leaseTransitions>/<holder>`.
+    /// The name of the term that must end, `<leaseTransitions>/<incarnation>`; in mode Native
+    /// `<leaseTransitions>/<holder>`.
     pub of: String,
-    /// The pod that is to follow, if it matters.
+    /// The pod that should follow, if it matters.
     pub to: Option<String>,
 }
 
-/// The reasons for which the operator itself asks.
+/// The reasons of the operator's own requests.
 const OWN: [ChangeReason; 3] = [ChangeReason::Rollout, ChangeReason::Unhealthy, ChangeReason::Draining];
 
 impl StepDownRequest {
-    /// What such a step-down is called in the history.
+    /// Returns the reason that the history records for such a step-down.
     pub fn reason(&self) -> ChangeReason {
         OWN.into_iter().find(|reason| reason.as_str() == self.value).unwrap_or(ChangeReason::SteppedDown)
     }
 
-    /// `leaseTransitions` of the term that is to end.
+    /// Returns `leaseTransitions` of the term that must end.
     pub fn transitions(&self) -> Option<i32> {
         self.of.split_once('/')?.0.parse().ok()
     }
@@ -108,15 +110,16 @@ impl StepDownRequest {
 pub struct Ended {
     /// Why leadership became free.
     pub reason: ChangeReason,
-    /// The last sign of the holder's life: its last renewal, or its release. A renewal may be dated up to 1 s ahead, because
-    /// client-go tells renewals apart by their seconds. `None` if it is not known.
+    /// The time of the holder's last renewal, or of its release. A renewal may be dated up to 1 s ahead, because
+    /// client-go distinguishes renewals by their seconds. `None` if it is not known.
     pub since: Option<MicroTime>,
 }
 
 impl Ended {
-    /// How the term before that of `new` ended, or `None` if that was not seen. `old` is the record before it, of which
-    /// `former` was known. `unchanged` says for how long `old` had stood, by the clock of whoever watches the Lease;
-    /// `None` if the watch was interrupted, so that there may have been others between the two.
+    /// Returns how the term before that of `new` ended, or `None` if that was not observed. `old` is the record before
+    /// `new`, and `former` how the term before that of `old` ended. `unchanged` is how long `old` was unchanged, by the
+    /// observer's clock; `None` if the watch was interrupted, so that there may have been other records between the
+    /// two.
     pub fn shown(old: &Record, former: Option<Self>, unchanged: Option<Duration>, new: &Record) -> Option<Self> {
         let term = |record: &Record| (record.holder.clone(), record.acquire_time, record.transitions);
         if term(old) == term(new) {
@@ -142,7 +145,8 @@ impl Ended {
             return former;
         }
         let (unchanged, last_renewal) = (unchanged?, old.renew_time.and_then(micro_time));
-        // Who takes over has waited for the whole duration. It may have seen the last renewal sooner than we did.
+        // A candidate that takes over has waited for the whole duration. It may have observed the last renewal before
+        // us.
         if old.duration().is_some_and(|duration| unchanged >= duration / 4 * 3) {
             return ended(ChangeReason::LeaseExpired, last_renewal);
         }
@@ -150,8 +154,8 @@ impl Ended {
     }
 }
 
-/// The name of the term that `lease` shows: of an incarnation, or in mode Native of a holder. `None` if its holder is no
-/// candidate of ours though it should be.
+/// Returns the name of the current term of `lease`: that of an incarnation, or in mode Native of a holder. `None` if
+/// the holder has no candidate of ours although it should.
 pub(in crate::group) fn term_of(mode: GroupMode, lease: &LeaseView, pods: &[PodView]) -> Option<String> {
     match mode {
         GroupMode::Exec | GroupMode::Sidecar => incarnation_of(lease, pod_of(&lease.holder, pods))
@@ -160,10 +164,11 @@ pub(in crate::group) fn term_of(mode: GroupMode, lease: &LeaseView, pods: &[PodV
     }
 }
 
-/// The holder's incarnation. A client that knows none keeps the annotation of the holder before, which names another pod.
+/// Returns the holder's incarnation. A client that does not know the annotation leaves that of the former holder in
+/// place, which names another pod.
 fn incarnation_of<'a>(lease: &'a LeaseView, pod: Option<&PodView>) -> Option<&'a str> {
     let incarnation = lease.incarnation.as_deref()?;
     let of_pod = incarnation.split('/').next().filter(|uid| *uid != "-");
-    let is_anothers = of_pod.zip(pod.and_then(|pod| pod.uid.as_deref())).is_some_and(|(named, uid)| named != uid);
-    (!is_anothers).then_some(incarnation)
+    let is_of_another_pod = of_pod.zip(pod.and_then(|pod| pod.uid.as_deref())).is_some_and(|(named, uid)| named != uid);
+    (!is_of_another_pod).then_some(incarnation)
 }

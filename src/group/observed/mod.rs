@@ -1,4 +1,4 @@
-//! Facts about a group, judged by nobody yet.
+//! Facts about a group, not judged yet.
 
 pub mod lease;
 pub mod pod;
@@ -10,12 +10,12 @@ pub mod trouble;
 use self::lease::LeaseView;
 use self::pod::PodView;
 
-/// What is known of a group once its children were applied.
+/// The facts about a group after its children were applied.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// What became of the children.
+    /// The result of applying the children.
     pub outcome: &'a Outcome,
-    /// The Lease, if there is one that is the group's.
+    /// The group's Lease, if there is one.
     pub lease: Option<&'a LeaseView>,
     /// The group's pods.
     pub pods: &'a [PodView],
@@ -30,7 +30,7 @@ pub struct DeploymentView {
     pub ready: i32,
     /// Pods of the newest template.
     pub updated: i32,
-    /// Whether its controller has seen the last change.
+    /// Whether its controller has observed the last change.
     pub observed: bool,
     /// The message of condition Progressing, if that is False for ProgressDeadlineExceeded.
     pub deadline_exceeded: Option<String>,
@@ -38,16 +38,16 @@ pub struct DeploymentView {
     pub replica_failure: Option<String>,
 }
 
-/// What became of the children.
+/// The result of applying the children.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// They are as desired, or left alone because the group is paused.
+    /// The children are as desired, or left alone because the group is paused.
     #[default]
     Applied,
-    /// The spec breaks a rule; nothing was touched.
+    /// The spec breaks a rule. Nothing was changed.
     Invalid(String),
-    /// An object of a name that is needed is not the group's.
+    /// An object with a required name does not belong to the group.
     Conflict(String),
-    /// The API server refuses a verb that the operator needs.
+    /// The API server denies the operator a permission that it needs.
     Forbidden(String),
 }

@@ -1,8 +1,8 @@
-//! The pods of a group, as their watch shows them.
+//! The pods of a group, as observed by the watch.
 
 use jiff::Timestamp;
 
-/// One pod of the group.
+/// A pod of the group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodView {
     /// Its name.
@@ -23,7 +23,7 @@ pub struct PodView {
     pub terminating: bool,
     /// Whether all its containers are ready, whatever its readiness gates say.
     pub containers_ready: bool,
-    /// Whether a container beside the one that leads is not ready.
+    /// Whether a container other than the leading one is not ready.
     pub others_unready: bool,
     /// Its label `k8sensus.dev/revision`.
     pub template: Option<String>,
@@ -31,25 +31,25 @@ pub struct PodView {
     pub proven: Option<bool>,
     /// Its label `k8sensus.dev/role`.
     pub role: Option<String>,
-    /// Whether it is marked as the last to be removed when the group is scaled down.
+    /// Whether it has the deletion cost of a leader, so that a scale-down removes it last.
     pub has_leader_deletion_cost: bool,
-    /// What keeps its containers from running, in the kubelet's words.
+    /// What keeps its containers from running, as reported by the kubelet.
     pub trouble: Option<String>,
     /// What else keeps it from being scheduled, started or ready.
     pub obstacle: Option<Obstacle>,
-    /// How a container ended that has been started again since, in the kubelet's words.
+    /// How a container that has restarted ended before, as reported by the kubelet.
     pub last_end: Option<String>,
     /// How often its containers were restarted.
     pub restarts: i32,
     /// The named TCP ports of its containers.
     pub ports: Vec<(String, i32)>,
-    /// Whether its candidate tells on the Lease whether the program is ready: mode Exec.
+    /// Whether its candidate reports the readiness of the program on the Lease: mode Exec.
     pub reports_readiness: bool,
-    /// Whether its candidate is from before there were step-downs, so that it heeds none.
+    /// Whether its candidate is too old to support step-downs.
     pub ignores_step_downs: bool,
     /// The image of its candidate program; `None` in mode Native.
     pub candidate_image: Option<String>,
-    /// Whether the candidate's own container does not start: no such image, no such program in it.
+    /// Whether the candidate's own container does not start, as without such an image or such a program in it.
     pub candidate_stuck: bool,
 }
 
@@ -58,23 +58,24 @@ pub struct PodView {
 pub struct Obstacle {
     /// The reason and the message of Kubernetes.
     pub what: String,
-    /// Whether every pod meets it on its way: then it explains something only of a pod that is no longer new.
+    /// Whether every pod meets it while it starts. It is then a cause only for a pod that is no longer new.
     pub is_passing: bool,
 }
 
 impl Obstacle {
-    /// One that does not pass by itself.
+    /// Returns an obstacle that does not pass by itself.
     pub(in crate::group) fn lasting(what: String) -> Self {
         Self { what, is_passing: false }
     }
 
-    /// One that every pod meets on its way.
+    /// Returns an obstacle that every pod meets while it starts.
     pub(in crate::group) fn passing(what: String) -> Self {
         Self { what, is_passing: true }
     }
 }
 
-/// The pod that holds the Lease. controller-runtime campaigns as `<pod>_<uuid>`, and no pod's name has an underscore.
+/// Returns the pod of a Lease's holder. controller-runtime uses `<pod>_<uuid>` as its identity, and pod names have no
+/// underscore.
 pub(in crate::group) fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
     let name = holder.split_once('_').map_or(holder, |(name, _)| name);
     pods.iter().find(|pod| pod.name == name)

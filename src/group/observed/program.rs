@@ -1,7 +1,7 @@
-//! The leader's program: since when it is ready, or not.
+//! The readiness of the leader's program over time.
 //!
-//! This is what one operator has watched itself: after its restart all times count from zero, so that a leader gets more time and
-//! never less.
+//! These are one operator's own observations. After its restart all times count from zero, so that a leader gets more
+//! time, never less.
 
 use std::time::Duration;
 
@@ -9,27 +9,28 @@ use super::lease::{LeaseView, is_candidate, term_of};
 use super::pod::{PodView, pod_of};
 use crate::group::spec::group::GroupMode;
 
-/// The leader's program, as it was watched since its term was first seen. Times are since boot.
+/// The observations of the leader's program since its term was first observed. Times are since boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// The name of the term.
     pub term: String,
     /// The leader's pod.
     pub pod: String,
-    /// When the term was first seen.
+    /// When the term was first observed.
     pub began: Duration,
-    /// Whether its program is ready; `None` if nobody tells, as with pods from before there was a way to.
+    /// Whether its program is ready; `None` if that is unknown, as with pods whose candidate is too old to report it.
     pub ready: Option<bool>,
-    /// Since when `ready` is as it is.
+    /// Since when `ready` has its value.
     pub since: Duration,
-    /// How often the pod's containers had been restarted when the term was first seen.
+    /// How often the pod's containers had been restarted when the term was first observed.
     pub first_restarts: i32,
-    /// How often by now. A restart is a break of readiness, however short; what is not ready stays that.
+    /// How often they have been restarted by now. A restart interrupts readiness, however short it is; an unready
+    /// program stays unready.
     pub restarts: i32,
 }
 
 impl Watch {
-    /// What is known after a look at `now`, `former` being what was known before. `None` if no pod of the group leads.
+    /// Returns the observations at the time `now`, which continue `former`. `None` if no pod of the group leads.
     pub fn observe(
         former: Option<&Self>,
         mode: GroupMode,
@@ -40,10 +41,10 @@ impl Watch {
         let lease = lease.filter(|lease| !lease.expired && is_candidate(&lease.holder))?;
         let pod = pod_of(&lease.holder, pods)?;
         let term = term_of(mode, lease, pods)?;
-        // A Native leader does not know that it was asked, and leads on if its eviction was refused.
-        let is_asked = mode.has_candidate() && lease.step_down_request.as_ref().is_some_and(|asked| asked.of == term);
-        let is_stopping = pod.terminating || is_asked;
-        // A candidate without the gate is from before it could tell.
+        // A Native leader does not know of the request, and goes on leading if its eviction was refused.
+        let request = lease.step_down_request.as_ref().filter(|_| mode.has_candidate());
+        let is_stopping = pod.terminating || request.is_some_and(|request| request.of == term);
+        // A candidate in a pod without the gate is too old to report readiness.
         let readiness_unknown =
             pod.proven.is_none() && !pod.reports_readiness && (mode.has_candidate() || pod.ignores_step_downs);
         let ready = (!is_stopping && !readiness_unknown).then(|| pod.program_is_ready(lease));
@@ -61,31 +62,31 @@ impl Watch {
         })
     }
 
-    /// Whether the program has never been ready in this term, as far as was seen.
+    /// Whether the program has never been observed ready in this term.
     pub fn is_starting(&self) -> bool {
         self.ready == Some(false) && self.since == self.began
     }
 
-    /// For how long the program has been ready without a break; `None` if it is not.
+    /// Returns how long the program has been ready without interruption; `None` if it is not ready.
     pub fn ready_for(&self, now: Duration) -> Option<Duration> {
         (self.ready == Some(true)).then(|| now.saturating_sub(self.since))
     }
 
-    /// For how long the program has not been ready; `None` if it is, or nobody tells.
+    /// Returns how long the program has not been ready; `None` if it is ready, or if that is unknown.
     pub fn unready_for(&self, now: Duration) -> Option<Duration> {
         (self.ready == Some(false)).then(|| now.saturating_sub(self.since))
     }
 }
 
 impl PodView {
-    /// Whether the program of this pod, which holds `lease`, is ready. By the pod: it may be of another mode than its group is
-    /// by now.
+    /// Whether the program of this pod, which holds `lease`, is ready. The pod decides how, because it may have another
+    /// mode than its group has by now.
     pub(in crate::group) fn program_is_ready(&self, lease: &LeaseView) -> bool {
         match (self.reports_readiness, self.proven) {
-            // Its standbys are Ready to the kubelet too: what counts is the candidate's word for this very term. The kubelet's
-            // for the other containers is the same on a standby.
+            // Standbys are Ready to the kubelet, too, so the candidate's report for this very term counts. For the
+            // other containers the kubelet's report means the same on the leader as on a standby.
             (true, _) => lease.ready && !self.others_unready,
-            // Its readiness gate speaks of the revision.
+            // The readiness gate concerns the revision.
             (false, Some(_)) => self.containers_ready,
             (false, None) => self.ready,
         }

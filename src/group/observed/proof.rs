@@ -1,29 +1,31 @@
-//! Whether the kubelet's report proves that the process which holds a Lease is dead, so that nobody has to wait until the
-//! Lease runs out.
+//! Whether the kubelet's report proves that the process that holds a Lease is dead, so that a standby need not wait
+//! until the Lease expires.
 //!
-//! A candidate of mode Exec leaves its incarnation, `<podUID>/<container>/<nonce>`, as its container's termination message
-//! before it takes part in the election. Each start of a container has a file of its own for that, which only the processes of
-//! the container write. The kubelet reads it once the container's first process has ended, and the kernel ends that one only
-//! after every other process of its PID namespace. So a *terminated* container that says the Lease's own incarnation says
-//! that nothing of that leader runs any more; and what has died stays dead, however old the report is.
+//! A candidate of mode Exec writes its incarnation, `<podUID>/<container>/<nonce>`, as its container's termination
+//! message before it takes part in the election. Each start of a container has its own file for that, which only the
+//! processes of the container write. The kubelet reads the file once the container's first process has ended, and the
+//! kernel ends that process only after every other process of its PID namespace. So a *terminated* container with the
+//! Lease's own incarnation proves that no process of that leader runs any more. A dead process stays dead, however old
+//! the report is.
 //!
-//! Nothing else proves anything: not phase `Failed`, an absent or deleted pod, a pod that is not ready, a container that the
+//! Nothing else is a proof: not phase `Failed`, an absent or deleted pod, a pod that is not ready, a container that the
 //! kubelet or its runtime lost sight of (reason `ContainerStatusUnknown`, exit code 255), nor any comparison of clocks.
 //!
 //! # Caveats
-//! Whoever may write `pods/status` can forge the report, as the kubelet's rights allow. What the dead process had sent may still be on its way:
-//! only the fencing token refuses that.
+//! Every client that may write `pods/status`, as the kubelet may, can forge the report. Requests of the dead process
+//! may still be in flight: only the fencing token makes their receivers refuse them.
 
 use serde_json::Value;
 
-/// The reason of a terminated state that the kubelet made up, since it could not find the container.
+/// The reason of a terminated state that the kubelet invents because it cannot find the container.
 const LOST_SIGHT: &str = "ContainerStatusUnknown";
-/// The exit code by which containerd says that it does not know how a container ended, nor thus that it did.
+/// The exit code that containerd reports if it does not know how a container ended, nor thus whether it did.
 const UNKNOWN_END: i64 = 255;
 
-/// The incarnations that `pod` proves to be dead: at most two of each container. `pod` needs only:
+/// Returns the incarnations that `pod` proves dead, at most two per container. `pod` needs only:
 ///
-/// - `spec.hostPID` and `spec.shareProcessNamespace`: true means that a container's end is not the end of its processes;
+/// - `spec.hostPID` and `spec.shareProcessNamespace`: true means that a container's end is not the end of its
+///   processes;
 /// - `status.containerStatuses[]` with `name` and, of both `state` and `lastState`, `terminated.reason`,
 ///   `terminated.exitCode` and `terminated.message`. Neither init nor ephemeral containers lead.
 pub fn dead_incarnations(pod_uid: &str, pod: &Value) -> Vec<String> {
@@ -36,7 +38,7 @@ pub fn dead_incarnations(pod_uid: &str, pod: &Value) -> Vec<String> {
         let container = status["name"].as_str().unwrap_or_default();
         ["state", "lastState"].into_iter().filter_map(move |state| {
             let terminated = &status[state]["terminated"];
-            // The program may have added words of its own behind the candidate's line.
+            // The program may have added text of its own after the candidate's line.
             let line = terminated["message"].as_str()?.lines().next()?;
             let is_known = terminated["reason"] != LOST_SIGHT && terminated["exitCode"].as_i64()? != UNKNOWN_END;
             (is_known && is_of(line, pod_uid, container)).then(|| line.to_owned())
@@ -45,7 +47,7 @@ pub fn dead_incarnations(pod_uid: &str, pod: &Value) -> Vec<String> {
     dead.collect()
 }
 
-/// Whether `line` is what a candidate leaves as its container's termination message.
+/// Whether `line` is what a candidate writes as its container's termination message.
 pub fn is_incarnation(line: &str) -> bool {
     matches!(line.split('/').collect::<Vec<_>>()[..], [uid, name, _] if is_of(line, uid, name))
 }

@@ -1,8 +1,8 @@
-//! What keeps pods from being created, scheduled, started or ready, in Kubernetes' own words.
+//! What keeps pods from being created, scheduled, started or ready, as reported by Kubernetes.
 //!
-//! The words come from the statuses of the Deployment and of the pods alone: an operator needs no further right for them, and
-//! they disappear together with what they report. Each text is one line of bounded length, and two reports of one cause that
-//! the kubelet alternates between read alike, so that the status is not written for them.
+//! The texts come only from the statuses of the Deployment and of the pods: they need no further permission, and
+//! disappear together with what they report. Each text is one line of bounded length. Two reports of one cause that the
+//! kubelet alternates between give the same text, so that they cause no writes of the status.
 
 use serde_json::Value;
 
@@ -11,28 +11,28 @@ use super::proof::is_incarnation;
 use crate::api::names::PROVEN_GATE;
 use crate::protocol::pod::SIDECAR;
 
-/// The most characters of a text of Kubernetes or of a program that are quoted.
+/// The limit of characters that are quoted from Kubernetes or from a program.
 const LONGEST: usize = 400;
-/// What the sidecar answers to the kubelet, which keeps it to itself.
-const UNASKED: &str =
-    "the program does not ask its sidecar whether it leads, or the sidecar has not seen the Lease yet";
-/// The reasons of a container that waits for its turn to start.
+/// The sidecar's answer to the kubelet, which does not report it.
+const SIDECAR_UNREADY: &str =
+    "the program does not ask its sidecar whether it leads, or the sidecar has not observed the Lease yet";
+/// The reasons of a container that waits to be started.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-/// The reasons of a container's end that say no more than its exit code does.
+/// The reasons of a container's end that add nothing to its exit code.
 const PLAIN_ENDS: [&str; 2] = ["Error", "Completed"];
 
-/// Returns why the first container of `pod` that ought to run does not. Init containers come first.
+/// Returns why the first container of `pod` that should run does not. Init containers come first.
 pub fn container_trouble(pod: &Value) -> Option<String> {
     container_statuses(pod).find_map(trouble_of)
 }
 
-/// Whether the container of this status waits for something else than its turn to be started.
+/// Whether the container of this status waits for something else than being started.
 pub fn is_stuck(container: &Value) -> bool {
     let reason = container["state"]["waiting"]["reason"].as_str().unwrap_or_default();
     !reason.is_empty() && !STARTING.contains(&reason)
 }
 
-/// Returns how a container of `pod` ended that has been started again since.
+/// Returns how a container of `pod` that has restarted ended before.
 pub fn last_end(pod: &Value) -> Option<String> {
     container_statuses(pod).find_map(|container| {
         let name = text(&container["name"])?;
@@ -65,20 +65,20 @@ pub fn obstacle(pod: &Value) -> Option<Obstacle> {
             format!("node {node} does not report to the API server: the pod was set to not ready, without a reason");
         return Some(Obstacle::lasting(why));
     }
-    // That a revision is not proven yet is part of its rollout, and reported there.
+    // A revision that is not proven yet is reported as part of its rollout.
     let is_our_gate = unready["message"].as_str().is_some_and(|message| message.contains(PROVEN_GATE));
     let why = reason_and_message(unready).filter(|_| !is_our_gate)?;
-    Some(Obstacle::passing(if only_the_sidecar_is_unready(pod) { format!("{why}: {UNASKED}") } else { why }))
+    Some(Obstacle::passing(if only_the_sidecar_is_unready(pod) { format!("{why}: {SIDECAR_UNREADY}") } else { why }))
 }
 
-/// Whether all containers of `pod` are ready but a running sidecar of ours.
+/// Whether all containers of `pod` are ready except for our running sidecar.
 fn only_the_sidecar_is_unready(pod: &Value) -> bool {
     let mut statuses = container_statuses(pod);
     let is_found = container_statuses(pod).any(|one| one["name"] == SIDECAR && one["state"]["running"].is_object());
     is_found && statuses.all(|one| (one["ready"] == true) != (one["name"] == SIDECAR))
 }
 
-/// Returns why `pod`, which has finished and stays until it is collected, was ended by the kubelet: such as `Evicted`.
+/// Returns why the kubelet ended `pod`, such as `Evicted`, if the pod has failed and is not garbage-collected yet.
 pub fn eviction(pod: &Value) -> Option<String> {
     let status = &pod["status"];
     (status["phase"] == "Failed").then(|| reason_and_message(status)).flatten()
@@ -100,13 +100,14 @@ fn trouble_of(container: &Value) -> Option<String> {
     let waiting = &container["state"]["waiting"];
     if let Some(reason) = text(&waiting["reason"]).filter(|reason| !STARTING.contains(&reason.as_str())) {
         let former = &container["lastState"]["terminated"];
-        // What the program said explains its end better than the exit code does; a reason such as OOMKilled does as well.
-        let end = match said(former).filter(|_| is_plain(former)) {
-            Some(said) => Some(said),
+        // The program's own message explains its end better than an exit code, but not better than a reason such as
+        // OOMKilled.
+        let end = match message_of(former).filter(|_| is_plain(former)) {
+            Some(message) => Some(message),
             None => exited(former).map(|end| format!("it {end}")),
         };
         let message = text(&waiting["message"]);
-        // While it backs off from pulling an image, the kubelet repeats the error that it backs off from.
+        // While the kubelet backs off from pulling an image, it repeats the error that caused this.
         let error = message.as_ref().and_then(|message| message.split_once(": ErrImagePull: "));
         return Some(match (error, end.or_else(|| message.clone())) {
             (Some((_, error)), _) if reason == "ImagePullBackOff" => format!("container {name}: ErrImagePull: {error}"),
@@ -118,8 +119,8 @@ fn trouble_of(container: &Value) -> Option<String> {
     exited(end).filter(|_| end["exitCode"] != 0).map(|end| format!("container {name} {end}"))
 }
 
-/// Returns why `container` has not been started yet that is on its way. `has_sandbox` says whether the network and the volumes of
-/// its pod are set up, if the kubelet reports that.
+/// Returns why `container` has not been started yet. `has_sandbox` is whether the network and the volumes of its pod
+/// are set up, if the kubelet reports that.
 fn starting(container: &Value, has_sandbox: Option<bool>) -> Option<String> {
     let name = text(&container["name"])?;
     let reason = text(&container["state"]["waiting"]["reason"]).filter(|reason| STARTING.contains(&reason.as_str()))?;
@@ -135,8 +136,8 @@ fn exited(terminated: &Value) -> Option<String> {
     let code = terminated["exitCode"].as_i64()?;
     let reason = text(&terminated["reason"]).filter(|_| !is_plain(terminated));
     let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-    Some(match said(terminated) {
-        Some(said) => format!("exited with code {code}{reason}: {said}"),
+    Some(match message_of(terminated) {
+        Some(message) => format!("exited with code {code}{reason}: {message}"),
         None => format!("exited with code {code}{reason}"),
     })
 }
@@ -145,8 +146,8 @@ fn is_plain(terminated: &Value) -> bool {
     terminated["reason"].as_str().is_none_or(|reason| PLAIN_ENDS.contains(&reason))
 }
 
-/// Returns what the candidate or the program said last, without the candidate's own mark.
-fn said(terminated: &Value) -> Option<String> {
+/// Returns the last message of the candidate or the program, without the candidate's incarnation.
+fn message_of(terminated: &Value) -> Option<String> {
     let message = terminated["message"].as_str()?;
     let lines: Vec<&str> = message.lines().filter(|line| !is_incarnation(line)).collect();
     text(&lines.join("\n").into())
@@ -157,7 +158,7 @@ fn reason_and_message(object: &Value) -> Option<String> {
     Some(text(&object["message"]).map_or_else(|| reason.clone(), |message| format!("{reason}: {message}")))
 }
 
-/// Returns a text of others as one line of at most [`LONGEST`] characters; `None` if it is empty.
+/// Returns a foreign text as one line of at most [`LONGEST`] characters; `None` if it is empty.
 fn text(value: &Value) -> Option<String> {
     let words: Vec<&str> = value.as_str()?.split_whitespace().collect();
     let line = words.join(" ");

@@ -1,5 +1,5 @@
-//! The spec, checked. The CRD's CEL rules refuse most of this at the API server; they are checked again here because a
-//! CRD can be older than the operator, or edited.
+//! The check of a spec. The CRD's CEL rules refuse most violations at the API server. They are checked again here,
+//! because a CRD can be older than the operator, or edited.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::api::names::{MAX_NAME_LENGTH, RESERVED_PREFIX};
 use crate::api::{ElectionGroup, ElectionGroupSpec, Mode};
 
 impl Group {
-    /// Reads a spec that may be of any shape: JSON as an API server hands it out whose CRD lost its schema. A null is a
-    /// field that is not set.
+    /// Parses a spec of any shape, such as JSON from an API server whose CRD has no schema any more. A null is a field
+    /// that is not set.
     ///
     /// # Errors
-    /// [`Invalid`] names the first field whose type, bounds or form are not those of the CRD. What holds between fields
-    /// is left to [`Group::check`].
+    /// [`Invalid`] names the first field whose type, bounds or form are not those of the CRD. [`Group::check`] checks
+    /// the rules between fields.
     pub fn parse(spec: &str) -> Result<ElectionGroupSpec, Invalid> {
         let mut spec =
             serde_json::from_str(spec).map_err(|error| invalid("spec", format!("must be JSON, found {error}")))?;
@@ -40,15 +40,15 @@ impl Group {
         let template = pod::template(spec)?;
         let container = pod::leading_container(spec, &template)?;
         let recorded = group.status.as_ref().and_then(|status| status.injection.as_ref());
-        // Pods that an upgrade of the operator leaves alone have neither the port nor what goes with it.
+        // Pods of an older injection revision have neither the port nor what belongs to it.
         let serves =
             mode.has_candidate() && recorded.is_none_or(|recorded| injection::serves(mode, &template, recorded));
         pod::check(&template, mode, &container, spec.template.is_some(), serves)?;
         let http_port = spec.candidate.http_port;
         let start_up = if mode == GroupMode::Exec { probe::start_up(&template, &container) } else { Duration::ZERO };
-        // In mode Exec the candidate tells on the Lease, and mode Native has no trial.
-        let asks = mode == GroupMode::Sidecar;
-        let until_unready = if asks { probe::until_unready(&template) } else { Duration::ZERO };
+        // In mode Exec the candidate reports readiness on the Lease, and mode Native has no trial.
+        let kubelet_probes = mode == GroupMode::Sidecar;
+        let until_unready = if kubelet_probes { probe::until_unready(&template) } else { Duration::ZERO };
         if serves {
             pod::check_port(&template, http_port)?;
         }
@@ -88,9 +88,9 @@ impl Group {
 }
 
 fn checked_name(name: &str) -> Result<String, Invalid> {
-    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_label =
-        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters) && !name.ends_with('-');
+        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_allowed) && !name.ends_with('-');
     if !is_label || name.len() > MAX_NAME_LENGTH {
         return Err(invalid(
             "metadata.name",
@@ -115,7 +115,10 @@ fn checked_strategy(spec: &ElectionGroupSpec) -> Result<Option<Value>, Invalid> 
     };
     let rolling = &strategy["rollingUpdate"];
     if strategy["type"] == "Recreate" && !rolling.is_null() {
-        return Err(invalid("spec.strategy.rollingUpdate", "goes with type RollingUpdate alone, found type Recreate"));
+        return Err(invalid(
+            "spec.strategy.rollingUpdate",
+            "is only allowed with type RollingUpdate, found type Recreate",
+        ));
     }
     for (field, most_percent, percentage) in
         [("maxSurge", i64::MAX, "such as 25%"), ("maxUnavailable", 100, "from 0% to 100%")]
@@ -141,7 +144,7 @@ fn checked_budget(spec: &ElectionGroupSpec) -> Result<Option<Value>, Invalid> {
     Err(invalid("spec.podDisruptionBudget.maxUnavailable", rule))
 }
 
-/// Whether this is a number from 0, or a percentage in digits of at most `most_percent`.
+/// Whether this is a number from 0, or a percentage of at most `most_percent`.
 fn is_count(value: &Value, most_percent: i64) -> bool {
     match value {
         Value::String(text) => text.strip_suffix('%').is_some_and(|digits| {

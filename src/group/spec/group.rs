@@ -1,4 +1,4 @@
-//! A checked group: what its spec means, with defaults applied.
+//! A checked group: the meaning of its spec, with defaults applied.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,44 +16,44 @@ pub struct Group {
     pub namespace: String,
     /// `metadata.uid`, which every child's owner reference carries.
     pub uid: String,
-    /// Pods asked for; 0 while suspended.
+    /// The number of pods; 0 while suspended.
     pub replicas: i32,
     /// The Lease's name.
     pub lease_name: String,
     /// The election's durations.
     pub timing: GroupTiming,
-    /// How the leading container learns that it leads.
+    /// How the leading container learns that it is the leader.
     pub mode: GroupMode,
     /// The container that leads.
     pub container: String,
-    /// The user's pod template as JSON, the shortcut written out.
+    /// The user's pod template as JSON, or the template that `spec.image` stands for.
     pub template: Value,
-    /// Whether the template was written out from `spec.image`.
+    /// Whether the template was made from `spec.image`.
     pub from_image: bool,
-    /// Whose rights the pods have.
+    /// The ServiceAccount of the pods.
     pub service_account: ServiceAccount,
-    /// The Deployment's strategy, if one is asked for.
+    /// The Deployment's strategy, if it is set.
     pub strategy: Option<Value>,
     /// The candidate's port, in modes Exec and Sidecar.
     pub http_port: i32,
-    /// How long a leader may be not Ready before it steps down; `None` means for ever.
+    /// How long a leader may be unready before it steps down; `None` means without limit.
     pub unhealthy_timeout: Option<Duration>,
-    /// How long its program may take to start up by its own probes, where it starts only on the leader.
+    /// How long its program may take to start according to its own probes, where it starts only on the leader.
     pub start_up: Duration,
-    /// How long its program may have stopped to be ready until the kubelet says so, where it is the kubelet that asks.
+    /// How long it may take until the kubelet reports that the program became unready, where the kubelet probes it.
     pub until_unready: Duration,
-    /// How long a new revision must have led well before it replaces the former one.
+    /// How long the program of a new revision must stay ready before its pods replace those of the former revision.
     pub min_ready: Duration,
-    /// The Service that follows the leader, if asked for.
+    /// The Service that follows the leader, if it is set.
     pub leader_service: Option<LeaderServiceSpec>,
-    /// Compute resources of what is injected, if asked for.
+    /// Compute resources of the injected containers, if they are set.
     pub resources: Option<Value>,
     /// `maxUnavailable` of the pods' PodDisruptionBudget: a number or a percentage. `None` with fewer than two pods: a
-    /// budget would protect no standby, and keep the node of a single pod from being drained.
+    /// budget would protect no standby, and would prevent the drain of a single pod's node.
     pub disruption_budget: Option<Value>,
     /// Whether the group is suspended.
     pub suspended: bool,
-    /// Whether the children are to be left alone.
+    /// Whether the group is paused, so that its children are left alone.
     pub paused: bool,
 }
 
@@ -68,23 +68,23 @@ pub struct GroupTiming {
     pub retry_period: i32,
     /// Whole seconds.
     pub renew_interval: i32,
-    /// In modes Exec and Sidecar; may be a fraction where the lease leaves less than a second.
+    /// In modes Exec and Sidecar. May be a fraction of a second where the lease duration leaves no more.
     pub stop_grace: Option<Duration>,
 }
 
-/// How the leading container learns that it leads.
+/// How the leading container learns that it is the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupMode {
     /// The candidate starts and stops the container's command.
     Exec,
-    /// A sidecar tells whoever asks in the pod.
+    /// A sidecar answers requests from inside the pod.
     Sidecar,
     /// The container elects by itself.
     Native,
 }
 
 impl GroupMode {
-    /// Whether the candidate is ours, so that it heeds what the Lease says to it.
+    /// Whether the pods have our candidate, so that it acts on the annotations of the Lease.
     pub fn has_candidate(self) -> bool {
         self != Self::Native
     }
@@ -93,14 +93,14 @@ impl GroupMode {
 /// The pods' ServiceAccount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceAccount {
-    /// Named like the group and made for it, with these annotations.
+    /// Created for the group and named after it, with these annotations.
     Own(BTreeMap<String, String>),
-    /// Exists already and is left alone.
+    /// An existing account, which is left alone.
     Existing(String),
 }
 
 impl ServiceAccount {
-    /// Its name, given the group's.
+    /// Returns its name, given that of the group.
     pub fn name<'a>(&'a self, group: &'a str) -> &'a str {
         match self {
             Self::Own(_) => group,

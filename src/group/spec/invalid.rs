@@ -1,14 +1,14 @@
-//! Why a spec is refused: the field and the rule that it breaks.
+//! The refusal of a spec: the field and the rule that it breaks.
 
 use crate::api::names::RESERVED_PREFIX;
 
-/// Which field breaks which rule.
+/// A field and the rule that it breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {rule}")]
 pub struct Invalid {
     /// Path of the field, such as `spec.election.leaseDurationSeconds`.
     pub field: String,
-    /// What was expected and what was found.
+    /// What was expected, and what was found.
     pub rule: String,
 }
 

@@ -1,7 +1,7 @@
-//! The leader Service: what may be asked of it, and what it becomes.
+//! The leader Service: its name, and the check of its spec.
 //!
-//! It has no selector, so that no controller of the cluster gives it endpoints: these are the operator's alone, as
-//! [`endpoints`](super::endpoints) has them.
+//! It has no selector, so that no controller of the cluster gives it endpoints. The operator alone writes them:
+//! [`endpoints`](crate::group::judge::endpoints).
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
@@ -9,18 +9,18 @@ use serde_json::Value;
 use super::invalid::{Invalid, invalid};
 use crate::api::{ElectionGroupSpec, LeaderServicePort, LeaderServiceSpec, ServiceType};
 
-/// What follows the group's name in the names of the Service and of its EndpointSlice.
+/// The suffix of the group's name in the names of the Service and of its EndpointSlice.
 pub const SUFFIX: &str = "-leader";
 
-/// The most names that an error repeats.
+/// The limit of names that an error lists.
 const SHOWN: usize = 8;
 
-/// The name of the Service of the group of that name, and of its EndpointSlice.
+/// Returns the name of the Service of `group`, and of its EndpointSlice.
 pub fn name_of(group: &str) -> String {
     format!("{group}{SUFFIX}")
 }
 
-/// What is asked for, if it can work with the pods of `template`.
+/// Returns the user's leader Service, checked against the pods of `template`.
 pub(in crate::group) fn checked(
     spec: &ElectionGroupSpec,
     template: &Value,
@@ -39,7 +39,7 @@ pub(in crate::group) fn checked(
                 return Err(invalid(at("name"), "must be set when there is more than one port"));
             }
             Some(name) if before.iter().any(|other| other.name.as_ref() == Some(name)) => {
-                return Err(invalid(at("name"), format!("must be another than those before, found {name:?} again")));
+                return Err(invalid(at("name"), format!("must be unique, found {name:?} again")));
             }
             _ => {}
         }
@@ -85,11 +85,11 @@ fn check_target(port: &LeaderServicePort, template: &Value, has_template: bool, 
     Err(invalid(at, rule))
 }
 
-/// Of all containers that stay, in order.
+/// Returns the names of the TCP ports of all containers that keep running, in order.
 fn port_names(template: &Value) -> Vec<&str> {
     let items = |value: &'static str| template["spec"][value].as_array().map(Vec::as_slice).unwrap_or_default();
-    let stays = |init: &&Value| init["restartPolicy"] == "Always";
-    let containers = items("containers").iter().chain(items("initContainers").iter().filter(stays));
+    let keeps_running = |init: &&Value| init["restartPolicy"] == "Always";
+    let containers = items("containers").iter().chain(items("initContainers").iter().filter(keeps_running));
     let ports = containers.flat_map(|one| one["ports"].as_array().map(Vec::as_slice).unwrap_or_default());
     let tcp = ports.filter(|port| port["protocol"].is_null() || port["protocol"] == "TCP");
     tcp.filter_map(|port| port["name"].as_str()).collect()

@@ -1,4 +1,5 @@
-//! What the user wrote, checked: a spec becomes a [`Group`](group::Group), or one [`Invalid`](invalid::Invalid) that names the field.
+//! The user's spec, checked: it becomes a [`Group`](group::Group), or an [`Invalid`](invalid::Invalid) that names the
+//! field.
 
 pub mod group;
 pub mod injection;

@@ -1,4 +1,4 @@
-//! The user's pod template: what the election cannot live with, and what would collide with what is added to the pods.
+//! The check of the user's pod template: what breaks the election, and what collides with the operator's additions.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::api::names::{RESERVED_PREFIX, SHORTCUT_CONTAINER};
 use crate::protocol::environment;
 use crate::protocol::pod::{FOLDER, RESERVED_NAME_PREFIX, VOLUME};
 
-/// The variables by which the operator tells the candidate what the group says.
+/// The variables by which the operator passes the group's settings to the candidate.
 const SETTINGS: &[&str] = &[
     environment::CONTAINER,
     environment::LEASE_NAME,
@@ -24,11 +24,11 @@ const SETTINGS: &[&str] = &[
     environment::TERMINATION_MESSAGE_PATH,
 ];
 
-/// Those of candidates that serve HTTP.
+/// The further variables of candidates that serve HTTP.
 const SETTINGS_OF_SERVING: &[&str] =
     &[environment::HTTP_PORT, environment::REVISION, environment::LOCK_PATH, environment::APP];
 
-/// The template, the shortcut written out.
+/// Returns the pod template, made from `spec.image` if that is set.
 pub(in crate::group) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
     match (&spec.image, &spec.template) {
         (Some(_), Some(_)) | (None, None) => {
@@ -54,7 +54,7 @@ pub(in crate::group) fn template(spec: &ElectionGroupSpec) -> Result<Value, Inva
             let mut template: Value = serde_json::from_str(template.get())
                 .map_err(|error| invalid("spec.template", format!("is not a pod template: {error}")))?;
             if let Some(pod) = template["spec"].as_object_mut() {
-                // Generators leave these empty, and the account is set by us.
+                // Generators leave these empty, and the operator sets the account.
                 for field in ["serviceAccountName", "serviceAccount"] {
                     if pod.get(field).is_some_and(|account| account == "") {
                         pod.remove(field);
@@ -66,7 +66,7 @@ pub(in crate::group) fn template(spec: &ElectionGroupSpec) -> Result<Value, Inva
     }
 }
 
-/// The name of the container that leads.
+/// Returns the name of the container that leads.
 pub(in crate::group) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<String, Invalid> {
     let mut names = items(&template["spec"]["containers"]).iter().filter_map(|container| container["name"].as_str());
     match &spec.candidate.container {
@@ -81,8 +81,8 @@ pub(in crate::group) fn leading_container(spec: &ElectionGroupSpec, template: &V
     }
 }
 
-/// Checks the template, whose container `leading` leads. `from_template`: whether it is the user's and no shortcut. `serves`:
-/// whether the candidates of its pods serve HTTP.
+/// Checks the template, whose container `leading` leads. `from_template` is whether it comes from `spec.template`, and
+/// `serves` whether the candidates of its pods serve HTTP.
 pub(in crate::group) fn check(
     template: &Value,
     mode: GroupMode,
@@ -125,7 +125,7 @@ pub(in crate::group) fn check(
     Ok(())
 }
 
-/// Names and places of the operator's own.
+/// Checks that nothing has a name or a path of the operator's additions.
 fn check_collisions(spec: &Value) -> Result<(), Invalid> {
     let at = |field: &str| format!("spec.template.spec.{field}");
     for list in ["containers", "initContainers"] {
@@ -171,17 +171,17 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
     }
 }
 
-/// Checks that no container asks for the candidate's port: all containers of a pod share its ports.
+/// Checks that no container has the candidate's port: all containers of a pod share its ports.
 pub(in crate::group) fn check_port(template: &Value, http_port: i32) -> Result<(), Invalid> {
     let spec = &template["spec"];
     let containers = ["containers", "initContainers"].into_iter().flat_map(|kind| items(&spec[kind]));
-    let taken = |port: &Value| port["containerPort"] == http_port && port["protocol"] != "UDP";
-    let mut takers = containers.filter(|container| items(&container["ports"]).iter().any(taken));
-    match takers.next() {
+    let is_taken = |port: &Value| port["containerPort"] == http_port && port["protocol"] != "UDP";
+    let mut users = containers.filter(|container| items(&container["ports"]).iter().any(is_taken));
+    match users.next() {
         Some(container) => Err(invalid(
             "spec.candidate.httpPort",
             format!(
-                "must not be a port of the pod's own, found {http_port} in container {}; set another one",
+                "must not be a port of another container, found {http_port} in container {}; set another one",
                 text(&container["name"])
             ),
         )),
@@ -189,7 +189,7 @@ pub(in crate::group) fn check_port(template: &Value, http_port: i32) -> Result<(
     }
 }
 
-/// A setting of the election that would be replaced in silence.
+/// Checks that the user sets no variable that the operator would silently replace.
 fn check_environment(spec: &Value, leading: &str, serves: bool) -> Result<(), Invalid> {
     let containers = items(&spec["containers"]).iter().filter(|container| container["name"] == leading);
     let mut names = containers.flat_map(|container| items(&container["env"])).map(|variable| text(&variable["name"]));
@@ -217,7 +217,8 @@ fn text(value: &Value) -> &str {
 fn check_exec(spec: &Value, leading: &str, from_template: bool) -> Result<(), Invalid> {
     for field in ["hostPID", "shareProcessNamespace"] {
         if spec[field] == true {
-            let rule = "must not be true in mode Exec: the candidate could not tell its own processes from others";
+            let rule =
+                "must not be true in mode Exec: the candidate could not distinguish its own processes from others";
             return Err(invalid(format!("spec.template.spec.{field}"), rule));
         }
     }

@@ -1,7 +1,8 @@
-//! Probes and hooks of the container that leads, in mode Exec.
+//! The check of the leading container's probes and hooks, in mode Exec.
 //!
-//! The kubelet would ask a standby whose program does not run. So it asks the candidate instead, which passes the question on
-//! to the program while that runs; startup probe and hooks are the candidate's alone, since a standby has nothing to start.
+//! The program of a standby does not run, so the kubelet probes the candidate instead, which passes the probe on to the
+//! program while that runs. Startup probe and hooks are carried out by the candidate alone, because a standby has
+//! nothing to start.
 
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use serde_json::Value;
 
 use super::invalid::{Invalid, invalid};
 
-/// What a probe or a hook can do; exactly one of them.
+/// The handlers of a probe, of which it has exactly one.
 const PROBES: [&str; 4] = ["exec", "grpc", "httpGet", "tcpSocket"];
 
+/// The handlers of a hook, likewise.
 const HOOKS: [&str; 3] = ["exec", "httpGet", "sleep"];
 
-/// What `stopSignal` can be, beside the real-time signals.
+/// The values of `stopSignal`, besides the real-time signals.
 const SIGNALS: &[&str] = &[
     "SIGABRT",
     "SIGALRM",
@@ -54,7 +56,8 @@ const SIGNALS: &[&str] = &[
     "SIGRTMAX",
 ];
 
-/// Checks what the API server would check, but never sees: the Deployment has other probes. `at` is the container's path.
+/// Checks what the API server would check but cannot, because the Deployment has other probes. `at` is the container's
+/// path.
 pub(in crate::group) fn check(container: &Value, at: &str) -> Result<(), Invalid> {
     for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = &container[kind];
@@ -137,7 +140,7 @@ fn check_handler(container: &Value, of: &Value, kinds: &[&str], at: &str) -> Res
     }
 }
 
-/// The number of a port that may be named.
+/// Returns the number of a port, which may be given by name.
 pub(in crate::group) fn port_number(container: &Value, port: &Value) -> Option<i64> {
     let number = match port {
         Value::String(name) => {
@@ -149,8 +152,8 @@ pub(in crate::group) fn port_number(container: &Value, port: &Value) -> Option<i
     number.filter(|number| (1..=65535).contains(number))
 }
 
-/// How long the program of container `leading` may take from its start to its first readiness by what its probes say: the initial
-/// delays, and the tries of the startup probe.
+/// Returns how long the program of container `leading` may take from its start until it is ready, according to its
+/// probes: the initial delays, and the tries of the startup probe.
 pub(in crate::group) fn start_up(template: &Value, leading: &str) -> Duration {
     let containers = template["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(container) = containers.iter().find(|one| one["name"] == leading) else { return Duration::ZERO };
@@ -161,8 +164,8 @@ pub(in crate::group) fn start_up(template: &Value, leading: &str) -> Duration {
     Duration::from_secs(startup.max(delay(&container["readinessProbe"])))
 }
 
-/// How long a program may have stopped to be ready until the kubelet says so: the longest time that a readiness probe of
-/// `template` takes to fail for good.
+/// Returns how long it may take until the kubelet reports that a program became unready: the longest time that a
+/// readiness probe of `template` needs to fail.
 pub(in crate::group) fn until_unready(template: &Value) -> Duration {
     let containers = ["containers", "initContainers"].into_iter();
     let containers = containers.flat_map(|kind| template["spec"][kind].as_array().into_iter().flatten());
@@ -171,12 +174,12 @@ pub(in crate::group) fn until_unready(template: &Value) -> Duration {
     Duration::from_secs(times.max().unwrap_or_default())
 }
 
-/// In seconds: all tries of `probe`, one after the other. Its numbers are of 32 bits, as checked before.
+/// Returns the duration of all tries of `probe`, in seconds. Its numbers have 32 bits, as checked before.
 fn until_failed(probe: &Value) -> u64 {
     number(probe, "periodSeconds", 10) * number(probe, "failureThreshold", 3)
 }
 
-/// A field of a probe, where 0 and nothing are both `usual`.
-fn number(probe: &Value, field: &str, usual: u64) -> u64 {
-    probe[field].as_u64().filter(|number| *number > 0).unwrap_or(usual)
+/// Returns a field of a probe, or `default` if it is 0 or not set.
+fn number(probe: &Value, field: &str, default: u64) -> u64 {
+    probe[field].as_u64().filter(|number| *number > 0).unwrap_or(default)
 }

@@ -1,4 +1,4 @@
-//! The shape of a spec: types, bounds and forms of single fields, by the very schema that the CRD publishes. An API
+//! The check of a spec's shape: types, bounds and forms of single fields, by the schema that the CRD publishes. An API
 //! server has checked all of it, unless its CRD is older than the operator, or edited.
 
 use std::collections::HashSet;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::invalid::{Invalid, invalid};
 use crate::api::crd;
 
-/// The most characters of a wrong value that an error repeats.
+/// The limit of characters that an error quotes from a wrong value.
 const SHOWN: usize = 64;
 
 static SPEC: LazyLock<Shape> = LazyLock::new(|| {
     let crd = serde_json::to_value(crd()).unwrap_or_default();
     let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
-    // A newer version's word for these is refused by its own message.
+    // Values of a newer version are refused with a message of their own.
     for (object, field) in [("candidate", "mode"), ("leaderService", "type")] {
         schema["properties"][object]["properties"][field]["enum"] = Value::Null;
     }
@@ -28,12 +28,12 @@ pub(in crate::group) fn check_spec(spec: &Value) -> Result<(), Invalid> {
     SPEC.check(spec, &Path { parent: None, step: Step::Field("spec") })
 }
 
-/// Reads the schema now, and not with the first group: for a moment that takes some megabytes.
+/// Reads the schema now rather than with the first group: that needs some megabytes for a moment.
 pub fn prepare() {
     LazyLock::force(&SPEC);
 }
 
-/// Takes away what is null, as an API server does before it looks at anything.
+/// Removes nulls, as an API server does before any check.
 pub(in crate::group) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -57,31 +57,31 @@ enum Kind {
     Any,
 }
 
-/// What is left of a schema once it is read: a twentieth of its JSON, since the operator keeps it for ever.
+/// A schema, reduced to what the check needs: a twentieth of its JSON, because the operator keeps it in memory.
 struct Shape {
     kind: Kind,
-    /// By name, in order.
+    /// The fields of an object by name, in order.
     fields: Box<[(Box<str>, Shape)]>,
     required: Box<[Box<str>]>,
-    /// Of every item of a list, or every value of a map.
+    /// The shape of every item of a list, or of every value of a map.
     inner: Option<Box<Shape>>,
     /// Bounds of a number, or of the size of anything else.
     least: Option<i64>,
     most: Option<i64>,
-    words: Box<[Box<str>]>,
+    values: Box<[Box<str>]>,
     form: Option<&'static Form>,
-    /// The fields by which the items of a list are told apart.
+    /// The fields that identify the items of a list.
     keys: Box<[Box<str>]>,
 }
 
-/// A pattern of the schema without an engine for patterns.
+/// A pattern of the schema and its implementation, which avoids a regex engine.
 struct Form {
     pattern: &'static str,
-    words: &'static str,
+    description: &'static str,
     matches: fn(&str) -> bool,
 }
 
-/// Where a value stands. Written out only for an error: a large spec has tens of thousands of places.
+/// The path of a value. It is formatted only for an error: a large spec has tens of thousands of values.
 struct Path<'a> {
     parent: Option<&'a Path<'a>>,
     step: Step<'a>,
@@ -144,7 +144,7 @@ impl Shape {
                 .or(is_short.then_some(i64::from(i32::MIN))),
             most: bound(["maximum", "maxLength", "maxItems", "maxProperties"])
                 .or(is_short.then_some(i64::from(i32::MAX))),
-            words: names(&schema["enum"]),
+            values: names(&schema["enum"]),
             form: schema["pattern"]
                 .as_str()
                 .map(|pattern| FORMS.iter().find(|form| form.pattern == pattern).unwrap_or(&UNKNOWN)),
@@ -183,7 +183,7 @@ impl Shape {
                 if within { Ok(()) } else { Err(self.out_of_bounds("", &number.to_string(), path)) }
             }
             (Kind::Number, Value::Number(_)) | (Kind::Boolean, Value::Bool(_)) => Ok(()),
-            _ => Err(invalid(path.to_string(), format!("must be {}, found {}", self.kind.words(), shown(value)))),
+            _ => Err(invalid(path.to_string(), format!("must be {}, found {}", self.kind.description(), shown(value)))),
         }
     }
 
@@ -193,17 +193,18 @@ impl Shape {
     }
 
     fn check_text(&self, text: &str, path: &Path<'_>) -> Result<(), Invalid> {
-        if !self.words.is_empty() && !self.words.iter().any(|word| **word == *text) {
-            let words: Vec<&str> = self.words.iter().map(|word| if word.is_empty() { "\"\"" } else { word }).collect();
+        if !self.values.is_empty() && !self.values.iter().any(|value| **value == *text) {
+            let values = self.values.iter().map(|value| if value.is_empty() { "\"\"" } else { value });
+            let values: Vec<&str> = values.collect();
             return Err(invalid(
                 path.to_string(),
-                format!("must be one of {}, found {}", words.join(", "), quoted(text)),
+                format!("must be one of {}, found {}", values.join(", "), quoted(text)),
             ));
         }
         self.check_size(text.chars().count(), "characters", path)?;
         match self.form {
             Some(form) if !(form.matches)(text) => {
-                Err(invalid(path.to_string(), format!("must be {}, found {}", form.words, quoted(text))))
+                Err(invalid(path.to_string(), format!("must be {}, found {}", form.description, quoted(text))))
             }
             _ => Ok(()),
         }
@@ -223,7 +224,7 @@ impl Shape {
             (Some(least), Some(most)) => format!("from {least} to {most}"),
             (Some(least), None) => format!("at least {least}"),
             (None, Some(most)) => format!("at most {most}"),
-            // Beyond every integer of JSON that a Kubernetes object can have.
+            // Larger than any integer in a Kubernetes object.
             (None, None) => format!("at most {}", i64::MAX),
         };
         invalid(path.to_string(), format!("must {must} {bounds}{unit}, found {found}"))
@@ -234,7 +235,7 @@ impl Shape {
             return Ok(());
         }
         let key = |item: &Value| -> Vec<Value> {
-            // The one key of any list that has a default.
+            // The only key of a list that has a default.
             let of = |key: &str| match &item[key] {
                 Value::Null if key == "protocol" => "TCP".into(),
                 value => value.clone(),
@@ -246,11 +247,7 @@ impl Shape {
             let key = key(item);
             if seen.contains(&key) {
                 let key: Vec<String> = key.iter().map(shown).collect();
-                let rule = format!(
-                    "must have another {} than the items before, found {}",
-                    self.keys.join(" and "),
-                    key.join(" and ")
-                );
+                let rule = format!("must have a unique {}, found {}", self.keys.join(" and "), key.join(" and "));
                 return Err(invalid(path.to(Step::Item(index)).to_string(), rule));
             }
             seen.insert(key);
@@ -260,7 +257,7 @@ impl Shape {
 }
 
 impl Kind {
-    const fn words(self) -> &'static str {
+    const fn description(self) -> &'static str {
         match self {
             Self::Object => "an object",
             Self::List => "a list",
@@ -286,37 +283,42 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Every pattern of the schema.
+/// The patterns of the schema.
 const FORMS: &[Form] = &[
     Form {
         pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-        words: "of a to z, 0 to 9 and -, not beginning or ending with -",
+        description: "of a to z, 0 to 9 and -, not beginning or ending with -",
         matches: is_label,
     },
     Form {
         pattern: r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-        words: "of a to z, 0 to 9, - and ., each part not beginning or ending with -",
+        description: "of a to z, 0 to 9, - and ., each part not beginning or ending with -",
         matches: |text| text.split('.').all(is_label),
     },
     Form {
         pattern: crate::api::schema::IMAGE,
-        words: "an image reference, without spaces and of ASCII alone",
+        description: "an image reference, without spaces and of ASCII alone",
         matches: |text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
     },
     Form {
         pattern: crate::api::schema::LABEL_VALUE,
-        words: "empty or of letters, digits, -, _ and ., beginning and ending with a letter or digit",
+        description: "empty or of letters, digits, -, _ and ., beginning and ending with a letter or digit",
         matches: |text| {
             let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
             let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             edge(text.chars().next()) && edge(text.chars().next_back()) && text.chars().all(inner)
         },
     },
-    Form { pattern: crate::api::schema::QUANTITY, words: "a quantity such as 500m, 64Mi or 1G", matches: is_quantity },
+    Form {
+        pattern: crate::api::schema::QUANTITY,
+        description: "a quantity such as 500m, 64Mi or 1G",
+        matches: is_quantity,
+    },
 ];
 
-/// Of a pattern that nobody wrote a form for, which a test forbids: refusing what may be right would be worse.
-const UNKNOWN: Form = Form { pattern: "", words: "", matches: |_| true };
+/// The form of an unknown pattern, which accepts everything rather than refuse valid values. A test forbids such
+/// patterns.
+const UNKNOWN: Form = Form { pattern: "", description: "", matches: |_| true };
 
 fn is_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -338,7 +340,8 @@ fn is_quantity(text: &str) -> bool {
     }
 }
 
-/// How many bytes of `text` are a number without sign: digits with at most one point among, before or behind them.
+/// Returns the length in bytes of the unsigned number at the start of `text`: digits with at most one point among,
+/// before or after them.
 fn number_length(text: &str) -> Option<usize> {
     let mut point = false;
     let mut is_part = |c: char| c.is_ascii_digit() || c == '.' && !std::mem::replace(&mut point, true);
@@ -354,14 +357,14 @@ mod tests {
 
     /// The schema bounds each list, but the check must not depend on that: in quadratic time this takes many minutes.
     #[test]
-    fn the_keys_of_a_long_list_are_compared_in_linear_time() {
+    fn keys_of_a_long_list_are_compared_in_linear_time() {
         let item = json!({ "type": "object", "properties": { "ip": { "type": "string" } } });
         let schema = json!({ "type": "array", "items": item, "x-kubernetes-list-map-keys": ["ip"] });
         let shape = Shape::of(&schema);
         let mut list: Vec<Value> = (0..200_000).map(|i| json!({ "ip": format!("{i}") })).collect();
         assert_eq!(shape.check(&json!(list), &Path { parent: None, step: Step::Field("list") }), Ok(()));
         list.push(list[7].clone());
-        let rule = "must have another ip than the items before, found \"7\"";
+        let rule = "must have a unique ip, found \"7\"";
         assert_eq!(
             shape.check(&json!(list), &Path { parent: None, step: Step::Field("list") }),
             Err(invalid("list[200000]", rule))

@@ -1,4 +1,4 @@
-//! The durations of the election, checked by the rules of its mode.
+//! The check of the election's durations by the rules of its mode.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use super::invalid::{Invalid, invalid};
 use crate::api::ElectionGroupSpec;
 use crate::election::{InvalidTiming, Timing};
 
-/// In mode Native the pods bring their own election, so client-go's rules alone hold; in the others all of ours do.
+/// Checks the timing. In mode Native the pods bring their own election, so only client-go's rules apply; in the other
+/// modes all of ours do.
 pub(super) fn checked_timing(spec: &ElectionGroupSpec, mode: GroupMode) -> Result<GroupTiming, Invalid> {
     let election = &spec.election;
     let mut checked = GroupTiming {
@@ -20,14 +21,14 @@ pub(super) fn checked_timing(spec: &ElectionGroupSpec, mode: GroupMode) -> Resul
     match mode {
         GroupMode::Native => check_native_timing(&checked)?,
         GroupMode::Exec | GroupMode::Sidecar => {
-            let broken = |rule: InvalidTiming| invalid("spec.election", rule.to_string());
+            let refused = |rule: InvalidTiming| invalid("spec.election", rule.to_string());
             let timing = Timing::new(
                 seconds(checked.lease_duration),
                 seconds(checked.renew_deadline),
                 seconds(checked.retry_period),
             );
             let timing = timing.and_then(|timing| timing.with_renew_interval(seconds(checked.renew_interval)));
-            let mut timing = timing.map_err(broken)?;
+            let mut timing = timing.map_err(refused)?;
             if let Some(grace) = spec.candidate.stop_grace_period_seconds {
                 timing = timing
                     .with_stop_grace(seconds(grace))
@@ -43,7 +44,7 @@ pub(super) fn seconds(number: i32) -> Duration {
     Duration::from_secs(u64::try_from(number).unwrap_or(0))
 }
 
-/// What client-go's `NewLeaderElector` demands, and that a renewal comes before its deadline.
+/// Checks what client-go's `NewLeaderElector` requires, and that a renewal comes before its deadline.
 fn check_native_timing(timing: &GroupTiming) -> Result<(), Invalid> {
     let GroupTiming { lease_duration, renew_deadline, retry_period, renew_interval, .. } = *timing;
     if lease_duration <= renew_deadline {

@@ -1,4 +1,4 @@
-//! Whether the pods have the candidate that this operator adds now: condition `CandidateOutdated`.
+//! Condition `CandidateOutdated`: whether the pods have another candidate than this operator adds now.
 
 use super::input::Observed;
 use crate::api::{InjectionStatus, Reason};
@@ -8,12 +8,12 @@ use crate::group::observed::pod::pod_of;
 use crate::group::spec::group::Group;
 use crate::group::spec::injection;
 
-/// What to do where the operator would add something else.
+/// The advice where the operator would add something else.
 const ADVICE: &str = "to replace the pods, which moves leadership once, set the group's annotation \
                       k8sensus.dev/update-candidate-requested-at to the present time";
 
-/// Why condition `CandidateOutdated` is True, where `recorded` is what the pods have and `leader` is the Lease while somebody
-/// leads. `None` if the candidate is the operator's own.
+/// Returns why condition `CandidateOutdated` is True, or `None` if the candidate is the operator's own. `recorded` is
+/// what the pods have, and `leader` the Lease while there is a leader.
 pub(in crate::group) fn outdated(
     group: &Group,
     recorded: &InjectionStatus,
@@ -54,7 +54,8 @@ fn difference(offer: &Offer, recorded: &InjectionStatus) -> Option<(Reason, Stri
     }
 }
 
-/// The pods are to have the operator's own candidate, but the leader's states another version, or none as the first ones did.
+/// Returns the difference where the pods have the operator's own candidate, but the leader's candidate reports another
+/// version, or none as the first candidates did.
 fn other_version(
     group: &Group,
     recorded: &InjectionStatus,
@@ -62,13 +63,13 @@ fn other_version(
     observed: &Observed,
     leader: &LeaseView,
 ) -> Option<(Reason, String)> {
-    let stated = leader.candidate_version.as_deref();
-    // A holder that is none of the group's pods is not a candidate of the operator's.
-    if stated == Some(offer.version.as_str()) || term_of(group.mode, leader, &observed.pods).is_none() {
+    let reported = leader.candidate_version.as_deref();
+    // A holder that is not a pod of the group has no candidate of the operator.
+    if reported == Some(offer.version.as_str()) || term_of(group.mode, leader, &observed.pods).is_none() {
         return None;
     }
     let image = pod_of(&leader.holder, &observed.pods)?.candidate_image.as_deref()?;
-    let found = stated.map_or("no version".to_owned(), |stated| format!("version {stated}"));
+    let found = reported.map_or("no version".to_owned(), |version| format!("version {version}"));
     let advice = if image != recorded.image {
         format!("its pod has image {image} until the rollout replaces it")
     } else {
@@ -77,6 +78,6 @@ fn other_version(
              candidateImage), then request the update of the groups"
         )
     };
-    let message = format!("the candidate of {} states {found}, expected {}; {advice}", leader.holder, offer.version);
+    let message = format!("the candidate of {} reports {found}, expected {}; {advice}", leader.holder, offer.version);
     Some((Reason::VersionDiffers, message))
 }

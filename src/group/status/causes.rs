@@ -1,4 +1,4 @@
-//! Why pods are missing or not ready, as a condition quotes it.
+//! Why pods are missing or not ready, as quoted in conditions.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use super::input::Observed;
 use crate::group::observed::pod::{Obstacle, PodView};
 
-/// How old a pod is before it is reported that it has not started yet.
+/// The age from which a pod that has not started yet is reported.
 const STARTING: Duration = Duration::from_secs(30);
 
-/// Returns `message` followed by what keeps pods from being created, and by what keeps one from being scheduled, started or ready.
+/// Returns `message` followed by what keeps pods from being created, and by what keeps one from being scheduled,
+/// started or ready.
 pub(super) fn with_causes(mut message: String, observed: &Observed, now: Timestamp) -> String {
     let failure = observed.deployment.as_ref().and_then(|deployment| deployment.replica_failure.as_ref());
     let failure = failure.map(|why| format!("pods cannot be created: {why}"));
@@ -27,12 +28,12 @@ pub fn starting_wait(pods: &[PodView], now: Timestamp) -> Option<Duration> {
         pod.obstacle.as_ref().filter(|obstacle| obstacle.is_passing)?;
         STARTING.checked_sub(age(pod, now)).filter(|wait| !wait.is_zero())
     });
-    // Conditions know whole seconds.
+    // Conditions have a resolution of one second.
     waits.min().map(|wait| wait + Duration::from_secs(1))
 }
 
-/// Returns the trouble of the first pod by name that has one. What surely stops a pod counts before what may pass, and a pod that
-/// stays before one that ends.
+/// Returns the trouble of the first pod by name that has one. Lasting trouble comes before passing trouble, and that of
+/// other pods before that of pods that are being deleted.
 fn cause_of(observed: &Observed, now: Timestamp) -> Option<String> {
     let mut pods: Vec<&PodView> = observed.pods.iter().collect();
     pods.sort_by_key(|pod| &pod.name);
@@ -43,9 +44,9 @@ fn cause_of(observed: &Observed, now: Timestamp) -> Option<String> {
         let late = pods.iter().filter(stays).filter(|pod| !pod.ready && age(pod, now) >= STARTING);
         late.into_iter().find_map(|pod| Some(of(pod, &obstacle(pod, true)?.what)))
     };
-    let ending =
+    let terminating =
         || pods.iter().filter(|pod| pod.terminating).find_map(|pod| Some(of(pod, &obstacle(pod, false)?.what)));
-    trouble().or_else(lasting).or_else(passing).or_else(ending).or_else(|| observed.eviction.clone())
+    trouble().or_else(lasting).or_else(passing).or_else(terminating).or_else(|| observed.eviction.clone())
 }
 
 fn of(pod: &PodView, what: &str) -> String {
@@ -56,7 +57,7 @@ fn obstacle(pod: &PodView, is_passing: bool) -> Option<&Obstacle> {
     pod.obstacle.as_ref().filter(|obstacle| obstacle.is_passing == is_passing)
 }
 
-/// How old `pod` is. A clock may be behind that of the API server.
+/// Returns the age of `pod`, 0 if this machine's clock is behind that of the API server.
 fn age(pod: &PodView, now: Timestamp) -> Duration {
     let created = pod.created.unwrap_or(now);
     Duration::try_from(now.duration_since(created)).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The conditions, with one verdict each.
+//! The conditions of the status, with one verdict each.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -92,16 +92,15 @@ fn elected(
         (None, _) if wanted == 0 => (false, Reason::NoCandidates, "spec.replicas is 0".to_owned()),
         (None, None) => (false, Reason::NoCandidates, format!("lease {name} does not exist")),
         (None, Some(lease)) if lease.holder.is_empty() => {
-            let message = format!("lease {name} is free; no pod has taken it yet");
+            let message = format!("lease {name} is free; no pod has acquired it yet");
             (false, Reason::LeaseReleased, with_causes(message, observed, now))
         }
         (None, Some(lease)) if !is_candidate(&lease.holder) => {
-            let message =
-                format!("lease {name} was lost and made again; the pods wait until its former holder has stopped");
+            let message = format!("lease {name} was recreated; the pods wait until its former holder has stopped");
             (false, Reason::LeaseExpired, message)
         }
         (None, Some(lease)) => {
-            let message = format!("{} held lease {name} and renews it no more", lease.holder);
+            let message = format!("lease {name} expired: {} stopped renewing it", lease.holder);
             (false, Reason::LeaseExpired, with_causes(message, observed, now))
         }
     };
@@ -134,27 +133,27 @@ fn failover_ready(
     Verdict { kind: ConditionType::FailoverReady, status, reason, message }
 }
 
-/// Only while there is something to do, as kstatus expects of a condition that is abnormal when true.
+/// Returns condition Reconciling only while there is work to do, as kstatus expects of an abnormal-true condition.
 fn reconciling(observed: &Observed, deployment: &DeploymentView, wanted: i32) -> Option<Verdict> {
     let stalled = deployment.deadline_exceeded.is_some() || failed_revision(observed).is_some();
     if observed.outcome != Outcome::Applied || observed.deployment.is_none() || stalled {
         return None;
     }
-    let awaiting = |message: String| match &observed.waiting {
+    let with_waiting = |message: String| match &observed.waiting {
         Some(waiting) => format!("{message}; {waiting}"),
         None => message,
     };
     let former = deployment.replicas.saturating_sub(deployment.updated);
     let (reason, message) = if !deployment.observed || (former > 0 && deployment.updated < wanted) {
         let message = format!("{} of {wanted} pods are of the newest revision", deployment.updated);
-        (Reason::RollingOut, awaiting(message))
+        (Reason::RollingOut, with_waiting(message))
     } else if former > 0 && wanted > 0 {
-        // As many new ones as asked for may be there, but not Ready yet.
-        (Reason::RollingOut, awaiting(existing(former, " of a former revision")))
+        // All wanted pods of the new revision may exist, but not be Ready yet.
+        (Reason::RollingOut, with_waiting(existing(former, " of a former revision")))
     } else if deployment.replicas != wanted {
-        (Reason::Scaling, format!("{}, {wanted} are asked for", existing(deployment.replicas, "")))
+        (Reason::Scaling, format!("{}, {wanted} are wanted", existing(deployment.replicas, "")))
     } else {
-        // All pods are new ones, and none of them has led well yet. Where none is wanted none will.
+        // All pods are of the new revision, which is not proven yet. Without wanted pods it cannot be proven.
         (Reason::RollingOut, observed.waiting.clone().filter(|_| wanted > 0)?)
     };
     Some(Verdict { kind: ConditionType::Reconciling, status: true, reason, message })
@@ -174,7 +173,7 @@ fn stalled(observed: &Observed, deployment: &DeploymentView, now: Timestamp) -> 
     Some(Verdict { kind: ConditionType::Stalled, status: true, reason, message })
 }
 
-/// What to tell of the newest revision, if it was given leadership and did not work.
+/// Returns the message about the newest revision if its trial failed.
 fn failed_revision(observed: &Observed) -> Option<String> {
     let rollout = observed.rollout.as_ref()?;
     let failed = rollout.failed_revision.as_deref()?;
@@ -192,7 +191,8 @@ fn existing(pods: i32, which: &str) -> String {
     if pods == 1 { format!("1 pod{which} exists") } else { format!("{pods} pods{which} exist") }
 }
 
-/// `verdicts` as they stand in the status: each as old as its `status`, not as its reason.
+/// Returns `verdicts` as conditions. `lastTransitionTime` changes only with the status of a condition, not with its
+/// reason.
 pub(super) fn conditions(
     before: &[Condition],
     verdicts: Vec<Verdict>,

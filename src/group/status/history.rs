@@ -1,7 +1,8 @@
-//! The past of a group: who led, why leadership became free each time, and how often it changed hands.
+//! The past of a group: its leaders, why leadership became free each time, and how often it changed hands.
 //!
-//! Times are those that the candidates wrote into the Lease: how long nobody led is the difference between the clocks
-//! of two nodes. Why a term ended is end_in_status only if the watch of the Lease showed it, or the former status knows it.
+//! Times are those that the candidates wrote into the Lease, so the time without a leader is the difference between the
+//! clocks of two nodes. Why a term ended is known only if the watch of the Lease showed it, or the former status has
+//! it.
 
 use super::input::Observed;
 use crate::api::names::ChangeReason;
@@ -10,7 +11,7 @@ use crate::api::{ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
 use crate::group::observed::lease::{Ended, LeaseView};
 use crate::protocol::lease::RECREATED_HOLDER;
 
-/// What the status says of the past.
+/// The past in the status.
 pub(super) struct Past {
     pub(super) history: Vec<HistoryEntry>,
     pub(super) leaderless: Option<LeaderlessStatus>,
@@ -19,8 +20,8 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// Continues the past that `before` tells. `led` says whether somebody leads now.
-    pub(super) fn of(before: &ElectionGroupStatus, observed: &Observed, led: bool) -> Self {
+    /// Continues the past in `before`. `is_led` is whether there is a leader now.
+    pub(super) fn of(before: &ElectionGroupStatus, observed: &Observed, is_led: bool) -> Self {
         let Some(lease) = &observed.lease else {
             return Self {
                 history: before.history.clone(),
@@ -36,19 +37,19 @@ impl Past {
             history.truncate(HISTORY_LIMIT);
         }
         let moved_on = count.new_term || before.lease_transitions.is_some_and(|known| count.total > known);
-        let leaderless = if led { None } else { leaderless(before, Some(lease), observed, &history, moved_on) };
+        let leaderless = if is_led { None } else { leaderless(before, Some(lease), observed, &history, moved_on) };
         let offset = count.total.saturating_sub(lease.transitions.max(0));
         Self { history, leaderless, transitions: Some(count.total), offset: (offset != 0).then_some(offset) }
     }
 }
 
-/// How often leadership has changed hands over all Leases of the group.
+/// The number of leadership changes over all Leases of the group.
 struct Count {
     total: i32,
-    /// Whether the holder is one that the history does not have.
+    /// Whether the history does not have the current term yet.
     new_term: bool,
-    /// Whether the Lease itself counted on from where the status stands.
-    went_on: bool,
+    /// Whether the Lease itself has counted beyond the status.
+    has_risen: bool,
 }
 
 impl Count {
@@ -56,20 +57,20 @@ impl Count {
         let own = lease.transitions.max(0);
         let counted = own.saturating_add(before.lease_transitions_offset.unwrap_or_default().max(0));
         let known = before.lease_transitions;
-        let went_on = known.is_none_or(|known| counted > known);
+        let has_risen = known.is_none_or(|known| counted > known);
         let new_term =
-            lease.is_held() && (went_on || before.history.first().is_none_or(|last| !is_same_term(last, lease)));
+            lease.is_held() && (has_risen || before.history.first().is_none_or(|last| !is_same_term(last, lease)));
         let total = match known {
             None => counted,
-            // Made again by us: from where the status stopped.
+            // Recreated by the operator, which continues from the count of the status.
             Some(known) if lease.holder == RECREATED_HOLDER => known.max(own),
-            Some(known) if went_on || !new_term => known.max(counted),
-            // Another term of a Lease that did not count it: it was made again by somebody who began at 0.
+            Some(known) if has_risen || !new_term => known.max(counted),
+            // A new term that the Lease did not count: another client recreated the Lease with a count of 0.
             Some(known) if counted < known => known.saturating_add(own.max(1)),
             Some(known) if before.history.is_empty() => known,
             Some(known) => known.saturating_add(1),
         };
-        Self { total, new_term, went_on }
+        Self { total, new_term, has_risen }
     }
 
     /// Whether this is the first change since the status was written.
@@ -101,18 +102,18 @@ fn entry(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, c
     }
 }
 
-/// How the term before that of `lease` ended, from what the status knows and the watch showed.
+/// Returns how the term before that of `lease` ended, according to the former status and to the watch.
 fn ended(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, count: &Count) -> Ended {
-    // If leadership changed hands more than once, the status speaks of another term.
-    let made_again = !count.went_on && lease.transitions == 0;
-    let next = count.is_next_of(before) && count.went_on;
-    let known = before.leaderless.as_ref().filter(|_| next).and_then(end_in_status);
-    let asked = observed.ended.as_ref().filter(|ended| next && is_last(&before.history, &ended.holder));
-    let asked =
-        asked.map(|ended| ended.reason).or_else(|| known.as_ref().map(|known| known.reason).filter(is_asked_for));
+    // If leadership changed hands more than once, the former status concerns another term.
+    let is_recreated = !count.has_risen && lease.transitions == 0;
+    let is_next = count.is_next_of(before) && count.has_risen;
+    let known = before.leaderless.as_ref().filter(|_| is_next).and_then(end_in_status);
+    let cause = observed.ended.as_ref().filter(|ended| is_next && is_last(&before.history, &ended.holder));
+    let cause =
+        cause.map(|ended| ended.reason).or_else(|| known.as_ref().map(|known| known.reason).filter(is_requested));
     let ended = match (known, lease.former.clone()) {
-        _ if made_again && !before.history.is_empty() => DELETED,
-        // Who was taken for lost has come back, and then released.
+        _ if is_recreated && !before.history.is_empty() => DELETED,
+        // The holder came back after its Lease had expired, and then released it.
         (Some(known), Some(shown)) if (known.reason, shown.reason) == CAME_BACK => shown,
         (Some(known), _) => known,
         (None, Some(shown)) => shown,
@@ -121,10 +122,10 @@ fn ended(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, c
         }
         (None, None) => Ended { reason: ChangeReason::NotObserved, since: None },
     };
-    refined(ended, asked)
+    refined(ended, cause)
 }
 
-/// Why nobody leads. Stays as it is from when leadership became free until somebody leads, unless leadership `moved_on`
+/// Returns why there is no leader. The reason is kept until there is a leader again, unless leadership `moved_on`
 /// meanwhile or the Lease is lost.
 fn leaderless(
     before: &ElectionGroupStatus,
@@ -134,13 +135,13 @@ fn leaderless(
     moved_on: bool,
 ) -> Option<LeaderlessStatus> {
     let Some(last) = history.first() else {
-        // Made with its wait though nobody is known to have led: somebody may have.
+        // The operator recreated the Lease although no leader is known: there may have been one.
         let reason = Some(ChangeReason::NotObserved.as_str().to_owned());
         let recreated = lease.is_some_and(|lease| lease.holder == RECREATED_HOLDER);
         return before.leaderless.clone().or(recreated.then_some(LeaderlessStatus { since: None, reason }));
     };
     let known = before.leaderless.as_ref().filter(|_| !moved_on).and_then(end_in_status);
-    // Whoever led a Lease that is gone may not be the last one that was seen.
+    // The last holder of a lost Lease may not be the last one in the history.
     let known = known.filter(|_| lease.is_some_and(|lease| lease.holder != RECREATED_HOLDER));
     let ended = known.unwrap_or_else(|| match lease {
         Some(lease) if lease.is_held() => Ended { reason: ChangeReason::LeaseExpired, since: lease.renew_time.clone() },
@@ -150,20 +151,20 @@ fn leaderless(
         }
         _ => DELETED,
     });
-    let asked = observed.ended.as_ref().filter(|ended| ended.holder == last.holder_identity).map(|ended| ended.reason);
-    let Ended { reason, since } = refined(ended, asked);
+    let cause = observed.ended.as_ref().filter(|ended| ended.holder == last.holder_identity).map(|ended| ended.reason);
+    let Ended { reason, since } = refined(ended, cause);
     Some(LeaderlessStatus { since, reason: Some(reason.as_str().to_owned()) })
 }
 
-/// A release, or an end that nobody saw, for the reason that the operator knows.
-fn refined(ended: Ended, asked: Option<ChangeReason>) -> Ended {
-    match (ended.reason, asked) {
+/// Replaces the reason of a release, or of an end that was not observed, with the `cause` that the operator knows.
+fn refined(ended: Ended, cause: Option<ChangeReason>) -> Ended {
+    match (ended.reason, cause) {
         (ChangeReason::LeaseReleased | ChangeReason::NotObserved, Some(reason)) => Ended { reason, ..ended },
         _ => ended,
     }
 }
 
-fn is_asked_for(reason: &ChangeReason) -> bool {
+fn is_requested(reason: &ChangeReason) -> bool {
     use ChangeReason::{Draining, KubeletReported, Rollout, SteppedDown, Unhealthy};
     matches!(reason, SteppedDown | KubeletReported | Rollout | Unhealthy | Draining)
 }
@@ -177,8 +178,8 @@ fn end_in_status(leaderless: &LeaderlessStatus) -> Option<Ended> {
     Some(Ended { reason, since: leaderless.since.clone() })
 }
 
-/// Whether the status already tells that this very record ran out. An operator that has just begun to watch would take
-/// a dead holder for a living one until it has waited for the whole duration itself.
+/// Whether the former status already has this very record as expired. An operator that has just started to watch would
+/// consider a dead holder alive until it has waited for the whole duration itself.
 pub(super) fn was_expired(before: &ElectionGroupStatus, lease: &LeaseView) -> bool {
     let expired =
         before.leaderless.as_ref().and_then(end_in_status).filter(|it| it.reason == ChangeReason::LeaseExpired);

@@ -1,4 +1,4 @@
-//! What the status is made of: facts, and what was decided and done.
+//! The inputs of the status: facts, decisions and results.
 
 use crate::api::names::ChangeReason;
 use crate::api::{ElectionGroupStatus, InjectionStatus, RolloutStatus};
@@ -8,17 +8,17 @@ use crate::group::observed::lease::LeaseView;
 use crate::group::observed::pod::PodView;
 use crate::group::observed::{DeploymentView, Facts, Outcome};
 
-/// Why `holder` gave its term up, where more is known than the Lease tells.
+/// Why the term of `holder` ended, where the operator knows more than the Lease shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedBy {
-    /// The holder whose term it is.
+    /// The holder whose term ended.
     pub holder: String,
     /// Such as [`ChangeReason::SteppedDown`] or [`ChangeReason::KubeletReported`].
     pub reason: ChangeReason,
 }
 
 impl EndedBy {
-    /// That the last term that `before` knows was ended for `reason`, if it is the one that a Lease counted as `transitions`.
+    /// Returns `reason` for the newest term in `before`, if the Lease counted that term as `transitions`.
     pub fn of_term(before: &ElectionGroupStatus, transitions: i32, reason: ChangeReason) -> Option<Self> {
         let last = before.history.first()?;
         let counted = transitions.saturating_add(before.lease_transitions_offset.unwrap_or_default());
@@ -26,20 +26,20 @@ impl EndedBy {
     }
 }
 
-/// What the status is to record of the operator's additions to the pods.
+/// The change of `status.injection`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum InjectionRecord {
-    /// What it records already: the pods were not changed.
+    /// Keep the recorded injection: the pods were not changed.
     #[default]
     Keep,
-    /// What the pods have now.
+    /// Record this injection: the pods have it now.
     Set(InjectionStatus),
-    /// Nothing: the pods have nothing of the operator's, as in mode Native.
+    /// Record none: the operator adds no candidate to the pods, as in mode Native.
     Remove,
 }
 
 impl InjectionRecord {
-    /// The record that follows `before`.
+    /// Returns the record that follows `before`.
     pub(in crate::group) fn after<'a>(&'a self, before: Option<&'a InjectionStatus>) -> Option<&'a InjectionStatus> {
         match self {
             Self::Keep => before,
@@ -49,10 +49,10 @@ impl InjectionRecord {
     }
 }
 
-/// Everything that the status is made of.
+/// Everything that the status is built from, besides the former status.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// What became of the children.
+    /// The result of applying the children.
     pub outcome: Outcome,
     /// The Deployment, if there is one.
     pub deployment: Option<DeploymentView>,
@@ -62,28 +62,28 @@ pub struct Observed {
     pub pods: Vec<PodView>,
     /// The operator that observed this, as `status.operator` names it.
     pub operator: Option<String>,
-    /// The newest pod that the kubelet ended by itself and that has not been collected yet, and why.
+    /// The newest pod that the kubelet ended by itself and that is not garbage-collected yet, and why it was ended.
     pub eviction: Option<String>,
-    /// What the pods get on top of the user's template.
+    /// What the operator adds to the user's template.
     pub injection: InjectionRecord,
-    /// Why the last holder gave up, if the operator knows who asked for it. Speaks only of the holder that it names.
+    /// Why the last term ended, if the operator caused that. Applies only to the holder that it names.
     pub ended: Option<EndedBy>,
-    /// What became of a step-down that was asked for.
+    /// The outcome of a step-down.
     pub step_down: StepDown,
-    /// How far the newest revision has got.
+    /// The progress of the newest revision.
     pub rollout: Option<RolloutStatus>,
     /// What the rollout waits for, as a sentence without numbers that change.
     pub waiting: Option<String>,
-    /// Whether somebody leads whose program is not ready.
+    /// Whether there is a leader whose program is not ready.
     pub unready: bool,
-    /// The candidate that this operator adds now; `None` if that is not to be compared.
+    /// The candidate that this operator adds now; `None` if it must not be compared.
     pub offer: Option<Offer>,
-    /// What becomes of a request for that candidate.
+    /// The outcome of a request for that candidate.
     pub update: Update,
 }
 
 impl Observed {
-    /// The facts among it.
+    /// Returns the facts.
     pub fn facts(&self) -> Facts<'_> {
         Facts { outcome: &self.outcome, lease: self.lease.as_ref(), pods: &self.pods }
     }

@@ -1,8 +1,8 @@
-//! What was observed becomes the status. The same observations always give the same status, so that writing it
-//! triggers nothing.
+//! The status of a group, built from the former status and from what was observed, and from nothing else. The same
+//! observations always give the same status, so that writing it triggers nothing.
 //!
-//! The status remembers what the Lease does not: who led before, why leadership became free, and how often it changed
-//! hands over all Leases of the group. So it is made of the former status and of what is seen now, and of nothing else.
+//! The status keeps what the Lease does not: the former leaders, why leadership became free, and how often it changed
+//! hands over all Leases of the group.
 
 mod candidate;
 mod causes;
@@ -24,8 +24,8 @@ use super::spec::group::Group;
 use crate::api::names::label;
 use crate::api::{CandidateStatus, ElectionGroup, ElectionGroupStatus, LeaderStatus};
 
-/// The status of `group`, whose spec made `valid` unless it is invalid. `now` is used for conditions that change, and
-/// to tell how long ago leadership changed hands.
+/// Returns the status of `group`. `valid` is its checked spec, `None` if that is invalid. `now` is used for conditions
+/// that change and for how long ago leadership changed hands.
 pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed, now: &Time) -> ElectionGroupStatus {
     let before = group.status.clone().unwrap_or_default();
     let deployment = observed.deployment.clone().unwrap_or_default();
@@ -64,7 +64,7 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
     }
 }
 
-/// `lease` while a candidate holds it and it is valid, as far as it and the former status tell.
+/// Returns `lease` if a candidate holds it and it is valid, according to the Lease itself and to the former status.
 pub fn leading<'a>(before: &ElectionGroupStatus, lease: Option<&'a LeaseView>) -> Option<&'a LeaseView> {
     lease.filter(|lease| lease.is_held() && !lease.expired && !history::was_expired(before, lease))
 }

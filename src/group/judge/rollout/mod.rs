@@ -1,13 +1,15 @@
-//! Whether a revision of the pod template has led well, so that its pods may replace those of the former one.
+//! Whether a revision of the pod template has led well, so that its pods may replace those of the former revision.
 //!
-//! Pods of modes Exec and Sidecar have a readiness gate. It is opened for a revision that is proven, and so a Deployment waits
-//! with its rollout until then. The first pod of a new revision that stands by is handed leadership. Does its program work
-//! there for `minReadySeconds`, and where the kubelet asks it for as long as it takes to fail its readiness probe besides, the
-//! revision is proven; does it not, the former revision leads again, and the new one gets no
-//! second try until the pod template changes.
+//! Pods of modes Exec and Sidecar have a readiness gate, which the operator opens only for a proven revision. Until
+//! then the Deployment's rollout waits.
 //!
-//! What was decided stands in the status, and what follows from it is done only once it stands there: whichever of its steps
-//! an operator dies after, the next one goes on from there. Elections wait for nothing of this.
+//! 1. Leadership is handed over to the first standby of the new revision: its trial.
+//! 2. If its program stays ready for `minReadySeconds`, the revision is proven. Where the kubelet probes the program,
+//!    the time in which its readiness probe can fail is added.
+//! 3. Otherwise the former revision leads again. The new revision gets no second trial until the pod template changes.
+//!
+//! Every decision is written to the status before anything is done about it, so an operator that restarts after any of
+//! these steps continues from there. Elections never wait for any of this.
 
 mod trials;
 
@@ -22,31 +24,32 @@ use crate::group::observed::pod::{PodView, pod_of};
 use crate::group::observed::program::Watch;
 use crate::group::spec::group::Group;
 
-/// The name of the revision of pods that were made before there were names.
+/// The revision of pods without a revision label.
 pub const NAMELESS: &str = "";
 
-/// What a program needs to be ready for beyond `minReadySeconds`: a break that was there may not have been reported yet.
-const REPORTED: Duration = Duration::from_secs(1);
-/// How long the kubelet may take to report why the program of a former leader ended, and the API server to show that a pod is
-/// being deleted.
-const EXPLAINED: Duration = Duration::from_secs(5);
-/// How long a leader that is no pod of the new revision leads before it is asked once more.
+/// How much longer than `minReadySeconds` a program must stay ready: a break may not have been reported yet.
+const REPORT_DELAY: Duration = Duration::from_secs(1);
+/// How long it may take until the kubelet reports why the program of a former leader ended, and until the API server
+/// shows that a pod is being deleted.
+const EXPLANATION_DELAY: Duration = Duration::from_secs(5);
+/// How long a leader of another revision leads before it is asked to hand over again.
 const BETWEEN_TRIES: Duration = Duration::from_secs(30);
-/// How long it takes until the pods of a lost node are evicted: 300 s unless they say otherwise, and some time until that is seen.
+/// How long it takes until the pods of a lost node are evicted: 300 s by default, and some time until that is observed.
 const UNTIL_EVICTED: Duration = Duration::from_secs(360);
-/// How often a pod that is to lead may be forestalled, or give leadership back.
+/// How often another pod may lead in place of a requested successor, and how often a leader on trial may release the
+/// Lease.
 const TRIES: usize = 3;
-/// How long a new leader may be not ready where the group sets no limit.
+/// How long a new leader may be unready where the group sets no limit.
 const LONGEST_UNREADY: Duration = Duration::from_secs(600);
 
-/// All that the decision rests on.
+/// The inputs of the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The group.
     pub group: &'a Group,
-    /// The revision that the Deployment asks for.
+    /// The revision of the Deployment's pod template.
     pub wanted: &'a str,
-    /// The status as the API server has it.
+    /// The status as stored by the API server.
     pub status: Option<&'a ElectionGroupStatus>,
     /// The Lease, if there is one.
     pub lease: Option<&'a LeaseView>,
@@ -58,20 +61,20 @@ pub struct Question<'a> {
     pub now: Duration,
 }
 
-/// What is to be done.
+/// The decision about the rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// How far the revision has got.
+    /// The progress of the revision.
     pub status: RolloutStatus,
-    /// The leader is to hand over.
+    /// The handover of the leader, if it must hand over.
     pub intent: Option<StepDownIntent>,
-    /// What is waited for, as a sentence.
+    /// What the rollout waits for, as a sentence.
     pub waiting: Option<String>,
-    /// When the next look is due, if nothing happens before.
+    /// When to reconcile again, if nothing changes before.
     pub wait: Option<Duration>,
 }
 
-/// How far the wanted revision has got, and what is to be done for it.
+/// Decides what to do about the wanted revision.
 pub fn decide(question: &Question<'_>) -> Decision {
     let before = question.status.and_then(|status| status.rollout.clone()).unwrap_or_default();
     let proven = before.proven_revision.clone().unwrap_or_else(|| question.first_proven());
@@ -86,20 +89,20 @@ pub fn decide(question: &Question<'_>) -> Decision {
     }
 }
 
-/// The revision that the Deployment asks for; `None` if its pods have no readiness gate.
+/// Returns the revision of the Deployment's pod template; `None` if its pods have no readiness gate.
 pub fn wanted(desired: &Desired) -> Option<&str> {
     desired.deployment["spec"]["template"]["metadata"]["labels"][label::REVISION].as_str()
 }
 
-/// Whether the gate of `pod` is closed and to be opened, given the revision that is proven by the status.
+/// Whether to open the readiness gate of `pod`. `proven` is the proven revision of the status.
 pub fn opens(pod: &PodView, proven: Option<&str>) -> bool {
     !pod.terminating && pod.proven == Some(false) && pod.template.is_some() && pod.template.as_deref() == proven
 }
 
-/// What to write into an annotation.
+/// The change of an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnnotationChange<'a> {
-    /// It is as it should be.
+    /// It is up to date.
     Keep,
     /// Set it to this value.
     Set(&'a str),
@@ -107,8 +110,8 @@ pub enum AnnotationChange<'a> {
     Remove,
 }
 
-/// Returns the change of the Lease's annotation `k8sensus.dev/proven-revision`. While all pods are of one revision, the annotation
-/// is not needed.
+/// Returns the change of the Lease's annotation `k8sensus.dev/proven-revision`. While all pods are of one revision, the
+/// annotation is not needed.
 pub fn preferred<'a>(lease: &LeaseView, pods: &[PodView], proven: Option<&'a str>) -> AnnotationChange<'a> {
     let wanted = proven.filter(|proven| *proven != NAMELESS);
     let is_needed = lease.proven_revision.is_some() || pods.iter().any(|pod| pod.template.as_deref() != wanted);
@@ -119,7 +122,7 @@ pub fn preferred<'a>(lease: &LeaseView, pods: &[PodView], proven: Option<&'a str
     }
 }
 
-/// The revision that is proven by a status that the API server has.
+/// Returns the proven revision of a status that the API server has stored.
 pub fn proven_in(status: &ElectionGroupStatus) -> Option<&str> {
     status.rollout.as_ref()?.proven_revision.as_deref()
 }
@@ -129,8 +132,8 @@ fn proven_to_be(revision: &str) -> RolloutStatus {
 }
 
 impl<'a> Question<'a> {
-    /// The revision that is taken for proven where nothing is known: that of the pods that are there. Where there are none, or
-    /// only those that are wanted, there is no leader to protect.
+    /// Returns the revision that counts as proven where the status has none: that of the existing pods. If there are no
+    /// other pods than those of the wanted revision, there is no leader to protect.
     fn first_proven(&self) -> String {
         let mut former = self.pods.iter().filter(|pod| !self.is_wanted(pod) && !pod.terminating);
         let leader = self.leader().filter(|leader| !self.is_wanted(leader) && !leader.terminating);
@@ -152,7 +155,7 @@ impl<'a> Question<'a> {
         pod_of(&self.lease()?.holder, self.pods)
     }
 
-    /// Whether the status has the term that the Lease shows.
+    /// Whether the history of the status has the current term of the Lease.
     fn status_has_term(&self) -> bool {
         let last = self.status.and_then(|status| status.history.first());
         last.zip(self.lease())
@@ -163,96 +166,97 @@ impl<'a> Question<'a> {
         self.group.unhealthy_timeout.unwrap_or(LONGEST_UNREADY)
     }
 
-    /// Whether a pod of the wanted revision leads, and there is none of the proven one to go back to: then it is judged anew.
+    /// Whether a pod of the wanted revision leads and no pod of the proven revision could lead again. The revision is
+    /// then evaluated again.
     fn is_stranded(&self, proven: &str) -> bool {
-        self.leader().is_some_and(|leader| self.is_wanted(leader)) && !self.returns_to(proven)
+        self.leader().is_some_and(|leader| self.is_wanted(leader)) && !self.can_return_to(proven)
     }
 
     /// Whether a pod of the proven revision could lead again.
-    fn returns_to(&self, proven: &str) -> bool {
+    fn can_return_to(&self, proven: &str) -> bool {
         self.pods.iter().any(|pod| is_of(pod, proven) && pod.ready)
     }
 
-    /// The wanted revision, neither proven nor failed as yet.
+    /// Decides about the wanted revision while it is neither proven nor failed.
     fn evaluate(&self, status: RolloutStatus) -> Decision {
         let proven = status.proven_revision.clone().unwrap_or_default();
-        let returns = self.returns_to(&proven);
-        // Without a pod to go back to, a failure would only keep the group from ever getting ready.
-        if let Some((pod, how)) = self.ended_term().filter(|_| returns) {
+        let can_return = self.can_return_to(&proven);
+        // Without a pod of the proven revision, a failed revision would only keep the group from ever becoming Ready.
+        if let Some((pod, how)) = self.ended_term().filter(|_| can_return) {
             if pod.trouble.is_some() || self.is_explained() {
                 return self.fail(status, format!("{} {how}", pod.name), Some(pod));
             }
-            let wait = self.watch.map(|watch| EXPLAINED.saturating_sub(self.age(watch)));
+            let wait = self.watch.map(|watch| EXPLANATION_DELAY.saturating_sub(self.age(watch)));
             let waiting = Some(format!("{} of revision {} {how}", pod.name, self.wanted));
             return Decision { status, waiting, wait, intent: None };
         }
         match (self.leader(), self.watch) {
-            (Some(leader), Some(watch)) if self.is_wanted(leader) => self.judge(status, leader, watch, returns),
+            (Some(leader), Some(watch)) if self.is_wanted(leader) => self.judge(status, leader, watch, can_return),
             (Some(leader), Some(_)) if !leader.terminating && leader.ignores_step_downs => {
                 self.accept_without_trial(status)
             }
-            (Some(leader), Some(watch)) if !leader.terminating => self.hand_over(status, leader, watch, returns),
+            (Some(leader), Some(watch)) if !leader.terminating => self.hand_over(status, leader, watch, can_return),
             (Some(leader), None) if !leader.terminating && leader.template.is_none() => {
                 self.accept_without_trial(status)
             }
-            (Some(_), _) => self.waits(status, "the leader is about to end"),
+            (Some(_), _) => self.waits(status, "the leader is about to stop"),
             (None, _) => match self.lease() {
                 Some(lease) => self.waits(
                     status,
-                    &format!("{} leads and is no pod of this group: waits until that is ended", lease.holder),
+                    &format!("{} leads but is not a pod of this group: waits until it is stopped", lease.holder),
                 ),
-                None => self.waits(status, "nobody leads"),
+                None => self.waits(status, "there is no leader"),
             },
         }
     }
 
-    /// The leader is no candidate of ours, as after a change from mode Native, and cannot be asked to hand over: there is no
-    /// trial, only a pod that is ready to lead.
+    /// Accepts the wanted revision once one of its pods is ready to lead. There is no trial, because the leader has no
+    /// candidate of ours, as after a change from mode Native, and cannot be asked to hand over.
     fn accept_without_trial(&self, status: RolloutStatus) -> Decision {
         if self.pods.iter().any(|pod| self.is_wanted(pod) && pod.containers_ready) {
             return Decision { status: proven_to_be(self.wanted), ..Decision::default() };
         }
-        self.waits(status, "waits for a pod of it that is ready to lead")
+        self.waits(status, "waits for one of its pods to become ready to lead")
     }
 
     fn waits(&self, status: RolloutStatus, what: &str) -> Decision {
         Decision { status, waiting: Some(format!("revision {}: {what}", self.wanted)), ..Decision::default() }
     }
 
-    /// Whether the kubelet has had the time to say why the term before ended.
+    /// Whether the kubelet has had enough time to report why the former term ended.
     fn is_explained(&self) -> bool {
-        self.watch.is_some_and(|watch| self.age(watch) >= EXPLAINED)
+        self.watch.is_some_and(|watch| self.age(watch) >= EXPLANATION_DELAY)
     }
 
     fn age(&self, watch: &Watch) -> Duration {
         self.now.saturating_sub(watch.began)
     }
 
-    /// A pod of the wanted revision leads.
-    fn judge(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, returns: bool) -> Decision {
+    /// Judges the trial of a leader of the wanted revision.
+    fn judge(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, can_return: bool) -> Decision {
         if leader.terminating || watch.ready.is_none() {
-            // Its stop may take long, and what it does meanwhile says nothing of the revision.
-            return self.waits(status, "the leader is about to end");
+            // Stopping may take long, and says nothing about the revision.
+            return self.waits(status, "the leader is about to stop");
         }
         let name = &leader.name;
         let first_restarts = self.restarts_before(leader).unwrap_or(watch.first_restarts).min(watch.first_restarts);
         let has_ended = leader.restarts > first_restarts || leader.trouble.is_some();
-        if has_ended && returns {
+        if has_ended && can_return {
             return self.fail(status, format!("a container of {name} ended while it led"), Some(leader));
         }
-        let stays = self.group.min_ready + self.group.until_unready;
-        let needed = stays + REPORTED;
+        let required = self.group.min_ready + self.group.until_unready;
+        let needed = required + REPORT_DELAY;
         let limit = self.limit() + if watch.is_starting() { self.group.start_up } else { Duration::ZERO };
         let longest = self.limit() + self.group.start_up + 2 * needed;
         let wait = match (watch.ready_for(self.now), watch.unready_for(self.now)) {
             (Some(ready), _) if ready >= needed && leader.trouble.is_none() => {
                 return Decision { status: proven_to_be(self.wanted), ..Decision::default() };
             }
-            (_, Some(unready)) if unready >= limit && returns => {
+            (_, Some(unready)) if unready >= limit && can_return => {
                 let what = format!("the program of {name} was not ready within {} s of leading", limit.as_secs());
                 return self.fail(status, what, Some(leader));
             }
-            _ if self.age(watch) >= longest && returns => {
+            _ if self.age(watch) >= longest && can_return => {
                 let what = format!(
                     "the program of {name} led for {} s and was never ready for {} s without a break",
                     longest.as_secs(),
@@ -265,48 +269,48 @@ impl<'a> Question<'a> {
             (None, None) => None,
         };
         let what = match watch.ready {
-            Some(true) => format!("{name} leads and has to stay ready for {} s", stays.as_secs()),
+            Some(true) => format!("{name} leads and must stay ready for {} s", required.as_secs()),
             _ => format!("{name} leads and its program is not ready yet"),
         };
         Decision { wait, ..self.waits(status, &with_trouble(what, Some(leader))) }
     }
 
-    /// A pod of another revision leads.
-    fn hand_over(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, returns: bool) -> Decision {
+    /// Hands leadership over to a pod of the wanted revision, from a leader of another revision.
+    fn hand_over(&self, status: RolloutStatus, leader: &PodView, watch: &Watch, can_return: bool) -> Decision {
         let mut new: Vec<&PodView> = self.pods.iter().filter(|pod| self.is_wanted(pod) && !pod.terminating).collect();
-        // A pod whose Lease ran out may be on a node that is lost: that shows only once its pods are evicted.
-        let lost = |pod: &PodView| {
+        // A pod whose Lease expired may be on a lost node, whose pods are evicted only later.
+        let is_lost = |pod: &PodView| {
             self.ended_terms().any(|(other, reason)| other.name == pod.name && reason == ChangeReason::LeaseExpired)
         };
-        new.sort_by_key(|pod| (!pod.containers_ready || pod.trouble.is_some(), lost(pod), pod.restarts, &pod.name));
+        new.sort_by_key(|pod| (!pod.containers_ready || pod.trouble.is_some(), is_lost(pod), pod.restarts, &pod.name));
         let Some(first) = new.first() else { return self.waits(status, "waits for its first pod") };
         if !self.status_has_term() {
-            // How the term before ended is known only then.
-            return self.waits(status, "waits until the status has the present leader");
+            // Only then is it known how the former term ended.
+            return self.waits(status, "waits until the status records the current leader");
         }
         if !first.containers_ready || first.trouble.is_some() {
             let troubled = new.iter().find(|pod| pod.trouble.is_some()).copied();
-            return self
-                .waits(status, &with_trouble("waits for a pod of it that is ready to lead".to_owned(), troubled));
+            let what = "waits for one of its pods to become ready to lead".to_owned();
+            return self.waits(status, &with_trouble(what, troubled));
         }
         if let Some(named) = self.bypassed_successor(leader) {
-            // Candidates without a revision do not know that they are to stand back.
+            // Candidates without a revision do not know that they must hold back.
             let proven = status.proven_revision.as_deref().unwrap_or_default();
-            if self.tries(proven) >= TRIES && leader.template.is_some() && returns {
-                let what = format!("{} was to lead {TRIES} times and did not take the Lease", named.name);
+            if self.tries(proven) >= TRIES && leader.template.is_some() && can_return {
+                let what = format!("{} was asked to lead {TRIES} times and did not acquire the Lease", named.name);
                 return self.fail(status, what, Some(named));
             }
-            if self.unobserved_trials() >= TRIES && returns {
-                let what = format!("{} was to lead {TRIES} times and lost the Lease each time at once", named.name);
+            if self.unobserved_trials() >= TRIES && can_return {
+                let what = format!("{} was asked to lead {TRIES} times and lost the Lease immediately", named.name);
                 return self.fail(status, what, Some(named));
             }
         }
-        let pause = if lost(first) { UNTIL_EVICTED } else { BETWEEN_TRIES };
+        let pause = if is_lost(first) { UNTIL_EVICTED } else { BETWEEN_TRIES };
         let wait = pause.saturating_sub(self.age(watch));
         if !wait.is_zero() && self.was_tried() {
-            return Decision { wait: Some(wait), ..self.waits(status, "is about to be given leadership once more") };
+            return Decision { wait: Some(wait), ..self.waits(status, "is about to be asked to lead again") };
         }
-        let why = format!("{} is to hand over to {} of revision {}", leader.name, first.name, self.wanted);
+        let why = format!("{} must hand over to {} of revision {}", leader.name, first.name, self.wanted);
         let intent = StepDownIntent {
             reason: ChangeReason::Rollout,
             of: watch.term.clone(),
@@ -323,13 +327,13 @@ impl<'a> Question<'a> {
         Decision { status, ..Decision::default() }
     }
 
-    /// From a leader of the revision that has failed to one of the proven revision.
+    /// Returns the handover from a leader of the failed revision to a pod of the proven revision.
     fn hand_back(&self, proven: &str) -> Option<StepDownIntent> {
         let leader = self.leader().filter(|leader| self.is_wanted(leader) && !leader.terminating)?;
         let back = self.pods.iter().filter(|pod| is_of(pod, proven) && pod.ready);
         let back = back.min_by_key(|pod| (pod.restarts, &pod.name))?;
         let why =
-            format!("{} is to hand over to {}, since revision {} has failed", leader.name, back.name, self.wanted);
+            format!("{} must hand over to {}, because revision {} has failed", leader.name, back.name, self.wanted);
         let of = self.watch.filter(|watch| watch.pod == leader.name)?.term.clone();
         Some(StepDownIntent { reason: ChangeReason::Rollout, of, to: Some(back.name.clone()), why, trial: None })
     }
@@ -341,8 +345,8 @@ fn is_of(pod: &PodView, revision: &str) -> bool {
 }
 
 fn with_trouble(what: String, pod: Option<&PodView>) -> String {
-    let words = |pod: &'_ PodView| pod.trouble.clone().or_else(|| pod.last_end.clone());
-    match pod.and_then(|pod| Some((&pod.name, words(pod)?))) {
+    let trouble = |pod: &'_ PodView| pod.trouble.clone().or_else(|| pod.last_end.clone());
+    match pod.and_then(|pod| Some((&pod.name, trouble(pod)?))) {
         Some((name, trouble)) => format!("{what}: pod {name}: {trouble}"),
         None => what,
     }
