@@ -33,10 +33,11 @@ struct Run {
     /// Image that modes Exec and Sidecar take the candidate program from
     #[arg(long, env = environment::CANDIDATE_IMAGE, default_value = "", hide_default_value = true)]
     candidate_image: String,
-    /// Version that the candidate program of that image states; groups whose leader states another one say so
+    /// Version that the candidate program of that image states; the status of a group reports a leader that states
+    /// another one
     #[arg(long, env = environment::CANDIDATE_VERSION, default_value = env!("CARGO_PKG_VERSION"), value_name = "VERSION")]
     candidate_version: String,
-    /// Name of the Lease by which the operator's replicas elect one
+    /// Name of the Lease by which the operator's replicas elect their leader
     #[arg(long, env = environment::LEASE_NAME, default_value = "k8sensus-operator")]
     lease_name: String,
     /// Namespace of that Lease
@@ -48,13 +49,14 @@ struct Run {
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, env = environment::LISTEN, default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// How many groups are reconciled at a time
+    /// How many groups are reconciled at the same time
     #[arg(long, env = environment::CONCURRENCY, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
     concurrency: u16,
-    /// Namespaces whose groups are reconciled, separated by commas; by default all, which needs rights in the whole cluster
+    /// Namespaces whose groups are reconciled, separated by commas; by default all, which needs rights in the whole
+    /// cluster
     #[arg(long, env = environment::NAMESPACES, value_delimiter = ',', value_name = "NAMESPACE")]
     namespaces: Vec<String>,
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, env = environment::LOG_FORMAT, default_value = "text")]
     log_format: LogFormat,
     /// Kubeconfig file; by default KUBECONFIG, else the pod's service account

@@ -25,7 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tell an app beside this process, by HTTP, whether it leads
+    /// Report to an app beside this process, over HTTP, whether it leads
     Run {
         #[command(flatten)]
         flags: Box<CandidateFlags>,
@@ -37,20 +37,20 @@ enum Command {
         #[command(flatten)]
         flags: Box<CandidateFlags>,
         #[command(flatten)]
-        orders: Box<exec::ExecArgs>,
+        args: Box<exec::ExecArgs>,
     },
-    /// Print each change of leadership of a Lease; take no part
+    /// Print each change of leadership of a Lease, without taking part in the election
     Observe(observe::ObserveFlags),
-    /// Copy this program to a file that other containers can start it from
+    /// Copy this program to a file from which other containers can start it
     Install { target: PathBuf },
-    /// Say a line every 10 seconds, without an election
+    /// Print a line every 10 seconds, without an election
     Sample,
 }
 
 fn main() -> ExitCode {
-    // Before the arguments are known to be right: a mistake in them is a reason, too.
+    // Before the arguments are parsed, since a mistake in them is also a reason.
     if std::env::args_os().nth(1).is_some_and(|command| command == "exec" || command == "run") {
-        end_reason::speak_for_the_container();
+        end_reason::enable();
     }
     let arguments = match cli::parse::<Arguments>(with_two_dashes(std::env::args_os())) {
         Ok(arguments) => arguments,
@@ -64,23 +64,23 @@ fn main() -> ExitCode {
         Some(Command::Observe(flags)) => observe(&flags),
         Some(Command::Sample) => sample::forever(),
         Some(Command::Run { flags, http }) => beside_app(&flags, http),
-        Some(Command::Exec { flags, orders }) => campaign(&flags, Some(*orders)),
+        Some(Command::Exec { flags, args }) => campaign(&flags, Some(*args)),
         None => campaign(&arguments.flags, None),
     }
 }
 
-fn campaign(flags: &CandidateFlags, orders: Option<exec::ExecArgs>) -> ExitCode {
+fn campaign(flags: &CandidateFlags, args: Option<exec::ExecArgs>) -> ExitCode {
     let campaign = match flags.campaign() {
         Ok(campaign) => campaign,
         Err(error) => return cli::misuse(error),
     };
     telemetry::init_with(telemetry::LogFormat::Text, flags.log_filter());
-    if orders.is_none() {
+    if args.is_none() {
         println!("🚢🏗️ k8sensus is running!");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    cli::run(runtime, flags.source(), async |config, shutdown| match orders {
-        Some(orders) => exec::exec(&config, campaign, orders, shutdown).await.unwrap_or_else(cli::failure),
+    cli::run(runtime, flags.source(), async |config, shutdown| match args {
+        Some(args) => exec::exec(&config, campaign, args, shutdown).await.unwrap_or_else(cli::failure),
         None => run::run(&config, campaign, shutdown).await.map_or_else(cli::failure, |()| ExitCode::SUCCESS),
     })
 }
@@ -110,8 +110,8 @@ fn observe(flags: &observe::ObserveFlags) -> ExitCode {
     })
 }
 
-/// Go's flag package, which the original program used, takes `-lease-name` as well as `--lease-name`. What comes after `--` is
-/// somebody else's.
+/// Rewrites `-lease-name…` to `--lease-name…`: Go's flag package, which the original program used, accepts both.
+/// Arguments after `--` belong to the command.
 fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut ours = true;
     arguments.map(move |argument| {

@@ -1,11 +1,12 @@
-//! Which paths the HTTP server has, and which requests each of them answers.
+//! The paths of the HTTP server, and which requests each of them answers.
 //!
 //! # Guarantees
-//! - A path that is for the pod alone is answered only on a connection that stays inside the pod: its peer's address *and* its local
-//!   address are loopback addresses. A service mesh forwards connections of the whole network from a loopback address
-//!   (127.0.0.6), but to the pod's own address.
-//! - Such a request names a loopback host, or none at all. A web page whose name was rebound to 127.0.0.1 names its own host.
-//! - A request that changes something carries none of the headers by which browsers mark what a web page sends.
+//! - A path for the pod alone is answered only on a connection that stays inside the pod: its peer's address *and* its
+//!   local address are loopback addresses. A service mesh forwards connections of the whole network from a loopback
+//!   address (127.0.0.6), but to the pod's own address.
+//! - Such a request names a loopback host, or none at all. A web page whose name was rebound to 127.0.0.1 names its own
+//!   host.
+//! - A request that changes something carries none of the headers by which browsers mark the requests of web pages.
 
 use std::net::IpAddr;
 
@@ -16,12 +17,12 @@ use http::{Method, header};
 use crate::protocol::paths;
 use crate::runtime::origin::Origin;
 
-/// Who gets an answer.
+/// The peers that get an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
     /// The pod's own containers.
     Pod,
-    /// Everybody who reaches the pod.
+    /// All peers that reach the pod.
     All,
 }
 
@@ -42,7 +43,7 @@ pub(super) const PATHS: [(&str, &str, Audience); 10] = [
     (paths::METRICS, READ, Audience::All),
 ];
 
-/// Why a request for a path of `audience` is refused; `None` if it is answered.
+/// Returns why a request for a path of `audience` is refused; `None` if it is answered.
 pub(super) fn refusal(head: &Parts, audience: Audience, origin: Origin) -> Option<String> {
     let path = head.uri.path();
     if audience == Audience::All {
@@ -62,13 +63,13 @@ pub(super) fn refusal(head: &Parts, audience: Audience, origin: Origin) -> Optio
     let mark = [header::ORIGIN.as_str(), "sec-fetch-site"].into_iter().find(|name| head.headers.contains_key(*name));
     match mark {
         Some(name) if head.method == Method::POST => {
-            Some(format!("{path} takes no request of a web page, found the header {name}: send it without that"))
+            Some(format!("{path} accepts no request from a web page, found the header {name}: remove it"))
         }
         _ => None,
     }
 }
 
-/// The host that the request names, if that is none of the pod's own.
+/// Returns the host that the request names, if it is not the pod's own.
 fn foreign_host(head: &Parts) -> Option<String> {
     let written =
         head.headers.get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());

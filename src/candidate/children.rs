@@ -1,4 +1,4 @@
-//! The process tree of one command: started, signalled and confirmed gone as a whole.
+//! The process tree of one command: starts it, signals it, and confirms that it is gone as a whole.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -19,37 +19,37 @@ use tokio::sync::{Notify, oneshot};
 use super::app::probe::Runner;
 use super::starter::Starter;
 
-/// How the command ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Exit {
-    /// Its exit code, or 128 + signal, as a shell reports it.
+    /// The exit code, or 128 + signal, as a shell reports it.
     pub(super) code: u8,
 }
 
-/// What a look at the children brought.
+/// The state of the process tree after ended children were reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reaped {
-    /// Some process still runs.
+    /// At least one process still runs.
     Running { command_ended: bool },
-    /// Nothing is left: the kernel says that there are no children, and orphans would be ours.
+    /// Nothing is left: the kernel reports no children, and orphans would be children of this process.
     AllGone,
 }
 
-/// How far a SIGKILL went.
+/// The reach of a SIGKILL to the process tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KillScope {
-    /// To all that was left.
+    /// All remaining processes got it.
     All,
-    /// Some process may not be signalled: it runs as another user, and this one lacks CAP_KILL.
+    /// At least one process may not be signalled: it runs as another user, and this process lacks CAP_KILL.
     SomeForeign,
 }
 
-/// A command and all that it started, and what runs beside it. Clones are the same.
+/// A command with its descendants, and the probes and hooks beside it. Clones share the same tree.
 #[derive(Clone)]
 pub(super) struct Children {
     tree: Arc<Mutex<Tree>>,
     command_starter: Starter,
-    /// Starts probes and hooks: one that hangs must not keep the command from being started, nor the other way round.
+    /// Starts probes and hooks. A start that hangs here must not block the start of the command, nor the reverse.
     beside_starter: Starter,
     start_ended: Arc<Notify>,
 }
@@ -59,14 +59,14 @@ struct Tree {
     command: Option<Pid>,
     exit: Option<Exit>,
     environment: Vec<(&'static str, String)>,
-    /// Each the leader of a process group, with whoever waits for its end.
+    /// Running probes and hooks, each the leader of a process group, with the channel that waits for its end.
     beside: HashMap<Pid, oneshot::Sender<Exit>>,
-    /// Starts that were asked for and have not ended: each may have a child whose number is not known here yet.
-    starts: usize,
+    /// The starts in progress: each may have a child whose process id is not known here yet.
+    pending_starts: usize,
 }
 
 impl Children {
-    /// Makes this process the one that inherits orphans, so that "no children" means "no descendants".
+    /// Makes this process inherit orphans, so that "no children" means "no descendants".
     pub(super) fn adopt_orphans() -> io::Result<Self> {
         // PID 1 of a container inherits them anyway.
         set_child_subreaper(Some(getpid()))?;
@@ -78,35 +78,36 @@ impl Children {
         })
     }
 
-    /// Starts `command` with `environment` added to this process' own. Standard streams are handed on untouched. The answer comes
-    /// when the start has succeeded or failed, however long that takes; [`kill_all`](Children::kill_all) reaches what is being started.
+    /// Starts `command` with `environment` added to this process' own and with unchanged standard streams. The result
+    /// arrives when the start has succeeded or failed, however long that takes; [`kill_all`](Children::kill_all) also
+    /// reaches a command that is still starting.
     pub(super) fn start(
         &self,
         command: &[OsString],
         environment: &[(&'static str, String)],
     ) -> oneshot::Receiver<io::Result<()>> {
         let (children, command, environment) = (self.clone(), command.to_vec(), environment.to_vec());
-        self.start_by(&self.command_starter, move || children.spawn_command(&command, environment))
+        self.start_on(&self.command_starter, move || children.spawn_command(&command, environment))
     }
 
-    /// Completes after a start has ended. Then [`reap`](Children::reap) may see what it could not see before. Cancel safe.
+    /// Completes after a start has ended; [`reap`](Children::reap) may then find more than before. Cancel safe.
     pub(super) async fn start_ended(&self) {
         self.start_ended.notified().await;
     }
 
-    fn start_by<T: Send + 'static>(
+    fn start_on<T: Send + 'static>(
         &self,
         starter: &Starter,
         spawn: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> oneshot::Receiver<io::Result<T>> {
         let (answer, started) = oneshot::channel();
         let children = self.clone();
-        self.tree().starts += 1;
+        self.tree().pending_starts += 1;
         starter.run(move || {
-            // It may have waited behind a start that hung for longer than anybody waits for this one.
+            // The start may have waited behind one that hung, for longer than its caller waits.
             let result = if answer.is_closed() { Err(Errno::CANCELED.into()) } else { spawn() };
-            children.tree().starts -= 1;
-            // What nobody waits for any more is dropped, and thereby killed.
+            children.tree().pending_starts -= 1;
+            // A result without a receiver is dropped, which kills its process.
             drop(answer.send(result));
             children.start_ended.notify_one();
         });
@@ -127,17 +128,17 @@ impl Children {
         Ok(())
     }
 
-    /// Collects what has ended. Call it after each SIGCHLD; cheap at any time.
+    /// Reaps ended children. Call it after each SIGCHLD; cheap at any time.
     pub(super) fn reap(&self) -> io::Result<Reaped> {
         let mut tree = self.tree();
-        if tree.starts > 0 {
-            // Whatever is being started is not to be taken for an orphan: nobody would know how it ended.
+        if tree.pending_starts > 0 {
+            // A child that is being started must not be mistaken for an orphan: its exit code would be lost.
             tree.reap_known()?;
             return Ok(Reaped::Running { command_ended: tree.exit.is_some() });
         }
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => tree.has_ended(pid, exit_of(status)),
+                Ok(Some((pid, status))) => tree.record_end(pid, exit_of(status)),
                 Ok(None) => return Ok(Reaped::Running { command_ended: tree.exit.is_some() }),
                 Err(Errno::CHILD) => return Ok(Reaped::AllGone),
                 Err(Errno::INTR) => {}
@@ -146,45 +147,46 @@ impl Children {
         }
     }
 
-    /// Forgets the command that has ended and says how.
+    /// Returns the end of the command, and forgets it.
     pub(super) fn take_exit(&self) -> Option<Exit> {
         self.tree().exit.take()
     }
 
-    /// Sends `signal` to the command, if that runs. Its own children are its own affair.
+    /// Sends `signal` to the command, if it runs, but not to the command's own children.
     ///
     /// # Errors
     /// The kernel forbids it: the command runs as another user.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         match self.tree().command.map(|command| kill_process(command, signal)) {
-            // It may have ended a moment ago; reaping will tell.
+            // The command may have ended a moment ago; the next reap finds that.
             None | Some(Ok(()) | Err(Errno::SRCH)) => Ok(()),
             Some(Err(error)) => Err(error.into()),
         }
     }
 
-    /// Kills whatever is left. Repeat until [`reap`](Children::reap) says that all is gone: what forks may outrun one
-    /// round. Waits for nobody, also not for a start that is under way.
+    /// Kills all remaining processes. Repeat until [`reap`](Children::reap) reports that all are gone: processes that
+    /// fork may outrun one round. Does not wait, not even for a start in progress.
     pub(super) fn kill_all(&self) -> io::Result<KillScope> {
         if getpid() != Pid::INIT {
             return kill_descendants();
         }
-        // "Process group 1" is kill(2)'s -1: everything in this PID namespace but this process. It does not say whom it had
-        // to leave out.
+        // "Process group 1" is kill(2)'s -1: everything in this PID namespace except this process. The kernel does not
+        // report which processes it had to leave out.
         match kill_process_group(Pid::INIT, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH | Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }
-        // Not that of who looks in from outside of the container: what the command left behind is this process' child.
-        let left = descendants(processes()?);
-        let is_beyond = |one: &Process| one.lives && test_kill_process(one.pid) == Err(Errno::PERM);
-        Ok(if left.iter().any(is_beyond) { KillScope::SomeForeign } else { KillScope::All })
+        // Only descendants count, not a process from outside the container that entered its namespace.
+        let remaining = descendants(processes()?);
+        let is_foreign = |process: &Process| process.alive && test_kill_process(process.pid) == Err(Errno::PERM);
+        Ok(if remaining.iter().any(is_foreign) { KillScope::SomeForeign } else { KillScope::All })
     }
 }
 
 impl Children {
-    /// Starts a probe or a hook in a process group of its own. Only beside the command: without it nobody leads.
-    fn spawn_beside(&self, command: &[String]) -> io::Result<(Beside, oneshot::Receiver<Exit>)> {
+    /// Starts a probe or a hook in a process group of its own. Fails without a running command, since then there is no
+    /// leader.
+    fn spawn_beside(&self, command: &[String]) -> io::Result<(SideProcess, oneshot::Receiver<Exit>)> {
         let environment = {
             let tree = self.tree();
             if tree.command.is_none() {
@@ -196,9 +198,9 @@ impl Children {
         child.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = child.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        let (waiting, end) = oneshot::channel();
-        self.tree().beside.insert(pid, waiting);
-        Ok((Beside { children: self.clone(), pid }, end))
+        let (sender, end) = oneshot::channel();
+        self.tree().beside.insert(pid, sender);
+        Ok((SideProcess { children: self.clone(), pid }, end))
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {
@@ -207,22 +209,22 @@ impl Children {
 }
 
 impl Tree {
-    fn has_ended(&mut self, pid: Pid, exit: Exit) {
+    fn record_end(&mut self, pid: Pid, exit: Exit) {
         if Some(pid) == self.command {
             self.command = None;
             self.exit = Some(exit);
-        } else if let Some(waiting) = self.beside.remove(&pid) {
-            // Who does not wait any more needs no answer.
-            let _ = waiting.send(exit);
+        } else if let Some(sender) = self.beside.remove(&pid) {
+            // The receiver may be gone, and then needs no answer.
+            let _ = sender.send(exit);
         }
     }
 
-    /// Collects those that were started and have ended since, and no others.
+    /// Reaps only the processes that this tree has started and knows.
     fn reap_known(&mut self) -> io::Result<()> {
         let known: Vec<Pid> = self.command.into_iter().chain(self.beside.keys().copied()).collect();
         for pid in known {
             match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => self.has_ended(pid, exit_of(status)),
+                Ok(Some((pid, status))) => self.record_end(pid, exit_of(status)),
                 Ok(None) | Err(Errno::INTR | Errno::CHILD) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -240,21 +242,21 @@ impl Runner for Children {
                 let children = children.clone();
                 move || children.spawn_beside(&command)
             };
-            let (_beside, end) = children.start_by(&starter, spawn).await.map_err(io::Error::other)??;
+            let (_beside, end) = children.start_on(&starter, spawn).await.map_err(io::Error::other)??;
             end.await.map(|exit| exit.code).map_err(io::Error::other)
         })
     }
 }
 
-/// A process that somebody waits for. Dropped before its end, it is killed with its group.
-struct Beside {
+/// A running probe or hook. Dropped before its end, it is killed with its process group.
+struct SideProcess {
     children: Children,
     pid: Pid,
 }
 
-impl Drop for Beside {
+impl Drop for SideProcess {
     fn drop(&mut self) {
-        // Once it was reaped its number may be another's.
+        // Once the process was reaped, its id may belong to another process.
         if self.children.tree().beside.remove(&self.pid).is_some() {
             let _ = kill_process_group(self.pid, Signal::KILL);
         }
@@ -272,11 +274,12 @@ fn prepare(command: &[impl AsRef<OsStr>], environment: &[(&'static str, String)]
     // async-signal-safe.
     unsafe {
         child.pre_exec(move || {
-            // A killed candidate takes its command along where it is not PID 1 of a container.
+            // When the candidate is killed, the command dies with it, also where the candidate is not PID 1 of a
+            // container.
             set_parent_process_death_signal(Some(Signal::KILL))?;
             match rustix::process::getppid() {
                 Some(now) if now == parent => Ok(()),
-                // The candidate died meanwhile; nobody is left to read this.
+                // The candidate died meanwhile, so this error has no reader.
                 _ => Err(Errno::SRCH.into()),
             }
         });
@@ -291,62 +294,62 @@ fn exit_of(status: WaitStatus) -> Exit {
 
 /// Kills all processes below this one.
 fn kill_descendants() -> io::Result<KillScope> {
-    let mut reach = KillScope::All;
-    for one in descendants(processes()?) {
-        // Whoever has the number now is held by the descriptor, and is still the one that was found if its parent is.
-        let held = pidfd_open(one.pid, PidfdFlags::empty());
-        if !Process::of(one.pid).is_some_and(|now| now.parent == one.parent || now.parent == Some(getpid())) {
+    let mut scope = KillScope::All;
+    for process in descendants(processes()?) {
+        // The descriptor pins the process that has the id now; it is the one found before if its parent matches.
+        let descriptor = pidfd_open(process.pid, PidfdFlags::empty());
+        if !Process::of(process.pid).is_some_and(|now| now.parent == process.parent || now.parent == Some(getpid())) {
             continue;
         }
-        let killed = match held {
-            Ok(held) => pidfd_send_signal(held, Signal::KILL),
-            // An old kernel, or a profile that forbids it.
-            Err(_) => kill_process(one.pid, Signal::KILL),
+        let killed = match descriptor {
+            Ok(descriptor) => pidfd_send_signal(descriptor, Signal::KILL),
+            // An old kernel, or a seccomp profile that forbids pidfd_open.
+            Err(_) => kill_process(process.pid, Signal::KILL),
         };
         if killed == Err(Errno::PERM) {
-            reach = KillScope::SomeForeign;
+            scope = KillScope::SomeForeign;
         }
     }
-    Ok(reach)
+    Ok(scope)
 }
 
-/// Those of `all` that are below this process.
+/// Returns those of `all` that are descendants of this process.
 fn descendants(mut all: Vec<Process>) -> Vec<Process> {
     let mut found = vec![getpid()];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(all.iter().filter(|one| one.parent == Some(parent)).map(|one| one.pid));
+        found.extend(all.iter().filter(|process| process.parent == Some(parent)).map(|process| process.pid));
         next += 1;
     }
-    all.retain(|one| found[1..].contains(&one.pid));
+    all.retain(|process| found[1..].contains(&process.pid));
     all
 }
 
 struct Process {
     pid: Pid,
     parent: Option<Pid>,
-    /// It is no zombie.
-    lives: bool,
+    /// Whether it is more than a zombie.
+    alive: bool,
 }
 
 impl Process {
-    /// `None` if it is gone.
+    /// Reads the process `pid`; `None` if it is gone.
     fn of(pid: Pid) -> Option<Self> {
-        Self::in_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// From `/proc/PID/stat`, whose second field, in parentheses, may hold anything.
-    fn in_stat(pid: Pid, stat: &str) -> Option<Self> {
+    /// Parses `/proc/PID/stat`, whose second field, in parentheses, may hold any characters.
+    fn parse_stat(pid: Pid, stat: &str) -> Option<Self> {
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let [state, parent, ..] = fields[..] else { return None };
-        // The main thread alone may have ended.
+        // A process whose main thread has ended may still have other threads.
         let threads: u32 = fields.get(17)?.parse().ok()?;
-        let lives = !matches!(state, "Z" | "X") || threads > 1;
-        Some(Self { pid, parent: Pid::from_raw(parent.parse().ok()?), lives })
+        let alive = !matches!(state, "Z" | "X") || threads > 1;
+        Some(Self { pid, parent: Pid::from_raw(parent.parse().ok()?), alive })
     }
 }
 
-/// All that run, from one pass over `/proc`.
+/// Returns all processes, from one pass over `/proc`.
 fn processes() -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -360,20 +363,20 @@ fn processes() -> io::Result<Vec<Process>> {
 mod tests {
     use super::{Pid, Process};
 
-    fn process(begin: &str, threads: u32) -> Option<Process> {
-        Process::in_stat(Pid::INIT, &format!("{begin} 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 0"))
+    fn process(start: &str, threads: u32) -> Option<Process> {
+        Process::parse_stat(Pid::INIT, &format!("{start} 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 0"))
     }
 
     #[test]
-    fn the_parent_is_found_behind_a_program_name_full_of_parentheses() {
+    fn stat_is_parsed_after_a_program_name_full_of_parentheses() {
         let found = process("42 (a) Z (b)) S 7", 1).unwrap();
-        assert_eq!((found.parent, found.lives), (Pid::from_raw(7), true));
-        assert!(Process::in_stat(Pid::INIT, "42 (short)").is_none());
+        assert_eq!((found.parent, found.alive), (Pid::from_raw(7), true));
+        assert!(Process::parse_stat(Pid::INIT, "42 (short)").is_none());
     }
 
     #[test]
-    fn a_process_whose_main_thread_alone_has_ended_lives() {
-        assert!(!process("42 (a) Z 7", 1).unwrap().lives);
-        assert!(process("42 (a) Z 7", 2).unwrap().lives);
+    fn a_process_is_alive_after_its_main_thread_alone_has_ended() {
+        assert!(!process("42 (a) Z 7", 1).unwrap().alive);
+        assert!(process("42 (a) Z 7", 2).unwrap().alive);
     }
 }

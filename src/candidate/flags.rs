@@ -10,7 +10,7 @@ use crate::election::InvalidTiming;
 use crate::protocol::environment;
 use crate::runtime::kubeconfig::Source;
 
-/// What every form of the candidate is told about its election.
+/// The flags of every form of the candidate.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct CandidateFlags {
@@ -26,43 +26,43 @@ pub struct CandidateFlags {
     /// Identity in the election; by default the downward API's metadata.name
     #[arg(long = "identity", env = environment::POD_NAME, default_value = "", hide_default_value = true)]
     identity: String,
-    /// The pod's uid, part of what tells this process from others of its name
+    /// The pod's uid, part of what distinguishes this process from others of the same name
     #[arg(long, env = environment::POD_UID, default_value = "-", hide = true)]
     pod_uid: String,
     /// The container's name, likewise
     #[arg(long, env = environment::CONTAINER, default_value = "-", hide = true)]
     container: String,
-    /// The pod's revision: while the Lease names another as proved, this candidate lets others go first
+    /// The pod's revision: while the Lease names another one as proven, this candidate yields to others
     #[arg(long, env = environment::REVISION, hide = true)]
     revision: Option<String>,
     /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
-    /// The file to which `install` wrote the API server's URL; the operator names it in its pods. With it the environment, which is
-    /// the program's, sets neither the cluster nor the credentials nor the log
+    /// The file to which `install` wrote the API server's URL; set by the operator. With it, the environment, which is
+    /// the program's, determines neither the cluster nor the credentials nor the log
     #[arg(long, env = environment::API_SERVER_FILE, hide = true)]
     api_server_file: Option<PathBuf>,
     #[command(flatten)]
     timing: TimingFlags,
 }
 
-/// Where the candidate's HTTP server listens.
+/// The flags of the candidate's HTTP server.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct HttpFlags {
-    /// Port of the HTTP server that says who leads; by default 4040 beside an app, none with a command
+    /// Port of the HTTP server that reports the leader; by default 4040 beside an app, none with a command
     #[arg(long, env = environment::HTTP_PORT, value_name = "PORT")]
     pub http_port: Option<u16>,
-    /// The node's address, for which places are kept; the operator names it in its pods
+    /// The node's address, for which connections are reserved; set by the operator
     #[arg(long, env = environment::NODE_IP, default_value = "", hide = true)]
     pub node_ip: String,
 }
 
 impl HttpFlags {
-    /// Of a sidecar, where nothing else is said.
+    /// The default port of a sidecar.
     pub const DEFAULT_PORT: u16 = 4040;
 
-    /// The server on `port`, with places kept for the pod's node.
+    /// Binds the server to `port`, with connections reserved for the pod's node.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -71,7 +71,7 @@ impl HttpFlags {
     }
 }
 
-/// What is wrong with the flags. One line each, with what to do.
+/// A mistake in the flags. One line each, with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {
     /// `--lease-name` is missing or empty.
@@ -89,27 +89,27 @@ pub enum FlagError {
 }
 
 impl CandidateFlags {
-    /// Where the cluster's configuration comes from.
+    /// Returns where the cluster's configuration comes from.
     pub fn source(&self) -> Source<'_> {
-        match (&self.kubeconfig, self.pods_own()) {
+        match (&self.kubeconfig, self.server_file()) {
             (None, Some(address)) => Source::Pod(address),
             (kubeconfig, _) => Source::Surroundings(kubeconfig.as_deref()),
         }
     }
 
-    /// What filters the log, in the words of `RUST_LOG`.
+    /// Returns the filter of the log, in the syntax of `RUST_LOG`.
     pub fn log_filter(&self) -> Option<String> {
-        if self.pods_own().is_some() { None } else { std::env::var("RUST_LOG").ok() }
+        if self.server_file().is_some() { None } else { std::env::var("RUST_LOG").ok() }
     }
 
-    fn pods_own(&self) -> Option<&Path> {
+    fn server_file(&self) -> Option<&Path> {
         self.api_server_file.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// The campaign that they ask for, checked.
+    /// Returns the campaign that the flags describe, checked.
     ///
     /// # Errors
-    /// [`FlagError`], before anything was asked of the API server.
+    /// [`FlagError`], before any request to the API server.
     pub fn campaign(&self) -> Result<Builder, FlagError> {
         let LeaseName { namespace, name } = lease_name(&self.lease_namespace, &self.lease_name)?;
         if self.identity.is_empty() {
@@ -127,8 +127,8 @@ impl CandidateFlags {
             .candidate_version(env!("CARGO_PKG_VERSION")))
     }
 
-    /// The longest time for which leadership may be promised to an app: a handover to which the app says nothing takes no
-    /// longer.
+    /// Returns the longest time for which leadership may be promised to an app. A handover during which the app reports
+    /// nothing takes no longer.
     ///
     /// # Errors
     /// [`FlagError::Timing`].
@@ -137,7 +137,7 @@ impl CandidateFlags {
     }
 }
 
-/// Where the Lease is, if both flags say so.
+/// Returns the name of the Lease, if both flags are set.
 pub(super) fn lease_name(namespace: &str, name: &str) -> Result<LeaseName, FlagError> {
     if name.is_empty() {
         return Err(FlagError::LeaseName);

@@ -1,9 +1,9 @@
 //! The candidate program: an election in front of a task, of a command, or beside an app.
 //!
-//! [`run`] leads with the sample task, as the original Go program of this name does. [`exec`] runs any command only while
-//! its process leads, [`sidecar`] tells an app beside it whether it leads; [`serve`] is what both say by HTTP. [`observe`] prints
-//! who leads and takes no part. [`install`] puts this very program where a container without it can start it. [`lock`] proves that
-//! what ran before in a container is dead.
+//! [`run`] leads with the sample task, as the original Go program of this name does. [`exec`] runs any command only
+//! while its process leads. [`sidecar`] reports to an app beside it whether it leads. [`serve`] is the HTTP server of
+//! both. [`observe`] prints the leader and takes no part in the election. [`install`] copies this program to a place
+//! from which a container without it can start it. [`lock`] proves that the previous process of a container is dead.
 
 mod access;
 pub mod activity;
@@ -11,7 +11,6 @@ pub mod app;
 mod children;
 pub mod exec;
 mod flags;
-mod heard;
 pub mod install;
 mod killer;
 pub mod lock;
@@ -25,6 +24,7 @@ pub mod serve;
 pub mod sidecar;
 mod signals;
 mod starter;
+mod stops;
 mod supervisor;
 
 pub use flags::{CandidateFlags, FlagError, HttpFlags};

@@ -1,10 +1,11 @@
-//! The addresses that the pod's own node has in the pod's network: its kubelet sends the probes from one of them.
+//! The addresses of the pod's own node in the pod network, from one of which its kubelet sends the probes.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The node's address `host_ip`, as the downward API says it, and the gateways of the pod's default routes. On many networks the
-/// kubelet's packets come from the gateway: a bridge has an address of its own. What is not known is left out.
+/// Returns the node's address `host_ip`, from the downward API, and the gateways of the pod's default routes. On many
+/// networks the kubelet's packets come from the gateway, because a bridge has an address of its own. Unknown addresses
+/// are left out.
 pub(super) fn addresses(host_ip: &str) -> Vec<IpAddr> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let mut found: Vec<IpAddr> = host_ip.parse().into_iter().collect();
@@ -13,7 +14,8 @@ pub(super) fn addresses(host_ip: &str) -> Vec<IpAddr> {
     found
 }
 
-/// From `/proc/net/route`: the interface, the destination and the gateway, in hexadecimal digits of the machine's byte order.
+/// Parses `/proc/net/route`: the interface, the destination and the gateway, in hexadecimal digits of the machine's
+/// byte order.
 fn gateways(routes: &str) -> impl Iterator<Item = Ipv4Addr> {
     routes.lines().filter_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
@@ -23,7 +25,7 @@ fn gateways(routes: &str) -> impl Iterator<Item = Ipv4Addr> {
     })
 }
 
-/// From `/proc/net/ipv6_route`: the destination and its prefix, the source and its prefix, the next hop.
+/// Parses `/proc/net/ipv6_route`: the destination and its prefix, the source and its prefix, the next hop.
 fn gateways_of_ipv6(routes: &str) -> impl Iterator<Item = Ipv6Addr> {
     routes.lines().filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
@@ -57,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_not_known_is_left_out() {
+    fn an_unknown_address_is_left_out() {
         assert!(!addresses("").contains(&Ipv4Addr::UNSPECIFIED.into()));
         assert_eq!(addresses("10.0.0.1").first(), Some(&IpAddr::from([10, 0, 0, 1])));
     }

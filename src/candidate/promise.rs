@@ -1,13 +1,13 @@
-//! What a sidecar has promised its app, and until when it must be kept. Reads no clock.
+//! The promises of a sidecar to its app, and until when they must be kept. Reads no clock.
 //!
 //! # Guarantees
-//! - A promise ends with the leadership that it is made of at the latest, and lasts no longer than the longest one may.
-//! - After [`close`](Promises::close) none is made until the next term.
-//! - [`kept_at`](Promises::kept_at) says nothing while promises may still be made; then it says when the last one has run out,
-//!   or that the app has stopped.
-//! - Whoever says that it has stopped is heard for a term that it can have been told of: for the one whose token it names, else
-//!   for the present one if that was promised to anybody. A word that was long on its way ends no later term that nobody knows
-//!   of yet; to be sure of that in every case, name the token.
+//! - A promise ends no later than the leadership it is based on, and lasts no longer than the longest promise allowed.
+//! - After [`close`](Promises::close) no promise is made until the next term.
+//! - [`releasable_at`](Promises::releasable_at) returns nothing while promises may still be made. Afterwards it returns
+//!   when the last promise expires, or the start of time if the app has stopped.
+//! - A report that the app has stopped applies only to a term that the app can know of: the term whose token it names,
+//!   else the current term if any promise was made in it. So a delayed report cannot end a later term that the app does
+//!   not know of yet. To be sure of that in every case, name the token.
 
 use std::time::Duration;
 
@@ -17,87 +17,87 @@ use crate::election::Moment;
 #[derive(Clone, Debug)]
 pub struct Promises {
     longest: Duration,
-    term: Option<Told>,
+    term: Option<TermPromises>,
 }
 
-/// What was said in a term.
+/// The promises of one term.
 #[derive(Clone, Debug)]
-struct Told {
+struct TermPromises {
     token: String,
-    /// Promises may be made.
+    /// Whether promises may be made.
     open: bool,
-    /// When the last one ends.
+    /// When the last promise expires.
     end: Option<Moment>,
-    /// The app says that it has stopped.
+    /// Whether the app has reported that it stopped.
     stopped: bool,
 }
 
-/// What an app's word that it has stopped brings.
+/// The effect of an app's report that it has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// The present term has nothing left to wait for.
+pub enum StopOutcome {
+    /// The current term has nothing left to wait for.
     Stopped,
-    /// It is of another term than the present one, or there is none.
+    /// The report is for another term, or there is no current term.
     OtherTerm,
-    /// Nobody was told of the present term, so it cannot be meant.
-    Untold,
+    /// Nothing was promised in the current term, so the report cannot be meant for it.
+    NothingPromised,
 }
 
 impl Promises {
-    /// Promises of `longest` at most; none can be made yet.
+    /// Creates the promises of a candidate, each of at most `longest`. None can be made before a term begins.
     pub fn of_at_most(longest: Duration) -> Self {
         Self { longest, term: None }
     }
 
-    /// A term begins; the one before has [ended](Promises::end).
+    /// Begins a term; the previous one has [ended](Promises::end).
     pub fn begin(&mut self, token: &str) {
-        self.term = Some(Told { token: token.to_owned(), open: true, end: None, stopped: false });
+        self.term = Some(TermPromises { token: token.to_owned(), open: true, end: None, stopped: false });
     }
 
-    /// Promises leadership from `now` on: for how long, in whole milliseconds. `None` if none can be promised. `remaining`
-    /// is what leadership lasts without another renewal, read at `now` or later.
+    /// Promises leadership from `now` on and returns for how long, in whole milliseconds; `None` if nothing can be
+    /// promised. `remaining` is how long leadership lasts without another renewal, read at `now` or later.
     pub fn make(&mut self, now: Moment, remaining: Duration) -> Option<Duration> {
-        let told = self.term.as_mut().filter(|told| told.open)?;
+        let term = self.term.as_mut().filter(|term| term.open)?;
         let millis = u64::try_from(remaining.min(self.longest).as_millis()).unwrap_or(u64::MAX);
         let promise = Duration::from_millis(millis);
         if promise.is_zero() {
             return None;
         }
         // An earlier one may last longer.
-        told.end = told.end.max(Some(now + promise));
+        term.end = term.end.max(Some(now + promise));
         Some(promise)
     }
 
-    /// No more promises in this term: its end was ordered.
+    /// Makes no more promises in this term: it was ordered to end.
     pub fn close(&mut self) {
-        if let Some(told) = &mut self.term {
-            told.open = false;
+        if let Some(term) = &mut self.term {
+            term.open = false;
         }
     }
 
-    /// The app says that it has stopped, in the term of `token` if it names one.
-    pub fn stopped(&mut self, token: Option<&str>) -> Heard {
+    /// Records that the app has stopped, in the term of `token` if it names one.
+    pub fn stopped(&mut self, token: Option<&str>) -> StopOutcome {
         match &mut self.term {
-            Some(told) if token.is_none_or(|token| token == told.token) => {
-                if token.is_none() && told.end.is_none() {
-                    return Heard::Untold;
+            Some(term) if token.is_none_or(|token| token == term.token) => {
+                if token.is_none() && term.end.is_none() {
+                    return StopOutcome::NothingPromised;
                 }
-                (told.open, told.stopped) = (false, true);
-                Heard::Stopped
+                (term.open, term.stopped) = (false, true);
+                StopOutcome::Stopped
             }
-            _ => Heard::OtherTerm,
+            _ => StopOutcome::OtherTerm,
         }
     }
 
-    /// From when on the present term may be given up: `None` while promises may be made or there is no term.
-    pub fn kept_at(&self) -> Option<Moment> {
-        let told = self.term.as_ref().filter(|told| !told.open)?;
-        let at_once = Moment::since_boot(Duration::ZERO);
-        Some(if told.stopped { at_once } else { told.end.unwrap_or(at_once) })
+    /// Returns from when on the current term may be released: `None` while promises may be made or there is no term.
+    pub fn releasable_at(&self) -> Option<Moment> {
+        let term = self.term.as_ref().filter(|term| !term.open)?;
+        let immediately = Moment::since_boot(Duration::ZERO);
+        Some(if term.stopped { immediately } else { term.end.unwrap_or(immediately) })
     }
 
-    /// The term is given up. Returns whether the app had said that it has stopped.
+    /// Ends the term. Returns whether the app had reported that it stopped.
     pub fn end(&mut self) -> bool {
-        self.term.take().is_some_and(|told| told.stopped)
+        self.term.take().is_some_and(|term| term.stopped)
     }
 }

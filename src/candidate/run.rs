@@ -1,4 +1,4 @@
-//! The candidate with the sample task: what the original k8sensus does, line for line.
+//! The candidate with the sample task: the behavior of the original k8sensus, line for line.
 
 use tracing::info;
 
@@ -8,10 +8,11 @@ use crate::election::Moment;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::shutdown::Shutdown;
 
-/// Campaigns, and says the sample task's line every 10 s while leading, until SIGTERM or SIGINT; then releases.
+/// Campaigns, and logs the sample task's line every 10 s while leading, until SIGTERM or SIGINT; then releases the
+/// Lease.
 ///
 /// # Errors
-/// [`StartError`], before anything was asked of the API server.
+/// [`StartError`], before any request to the API server.
 pub async fn run(config: &kube::Config, campaign: Builder, mut shutdown: Shutdown) -> Result<(), StartError> {
     let me = campaign.holder_identity().to_owned();
     println!("Creating lease using the following metadata:");
@@ -26,7 +27,7 @@ pub async fn run(config: &kube::Config, campaign: Builder, mut shutdown: Shutdow
     Ok(())
 }
 
-/// What the original program does when its election calls it back.
+/// The original program's reactions to its election.
 struct Original {
     me: String,
 }

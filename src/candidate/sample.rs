@@ -1,4 +1,4 @@
-//! A task to see an election by.
+//! A sample task that makes an election visible.
 
 use crate::protocol::environment;
 use std::io::{self, Write};
@@ -8,11 +8,12 @@ use std::time::Duration;
 /// The time between two lines of the sample task.
 pub const PERIOD: Duration = Duration::from_secs(10);
 
-/// What the sample task says each time.
+/// The sample task's line.
 pub const LINE: &str = "k8sensus is running sample task.";
 
-/// Says [`LINE`] every [`PERIOD`], with the fencing token if there is one, until the process is ended. Where the environment says that
-/// there is a sidecar it asks that whether it leads, and says nothing else with the answer: what elections do shows in their Leases.
+/// Prints [`LINE`] every [`PERIOD`], with the fencing token if there is one, until the process is ended. Beside a
+/// sidecar, as the environment shows, it also asks the sidecar whether it leads, and ignores the answer: the Lease
+/// shows the election.
 pub fn forever() -> ! {
     let sidecar =
         std::env::var(environment::HTTP_PORT).ok().filter(|_| std::env::var_os(environment::LEADER).is_none());
@@ -22,7 +23,7 @@ pub fn forever() -> ! {
     loop {
         println!("{LINE}{token}");
         if let Some(port) = sidecar {
-            // A sidecar that does not answer yet is asked again.
+            // If the sidecar does not answer yet, the next line retries.
             let _ = ask(port);
         }
         std::thread::sleep(PERIOD);

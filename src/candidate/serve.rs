@@ -1,44 +1,47 @@
-//! The candidate's HTTP server: who leads, for how long this is so, and the way to give it up.
+//! The candidate's HTTP server: the leader, how long its leadership is valid, and the way to release it.
 //!
-//! One listener on every address. What is for the app is answered on the pod's own loopback interface alone, others get 403 with
-//! the reason; `access.rs` says who counts as inside. Probes and metrics are answered to everybody.
+//! One listener on every address. The paths for the app are answered only on the pod's own loopback interface; other
+//! peers get 403 with the reason. `access.rs` defines which connections count as inside. Probes and metrics are
+//! answered to all.
 //!
 //! | | from | answer |
 //! |---|---|---|
 //! | `GET /` | loopback | 200 and the JSON below |
 //! | `GET /leader` | loopback | the same JSON, 200 while this candidate leads, else 503 |
 //! | `GET /replica` | loopback | the same JSON, 503 while this candidate leads, else 200 |
-//! | `POST /step-down` | loopback | 202: leadership will be given up; 409 if there is none |
-//! | `POST /stopped?fencingToken=…` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate sees its end itself |
-//! | `GET /livez` | all | 200, or 503 and why the process should be restarted |
-//! | `GET /readyz` | all | 200 once the Lease was seen, and from then on, without an API server too; before that 503. Sidecar: 503 while the program does not ask |
-//! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 in its place, readiness 503 as `/readyz`; else 404 |
-//! | `GET /metrics` | all | OpenMetrics, the metrics of client-go's election under their names |
+//! | `POST /step-down` | loopback | 202: leadership will be released; 409 if this candidate does not lead |
+//! | `POST /stopped?fencingToken=…` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate observes its end itself |
+//! | `GET /livez` | all | 200, or 503 with the reason to restart the process |
+//! | `GET /readyz` | all | 503 until the Lease was first observed, then 200, even without an API server. Sidecar: 503 while the program does not ask |
+//! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 on its behalf, readiness 503 as `/readyz`; else 404 |
+//! | `GET /metrics` | all | OpenMetrics: the metrics of client-go's election under the same names |
 //!
-//! `/stopped` says that the app has stopped to lead in the term of that token, and gives leadership up if that term still goes
-//! on. Without a token it is of the present term, if anybody was told of that. Late words thus end no later term.
+//! `/stopped` reports that the app has stopped leading in the term of that token, and releases the Lease if that term
+//! is still the current one. Without a token it applies to the current term, if any promise was made in it. So a late
+//! request cannot end a later term.
 //!
 //! `HEAD` is answered as `GET` without a body. A connection is closed after its answer.
 //!
 //! # The JSON
 //! | field | type | meaning |
 //! |---|---|---|
-//! | `name` | string | as the old leader-elector sidecar had it: the leader's name. It is this candidate's own only while `is_leader` is true, so who compares it with its own name is right |
+//! | `name` | string | the leader's name, as in the old leader-elector sidecar. It is this candidate's own name only while `is_leader` is true, so a client may compare it with its own name |
 //! | `is_leader` | boolean | this candidate leads for `validForSeconds` |
-//! | `leader` | string | as `name`; empty if nobody leads or nobody is known |
+//! | `leader` | string | as `name`; empty if there is no leader or none is known |
 //! | `identity` | string | this candidate's own name |
 //! | `leaseName`, `leaseNamespace` | string | the Lease |
-//! | `leaseTransitions` | number | the Lease's, at the begin of this candidate's term; only while it leads |
-//! | `fencingToken` | string | rises with each term; hand it to what you write to; only while it leads |
+//! | `leaseTransitions` | number | the Lease's value at the start of this candidate's term; only while it leads |
+//! | `fencingToken` | string | rises with each term; pass it to the systems you write to; only while it leads |
 //! | `validForSeconds` | number | how long `is_leader` may be relied on, *counted from the moment the request was sent*; 0 while it does not lead |
 //!
-//! # What is promised
-//! - Sidecar: every answer that says "leader" is a promise: no other candidate leads before it has run out. It lasts as long as
-//!   the retry period at most and never beyond the end of leadership, which without an API server is the renew deadline after
-//!   the last renewal was sent. The Lease is released only when the last promise has run out, or the app has said
-//!   `POST /stopped`. Whoever said nothing more than `is_leader` for `validForSeconds` must stop.
-//! - With a command: the answer is meant for the command and what it started. Those are dead before another candidate leads; for
-//!   other containers of the pod it is no promise, since the Lease is released as soon as the command is gone.
+//! # Promises
+//! - Sidecar: every answer with `is_leader: true` is a promise: no other candidate leads before it expires. It lasts at
+//!   most the retry period, and never beyond the end of leadership, which without an API server is the renew deadline
+//!   after the last renewal was sent. The Lease is released only when the last promise has expired, or the app has sent
+//!   `POST /stopped`. An app that has no newer answer after `validForSeconds` must stop.
+//! - With a command: the answer is meant for the command and its child processes. Those are dead before another
+//!   candidate leads. For other containers of the pod it is no promise, since the Lease is released as soon as the
+//!   command is gone.
 
 use std::io;
 use std::net::IpAddr;
@@ -65,39 +68,40 @@ use crate::runtime::origin::Origin;
 /// The longest body of a request; none needs one.
 const LONGEST_BODY: usize = 4 * 1024;
 
-/// Which of the app's probes is asked for.
+/// A kind of the app's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeKind {
-    /// Whether the container is to be restarted.
+    /// Whether the container has to be restarted.
     Liveness,
-    /// Whether it may get traffic.
+    /// Whether the container may receive traffic.
     Readiness,
 }
 
-/// Answers the app's probes in its place.
+/// Answers to the app's probes, given on its behalf.
 pub trait AppHealth: Send + Sync + 'static {
-    /// `Ok` is answered with 200, `Err` with 503, each with its text. Asked by everybody who reaches the pod, as often as they
-    /// like: what is costly must be shared between those who ask. Dropped when the asker hangs up.
+    /// Runs or reports `probe`. `Ok` becomes a 200, `Err` a 503, each with its text. Every client that reaches the pod
+    /// may call it at any rate, so concurrent calls must share costly work. Dropped when the client hangs up.
     fn check(&self, probe: ProbeKind) -> BoxFuture<'static, Result<String, String>>;
 }
 
-/// What this candidate says of its own leadership.
+/// The leadership that this candidate may claim.
 pub(super) trait LeadershipSource: Send + Sync + 'static {
-    /// The leadership that may be claimed now, if any.
+    /// Returns the leadership that may be claimed now, if any.
     fn leading(&self) -> Option<Leading>;
 
-    /// Whether this candidate could take over.
+    /// Checks whether this candidate could take over.
     ///
     /// # Errors
-    /// A sentence: why it could not.
+    /// The reason why it could not, as a sentence.
     fn ready(&self) -> Result<(), &'static str> {
         Ok(())
     }
 
-    /// The app says that it has stopped to lead, in the term of that fencing token if it names one. The answer's sentence.
+    /// Records that the app has stopped leading, in the term of `token` if it names one. Returns the text of the
+    /// answer.
     ///
     /// # Errors
-    /// A sentence, if this candidate does not listen to that.
+    /// The reason, as a sentence, if this candidate does not accept that.
     fn stopped(&self, token: Option<&str>) -> Result<&'static str, &'static str>;
 }
 
@@ -109,7 +113,7 @@ pub(super) struct Leading {
     pub(super) valid_for: Duration,
 }
 
-/// The HTTP server cannot be had.
+/// An HTTP port that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on port {port} for the HTTP server: {source}; free it, or choose another with --http-port")]
 pub struct ListenError {
@@ -124,12 +128,13 @@ pub struct Server {
     node: Vec<IpAddr>,
 }
 
-/// The server at work; it ends when this is dropped.
+/// A running server; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Serving(JoinHandle<()>);
 
 impl Server {
-    /// Takes `port` on every address, so that one that is in use is known at the start; any free one for 0. Within a tokio runtime.
+    /// Binds `port` on every address, so that a port in use is reported at the start; 0 binds any free port. Must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -138,20 +143,20 @@ impl Server {
         Ok(Self { listener, node: Vec::new() })
     }
 
-    /// Keeps places for connections from the addresses `node`, which no other peer can take.
+    /// Reserves connections for the addresses `node`, which no other peer can take.
     pub fn keep_places_for(self, node: Vec<IpAddr>) -> Self {
         Self { node, ..self }
     }
 
-    /// The port that it has.
+    /// Returns the bound port.
     ///
     /// # Errors
-    /// If the kernel does not say.
+    /// If the kernel does not report it.
     pub fn port(&self) -> io::Result<u16> {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// Answers from now on, as a task of the runtime that this is called in.
+    /// Starts to answer, as a task of the current runtime.
     pub fn serve(self, answers: Answers) -> Serving {
         Serving(tokio::spawn(connections::accept(self.listener, Arc::new(answers), self.node)))
     }
@@ -163,28 +168,28 @@ impl Drop for Serving {
     }
 }
 
-/// What the server answers with.
+/// The source of the server's answers.
 pub struct Answers {
     campaign: Arc<Campaign>,
-    voice: Box<dyn LeadershipSource>,
+    leadership: Box<dyn LeadershipSource>,
     app: Option<Arc<dyn AppHealth>>,
     registry: Registry,
 }
 
 impl Answers {
-    /// Those of a candidate that runs a command. `metrics` are the campaign's.
+    /// Returns the answers of a candidate that runs a command. `metrics` are the campaign's.
     pub fn beside_command(campaign: Arc<Campaign>, app: Arc<dyn AppHealth>, metrics: &Metrics) -> Self {
-        let voice = Box::new(OfCommand(campaign.clone()));
-        Self { campaign, voice, app: Some(app), registry: registry(metrics) }
+        let leadership = Box::new(CommandLeadership(campaign.clone()));
+        Self { campaign, leadership, app: Some(app), registry: registry(metrics) }
     }
 
-    /// Those of a candidate beside an app, which asks for its own health itself. `metrics` are the campaign's.
-    pub(super) fn beside_app(campaign: Arc<Campaign>, voice: impl LeadershipSource, metrics: &Metrics) -> Self {
-        Self { campaign, voice: Box::new(voice), app: None, registry: registry(metrics) }
+    /// Returns the answers of a candidate beside an app, which answers its own probes. `metrics` are the campaign's.
+    pub(super) fn beside_app(campaign: Arc<Campaign>, leadership: impl LeadershipSource, metrics: &Metrics) -> Self {
+        Self { campaign, leadership: Box::new(leadership), app: None, registry: registry(metrics) }
     }
 
     fn election(&self, path: &str) -> Response<Full<Bytes>> {
-        let leading = self.voice.leading();
+        let leading = self.leadership.leading();
         let status = match (path, &leading) {
             (paths::LEADER, None) | (paths::REPLICA, Some(_)) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::OK,
@@ -193,7 +198,7 @@ impl Answers {
         let identity = self.campaign.identity();
         let leader = match &leading {
             Some(_) => identity,
-            // The Lease may name it longer than it may lead, or another process of its name may hold it.
+            // The Lease may name it for longer than it may lead, or another process of the same name may hold it.
             None if holder == identity => "",
             None => &holder,
         };
@@ -219,9 +224,9 @@ impl Answers {
     fn step_down(&self) -> Response<Full<Bytes>> {
         if self.campaign.watch().borrow().is_leader() {
             self.campaign.step_down();
-            return text(StatusCode::ACCEPTED, "leadership will be given up");
+            return text(StatusCode::ACCEPTED, "leadership will be released");
         }
-        text(StatusCode::CONFLICT, "this candidate does not lead: there is nothing to give up")
+        text(StatusCode::CONFLICT, "this candidate does not lead: there is nothing to release")
     }
 
     fn stopped(&self, query: Option<&str>) -> Response<Full<Bytes>> {
@@ -235,7 +240,7 @@ impl Answers {
                 );
             }
         };
-        match self.voice.stopped(token) {
+        match self.leadership.stopped(token) {
             Ok(why) => text(StatusCode::OK, why),
             Err(why) => text(StatusCode::CONFLICT, why),
         }
@@ -245,23 +250,23 @@ impl Answers {
         verdict(self.campaign.health().check().map_err(|error| error.to_string()).map(|()| "ok".to_owned()))
     }
 
-    /// Waits a moment for the Lease: a pod is asked as soon as it has started.
+    /// Checks readiness. Waits briefly for the Lease, since the kubelet probes a pod as soon as it has started.
     async fn ready(&self) -> Result<String, String> {
         let mut leadership = self.campaign.watch();
         let seen = async { leadership.wait_for(|shown| shown.holder.is_some()).await.is_ok() };
         tokio::select! {
-            true = seen => self.voice.ready().map(|()| "ok".to_owned()).map_err(str::to_owned),
+            true = seen => self.leadership.ready().map(|()| "ok".to_owned()).map_err(str::to_owned),
             () = SystemClock.sleep_until(SystemClock.since_boot() + PATIENCE / 2) => {
-                Err(format!("lease {} was not seen yet: expected an answer of the API server", self.campaign.lease()))
+                Err(format!("lease {} was not seen yet: expected an answer from the API server", self.campaign.lease()))
             }
         }
     }
 
     async fn app_health(&self, probe: ProbeKind) -> Response<Full<Bytes>> {
         let Some(app) = &self.app else {
-            return text(StatusCode::NOT_FOUND, "this is a sidecar, no command runs here: ask the app itself");
+            return text(StatusCode::NOT_FOUND, "this sidecar runs no command: probe the app itself");
         };
-        // A standby that never saw the Lease could not take over.
+        // A standby that has never observed the Lease could not take over.
         let seen = if probe == ProbeKind::Readiness { self.ready().await } else { Ok(String::new()) };
         verdict(if seen.is_ok() { app.check(probe).await } else { seen })
     }
@@ -290,14 +295,14 @@ impl Answer for Arc<Answers> {
             return text(StatusCode::FORBIDDEN, why);
         }
         if !allowed.split(", ").any(|method| head.method.as_str() == method) {
-            let why = format!("{path} takes {allowed}, found {}", head.method.as_str());
+            let why = format!("{path} accepts {allowed}, found {}", head.method.as_str());
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
             return response;
         }
-        // Only what acts waits for it: places are few, and nobody may hold those of the probes.
+        // Only requests that act wait for their body: connections are limited, and the probes need theirs.
         if head.method == Method::POST && !has_ended(body).await {
-            let why = format!("expected no body, at most one of {LONGEST_BODY} bytes that comes at once");
+            let why = format!("expected no body, at most one of {LONGEST_BODY} bytes sent without delay");
             return text(StatusCode::PAYLOAD_TOO_LARGE, why);
         }
         match path {
@@ -330,10 +335,10 @@ struct Election<'a> {
     valid_for_seconds: f64,
 }
 
-/// The command dies before its leadership ends, so it may act for as long as its term may.
-struct OfCommand(Arc<Campaign>);
+/// The leadership of a command: it dies before its leadership ends, so it may act for as long as its term lasts.
+struct CommandLeadership(Arc<Campaign>);
 
-impl LeadershipSource for OfCommand {
+impl LeadershipSource for CommandLeadership {
     fn leading(&self) -> Option<Leading> {
         let term = self.0.watch().borrow().term.clone()?;
         let valid_for = term.remaining();
@@ -345,7 +350,7 @@ impl LeadershipSource for OfCommand {
     }
 
     fn stopped(&self, _: Option<&str>) -> Result<&'static str, &'static str> {
-        Err("this candidate runs the command and sees itself when it has ended: just end")
+        Err("this candidate runs the command and observes its end itself: just exit")
     }
 }
 
@@ -355,7 +360,7 @@ fn registry(metrics: &Metrics) -> Registry {
     registry
 }
 
-/// Reads what nobody needs: an answer that overtakes its request's body may be lost with the connection.
+/// Reads the unused body: an answer that overtakes its request's body may be lost with the connection.
 async fn has_ended(body: Incoming) -> bool {
     if body.is_end_stream() {
         return true;
@@ -367,7 +372,7 @@ async fn has_ended(body: Incoming) -> bool {
     }
 }
 
-/// Rounded down: a promise must not grow on its way.
+/// Rounds down, so that a promise does not grow in transit.
 fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,15 +1,18 @@
-//! The election beside an app: tells it by HTTP whether it leads, and keeps what it told.
+//! The election beside an app: reports over HTTP whether this process leads, and keeps the promises that it made.
 //!
 //! # Guarantees
-//! - Leadership is promised for short times only, see [`serve`](super::serve). While a promise lasts the Lease is not released.
-//! - After SIGTERM, a step-down or a lost Lease nothing is promised any more. The Lease is released when the last promise has run
-//!   out, or at once when the app says that it has stopped; until then it is renewed.
-//! - It takes the Lease only while the app asks, and gives leadership up when the app has fallen silent, see
+//! - Leadership is promised for short times only, see [`serve`](super::serve). The Lease is not released during a
+//!   promise.
+//! - After SIGTERM, a step-down or a lost Lease no more promises are made. The Lease is released when the last promise
+//!   has expired, or immediately when the app reports that it has stopped; until then it is renewed.
+//! - It acquires the Lease only while the app asks, and releases it when the app has fallen silent, see
 //!   [`activity`](super::activity): an app that does not run cannot lead.
-//! - An app that says by itself that it has stopped gives leadership up; this candidate then abstains for a lease duration.
+//! - An app that reports on its own that it has stopped releases the Lease; this candidate then abstains for a lease
+//!   duration.
 //!
 //! # Caveats
-//! The app must ask again before its promise has run out, and stop to lead when it gets no other: nobody stops it.
+//! The app must ask again before its promise expires, and stop leading when it gets no other: the candidate cannot stop
+//! it.
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,30 +23,30 @@ use tracing::{info, warn};
 
 use super::activity::Activity;
 use super::flags::HttpFlags;
-use super::heard::{Stops, say_holder, told_to_stop};
-use super::promise::{Heard, Promises};
+use super::promise::{Promises, StopOutcome};
 use super::serve::{Answers, LeadershipSource, Leading, ListenError};
+use super::stops::{StopOrders, log_holder, next_stop};
 use crate::campaign::{Builder, LeaderGuard, Metrics, StartError, Stop, Term};
 use crate::election::{Loss, Moment};
 use crate::runtime::clock::{Clock, SystemClock, sleep_until};
 use crate::runtime::shutdown::Shutdown;
 
-/// Why no app can be served.
+/// A reason why no app can be served.
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
     /// The campaign cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The server's port cannot be had.
+    /// The server's port cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
 }
 
-/// Takes part in `campaign` and serves the app on the port of `http` until SIGTERM or SIGINT; then keeps the last promise and releases. No
-/// promise lasts longer than `longest_promise`. Returns 0.
+/// Takes part in `campaign` and serves the app on the port of `http` until SIGTERM or SIGINT; then waits for the last
+/// promise to expire and releases the Lease. No promise lasts longer than `longest_promise`. Returns 0.
 ///
 /// # Errors
-/// [`SidecarError`], before anything was asked of the API server.
+/// [`SidecarError`], before any request to the API server.
 pub async fn run(
     config: &kube::Config,
     campaign: Builder,
@@ -58,76 +61,76 @@ pub async fn run(
     let metrics = Metrics::default();
     let campaign = Arc::new(campaign.metrics(metrics.clone()).ready_to_lead(false).start(config)?);
     let clock = SystemClock;
-    let desk = Arc::new(PromiseState::new(longest_promise, Arc::new(clock)));
+    let promises = Arc::new(PromiseState::new(longest_promise, Arc::new(clock)));
     info!("the program has not asked yet: taking no part in the election until it does");
-    let _serving = server.serve(Answers::beside_app(campaign.clone(), desk.clone(), &metrics));
+    let _serving = server.serve(Answers::beside_app(campaign.clone(), promises.clone(), &metrics));
     let mut holders = campaign.holders();
     let mut work: Option<Work> = None;
     loop {
-        if let Some(is_active) = desk.new_activity() {
+        if let Some(is_active) = promises.new_activity() {
             match is_active {
                 true => info!("the program asks: ready to lead"),
                 false => {
-                    warn!("the program has stopped asking: not ready to lead, giving leadership up if there is any")
+                    warn!("the program has stopped asking: not ready to lead, releasing leadership if it is held")
                 }
             }
             campaign.set_ready_to_lead(is_active);
         }
         tokio::select! {
-            // An order to stop counts before anything else is begun.
+            // A stop order comes before anything new starts.
             biased;
             signal = shutdown.requested() => {
                 info!("{signal}: leaving the election");
-                desk.close();
+                promises.close();
                 campaign.leave();
             }
-            stop = told_to_stop(work.as_mut().map(|work| &mut work.stops)) => {
-                desk.close();
-                say_stop(stop);
+            stop = next_stop(work.as_mut().map(|work| &mut work.stops)) => {
+                promises.close();
+                log_stop(stop);
             }
-            () = desk.heard.notified() => {}
-            () = sleep_until(&clock, desk.silent_at().map(Moment::elapsed_since_boot)) => {}
-            () = sleep_until(&clock, desk.kept_at().map(Moment::elapsed_since_boot)) => {
-                let why = if desk.end() { "the app has stopped" } else { "the last promise has run out" };
+            () = promises.changed.notified() => {}
+            () = sleep_until(&clock, promises.silent_at().map(Moment::elapsed_since_boot)) => {}
+            () = sleep_until(&clock, promises.releasable_at().map(Moment::elapsed_since_boot)) => {
+                let why = if promises.end() { "the app has stopped" } else { "the last promise has expired" };
                 if let Some(Work { guard, .. }) = work.take() {
-                    info!("{why}: giving the lease up");
+                    info!("{why}: releasing the lease");
                     guard.end();
                 }
             }
             guard = campaign.lead() => match guard {
                 Some(guard) => {
                     info!("leading with fencing token {}", guard.token());
-                    desk.begin(guard.term().clone());
-                    let stops = Stops::of(&guard);
+                    promises.begin(guard.term().clone());
+                    let stops = StopOrders::of(&guard);
                     work = Some(Work { guard, stops });
                 }
                 None => return Ok(ExitCode::SUCCESS),
             },
-            Some(holder) = holders.next() => say_holder(&holder, campaign.identity()),
+            Some(holder) = holders.next() => log_holder(&holder, campaign.identity()),
         }
     }
 }
 
-/// A term that the app may be told of.
+/// A term in which the app may be promised leadership.
 struct Work {
     guard: LeaderGuard,
-    stops: Stops,
+    stops: StopOrders,
 }
 
-fn say_stop(stop: Stop) {
+fn log_stop(stop: Stop) {
     match stop.loss {
-        Loss::LeaseDeleted => warn!("the lease was deleted: nothing is promised any more"),
-        Loss::Requested => info!("giving leadership up: nothing is promised any more"),
-        Loss::DeadlinePassed => warn!("no renewal within the renew deadline: nothing is promised any more"),
-        Loss::Deposed => warn!("the lease is no longer held by this process: nothing is promised any more"),
+        Loss::LeaseDeleted => warn!("the lease was deleted: no more promises"),
+        Loss::Requested => info!("releasing leadership: no more promises"),
+        Loss::DeadlinePassed => warn!("no renewal within the renew deadline: no more promises"),
+        Loss::Deposed => warn!("the lease is no longer held by this process: no more promises"),
     }
 }
 
-/// Where the app's questions and the election's orders meet.
+/// The state that the app's requests and the election's stop orders share.
 struct PromiseState {
     state: Mutex<State>,
-    /// The app has said something that changes when the Lease may be given up.
-    heard: Notify,
+    /// Notified when a request changes how long the Lease must be held.
+    changed: Notify,
     clock: Arc<dyn Clock>,
 }
 
@@ -135,7 +138,7 @@ struct State {
     term: Option<Term>,
     promises: Promises,
     activity: Activity,
-    /// Whether the election knows the app as one that asks.
+    /// Whether the election considers the app active.
     is_active: bool,
 }
 
@@ -148,7 +151,7 @@ impl PromiseState {
             activity: Activity::new(longest_promise),
             is_active: false,
         };
-        Self { state: Mutex::new(state), heard: Notify::new(), clock }
+        Self { state: Mutex::new(state), changed: Notify::new(), clock }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -159,14 +162,14 @@ impl PromiseState {
         Moment::since_boot(self.clock.since_boot())
     }
 
-    /// Whether the app asks, if that is news.
+    /// Returns whether the app is active, if that has changed.
     fn new_activity(&self) -> Option<bool> {
         let mut state = self.state();
         let is_active = state.activity.is_active(self.now());
         (std::mem::replace(&mut state.is_active, is_active) != is_active).then_some(is_active)
     }
 
-    /// When the app that asks will have fallen silent.
+    /// Returns when the active app counts as silent.
     fn silent_at(&self) -> Option<Moment> {
         let state = self.state();
         state.activity.silent_at().filter(|_| state.is_active)
@@ -182,11 +185,11 @@ impl PromiseState {
         self.state().promises.close();
     }
 
-    fn kept_at(&self) -> Option<Moment> {
-        self.state().promises.kept_at()
+    fn releasable_at(&self) -> Option<Moment> {
+        self.state().promises.releasable_at()
     }
 
-    /// Whether the app had said that it has stopped.
+    /// Ends the term. Returns whether the app had reported that it stopped.
     fn end(&self) -> bool {
         let mut state = self.state();
         state.term = None;
@@ -198,17 +201,17 @@ impl LeadershipSource for Arc<PromiseState> {
     fn leading(&self) -> Option<Leading> {
         let mut state = self.state();
         let silent_at = state.activity.silent_at();
-        state.activity.asked(self.now());
-        // A program that turns out to ask often is known to be silent sooner.
+        state.activity.record(self.now());
+        // The silence of a program that turns out to ask often is noticed sooner.
         if !state.is_active || state.activity.silent_at() < silent_at {
-            self.heard.notify_one();
+            self.changed.notify_one();
         }
         let term = state.term.clone()?;
-        // The order may have come just now.
+        // The stop order may have come just now.
         if term.stops().borrow().is_some() {
             return None;
         }
-        // Before the remainder is read, so that their sum is never beyond the term's end.
+        // Read before the remaining time, so that their sum is never beyond the term's end.
         let now = self.now();
         let valid_for = state.promises.make(now, term.remaining())?;
         Some(Leading { fencing_token: term.token().to_owned(), lease_transitions: term.transitions(), valid_for })
@@ -224,14 +227,14 @@ impl LeadershipSource for Arc<PromiseState> {
     }
 
     fn stopped(&self, token: Option<&str>) -> Result<&'static str, &'static str> {
-        let heard = self.state().promises.stopped(token);
-        Ok(match heard {
-            Heard::Stopped => {
-                self.heard.notify_one();
-                "leadership is given up"
+        let outcome = self.state().promises.stopped(token);
+        Ok(match outcome {
+            StopOutcome::Stopped => {
+                self.changed.notify_one();
+                "leadership is released"
             }
-            Heard::OtherTerm => "this candidate does not lead in that term: there is nothing to give up",
-            Heard::Untold => "nobody was told of the present term: to give it up all the same, name its fencingToken",
+            StopOutcome::OtherTerm => "this candidate does not lead in that term: there is nothing to release",
+            StopOutcome::NothingPromised => "nothing was promised in this term: name its fencingToken to release it",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that reach the candidate and are meant for its command, too.
+//! The signals to the candidate, some of which are forwarded to its command.
 
 use std::io;
 use std::task::Poll;
@@ -8,18 +8,19 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::runtime::shutdown::Shutdown;
 
-/// What asks this process to end: SIGTERM, SIGINT, and SIGQUIT, which images with `STOPSIGNAL SIGQUIT` are stopped with.
-pub(super) struct Asked {
+/// The signals that request the end of this process: SIGTERM, SIGINT, and SIGQUIT, for images with `STOPSIGNAL
+/// SIGQUIT`.
+pub(super) struct StopSignals {
     shutdown: Shutdown,
     quit: unix::Signal,
 }
 
-impl Asked {
+impl StopSignals {
     pub(super) fn listen(shutdown: Shutdown) -> io::Result<Self> {
         Ok(Self { shutdown, quit: signal(SignalKind::quit())? })
     }
 
-    /// Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             name = self.shutdown.requested() => if name == "SIGINT" { Signal::INT } else { Signal::TERM },
@@ -28,11 +29,11 @@ impl Asked {
     }
 }
 
-/// What is the command's own affair: reload, reopen logs, the terminal's size.
-pub(super) struct PassedOn([(Signal, unix::Signal); 4]);
+/// The signals that only the command interprets: reload, reopen logs, the terminal's size.
+pub(super) struct ForwardedSignals([(Signal, unix::Signal); 4]);
 
-impl PassedOn {
-    /// From now on none of them kills this process.
+impl ForwardedSignals {
+    /// Starts to listen: from now on none of these signals kills this process.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self([
             (Signal::HUP, signal(SignalKind::hangup())?),
@@ -42,14 +43,14 @@ impl PassedOn {
         ]))
     }
 
-    /// Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(super) async fn next(&mut self) -> Signal {
         std::future::poll_fn(|context| {
-            let mut came = self
+            let mut received = self
                 .0
                 .iter_mut()
                 .filter_map(|(signal, stream)| stream.poll_recv(context).is_ready().then_some(*signal));
-            came.next().map_or(Poll::Pending, Poll::Ready)
+            received.next().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! The command's life under the election's orders.
+//! The life of the command, as the election's stop orders and its own probes and hooks determine it.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,26 +11,27 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::app::AppSpec;
-use super::app::health::{News, ProbeRunner};
+use super::app::health::{AppChange, ProbeRunner};
 use super::app::probe::Prober;
 use super::app::signal::name_of;
 use super::children::{Children, Exit, Reaped};
-use super::heard::{Stops, say_holder};
 use super::killer::{ADVICE, Killer};
 use super::message::TerminationMessage;
+use super::stops::{StopOrders, log_holder};
 use crate::campaign::{Builder, Campaign, LeaderGuard, Stop, Term};
 use crate::election::{Loss, Moment};
 use crate::protocol::environment;
 use crate::runtime::clock::{Clock, SystemClock};
 
-/// What is kept of the grace for the release of the Lease, at most: the kubelet counts the same grace.
-const FOR_RELEASE: Duration = Duration::from_millis(500);
-/// What is kept of the grace for the command when a preStop hook does not end.
-const AFTER_HOOK: Duration = Duration::from_secs(2);
-/// How long the command's start may still take once it is to end, at most: there is nothing yet that could end in good order.
+/// The part of the grace that is reserved for the release of the Lease, at most: the kubelet counts the same grace.
+const RELEASE_RESERVE: Duration = Duration::from_millis(500);
+/// The part of the grace that is reserved for the command when a preStop hook does not end.
+const AFTER_HOOK_RESERVE: Duration = Duration::from_secs(2);
+/// How long a start may still take after a stop was requested, at most: a command that has not started cannot end in
+/// order.
 const LONGEST_START: Duration = Duration::from_secs(2);
 
-/// What the command is told of its election.
+/// The environment that describes the election to the command.
 pub(super) struct Environment {
     lease_name: String,
     pod_name: String,
@@ -46,7 +47,7 @@ impl Environment {
         }
     }
 
-    fn during(&self, term: &Term) -> [(&'static str, String); 5] {
+    fn for_term(&self, term: &Term) -> [(&'static str, String); 5] {
         [
             (environment::LEADER, "true".to_owned()),
             (environment::FENCING_TOKEN, term.token().to_owned()),
@@ -57,14 +58,15 @@ impl Environment {
     }
 }
 
-/// A term during which something of the command runs.
+/// A term during which the command, or something it started, runs.
 pub(super) struct Work {
     guard: LeaderGuard,
-    pub(super) stops: Stops,
-    /// When the command's end was asked for.
+    pub(super) stops: StopOrders,
+    /// When the command's end was first requested.
     stopping: Option<Moment>,
 }
 
+/// The command, its probes and hooks, and the term in which they run.
 pub(super) struct Supervisor {
     command: Vec<OsString>,
     app: Arc<AppSpec>,
@@ -74,16 +76,16 @@ pub(super) struct Supervisor {
     killer: Killer,
     clock: SystemClock,
     pub(super) campaign: Arc<Campaign>,
-    pub(super) attendant: ProbeRunner,
+    pub(super) probe_runner: ProbeRunner,
     pub(super) work: Option<Work>,
-    /// The start of the command that is under way.
+    /// The start of the command in progress.
     pub(super) starting: Option<oneshot::Receiver<io::Result<()>>>,
-    /// The preStop hook that is under way.
+    /// The preStop hook in progress.
     pub(super) pre_stop: Option<BoxFuture<'static, ()>>,
     pub(super) exit: Exit,
-    /// What this process was asked to end with.
-    asked: Option<Signal>,
-    /// Why the command did not come up, and how long its stop may take.
+    /// The signal that requested the end of this process.
+    stop_request: Option<Signal>,
+    /// The reason why the command did not come up, and how long its stop may take.
     failure: Option<(String, Duration)>,
 }
 
@@ -94,7 +96,7 @@ impl Supervisor {
         environment: Environment,
         children: Children,
         campaign: Arc<Campaign>,
-        attendant: ProbeRunner,
+        probe_runner: ProbeRunner,
         prober: Prober,
     ) -> io::Result<Self> {
         let clock = SystemClock;
@@ -107,80 +109,81 @@ impl Supervisor {
             clock,
             children,
             campaign,
-            attendant,
+            probe_runner,
             work: None,
             starting: None,
             pre_stop: None,
             exit: Exit { code: 0 },
-            asked: None,
+            stop_request: None,
             failure: None,
         })
     }
 
-    pub(super) fn say_holder(&self, holder: &str) {
-        say_holder(holder, &self.environment.pod_name);
+    pub(super) fn log_holder(&self, holder: &str) {
+        log_holder(holder, &self.environment.pod_name);
     }
 
-    /// This process was asked to end.
-    pub(super) fn asked(&mut self, signal: Signal) {
+    /// Leaves the election because of `signal` to this process.
+    pub(super) fn request_stop(&mut self, signal: Signal) {
         info!("{}: leaving the election", name_of(signal));
-        self.asked = Some(signal);
+        self.stop_request = Some(signal);
         self.campaign.leave();
     }
 
-    /// Leaves behind what the kubelet is to report. A Lease that could not be released is left with its proof.
-    pub(super) fn settle(&mut self, message: Option<TerminationMessage>) {
+    /// Writes what the kubelet has to report. If the Lease could not be released, the proof stays in the message.
+    pub(super) fn finish_message(&mut self, message: Option<TerminationMessage>) {
         let Some(message) = message else { return };
         let holds = self.campaign.watch().borrow().holder.as_deref() == Some(&self.environment.pod_name);
         let written = match (self.failure.take(), holds) {
             (Some((why, _)), false) => message.replace(&why),
             (Some((why, _)), true) => message.add(&why),
-            (None, false) => message.take_back(),
+            (None, false) => message.remove_incarnation(),
             (None, true) => Ok(()),
         };
         if let Err(error) = written {
-            warn!("cannot bring the termination message up to date: {error}");
+            warn!("cannot update the termination message: {error}");
         }
     }
 
+    /// Starts the command in the term of `guard`.
     pub(super) fn start(&mut self, guard: LeaderGuard) {
-        // Much may have happened since it was handed out.
-        if self.asked.is_some() || guard.stops().borrow().is_some() || !guard.is_valid() {
+        // The term may have ended since the guard was handed out.
+        if self.stop_request.is_some() || guard.stops().borrow().is_some() || !guard.is_valid() {
             return guard.end();
         }
         self.exit = Exit { code: 0 };
-        // Before it can start: what is long in starting is stopped as well.
+        // Before the start, since a command that is slow to start has to be killed on time as well.
         self.killer.begin(&guard);
-        self.starting = Some(self.children.start(&self.command, &self.environment.during(&guard)));
-        self.work = Some(Work { stops: Stops::of(&guard), guard, stopping: None });
+        self.starting = Some(self.children.start(&self.command, &self.environment.for_term(&guard)));
+        self.work = Some(Work { stops: StopOrders::of(&guard), guard, stopping: None });
     }
 
-    /// The start that was under way has succeeded or failed.
-    pub(super) fn started(&mut self, result: io::Result<()>) -> io::Result<()> {
+    /// Applies the result of the start in progress.
+    pub(super) fn finish_start(&mut self, result: io::Result<()>) -> io::Result<()> {
         let name = self.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         if let Err(error) = result {
-            self.not_started(&name, &error);
+            self.fail_start(&name, &error);
             return Ok(());
         }
-        // It may have ended already; while it was being started nobody could know.
+        // The command may have ended already, unnoticed while its start was in progress.
         self.reap()?;
         let Some(Work { guard, stopping, .. }) = &self.work else { return Ok(()) };
         info!("leading with fencing token {}: started {name}", guard.token());
         let stop = *guard.stops().borrow();
         match (stopping, stop) {
             (Some(since), Some(Stop { loss: Loss::LeaseDeleted | Loss::Requested, .. })) => {
-                // From now on it has its whole time to end in good order.
+                // From now on it has its whole grace to end in order.
                 self.killer.begin(guard);
-                self.stop_in_good_order(*since, self.now());
+                self.stop_with_grace(*since, self.now());
             }
-            (Some(_), _) => self.tell_to_stop(),
-            (None, _) => self.attendant.started(),
+            (Some(_), _) => self.send_stop_signal(),
+            (None, _) => self.probe_runner.started(),
         }
         Ok(())
     }
 
-    fn not_started(&mut self, name: &str, error: &io::Error) {
-        // As a shell has it.
+    fn fail_start(&mut self, name: &str, error: &io::Error) {
+        // The same codes as in a shell.
         self.exit = Exit { code: if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 } };
         let why = format!("cannot start {name}: {error}; check the command and the image's file system");
         error!("{why}; releasing the lease");
@@ -192,17 +195,17 @@ impl Supervisor {
         }
     }
 
-    /// What the app's probes and hooks brought.
-    pub(super) fn hear(&mut self, news: News) {
+    /// Applies a change reported by the app's probes and hooks.
+    pub(super) fn apply_app_change(&mut self, change: AppChange) {
         let Some(work) = &self.work else { return };
-        match news {
-            News::Ready(ready) => {
+        match change {
+            AppChange::Ready(ready) => {
                 if work.stopping.is_none() {
                     info!("the command is {}", if ready { "ready" } else { "not ready" });
                 }
                 work.guard.show_ready(ready);
             }
-            News::Failed { why, grace } => {
+            AppChange::Failed { why, grace } => {
                 error!("{why}: stopping the command and leaving the election");
                 self.exit = Exit { code: 1 };
                 self.failure = Some((why, grace));
@@ -211,36 +214,33 @@ impl Supervisor {
         }
     }
 
-    /// What is to be killed later is the killer's, who heard of it as well.
+    /// Applies a stop order. The killer gets the same order and enforces its deadline.
     pub(super) fn stop(&mut self, Stop { loss, kill_at }: Stop) {
         let now = self.now();
         let Some(work) = &mut self.work else { return };
         let first = work.stopping.is_none();
         work.stopping.get_or_insert(now);
-        self.attendant.stopping();
+        self.probe_runner.stopping();
         match loss {
             Loss::LeaseDeleted | Loss::Requested if first => {
                 if loss == Loss::LeaseDeleted {
-                    warn!("the lease was deleted: stopping the command in good order");
+                    warn!("the lease was deleted: stopping the command");
                 }
                 if self.starting.is_some() {
                     let limit = LONGEST_START.min(self.grace());
                     self.killer.kill_at(now + limit);
-                    info!(
-                        "giving leadership up: the command is being started, and has {} s for that",
-                        limit.as_secs_f64()
-                    );
+                    info!("releasing leadership: the command has {} s to finish starting", limit.as_secs_f64());
                 } else {
-                    self.stop_in_good_order(now, now);
+                    self.stop_with_grace(now, now);
                 }
             }
-            // The stop is under way.
+            // The stop is in progress.
             Loss::LeaseDeleted | Loss::Requested => {}
             Loss::DeadlinePassed => {
                 warn!("no renewal within the renew deadline: stopping the command");
                 self.pre_stop = None;
                 if kill_at.is_none_or(|at| at > now) {
-                    self.tell_to_stop();
+                    self.send_stop_signal();
                 }
             }
             Loss::Deposed => {
@@ -250,48 +250,48 @@ impl Supervisor {
         }
     }
 
-    /// How long the command may take to end, hook included, when that is asked for.
+    /// Returns how long the command may take to end after a requested stop, hook included.
     fn grace(&self) -> Duration {
         let grace = self.failure.as_ref().map_or_else(|| self.app.grace(), |(_, grace)| *grace);
-        grace.saturating_sub(FOR_RELEASE.min(grace / 10))
+        grace.saturating_sub(RELEASE_RESERVE.min(grace / 10))
     }
 
-    /// The preStop hook, then the signal; all of it within the grace, which has begun at `since`.
-    fn stop_in_good_order(&mut self, since: Moment, now: Moment) {
+    /// Runs the preStop hook and then sends the signal, all within the grace that started at `since`.
+    fn stop_with_grace(&mut self, since: Moment, now: Moment) {
         let end = since + self.grace();
         let grace = end.since(now);
         self.killer.kill_at(end);
-        info!("giving leadership up: the command has {} s to end", grace.as_secs_f64());
-        let Some(hook) = self.app.pre_stop() else { return self.tell_to_stop() };
+        info!("releasing leadership: the command has {} s to end", grace.as_secs_f64());
+        let Some(hook) = self.app.pre_stop() else { return self.send_stop_signal() };
         let (prober, work) = (self.prober.clone(), self.prober.hook(hook));
-        let limit = grace.saturating_sub(AFTER_HOOK.min(grace / 2));
+        let limit = grace.saturating_sub(AFTER_HOOK_RESERVE.min(grace / 2));
         self.pre_stop = Some(Box::pin(async move {
             match prober.within(limit, work).await {
                 Some(Ok(())) => {}
                 Some(Err(why)) => warn!("the preStop hook failed: {why}"),
                 None => {
-                    warn!("the preStop hook was given up after {} s: the grace is nearly over", limit.as_secs_f64())
+                    warn!("the preStop hook was abandoned after {} s: the grace is nearly over", limit.as_secs_f64())
                 }
             }
         }));
     }
 
     /// Sends the stop signal.
-    pub(super) fn tell_to_stop(&mut self) {
-        let theirs = self.asked.filter(|asked| [Signal::INT, Signal::QUIT].contains(asked));
-        let signal = self.app.stop_signal().or(theirs).unwrap_or(Signal::TERM);
+    pub(super) fn send_stop_signal(&mut self) {
+        let requested = self.stop_request.filter(|signal| [Signal::INT, Signal::QUIT].contains(signal));
+        let signal = self.app.stop_signal().or(requested).unwrap_or(Signal::TERM);
         info!("sending {} to the command", name_of(signal));
         if let Err(error) = self.children.signal(signal) {
-            // It would work on until its time is over, and never know.
+            // Without the signal the command would work on until its grace is over, unaware of the stop.
             error!("cannot send {} to the command: {error}; {ADVICE}", name_of(signal));
             self.killer.kill_at(self.now());
         }
     }
 
-    /// A signal that this process got for the command.
-    pub(super) fn pass_on(&self, signal: Signal) {
+    /// Forwards a signal of this process to the command.
+    pub(super) fn forward(&self, signal: Signal) {
         if let Err(error) = self.children.signal(signal) {
-            warn!("cannot pass {} on to the command: {error}; {ADVICE}", name_of(signal));
+            warn!("cannot forward {} to the command: {error}; {ADVICE}", name_of(signal));
         }
     }
 
@@ -299,6 +299,7 @@ impl Supervisor {
         Moment::since_boot(self.clock.since_boot())
     }
 
+    /// Reaps ended children, and ends the term once nothing of the command is left.
     pub(super) fn reap(&mut self) -> io::Result<()> {
         let reaped = self.children.reap()?;
         if self.work.is_none() {
@@ -306,19 +307,19 @@ impl Supervisor {
         }
         match reaped {
             Reaped::Running { command_ended: false } => {}
-            // The command itself is gone; what it left behind would work on without a leader.
+            // The command itself is gone; processes that it left behind would work on without a leader.
             Reaped::Running { command_ended: true } => {
-                self.attendant.stopping();
+                self.probe_runner.stopping();
                 self.pre_stop = None;
                 self.killer.kill_at(self.now());
             }
             Reaped::AllGone => {
                 let Some(Work { guard, stopping, .. }) = self.work.take() else { return Ok(()) };
-                self.attendant.ended();
+                self.probe_runner.ended();
                 self.pre_stop = None;
                 self.killer.done();
                 let exit = self.children.take_exit();
-                // What did not come up may have ended before it was stopped: that is still the reason.
+                // A command that did not come up may have ended before it was stopped; the failure is still the reason.
                 if stopping.is_none() && self.failure.is_none() {
                     self.campaign.leave();
                     self.exit = exit.unwrap_or(self.exit);

@@ -1,4 +1,4 @@
-//! /healthz, /readyz and /metrics.
+//! The admin endpoints: /healthz, /readyz and /metrics.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,18 +16,18 @@ use super::connections::{self, Answer};
 use super::origin::Origin;
 use crate::protocol::paths;
 
-/// The endpoints cannot be served.
+/// A reason why the endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is taken or not ours.
+    /// The address is in use or not of this machine.
     #[error("cannot listen on {address} for /healthz, /readyz and /metrics: {source}")]
     Bind {
-        /// What was asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The system gives no thread, or no event queue for it.
+    /// The system refuses a thread, or an event queue for it.
     #[error("cannot start the thread that answers /healthz, /readyz and /metrics: {0}")]
     Thread(io::Error),
 }
@@ -39,29 +39,29 @@ pub struct Admin {
     readiness: Readiness,
 }
 
-/// Why the program is not ready, if it is not.
+/// The reason why the program is not ready, if it is not. Clones share it.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Mutex<Option<String>>>);
 
 impl Readiness {
-    /// Not ready, because of `problem`.
+    /// Marks the program as not ready because of `problem`.
     pub fn set(&self, problem: &str) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.to_owned());
     }
 
-    /// Ready.
+    /// Marks the program as ready.
     pub fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// What stands in the way.
+    /// Returns the reason why the program is not ready, if any.
     pub fn problem(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Admin {
-    /// Takes the address, so that a wrong one is known at the start.
+    /// Binds the address, so that a wrong one is reported at the start.
     ///
     /// # Errors
     /// [`Error::Bind`].
@@ -74,15 +74,16 @@ impl Admin {
         Ok(Self { listener, registry, readiness: Readiness::default() })
     }
 
-    /// What /readyz says, in the caller's hand.
+    /// Returns a handle to the program's readiness.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
     }
 
-    /// Serves until the result is dropped, on a thread of its own: a program that is busy still answers its probes. `unhealthy`
-    /// is asked at each /healthz, `unready` at each /readyz: `None` is 200, a text is 503 with that text.
+    /// Serves on a thread of its own until the result is dropped, so that a busy program still answers its probes. Each
+    /// /healthz calls `unhealthy` and each /readyz calls `unready`: `None` becomes a 200, a text becomes a 503 with
+    /// that text.
     ///
-    /// Connections are few, short and small, as [`connections`] has them.
+    /// The number, duration and size of connections are limited, see [`connections`].
     ///
     /// # Errors
     /// [`Error::Thread`].
@@ -109,9 +110,9 @@ impl Admin {
     }
 }
 
-/// The endpoints at work; they end when this is dropped.
+/// The running endpoints; they stop when this is dropped.
 #[must_use]
-pub struct Serving(#[expect(dead_code, reason = "its drop is what ends the endpoints")] oneshot::Sender<()>);
+pub struct Serving(#[expect(dead_code, reason = "its drop ends the endpoints")] oneshot::Sender<()>);
 
 #[derive(Clone)]
 struct Answers<H, R> {
@@ -126,20 +127,20 @@ impl<H: Problem, R: Problem> Answer for Answers<H, R> {
             return text(StatusCode::METHOD_NOT_ALLOWED, "expected GET or HEAD\n".to_owned());
         }
         match request.uri().path() {
-            paths::HEALTHZ => verdict((self.unhealthy)()),
-            paths::READYZ => verdict((self.unready)()),
+            paths::HEALTHZ => problem_reply((self.unhealthy)()),
+            paths::READYZ => problem_reply((self.unready)()),
             paths::METRICS => metrics(&self.registry),
             _ => text(StatusCode::NOT_FOUND, "no such path; there are /healthz, /readyz and /metrics\n".to_owned()),
         }
     }
 }
 
-/// What stands in the way at the moment, if anything does.
+/// A check that returns the current problem, if there is one.
 pub trait Problem: Fn() -> Option<String> + Clone + Send + Sync + 'static {}
 
 impl<F: Fn() -> Option<String> + Clone + Send + Sync + 'static> Problem for F {}
 
-fn verdict(problem: Option<String>) -> Response<Full<Bytes>> {
+fn problem_reply(problem: Option<String>) -> Response<Full<Bytes>> {
     match problem {
         None => text(StatusCode::OK, "ok\n".to_owned()),
         Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
@@ -173,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    fn served() -> (SocketAddr, Serving) {
+    fn start_server() -> (SocketAddr, Serving) {
         let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), Registry::default()).unwrap();
         let address = admin.listener.local_addr().unwrap();
         (address, admin.serve(|| None, || Some("not yet".to_owned())).unwrap())
@@ -189,11 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn probes_are_answered_though_the_threads_of_the_program_are_busy() {
+    fn probes_are_answered_while_the_threads_of_the_program_are_busy() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            // Nothing else runs in this runtime while its only thread waits for the answers.
-            let (address, _serving) = served();
+            // The only thread of this runtime is blocked while it waits for the answers.
+            let (address, _serving) = start_server();
             for (path, start) in [("/healthz", "HTTP/1.1 200"), ("/readyz", "HTTP/1.1 503"), ("/", "HTTP/1.1 404")] {
                 assert!(ask(address, path).starts_with(start), "{path}");
             }
@@ -202,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_send_no_request_are_closed_and_keep_nobody_from_an_answer() {
-        let (address, _serving) = served();
+    fn silent_connections_are_closed_and_block_no_other_request() {
+        let (address, _serving) = start_server();
         let mut idle: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(address).unwrap()).collect();
         assert!(ask(address, "/healthz").starts_with("HTTP/1.1 200"));
         for stream in &mut idle {
@@ -214,8 +215,8 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoints_end_when_they_are_dropped() {
-        let (address, serving) = served();
+    fn endpoints_stop_when_dropped() {
+        let (address, serving) = start_server();
         drop(serving);
         let ended = (0..1_000_000).any(|_| {
             thread::yield_now();

@@ -1,4 +1,4 @@
-//! The waits between tries of a watch.
+//! The waits between retries of a watch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use kube::runtime::utils::Backoff;
 
-/// From a quarter of a second, doubled up to a longest wait, until the watch brought something.
+/// A wait of 0.25 s that doubles with each retry up to a limit, and resets when the watch has made progress.
 ///
-/// kube's own backoffs start anew with each success of the stream, and a watcher reports one before each list that it
-/// asks for: they would never leave the first wait.
+/// kube's own backoffs reset at each success of the stream, and a watcher reports one before each list that it
+/// requests. They would never leave the first wait.
 #[derive(Debug)]
 pub struct WatchBackoff {
     next: Duration,
@@ -17,7 +17,7 @@ pub struct WatchBackoff {
     progress: WatchProgress,
 }
 
-/// Where the reader of a watch says how it goes. All clones are one.
+/// The progress of a watch, reported by its reader. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct WatchProgress(Arc<AtomicU8>);
 
@@ -26,12 +26,12 @@ const MADE: u8 = 1;
 const FORBIDDEN: u8 = 2;
 
 impl WatchProgress {
-    /// The watch brought an object, or the end of a list.
+    /// Reports that the watch delivered an object, or the end of a list.
     pub fn made(&self) {
         self.0.store(MADE, Ordering::Relaxed);
     }
 
-    /// The watch is not permitted: it is tried again only now and then.
+    /// Reports that the watch is not permitted. The next wait is then 30 s.
     pub fn forbidden(&self) {
         self.0.store(FORBIDDEN, Ordering::Relaxed);
     }
@@ -41,7 +41,7 @@ impl WatchBackoff {
     const FIRST: Duration = Duration::from_millis(250);
     const FORBIDDEN: Duration = Duration::from_secs(30);
 
-    /// Waits of at most `longest`, and where to report what the watch brought.
+    /// Creates waits of at most `longest`, and the handle that reports progress.
     pub fn up_to(longest: Duration) -> (Self, WatchProgress) {
         let progress = WatchProgress::default();
         (Self { next: Self::FIRST.min(longest), longest, progress: progress.clone() }, progress)
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_until_the_watch_brings_something() {
+    fn waits_double_until_the_watch_makes_progress() {
         let (mut backoff, progress) = WatchBackoff::up_to(Duration::from_secs(1));
         let mut millis = || backoff.next().unwrap().as_millis();
         assert_eq!([millis(), millis(), millis(), millis()], [250, 500, 1000, 1000]);

@@ -1,4 +1,4 @@
-//! What all programs do alike at their start.
+//! The common start of all programs.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -11,7 +11,8 @@ use super::kubeconfig::Source;
 use super::shutdown::Shutdown;
 use super::{end_reason, kubeconfig, telemetry};
 
-/// Parses the arguments or ends the program: exit code 2 and one line for a mistake, 0 for `--help` and `--version`.
+/// Parses the arguments. Otherwise returns the exit code: 2 after one line about a mistake, 0 after `--help` and
+/// `--version`.
 pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<T, ExitCode> {
     T::try_parse_from(arguments).map_err(|error| {
         if !error.use_stderr() {
@@ -25,26 +26,27 @@ pub fn parse<T: Parser>(arguments: impl IntoIterator<Item = std::ffi::OsString>)
     })
 }
 
-/// One line to stderr and into the termination message, exit code 2: the program was called wrongly, nothing was done.
+/// Reports a wrong call, before anything was done: one line to stderr and to the termination message, exit code 2.
 pub fn misuse(what: impl std::fmt::Display) -> ExitCode {
     report(what);
     ExitCode::from(2)
 }
 
-/// One line to stderr and into the termination message, exit code 1: the surroundings do not allow the program to run.
+/// Reports surroundings in which the program cannot run: one line to stderr and to the termination message, exit code
+/// 1.
 pub fn failure(what: impl std::fmt::Display) -> ExitCode {
     report(what);
     ExitCode::FAILURE
 }
 
 fn report(what: impl std::fmt::Display) {
-    // Not eprintln: it panics where stderr is closed.
+    // eprintln would panic if stderr is closed.
     let _ = writeln!(io::stderr(), "error: {what}");
     end_reason::leave(&what.to_string());
 }
 
-/// Runs `program` on `runtime`, with signals listened for and the cluster's configuration from `source` at hand. The last log lines are
-/// written before it returns.
+/// Runs `program` on `runtime`, with signal handlers installed and the cluster's configuration loaded from `source`.
+/// Writes the last log lines before it returns.
 pub fn run<F: Future<Output = ExitCode>>(
     runtime: io::Result<Runtime>,
     source: Source<'_>,
@@ -65,14 +67,14 @@ pub fn run<F: Future<Output = ExitCode>>(
             Err(error) => failure(error),
         }
     });
-    // Watches may hang in a read; nothing that they could bring is wanted any more.
+    // Do not wait for watches that hang in a read: their results are no longer needed.
     runtime.shutdown_background();
     telemetry::flush();
     code
 }
 
-/// rustls picks no cryptography by itself when several could be linked in.
+/// Installs ring as the cryptography of rustls, which picks none by itself when several could be linked.
 pub fn use_ring() {
-    // Fails only if a provider is installed already, and then there is one.
+    // Fails only if a provider is already installed, and then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

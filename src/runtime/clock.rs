@@ -12,17 +12,17 @@ use tokio::io::unix::AsyncFd;
 
 /// A monotonic clock with its timer, and the wall clock.
 pub trait Clock: Send + Sync + 'static {
-    /// Time since boot, suspended time included.
+    /// Returns the time since boot, suspended time included.
     fn since_boot(&self) -> Duration;
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970.
     fn wall_micros(&self) -> i64;
 
-    /// Completes once [`since_boot`](Clock::since_boot) has reached `deadline`; at once if it has.
+    /// Completes once [`since_boot`](Clock::since_boot) has reached `deadline`; immediately if it has already.
     fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// Completes at `deadline`, never if there is none.
+/// Completes at `deadline`; never if there is none.
 pub async fn sleep_until(clock: &dyn Clock, deadline: Option<Duration>) {
     match deadline {
         Some(deadline) => clock.sleep_until(deadline).await,
@@ -30,10 +30,10 @@ pub async fn sleep_until(clock: &dyn Clock, deadline: Option<Duration>) {
     }
 }
 
-/// Linux' own clocks.
+/// The clocks of Linux.
 ///
-/// `CLOCK_BOOTTIME` goes on while the machine is suspended; `std::time::Instant` and tokio's timers stand still then, so
-/// a leader would wake up and believe that no time has passed.
+/// `CLOCK_BOOTTIME` continues while the machine is suspended. `std::time::Instant` and tokio's timers stand still, so a
+/// leader would wake up and believe that no time has passed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -58,7 +58,7 @@ impl Clock for SystemClock {
                 return;
             }
             if let Err(error) = boottime_timer(deadline).await {
-                // A seccomp profile may forbid timerfd. Late by the suspended time is better than never.
+                // A seccomp profile may forbid timerfd. A timer that is late by the suspended time is better than none.
                 tracing::warn!(%error, "no timer on CLOCK_BOOTTIME; falling back to one that stands still in suspend");
                 fallback_timer(deadline.saturating_sub(clock.since_boot())).await;
             }

@@ -1,4 +1,4 @@
-//! The connections of the HTTP server: few, short and small, whoever opens them.
+//! The connections of the HTTP servers, limited in number, duration and size, whatever their clients do.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,21 +22,21 @@ use tracing::warn;
 use super::clock::{Clock, SystemClock};
 use super::origin::Origin;
 
-/// Open connections from within the pod, as many again from its node, and from elsewhere: nobody outside takes the program's places,
-/// and nobody takes those of the kubelet.
+/// The most open connections from within the pod, and the same number each for its node and for all other peers. So no
+/// outside peer can use up the connections of the program, and no other peer those of the kubelet.
 pub const MOST_CONNECTIONS: usize = 32;
-/// How long a client may take to send its request's head.
+/// How long a client may take to send the head of its request.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// The least that hyper takes.
+/// The smallest buffer that hyper accepts.
 const BUFFER: usize = 8 * 1024;
 const BACKLOG: u32 = 128;
-/// The wait after the kernel gave no connection: it lacks descriptors or memory.
+/// The wait after the kernel refused a connection for lack of descriptors or memory.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
-/// Listens on every address of `port`, also where IPv6 is off.
+/// Listens on `port` on every address, also where IPv6 is off.
 pub fn listen(port: u16) -> io::Result<TcpListener> {
     let six = TcpSocket::new_v6().and_then(|socket| {
-        // Whatever net.ipv6.bindv6only says.
+        // Independent of net.ipv6.bindv6only.
         rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
         listen_on(socket, Ipv6Addr::UNSPECIFIED.into(), port)
     });
@@ -49,7 +49,7 @@ pub fn listen(port: u16) -> io::Result<TcpListener> {
 }
 
 fn listen_on(socket: TcpSocket, address: IpAddr, port: u16) -> io::Result<TcpListener> {
-    // The container may have been restarted just now.
+    // The port may still be in use by connections from before a restart of the container.
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::new(address, port))?;
     socket.listen(BACKLOG)
@@ -61,13 +61,13 @@ fn is_without_ipv6(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// What answers a request that comes from `origin`.
+/// An HTTP handler that knows the origin of each request.
 pub trait Answer: Clone + Send + Sync + 'static {
-    /// The answer to `request`.
+    /// Returns the answer to `request`.
     fn answer(&self, request: Request<Incoming>, origin: Origin) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// Accepts for ever; the connections end with this future. `node` are the addresses of the pod's node.
+/// Accepts connections forever; they end with this future. `node` are the addresses of the pod's node.
 pub async fn accept(listener: TcpListener, answers: impl Answer, node: Vec<IpAddr>) {
     let mut tasks = JoinSet::new();
     let (mut pod, mut kubelet, mut others) = (Places::default(), Places::default(), Places::default());
@@ -89,57 +89,59 @@ pub async fn accept(listener: TcpListener, answers: impl Answer, node: Vec<IpAdd
             Origin::Node => &mut kubelet,
             Origin::Elsewhere => &mut others,
         };
-        if places.make_one(peer) {
-            let waits = Arc::new(AtomicBool::new(true));
-            let task = tasks.spawn(converse(stream, answers.clone(), origin, waits.clone()));
-            places.0.push(Place { peer, task, waits });
+        if places.make_room(peer) {
+            let is_silent = Arc::new(AtomicBool::new(true));
+            let task = tasks.spawn(answer_one(stream, answers.clone(), origin, is_silent.clone()));
+            places.0.push(Place { peer, task, is_silent });
         }
     }
 }
 
+/// The open connections of one origin.
 #[derive(Default)]
 struct Places(Vec<Place>);
 
 struct Place {
     peer: IpAddr,
     task: AbortHandle,
-    /// Its request has not come yet.
-    waits: Arc<AtomicBool>,
+    /// Whether its request has not arrived yet.
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Places {
-    /// Whether one is free for `peer`. If need be one is taken from those who have most of them: the one that has been silent
-    /// for longest, or else, where that makes the shares more equal, the oldest. Who floods the server drives out itself, and
-    /// the kubelet gets its answers.
-    fn make_one(&mut self, peer: IpAddr) -> bool {
+    /// Returns whether there is room for a connection of `peer`. If all places are in use, this may close a connection
+    /// of the peer that has most of them: the one that has been silent for longest, or else the oldest, if that makes
+    /// the shares more equal. So a peer that floods the server displaces its own connections, and the kubelet gets its
+    /// answers.
+    fn make_room(&mut self, peer: IpAddr) -> bool {
         self.0.retain(|place| !place.task.is_finished());
         if self.0.len() < MOST_CONNECTIONS {
             return true;
         }
-        let share = |of: IpAddr| self.0.iter().filter(|place| place.peer == of).count();
+        let share = |peer: IpAddr| self.0.iter().filter(|place| place.peer == peer).count();
         let most = self.0.iter().map(|place| share(place.peer)).max().unwrap_or_default();
         let has_most = |place: &Place| share(place.peer) == most;
-        let silent = self.0.iter().position(|place| has_most(place) && place.waits.load(Ordering::Relaxed));
+        let silent = self.0.iter().position(|place| has_most(place) && place.is_silent.load(Ordering::Relaxed));
         let any = || self.0.iter().position(has_most).filter(|_| share(peer) + 1 < most);
-        let Some(taken) = silent.or_else(any) else { return false };
-        self.0.remove(taken).task.abort();
+        let Some(victim) = silent.or_else(any) else { return false };
+        self.0.remove(victim).task.abort();
         true
     }
 }
 
-/// One request and its answer.
-async fn converse(stream: TcpStream, answers: impl Answer, origin: Origin, waits: Arc<AtomicBool>) {
+/// Answers one request and closes the connection.
+async fn answer_one(stream: TcpStream, answers: impl Answer, origin: Origin, is_silent: Arc<AtomicBool>) {
     let service = service_fn(move |request| {
-        waits.store(false, Ordering::Relaxed);
+        is_silent.store(false, Ordering::Relaxed);
         let answers = answers.clone();
         async move { Ok::<_, Infallible>(answers.answer(request, origin).await) }
     });
-    // What a client does wrong is no news.
+    // A client's errors are not worth a log line.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(BUFFER)
-        // A connection is cheap on loopback; one that idles would take a place.
+        // A new connection is cheap on loopback; an idle one would occupy a place.
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -149,22 +151,22 @@ async fn converse(stream: TcpStream, answers: impl Answer, origin: Origin, waits
 mod tests {
     use super::*;
 
-    /// One connection after the other from `peers`, which wait for an answer for ever; whether each has its place.
+    /// Opens one connection after the other from `peers`, all of which wait forever. Returns which of them stay open.
     fn flood(peers: impl IntoIterator<Item = [u8; 4]>, silent: bool) -> Vec<bool> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut places = Places::default();
-        let come = peers.into_iter().map(|peer| {
+        let arrivals = peers.into_iter().map(|peer| {
             let peer = IpAddr::from(peer);
             let task = runtime.spawn(std::future::pending::<()>()).abort_handle();
-            if places.make_one(peer) {
-                places.0.push(Place { peer, task: task.clone(), waits: Arc::new(AtomicBool::new(silent)) });
+            if places.make_room(peer) {
+                places.0.push(Place { peer, task: task.clone(), is_silent: Arc::new(AtomicBool::new(silent)) });
             } else {
                 task.abort();
             }
             task
         });
-        let tasks: Vec<_> = come.collect();
-        // Those that were given up take some turns to end.
+        let tasks: Vec<_> = arrivals.collect();
+        // Aborted tasks take some turns to end.
         runtime.block_on(async {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
@@ -177,26 +179,26 @@ mod tests {
     const FLOOD: [u8; 4] = [10, 0, 0, 2];
 
     #[test]
-    fn who_asks_after_a_flood_is_answered_whether_the_flood_is_silent_or_not() {
+    fn a_peer_is_answered_after_a_flood_silent_or_not() {
         for silent in [true, false] {
             let flood_first = std::iter::repeat_n(FLOOD, 40).chain([KUBELET, KUBELET]);
-            let held = flood(flood_first, silent);
-            assert_eq!(held[40..], [true, true], "silent: {silent}");
+            let open = flood(flood_first, silent);
+            assert_eq!(open[40..], [true, true], "silent: {silent}");
         }
     }
 
     #[test]
-    fn who_asked_before_a_flood_keeps_his_place_also_if_all_came_at_once() {
+    fn a_peer_keeps_its_connection_during_a_later_flood() {
         for silent in [true, false] {
-            let held = flood([KUBELET].into_iter().chain(std::iter::repeat_n(FLOOD, 100)), silent);
-            assert!(held[0], "silent: {silent}");
-            assert_eq!(held.iter().filter(|held| **held).count(), MOST_CONNECTIONS, "silent: {silent}");
+            let open = flood([KUBELET].into_iter().chain(std::iter::repeat_n(FLOOD, 100)), silent);
+            assert!(open[0], "silent: {silent}");
+            assert_eq!(open.iter().filter(|open| **open).count(), MOST_CONNECTIONS, "silent: {silent}");
         }
     }
 
     #[test]
-    fn nobody_takes_a_place_from_his_like_while_that_is_in_use() {
-        let held = flood((0..MOST_CONNECTIONS + 1).map(|i| [10, 0, 1, u8::try_from(i).unwrap()]), false);
-        assert!(held[..MOST_CONNECTIONS].iter().all(|held| *held) && !held[MOST_CONNECTIONS]);
+    fn a_peer_cannot_displace_an_equal_peer_in_use() {
+        let open = flood((0..MOST_CONNECTIONS + 1).map(|i| [10, 0, 1, u8::try_from(i).unwrap()]), false);
+        assert!(open[..MOST_CONNECTIONS].iter().all(|open| *open) && !open[MOST_CONNECTIONS]);
     }
 }

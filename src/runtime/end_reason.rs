@@ -1,4 +1,4 @@
-//! Why this process ends, for the kubelet's report of its container: the termination message.
+//! The reason why this process ends, for the kubelet's report of its container: the termination message.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -9,39 +9,40 @@ use std::sync::OnceLock;
 use crate::protocol::environment;
 use rustix::fs::OFlags;
 
-/// The longest reason in bytes: the kubelet reads the last 4096 of the file, of which a line of proof is some.
+/// The longest reason in bytes: the kubelet reads the last 4096 of the file, which also hold the line with the
+/// incarnation.
 const LONGEST: usize = 3 * 1024;
 
 static FILE: OnceLock<PathBuf> = OnceLock::new();
 
-/// This process is its container's own: from now on [`leave`] writes to the file that the environment names, if it names one, and
-/// the text of a panic is left there, too. Others in the container, such as one by `kubectl exec`, must not call this.
-pub fn speak_for_the_container() {
+/// Marks this process as its container's own. From now on [`leave`] and panics write to the file that the environment
+/// names, if it names one. Other processes of the container, such as one by `kubectl exec`, must not call this.
+pub fn enable() {
     let Some(path) = std::env::var_os(environment::TERMINATION_MESSAGE_PATH).filter(|path| !path.is_empty()) else {
         return;
     };
     // A second call names the same file.
     let _ = FILE.set(path.into());
-    let usual = std::panic::take_hook();
+    let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        usual(panic);
+        previous(panic);
         leave(&format!("this is a bug of k8sensus, please report it: {panic}"));
     }));
 }
 
-/// Appends `why` to the termination message, if this process [speaks for its container](speak_for_the_container). Never waits and
-/// reports no error: it is the last thing that a process does.
+/// Appends `why` to the termination message, if [`enable`] was called. Never waits and reports no error, since the
+/// process is about to end.
 pub fn leave(why: &str) {
     if let Some(path) = FILE.get() {
         let _ = append(path, why);
     }
 }
 
-/// Appends `why` as a line to the file at `path`, which must exist. In place, and nothing that it holds is lost, also where the disk
-/// is full.
+/// Appends `why` as a line to the file at `path`, which must exist. Writes in place, and loses nothing of the file's
+/// content, also where the disk is full.
 ///
 /// # Errors
-/// If it cannot be opened or written.
+/// If the file cannot be opened or written.
 pub fn append(path: &Path, why: &str) -> io::Result<()> {
     let mut end = why.len().min(LONGEST);
     while !why.is_char_boundary(end) {

@@ -1,4 +1,4 @@
-//! Which cluster a program talks to.
+//! The configuration of the cluster that a program connects to.
 
 use std::fs;
 use std::io;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-/// Neither a kubeconfig nor a pod's own credentials make a configuration. The text says what was tried.
+/// A reason why there is no configuration. The text lists what was tried.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The kubeconfig that was named cannot be used.
-    // Its first line only: the next ones quote the file, and in that stand credentials.
+    /// The named kubeconfig cannot be used.
+    // Only its first line: the next lines quote the file, which contains credentials.
     #[error("cannot use kubeconfig {path}: {}", .source.to_string().lines().next().unwrap_or_default())]
     Kubeconfig {
         /// The file.
@@ -19,7 +19,7 @@ pub enum ConfigError {
         /// Why.
         source: kube::config::KubeconfigError,
     },
-    /// In a pod, but without credentials.
+    /// This is a pod without credentials.
     #[error(
         "cannot use this pod's service account: {0} (expected token and ca.crt in /var/run/secrets/kubernetes.io/serviceaccount; \
          is automountServiceAccountToken false?)"
@@ -36,7 +36,7 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
-    /// Nothing was named and this is not a pod.
+    /// No kubeconfig was named and this is not a pod.
     #[error(
         "no cluster found: not in a pod (KUBERNETES_SERVICE_HOST is not set), KUBECONFIG is not set, and {0}; \
          set KUBECONFIG or pass --kubeconfig"
@@ -44,19 +44,19 @@ pub enum ConfigError {
     Nowhere(kube::config::KubeconfigError),
 }
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
-    /// The surroundings: a kubeconfig that is named, else what the environment says.
+    /// The surroundings: the named kubeconfig, else the environment.
     Surroundings(Option<&'a Path>),
-    /// The pod's own service account and the API server whose URL is in this file, whatever the environment says.
+    /// The pod's own service account, and the API server whose URL is in this file, whatever the environment contains.
     Pod(&'a Path),
 }
 
-/// The configuration from `source`.
+/// Loads the configuration from `source`.
 ///
 /// # Errors
-/// [`ConfigError`] names the file or the surroundings that were expected.
+/// [`ConfigError`], which names the expected file or surroundings.
 pub async fn load(source: Source<'_>) -> Result<Config, ConfigError> {
     match source {
         Source::Surroundings(path) => from_surroundings(path).await,
@@ -64,8 +64,8 @@ pub async fn load(source: Source<'_>) -> Result<Config, ConfigError> {
     }
 }
 
-/// What [`Source::Pod`] needs: the API server's URL by the variables that the kubelet sets in every container. `None` without
-/// them.
+/// Returns the API server's URL, which [`Source::Pod`] needs, from the variables that the kubelet sets in every
+/// container. `None` without them.
 pub fn server_of_environment() -> Option<String> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let host = variable("KUBERNETES_SERVICE_HOST")?;
@@ -73,18 +73,18 @@ pub fn server_of_environment() -> Option<String> {
     Some(if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") })
 }
 
-/// Neither KUBECONFIG nor a proxy nor kube's own variables count.
+/// Loads the pod's configuration. KUBECONFIG, proxies and kube's own variables are ignored.
 fn of_pod(address: &Path) -> Result<Config, ConfigError> {
     let wrong = |reason| ConfigError::Address { path: address.to_owned(), reason };
     let url = fs::read_to_string(address).map_err(|error: io::Error| wrong(error.to_string()))?;
     let url = url.trim();
-    // Its address is replaced: a pod may have no cluster DNS.
+    // The address by DNS is replaced, since a pod may have no cluster DNS.
     let mut config = Config::incluster_dns().map_err(ConfigError::InCluster)?;
     config.cluster_url = url.parse().map_err(|error| wrong(format!("{url:?}, {error}")))?;
     Ok(config)
 }
 
-/// `path` if given, else the files of `KUBECONFIG`, else the pod's service account, else `~/.kube/config`.
+/// Loads `path` if given, else the files of `KUBECONFIG`, else the pod's service account, else `~/.kube/config`.
 ///
 /// `kube::Config::infer` would prefer a stray `~/.kube/config` in an image to the pod's own account.
 async fn from_surroundings(path: Option<&Path>) -> Result<Config, ConfigError> {

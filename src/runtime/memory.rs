@@ -1,11 +1,11 @@
-//! What the process holds of the machine's memory.
+//! The memory of the process.
 
-/// Returns to the kernel what was freed. For after a time of much more memory than later: the allocator keeps what it once
-/// had, and a program's resident memory would stay at its peak.
+/// Returns freed memory to the kernel. For use after a temporary peak: the allocator keeps freed memory, so the
+/// resident memory would stay at its peak.
 ///
-/// Takes some milliseconds. Does nothing where the C library is not glibc.
+/// Takes some milliseconds. Does nothing unless the C library is glibc.
 pub fn give_back() {
-    // SAFETY: malloc_trim may be called at any time, from any thread; it touches free memory alone.
+    // SAFETY: malloc_trim may be called at any time from any thread, and touches only free memory.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);

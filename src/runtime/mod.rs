@@ -1,6 +1,6 @@
-//! What every program here needs of its surroundings: clocks, signals, logs and the admin endpoints.
+//! The surroundings of every program here: clocks, signals, logs and the admin endpoints.
 //!
-//! Imports no other room of the house.
+//! Imports no other module of this crate except `protocol`.
 
 pub mod admin;
 pub mod backoff;

@@ -1,8 +1,8 @@
-//! Whether a connection comes from the pod itself, from its node, or from elsewhere.
+//! The origin of a connection: the pod itself, its node, or elsewhere.
 
 use std::net::IpAddr;
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The pod itself.
@@ -14,7 +14,8 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The origin of a connection from `peer` to `local`, the accepted socket's own address. `node` are the node's addresses.
+    /// Returns the origin of a connection from `peer` to `local`, the accepted socket's own address. `node` are the
+    /// node's addresses.
     pub fn of(peer: IpAddr, local: Option<IpAddr>, node: &[IpAddr]) -> Self {
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
         if is_loopback(peer) && local.is_some_and(is_loopback) {
@@ -37,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_inside_the_pod_only_if_both_of_its_addresses_are_loopback_addresses() {
+    fn only_connections_between_loopback_addresses_are_inside_the_pod() {
         for (peer, local) in [
             ("127.0.0.1", "127.0.0.1"),
             ("127.0.0.6", "127.0.0.1"),

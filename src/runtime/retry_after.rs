@@ -15,14 +15,15 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower::{BoxError, Layer, Service};
 
-/// A refusal is read up to here, in bytes. What is longer is a proxy's page.
+/// The most bytes that are read of a refusal. A longer one is a proxy's page.
 const LONGEST: usize = 64 << 10;
 
 type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// A layer of a kube client: refusals (4xx) with a `Retry-After` header in seconds become a `Status` that has them.
+/// A layer of a kube client that turns refusals (4xx) with a `Retry-After` header in seconds into a `Status` with these
+/// seconds.
 ///
-/// The seconds of a `Status` that names some stay. A date in place of seconds is ignored, as client-go does.
+/// A `Status` that already has seconds keeps them. A date in place of seconds is ignored, as in client-go.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepRetryAfter;
 
@@ -100,7 +101,7 @@ async fn with_seconds(response: Response<AnswerBody>, seconds: u32) -> Response<
     Response::from_parts(head, body.boxed_unsync())
 }
 
-/// As much of it as is read.
+/// Reads the body, up to the limit.
 async fn text_of(mut body: AnswerBody) -> Vec<u8> {
     let mut text = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
@@ -124,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// Code, message and `retryAfterSeconds` of the error that kube makes of this answer.
+    /// Returns code, message and `retryAfterSeconds` of the error that kube returns for this answer.
     fn refusal(code: u16, header: Option<&'static str>, body: &'static str) -> (u16, String, u32) {
         let server = service_fn(move |_: Request<Body>| {
             let mut response = Response::builder().status(code);
@@ -145,7 +146,7 @@ mod tests {
     const FULL: &str = "Too many requests, please try again later.\n";
 
     #[test]
-    fn the_header_of_an_overloaded_server_is_in_the_error() {
+    fn the_error_of_an_overloaded_server_has_the_seconds_of_its_header() {
         assert_eq!(refusal(429, Some("7"), FULL), (429, FULL.trim().to_owned(), 7));
         let status = r#"{"kind":"Status","message":"full","code":429}"#;
         assert_eq!(refusal(429, Some("7"), status), (429, "full".to_owned(), 7));
@@ -158,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_seconds_stays_as_it_is() {
+    fn an_answer_without_seconds_is_unchanged() {
         for header in [None, Some("0"), Some("-1"), Some("Wed, 21 Oct 2026 07:28:00 GMT"), Some("99999999999999")] {
             assert_eq!(refusal(429, header, FULL), (429, FULL.trim().to_owned(), 0), "{header:?}");
         }
-        // Nothing says whether a write took place: the election asks at once.
+        // A 503 does not show whether a write happened, so the election retries at once.
         assert_eq!(refusal(503, Some("7"), FULL).2, 0);
     }
 }

@@ -4,14 +4,15 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The two signals that ask a program to end.
+/// The two signals that request the end of a program.
 pub struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Shutdown {
-    /// From now on neither signal kills the process; [`requested`](Shutdown::requested) reports them.
+    /// Installs the handlers. From now on neither signal kills the process; [`requested`](Shutdown::requested) reports
+    /// them.
     ///
     /// # Errors
     /// If the handlers cannot be installed.
@@ -19,7 +20,7 @@ impl Shutdown {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Completes at the next SIGTERM or SIGINT and names it. Cancel safe.
+    /// Completes at the next SIGTERM or SIGINT and returns its name. Cancel safe.
     pub async fn requested(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -10,26 +10,26 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// One readable line an event.
+    /// One readable line per event.
     #[default]
     Text,
-    /// One JSON object an event.
+    /// One JSON object per event.
     Json,
 }
 
-/// Logs to stderr from now on, filtered by `RUST_LOG`: a level, or `target=level` pairs separated by commas. Default `info`.
-/// See [`init_with`].
+/// Logs to stderr from now on, filtered by `RUST_LOG`: a level, or `target=level` pairs separated by commas. Default
+/// `info`. See [`init_with`].
 pub fn init(format: LogFormat) {
     init_with(format, std::env::var("RUST_LOG").ok());
 }
 
-/// Logs to stderr from now on, filtered by `filter` in the words of `RUST_LOG`; by default `info`.
+/// Logs to stderr from now on, filtered by `filter` in the syntax of `RUST_LOG`; by default `info`.
 ///
-/// Writing never blocks the caller: where the reader of stderr stalls, lines are dropped. A leader that waits for its
-/// log would neither renew nor stop its work.
+/// Writing never blocks the caller: if the reader of stderr stalls, lines are dropped. A leader that waits for its log
+/// could neither renew nor stop its work.
 pub fn init_with(format: LogFormat, filter: Option<String>) {
     let lines = tracing_subscriber::fmt::layer().with_writer(Lossy::start);
     match format {
@@ -44,7 +44,7 @@ pub fn init_with(format: LogFormat, filter: Option<String>) {
     }
 }
 
-/// Waits until the lines so far are written, but no longer than a moment. To be called at a program's end.
+/// Waits until the lines so far are written, at most 100 ms. To be called at a program's end.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         let (done, wait) = sync_channel(1);
@@ -55,19 +55,19 @@ pub fn flush() {
 }
 
 fn targets(filter: Option<String>) -> Targets {
-    let asked = filter.filter(|filter| !filter.is_empty());
-    let speaks_of_kube = asked.as_ref().is_some_and(|filter| filter.contains("kube_"));
-    let filter = asked.and_then(|filter| filter.parse().ok());
+    let chosen = filter.filter(|filter| !filter.is_empty());
+    let names_kube = chosen.as_ref().is_some_and(|filter| filter.contains("kube_"));
+    let filter = chosen.and_then(|filter| filter.parse().ok());
     let filter = filter.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
-    if speaks_of_kube {
+    if names_kube {
         return filter;
     }
-    // What these log of failing requests is logged here, too, with the object and what comes next.
+    // The failing requests that these modules log are logged by this program, with the object and the next step.
     filter.with_target("kube_client", LevelFilter::OFF).with_target("kube_runtime", LevelFilter::ERROR)
 }
 
 const LONGEST_FLUSH: Duration = Duration::from_millis(100);
-/// Lines that wait for a reader of stderr.
+/// The most lines that wait for the reader of stderr.
 const CAPACITY: usize = 1024;
 
 static LINES: OnceLock<SyncSender<Line>> = OnceLock::new();
@@ -77,7 +77,7 @@ enum Line {
     Flush(SyncSender<()>),
 }
 
-/// Hands lines to a thread of their own, or drops them.
+/// A writer that hands lines to a thread of its own, and drops them if that is behind.
 struct Lossy(SyncSender<Line>);
 
 impl Lossy {

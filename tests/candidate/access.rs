@@ -1,4 +1,4 @@
-//! Who counts as inside the pod, and whose places nobody else can take.
+//! Which peers count as inside the pod, and which connections are reserved.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use crate::support::{namespace, shared};
 const CONTROL: [(&str, &str); 5] =
     [("GET", "/"), ("GET", "/leader"), ("GET", "/replica"), ("POST", "/step-down"), ("POST", "/stopped")];
 
-/// A connection from the address `from`.
+/// Opens a connection from the address `from`.
 fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let connected = runtime.block_on(async {
@@ -37,11 +37,11 @@ fn ask_from(from: Ipv4Addr, to: SocketAddr, method: &str, path: &str) -> std::io
 }
 
 #[test]
-fn a_connection_from_a_loopback_address_to_the_pods_own_address_comes_from_outside() {
+fn a_connection_from_loopback_to_the_pod_address_is_outside() {
     let ns = namespace(shared(), "mesh");
     let otter = Sidecar::start(shared(), &ns, "otter");
     otter.leads(10);
-    // As Envoy connects in an Istio sidecar, for whoever is in the mesh.
+    // Envoy connects like this in an Istio sidecar, on behalf of any peer in the mesh.
     let envoy = Ipv4Addr::new(127, 0, 0, 6);
     let outside = SocketAddr::new(own_address(), otter.at.port());
     for (method, path) in CONTROL {
@@ -51,11 +51,11 @@ fn a_connection_from_a_loopback_address_to_the_pods_own_address_comes_from_outsi
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(ask_from(envoy, outside, "GET", path).unwrap().status, 200, "{path}");
     }
-    assert_eq!(otter.get("/leader").status, 200, "nothing was given up");
+    assert_eq!(otter.get("/leader").status, 200, "still the leader");
 }
 
 #[test]
-fn what_a_web_page_sends_is_refused_with_the_reason() {
+fn requests_of_web_pages_are_refused_with_the_reason() {
     let ns = namespace(shared(), "web-page");
     let otter = Sidecar::start(shared(), &ns, "otter");
     otter.leads(10);
@@ -80,14 +80,14 @@ fn what_a_web_page_sends_is_refused_with_the_reason() {
         let absolute = exchange(otter.at, format!("{method} http://billing.example{path} HTTP/1.1\r\n\r\n").as_bytes());
         assert_eq!(absolute.unwrap().status, 403, "{method} {path}");
     }
-    assert_eq!(send("GET", "/livez", "host: billing.example\r\n").status, 200, "health is for everybody");
+    assert_eq!(send("GET", "/livez", "host: billing.example\r\n").status, 200, "health is open to all");
     for host in ["localhost:4040", "127.0.0.1", "[::1]:4040"] {
-        assert_eq!(send("GET", "/leader", &format!("host: {host}\r\n")).status, 200, "{host}; nothing was given up");
+        assert_eq!(send("GET", "/leader", &format!("host: {host}\r\n")).status, 200, "{host}; still the leader");
     }
     assert_eq!(exchange(otter.at, b"GET /leader HTTP/1.0\r\n\r\n").unwrap().status, 200, "no host at all");
 }
 
-/// An app whose liveness takes long to find out, and whose readiness is known.
+/// An app whose liveness probe never ends, and which is ready.
 struct Slow;
 
 impl AppHealth for Slow {
@@ -100,7 +100,7 @@ impl AppHealth for Slow {
 }
 
 #[test]
-fn peers_that_hold_every_other_place_do_not_displace_the_node() {
+fn other_peers_cannot_use_up_the_connections_of_the_node() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
     let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
@@ -110,7 +110,7 @@ fn peers_that_hold_every_other_place_do_not_displace_the_node() {
     let metrics = Metrics::default();
     let campaign = Campaign::builder("shop", "weir").identity("otter").metrics(metrics.clone()).start(&config).unwrap();
     let _serving = server.serve(Answers::beside_command(Arc::new(campaign), Arc::new(Slow), &metrics));
-    let held: Vec<TcpStream> = (1..=64)
+    let connections: Vec<TcpStream> = (1..=64)
         .map(|peer| {
             let mut stream = connect(Ipv4Addr::new(127, 0, 4, peer), outside);
             stream.write_all(b"GET /app-health/liveness HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
@@ -118,8 +118,8 @@ fn peers_that_hold_every_other_place_do_not_displace_the_node() {
         })
         .collect();
     std::thread::sleep(Duration::from_millis(500));
-    let answer = ask_from(kubelet, outside, "GET", "/livez").expect("the node keeps its places");
+    let answer = ask_from(kubelet, outside, "GET", "/livez").expect("the node has reserved connections");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(ask(loopback(outside.port()), "GET", "/livez").status, 200, "and so does the pod");
-    drop(held);
+    drop(connections);
 }

@@ -1,4 +1,4 @@
-//! A wrong call ends with exit code 2 and one line, before anything is asked of an API server.
+//! A wrong call ends with exit code 2 and one line, before any request to an API server.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn impossible_timings_are_refused_with_both_numbers() {
 }
 
 #[test]
-fn without_a_cluster_it_says_what_it_looked_for() {
+fn without_a_cluster_the_error_lists_what_was_tried() {
     let output = call(&["--lease-name=x"], &[POD]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -64,7 +64,7 @@ fn without_a_cluster_it_says_what_it_looked_for() {
 }
 
 #[test]
-fn what_stands_behind_two_dashes_is_the_commands_own() {
+fn arguments_after_two_dashes_belong_to_the_command() {
     let ns = namespace(shared(), "dashes");
     let arguments = ["exec", "--", "/bin/echo", "-lease-name", "-lease-name=x", "--", "-lease-namespace=y"];
     let mut program = candidate(shared(), &ns, "weir", "otter", &arguments);

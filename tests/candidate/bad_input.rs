@@ -1,4 +1,4 @@
-//! Leases and credentials that are wrong, on a real API server.
+//! Invalid Leases and credentials, on a real API server.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// Creates the Lease `name` with that spec; says what the API server has against it.
+/// Creates the Lease `name` with that spec; returns the objection of the API server.
 fn create(ns: &str, name: &str, spec: &Value) -> Result<(), String> {
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "namespace": ns },
@@ -20,7 +20,7 @@ fn create(ns: &str, name: &str, spec: &Value) -> Result<(), String> {
     });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), lease.to_string()).unwrap();
-    // Not apply: it would keep a copy of the spec in an annotation, which may not hold a megabyte.
+    // Create, not apply, which would copy the spec to an annotation, where a megabyte is too long.
     let output = shared().kubectl().args(["create", "-f"]).arg(file.path()).output().unwrap();
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
@@ -32,7 +32,7 @@ fn held(more: Value) -> Value {
 }
 
 #[test]
-fn whatever_the_api_server_lets_stand_in_a_lease_can_be_taken_when_it_has_run_out() {
+fn every_record_the_api_server_accepts_can_be_acquired_after_expiry() {
     let ns = namespace(shared(), "absurd");
     let specs = [
         json!(null),
@@ -80,7 +80,7 @@ fn a_holder_that_asks_for_68_years_is_not_disturbed() {
     otter.wait_for("New leader is: heron", SOON);
     std::thread::sleep(Duration::from_secs(5));
     assert!(!otter.says("I'm the new leader!"), "{}", otter.output());
-    // The way out is a person's: the form of a release.
+    // The remedy is manual: the form of a release.
     let released = r#"{"spec":{"holderIdentity":"","leaseDurationSeconds":1}}"#;
     kubectl(shared(), &["patch", "-n", &ns, "lease/weir", "--type=merge", "-p", released]);
     otter.wait_for("I'm the new leader!", SOON);
@@ -100,20 +100,20 @@ fn an_identity_of_100_kilobytes_leads_and_releases() {
 }
 
 #[test]
-fn a_token_that_nobody_knows_any_more_is_told_and_tried_again() {
+fn an_invalid_token_is_reported_and_retried() {
     let ns = namespace(shared(), "stale");
     let kubeconfig = kubeconfig_with(shared(), json!({ "token": "eyJhbGciOiJSUzI1NiJ9.e30.c3RhbGU" }));
     let mut command = candidate_command(shared(), &ns, "weir", "otter", &[]);
     let mut otter = Program::start("stale", command.env("KUBECONFIG", kubeconfig.path()));
-    let told = format!("cannot get lease {ns}/weir: Unauthorized (401)");
-    within(15, "three tries", || (otter.output().matches(&told).count() >= 3).then_some(()));
+    let warning = format!("cannot get lease {ns}/weir: Unauthorized (401)");
+    within(15, "three tries", || (otter.output().matches(&warning).count() >= 3).then_some(()));
     otter.signal(Signal::TERM);
     assert!(otter.wait(SOON).success());
     assert!(get(shared(), &ns, "lease/weir").is_none());
 }
 
 #[test]
-fn a_kubeconfig_that_vanishes_costs_a_running_leader_nothing_and_the_next_start_names_it() {
+fn a_deleted_kubeconfig_leaves_the_leader_and_fails_the_next_start() {
     let ns = namespace(shared(), "vanished");
     let text = kubectl(shared(), &["config", "view", "--raw", "--flatten"]);
     let kubeconfig = tempfile::NamedTempFile::new().unwrap();
@@ -142,7 +142,7 @@ fn a_kubeconfig_that_vanishes_costs_a_running_leader_nothing_and_the_next_start_
 }
 
 #[test]
-fn a_kubeconfig_that_is_none_is_refused_by_its_name() {
+fn an_invalid_kubeconfig_is_refused_by_its_name() {
     for text in ["", "null", "[]", "not: [closed", "<html></html>", "apiVersion: v1\nkind: Pod\n", "\u{0}\u{1}"] {
         let kubeconfig = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(kubeconfig.path(), text).unwrap();

@@ -1,4 +1,4 @@
-//! Process trees that make it hard to know when a command is gone, below a candidate that is PID 1 and one that is not.
+//! Process trees whose end is hard to detect, below a candidate that is PID 1 and one that is not.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,8 @@ use crate::support::{Program, candidate_command, get, namespace, shared, within}
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A candidate that runs `script`, which finds `$DIR`; as PID 1 of a namespace of its own, as in a container, or not.
+/// Starts a candidate that runs `script` with `$DIR` set; as PID 1 of a namespace of its own, as in a container, or
+/// not.
 fn start(ns: &str, pod: &str, as_init: bool, folder: &Path, script: &str) -> Program {
     let mut direct = candidate_command(shared(), ns, "weir", pod, &["exec", "--", "/bin/sh", "-c", script]);
     direct.env("DIR", folder);
@@ -29,7 +30,7 @@ fn start(ns: &str, pod: &str, as_init: bool, folder: &Path, script: &str) -> Pro
     Program::start(pod, &mut command)
 }
 
-/// The candidate itself, as this process sees it.
+/// Returns the process id of the candidate itself.
 pub(super) fn candidate_of(program: &Program, as_init: bool) -> i32 {
     let pid = program.pid();
     if !as_init {
@@ -52,7 +53,7 @@ fn released(ns: &str) -> bool {
     get(shared(), ns, "lease/weir").unwrap()["spec"]["holderIdentity"] == ""
 }
 
-/// A daemon as of old: forked twice, in a session of its own, deaf to SIGTERM, and it forks on.
+/// A classic daemon: forked twice, in a session of its own. It ignores SIGTERM and forks on.
 const DAEMON: &str = "(setsid /bin/sh -c 'trap \"\" TERM HUP; \
     (while :; do (echo beat >> $DIR/beats; sleep 0.02) & wait; done) & echo $PPID > $DIR/daemon' &) ; \
     while [ ! -s $DIR/beats ]; do sleep 0.02; done";
@@ -73,7 +74,7 @@ fn a_daemon_is_dead_before_the_lease_is_free() {
 }
 
 #[test]
-fn a_daemon_beside_a_command_that_is_stopped_dies_with_it() {
+fn a_daemon_dies_with_its_stopped_command() {
     for as_init in [false, true] {
         let ns = namespace(shared(), "stopped");
         let folder = tempfile::tempdir().unwrap();
@@ -101,7 +102,7 @@ fn orphans_are_reaped_while_the_command_runs() {
         wait_for(folder.path(), "done");
         let candidate = candidate_of(&leader, as_init);
         within(5, "all orphans to be reaped", || {
-            // The command is the child of the thread that started it, orphans are the main thread's.
+            // The command is a child of the thread that started it; orphans are the main thread's.
             let threads = fs::read_dir(format!("/proc/{candidate}/task")).unwrap().filter_map(Result::ok);
             let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
             (children.map(|children| children.split_whitespace().count()).sum::<usize>() == 1).then_some(())
@@ -111,10 +112,10 @@ fn orphans_are_reaped_while_the_command_runs() {
 }
 
 #[test]
-fn a_command_that_floods_its_output_is_handed_over_all_the_same() {
+fn a_command_that_floods_its_output_is_handed_over() {
     let ns = namespace(shared(), "flood");
     let folder = tempfile::tempdir().unwrap();
-    // One pipe that is full since nobody reads it, and one that is read as fast as may be.
+    // One pipe is full because it has no reader, and one is read as fast as possible.
     let script = "echo up > $DIR/up; yes | cat >/dev/null & exec yes";
     let mut command = candidate_command(shared(), &ns, "weir", "otter", &["exec", "--", "/bin/sh", "-c", script]);
     command.env("DIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -128,7 +129,7 @@ fn a_command_that_floods_its_output_is_handed_over_all_the_same() {
     let start = Instant::now();
     leader.signal(Signal::TERM);
     wait_for(other.path(), "up");
-    // A lease of 3 s that is renewed every second cannot have run out sooner than 2 s from now.
+    // A lease of 3 s that is renewed every second cannot expire sooner than 2 s from now.
     assert!(start.elapsed() < Duration::from_millis(1_900), "{:?}", start.elapsed());
     assert!(leader.ended(SOON).expect("the leader to end").success());
 }
@@ -176,7 +177,7 @@ fn a_command_may_read_the_terminal() {
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
     command.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut leader = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
-    // Kept open: its end would end the terminal.
+    // Kept open, since its end would end the terminal.
     let mut input = leader.child.stdin.take().unwrap();
     input.write_all(b"kestrel\n").unwrap();
     let status = leader.ended(Duration::from_secs(8));

@@ -1,4 +1,4 @@
-//! A container that ends by the candidate's own doing says why in its termination message.
+//! A container that ends because of the candidate gives the reason in its termination message.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,20 +10,20 @@ use crate::support::{CANDIDATE, Program, candidate_command, namespace, shared};
 const SOON: Duration = Duration::from_secs(5);
 const PATH: &str = "K8SENSUS_TERMINATION_MESSAGE_PATH";
 
-/// The exit code and the termination message of a candidate with these arguments and variables.
+/// Returns the exit code and the termination message of a candidate with these arguments and variables.
 fn end(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let message = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(CANDIDATE);
     command.args(arguments).env_clear().env("POD_NAME", "otter").envs(environment.iter().copied());
-    // Also where nobody reads what it prints.
+    // Also without a reader of its output.
     let status = command.env(PATH, message.path()).stderr(Stdio::null()).status().unwrap();
     (status.code(), fs::read_to_string(message.path()).unwrap())
 }
 
 #[test]
 fn every_refusal_at_the_start_is_the_termination_message() {
-    let taken = TcpListener::bind(("::", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let listener = TcpListener::bind(("::", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
     let kubeconfig = shared().kubeconfig().to_str().unwrap().to_owned();
     let lease = ("K8SENSUS_LEASE_NAME", "weir");
     for program in [&["run"][..], &["exec", "--", "true"]] {
@@ -60,8 +60,8 @@ fn every_refusal_at_the_start_is_the_termination_message() {
 }
 
 #[test]
-fn only_the_containers_own_process_writes_its_termination_message() {
-    // As by `kubectl exec`, beside the candidate whose proof the file holds.
+fn only_the_containers_main_process_writes_the_termination_message() {
+    // Like `kubectl exec`, beside the candidate whose proof is in the file.
     for arguments in [&["observe"][..], &["install", "/nowhere/k8sensus"], &["--no-such-flag"]] {
         let (code, message) = end(arguments, &[]);
         assert!(code != Some(0) && message.is_empty(), "{arguments:?}: {message:?}");
@@ -69,7 +69,7 @@ fn only_the_containers_own_process_writes_its_termination_message() {
 }
 
 #[test]
-fn a_full_disk_costs_the_message_and_nothing_else() {
+fn a_full_disk_costs_only_the_message() {
     let ns = namespace(shared(), "full-disk");
     let mut command = candidate_command(shared(), &ns, "weir", "otter", &["exec", "--", "sleep", "1000"]);
     command.env("POD_UID", "0c7e5a52").env("K8SENSUS_CONTAINER", "main").env(PATH, "/dev/full");
@@ -80,7 +80,7 @@ fn a_full_disk_costs_the_message_and_nothing_else() {
 }
 
 #[test]
-fn a_program_that_closes_its_streams_leads_on() {
+fn a_program_that_closes_its_streams_keeps_leading() {
     let ns = namespace(shared(), "closed-streams");
     let folder = tempfile::tempdir().unwrap();
     let script = format!("exec <&- >&- 2>&-; echo up > {}/up; exec sleep 1000", folder.path().display());

@@ -13,7 +13,7 @@ use crate::support::{Program, candidate, get, kubectl, namespace, shared, within
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A candidate that runs `script` in a shell, and the folder that the script finds in `$DIR`.
+/// Starts a candidate that runs `script` in a shell, and returns it with the folder that the script has as `$DIR`.
 pub(super) fn shell(ns: &str, pod: &str, script: &str) -> (Program, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let script = format!("export DIR={}; {script}", folder.path().display());
@@ -33,7 +33,7 @@ fn alive(pid: &str) -> bool {
 }
 
 #[test]
-fn the_command_runs_only_in_the_leader_and_is_told_of_its_term() {
+fn the_command_runs_only_in_the_leader_and_gets_its_term() {
     let ns = namespace(shared(), "exec");
     let script = "env > $DIR/env; echo done > $DIR/started; exec sleep 1000";
     let (mut leader, leader_folder) = shell(&ns, "otter", script);
@@ -64,7 +64,7 @@ fn the_command_runs_only_in_the_leader_and_is_told_of_its_term() {
 }
 
 #[test]
-fn a_command_that_takes_its_time_is_waited_for_and_the_lease_is_kept_meanwhile() {
+fn the_lease_is_held_until_a_slow_command_has_ended() {
     let ns = namespace(shared(), "slow");
     let script = "trap 'sleep 4; echo bye > $DIR/ended; exit 0' TERM; echo $$ > $DIR/pid; while :; do sleep 0.1; done";
     let (mut leader, folder) = shell(&ns, "otter", script);
@@ -72,7 +72,7 @@ fn a_command_that_takes_its_time_is_waited_for_and_the_lease_is_kept_meanwhile()
     let (standby, standby_folder) = shell(&ns, "heron", "echo $$ > $DIR/pid; exec sleep 1000");
     standby.wait_for("leader is otter", SOON);
     leader.signal(Signal::TERM);
-    // Longer than the lease of 3 s: it must be renewed while the command ends.
+    // Longer than the lease duration of 3 s: it must be renewed while the command ends.
     std::thread::sleep(Duration::from_millis(3_700));
     assert!(!standby_folder.path().join("pid").exists());
     assert!(leader.wait(SOON).success());
@@ -81,7 +81,7 @@ fn a_command_that_takes_its_time_is_waited_for_and_the_lease_is_kept_meanwhile()
 }
 
 #[test]
-fn what_the_command_leaves_behind_is_killed_before_the_lease_is_released() {
+fn processes_left_behind_are_killed_before_the_lease_is_released() {
     let ns = namespace(shared(), "orphans");
     // A daemon in a session of its own that ignores SIGTERM.
     let script = "setsid sh -c 'trap \"\" TERM; echo $$ > $DIR/daemon; while :; do sleep 0.1; done' & \
@@ -94,7 +94,7 @@ fn what_the_command_leaves_behind_is_killed_before_the_lease_is_released() {
 }
 
 #[test]
-fn a_lost_lease_kills_at_once_even_what_ignores_sigterm() {
+fn a_lost_lease_immediately_kills_a_command_that_ignores_sigterm() {
     let ns = namespace(shared(), "deposed");
     let (leader, folder) = shell(&ns, "otter", "trap '' TERM; echo $$ > $DIR/pid; while :; do sleep 0.1; done");
     let pid = file(&folder, "pid");
@@ -107,7 +107,7 @@ fn a_lost_lease_kills_at_once_even_what_ignores_sigterm() {
 }
 
 #[test]
-fn without_an_api_server_the_command_is_dead_before_the_lease_runs_out() {
+fn without_an_api_server_the_command_dies_before_the_lease_expires() {
     let cluster = crate::support::control_plane();
     let folder = tempfile::tempdir().unwrap();
     let script = format!("trap '' TERM; echo $$ > {}/pid; while :; do sleep 0.1; done", folder.path().display());
@@ -116,22 +116,22 @@ fn without_an_api_server_the_command_is_dead_before_the_lease_runs_out() {
     let leader = candidate(&cluster, "default", "weir", "otter", &arguments);
     let pid = file(folder.path(), "pid");
     let renewed = || get(&cluster, "default", "lease/weir").unwrap()["spec"]["renewTime"].clone();
-    // From when on the Lease was seen not to have been renewed yet: the last renewal is sent after that.
+    // The Lease was not renewed yet when it was last read, so the last renewal is sent after that.
     let mut start = Instant::now();
     let before = renewed();
     within(5, "a renewal", || {
-        let asked = Instant::now();
+        let read_at = Instant::now();
         let is_renewed = renewed() != before;
         if !is_renewed {
-            start = asked;
+            start = read_at;
         }
         is_renewed.then_some(())
     });
     cluster.signal(k8sensus_local::Component::ApiServer, Signal::STOP.as_raw()).unwrap();
     within(15, "the command to be killed", || (!alive(&pid)).then_some(()));
-    let took = start.elapsed();
+    let killed_after = start.elapsed();
     // By the renew deadline of 6 s and the grace of 3 s it is 9 s after the last renewal; the lease ends after 10 s.
-    assert!(took < Duration::from_secs(10), "killed {took:?} after the last renewal");
+    assert!(killed_after < Duration::from_secs(10), "killed {killed_after:?} after the last renewal");
     leader.wait_for("no renewal within the renew deadline", SOON);
     cluster.signal(k8sensus_local::Component::ApiServer, Signal::CONT.as_raw()).unwrap();
     within(30, "the command to be started again", || {
@@ -140,7 +140,7 @@ fn without_an_api_server_the_command_is_dead_before_the_lease_runs_out() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_keeps_no_command_alive() {
+fn a_stalled_log_reader_keeps_no_command_alive() {
     let cluster = crate::support::control_plane();
     let folder = tempfile::tempdir().unwrap();
     let (_reader, mut writer) = std::io::pipe().unwrap();

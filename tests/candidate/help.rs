@@ -1,4 +1,4 @@
-//! What the program says of itself, word for word: a reference, and a look at each change of it.
+//! The help texts, word for word: a reference, and a review of each change.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Asks candidates by HTTP, and starts sidecars to be asked.
+//! HTTP requests to candidates, and sidecars for them.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Program, candidate_command, within};
 
-/// What came back.
+/// The response to a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -30,7 +30,7 @@ impl Answer {
         lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The token and the end of what it promises, if it says "leader".
+    /// Returns the token and the end of the promise, if the answer contains one.
     pub fn promise(&self) -> Option<(String, Instant)> {
         let body = self.json();
         let valid_for = Duration::from_secs_f64(body["validForSeconds"].as_f64().unwrap());
@@ -50,7 +50,7 @@ pub fn exchange(to: SocketAddr, request: &[u8]) -> io::Result<Answer> {
     Ok(Answer { sent, ..read_answer(&mut stream)? })
 }
 
-/// Reads to the end; as if the request was sent just now.
+/// Reads to the end, and counts the request as sent just now.
 pub fn read_answer(stream: &mut TcpStream) -> io::Result<Answer> {
     let sent = Instant::now();
     let mut text = Vec::new();
@@ -73,11 +73,11 @@ pub fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// An address of this machine that is not its loopback.
+/// Returns an address of this machine that is not its loopback.
 pub fn own_address() -> IpAddr {
-    // Sends nothing: the kernel only chooses a way.
+    // Sends nothing: the kernel only selects a route.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("198.51.100.1:9").expect("this machine has a way out");
+    socket.connect("198.51.100.1:9").expect("this machine has a default route");
     socket.local_addr().unwrap().ip()
 }
 
@@ -114,7 +114,7 @@ impl Sidecar {
         ask(self.at, "POST", path)
     }
 
-    /// Waits for a promise. Asks often, so that one is always fresh.
+    /// Waits for a promise. Asks often, so that the promise is always fresh.
     pub fn leads(&self, seconds: u64) -> (String, Instant) {
         within(seconds, "the sidecar to lead", || self.get("/").promise())
     }

@@ -1,4 +1,4 @@
-//! A candidate as the operator's pods start it, with whatever environment its program has.
+//! A candidate as the operator's pods start it, with any environment that its program may have.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::{CANDIDATE, Program, candidate_command, get, kubectl, namesp
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// What a program that talks to another cluster through a proxy may have in its environment.
+/// The environment of a program that uses another cluster through a proxy.
 const HOSTILE: [(&str, &str); 14] = [
     ("KUBECONFIG", "/nowhere/config"),
     ("KUBERNETES_SERVICE_HOST", "203.0.113.1"),
@@ -30,7 +30,7 @@ const HOSTILE: [(&str, &str); 14] = [
     ("KUBE_RS_DEBUG_IMPERSONATE_USER", "nobody"),
 ];
 
-/// The mount of a service account that may do everything in `ns`.
+/// Creates the mount of a service account with all rights in `ns`.
 fn service_account(ns: &str) -> tempfile::TempDir {
     kubectl(shared(), &["create", "-n", ns, "serviceaccount", "boatman"]);
     let subject = format!("--serviceaccount={ns}:boatman");
@@ -52,13 +52,13 @@ fn server() -> String {
 }
 
 #[test]
-fn in_a_pod_the_programs_environment_reaches_the_program_and_not_the_candidate() {
+fn the_programs_environment_does_not_affect_the_candidate() {
     let ns = namespace(shared(), "in-pod");
     let (mount, folder) = (service_account(&ns), tempfile::tempdir().unwrap());
     fs::write(folder.path().join("api-server"), server()).unwrap();
     let script = "env > $DIR/env; echo done > $DIR/started; exec sleep 1000";
     let direct = candidate_command(shared(), &ns, "weir", "otter", &["exec", "--", "/bin/sh", "-c", script]);
-    // The mount that the kubelet makes, in a mount namespace of the candidate's own.
+    // The kubelet's mount, in a mount namespace of the candidate's own.
     let account = "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && \
                    cp -r \"$ACCOUNT\" /run/secrets/kubernetes.io/serviceaccount && exec \"$@\"";
     let mut command = Command::new("unshare");
@@ -79,7 +79,7 @@ fn in_a_pod_the_programs_environment_reaches_the_program_and_not_the_candidate()
     assert!(leader.terminate(SOON).success());
 }
 
-/// The exit code and the only line of a candidate that finds no cluster.
+/// Returns the exit code and the only line of a candidate that finds no cluster.
 fn refusal(address: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(CANDIDATE);
     command.args(["exec", "--", "true"]).env_clear().envs(HOSTILE);
@@ -89,7 +89,7 @@ fn refusal(address: &Path) -> (Option<i32>, String) {
 }
 
 #[test]
-fn without_the_api_servers_address_or_an_account_it_says_what_is_missing() {
+fn without_an_api_server_address_or_account_the_error_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("api-server");
     let (code, error) = refusal(&missing);
@@ -101,7 +101,7 @@ fn without_the_api_servers_address_or_an_account_it_says_what_is_missing() {
 }
 
 #[test]
-fn a_kubeconfig_that_is_named_wins_over_the_pods_own_account() {
+fn a_named_kubeconfig_overrides_the_pods_own_account() {
     let ns = namespace(shared(), "named");
     let folder = tempfile::tempdir().unwrap();
     let address = folder.path().join("none");
@@ -112,7 +112,7 @@ fn a_kubeconfig_that_is_named_wins_over_the_pods_own_account() {
 }
 
 #[test]
-fn the_installer_notes_where_the_api_server_is() {
+fn install_writes_the_url_of_the_api_server() {
     let install = |host: &str| -> Option<Value> {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(CANDIDATE);

@@ -1,5 +1,5 @@
-//! What SIGKILL cannot reach, and what keeps the candidate from sending it. The candidate is PID 1 of a namespace of its own, as in
-//! a container, or not.
+//! Processes that SIGKILL cannot reach, and obstacles to sending it. The candidate is PID 1 of a namespace of its own,
+//! as in a container, or not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use crate::support::{Program, candidate_command, get, kubectl, namespace, shared
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A root without CAP_KILL that becomes somebody else: `securityContext.capabilities: {drop: [ALL], add: [SETUID, SETGID]}` and an
-/// entrypoint that changes its user. Deaf to SIGTERM, and it beats.
+/// Root without CAP_KILL that changes to another user: `securityContext.capabilities: {drop: [ALL], add: [SETUID,
+/// SETGID]}` and an entrypoint that changes its user. It ignores SIGTERM, and writes a heartbeat.
 const OTHER_USER: &str = "setpriv --reuid 65534 --clear-groups /bin/sh -c \
     'trap \"\" TERM; while :; do echo >> $DIR/beats; sleep 0.02; done'";
 
@@ -79,7 +79,7 @@ fn a_command_of_another_user_is_dead_once_leadership_is_lost() {
         let mut leader = start(&ns, true, folder.path(), &script, &pod);
         wait_for_beats(folder.path());
         give_the_lease_to_another(&ns);
-        // A renewal of each second finds the other; the container ends as a whole.
+        // The next renewal, within a second, finds the other holder; the container ends as a whole.
         leader.wait(SOON);
         has_stopped(folder.path());
         assert!(leader.says("ending the whole container; add the capability KILL"), "{}", leader.output());
@@ -90,8 +90,8 @@ fn a_command_of_another_user_is_dead_once_leadership_is_lost() {
 }
 
 #[test]
-fn a_command_of_another_user_that_is_to_end_ends_with_the_container_and_its_lease_runs_out() {
-    let ns = namespace(shared(), "other-user-asked");
+fn a_stopped_command_of_another_user_ends_with_the_container() {
+    let ns = namespace(shared(), "other-user-stopped");
     let folder = folder();
     let mut leader = start(&ns, true, folder.path(), &format!("exec {OTHER_USER}"), &[]);
     wait_for_beats(folder.path());
@@ -99,23 +99,19 @@ fn a_command_of_another_user_that_is_to_end_ends_with_the_container_and_its_leas
     leader.wait(SOON);
     has_stopped(folder.path());
     assert!(leader.says("cannot send SIGTERM to the command"), "{}", leader.output());
-    assert_eq!(
-        get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"],
-        "otter",
-        "nothing says that it ended"
-    );
+    assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "otter", "the end is not reported");
 }
 
 #[test]
-fn where_nothing_ends_a_command_of_another_user_its_lease_is_held() {
+fn the_lease_is_held_while_a_foreign_command_runs() {
     let ns = namespace(shared(), "other-user-held");
     let folder = folder();
     let script = format!("echo $$ > $DIR/pid; {OTHER_USER} & wait");
     let leader = start(&ns, false, folder.path(), &script, &[]);
     wait_for_beats(folder.path());
     leader.signal(Signal::TERM);
-    leader.wait_for("processes of another user, which this one may not end: end them by hand", SOON);
-    // Longer than the lease of 3 s.
+    leader.wait_for("processes of another user, which this process may not end: end them by hand", SOON);
+    // Longer than the lease duration of 3 s.
     let renewed = || get(shared(), &ns, "lease/weir").unwrap()["spec"]["renewTime"].clone();
     std::thread::sleep(Duration::from_secs(4));
     let before = renewed();
@@ -125,21 +121,23 @@ fn where_nothing_ends_a_command_of_another_user_its_lease_is_held() {
         let environment = fs::read(process.path().join("environ")).unwrap_or_default();
         let marked = format!("DIR={}", folder.path().display());
         let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid.filter(|_| environment.split(|byte| *byte == 0).any(|one| one == marked.as_bytes())) {
+        if let Some(pid) =
+            pid.filter(|_| environment.split(|byte| *byte == 0).any(|variable| variable == marked.as_bytes()))
+        {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
 }
 
 #[test]
-fn who_looks_into_the_container_from_outside_does_not_end_it() {
+fn a_debug_process_from_outside_does_not_end_the_container() {
     let ns = namespace(shared(), "looked-into");
     let folder = folder();
     let script = "trap '' TERM; while :; do echo >> $DIR/beats; sleep 0.02; done";
     let mut leader = start(&ns, true, folder.path(), script, &[]);
     wait_for_beats(folder.path());
     let target = candidate_of(&leader, true).to_string();
-    // As `kubectl debug --target` does it. Its parent is not in the namespace.
+    // Like `kubectl debug --target`: the parent is outside the namespace.
     let mut outsider = Command::new("nsenter");
     outsider.args(["--pid", "--target", &target, "--", "setpriv", "--reuid", "65534", "--clear-groups", "sleep", "60"]);
     let outsider = Program::start("outsider", &mut outsider);
@@ -151,13 +149,13 @@ fn who_looks_into_the_container_from_outside_does_not_end_it() {
     leader.wait_for("killing the command", SOON);
     std::thread::sleep(Duration::from_secs(1));
     has_stopped(folder.path());
-    // It stands by.
+    // Now it is a standby.
     leader.wait_for("leader is heron", SOON);
     terminate_candidate(&leader);
     assert!(leader.wait(SOON).success(), "{}", leader.output());
 }
 
-/// Holds a lease on a file, so that whoever executes that waits: as on a file system that does not answer.
+/// Holds a lease on a file, so that its execution blocks, as on a file system that does not answer.
 const HOLD: &str = "import fcntl, signal, sys, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 file = open(sys.argv[1], 'r+')
@@ -165,7 +163,7 @@ fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 open(sys.argv[2], 'w').write('held\\n')
 time.sleep(60)";
 
-/// A program in `folder` whose start hangs for as long as the second one lives.
+/// Creates a program in `folder` whose start hangs for as long as the returned lease holder lives.
 fn hanging_program(folder: &Path) -> (PathBuf, Program) {
     let (program, held) = (folder.join("check"), folder.join("held"));
     fs::write(&program, "#!/bin/sh\n").unwrap();
@@ -195,7 +193,7 @@ fn a_requested_stop_reaches_a_command_whose_start_hangs() {
 }
 
 #[test]
-fn a_command_is_killed_on_time_while_the_candidate_waits_for_a_program_to_start() {
+fn a_command_is_killed_on_time_while_a_probe_start_hangs() {
     for as_init in [false, true] {
         let ns = namespace(shared(), "hanging-start");
         let folder = folder();
@@ -205,7 +203,7 @@ fn a_command_is_killed_on_time_while_the_candidate_waits_for_a_program_to_start(
         let script = "trap '' TERM; while :; do echo >> $DIR/beats; sleep 0.02; done";
         let leader = start(&ns, as_init, folder.path(), script, &[("K8SENSUS_APP", &app)]);
         wait_for_beats(folder.path());
-        // The probe has begun, and nothing in the candidate's main thread goes on.
+        // The start of the probe hangs, and blocks the candidate's main thread.
         std::thread::sleep(Duration::from_secs(2));
         give_the_lease_to_another(&ns);
         std::thread::sleep(Duration::from_millis(1_500));

@@ -1,4 +1,4 @@
-//! The candidate's words in the kubelet's report of its end.
+//! The candidate's text in the kubelet's report of its end.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::{Program, get, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A candidate as the operator's pods start it, with its termination message in a file.
+/// Starts a candidate like the operator's pods do, with its termination message in a file.
 fn in_pod(ns: &str, pod: &str, message: &Path, script: &str) -> Program {
     let arguments = ["exec", "--", "/bin/sh", "-c", script];
     let mut command = crate::support::candidate_command(shared(), ns, "weir", pod, &arguments);
@@ -30,15 +30,12 @@ fn incarnation(ns: &str) -> String {
 }
 
 #[test]
-fn the_termination_message_says_the_incarnation_until_an_end_in_good_order() {
+fn the_termination_message_has_the_incarnation_until_an_orderly_end() {
     let ns = namespace(shared(), "message");
     let file = tempfile::NamedTempFile::new().unwrap();
     let message = || fs::read_to_string(file.path()).unwrap();
-    fs::write(
-        file.path(),
-        "longer than what is written now, and of an earlier container that nobody asks for any more: ".repeat(4),
-    )
-    .unwrap();
+    fs::write(file.path(), "longer than the new text, and of an earlier container that no longer matters: ".repeat(4))
+        .unwrap();
     let mut leader = in_pod(&ns, "otter", file.path(), "exec sleep 1000");
     leader.wait_for("leading with fencing token", SOON);
     let incarnation = incarnation(&ns);
@@ -47,17 +44,21 @@ fn the_termination_message_says_the_incarnation_until_an_end_in_good_order() {
     let other = tempfile::NamedTempFile::new().unwrap();
     let standby = in_pod(&ns, "heron", other.path(), "exec sleep 1000");
     standby.wait_for("leader is otter", SOON);
-    assert_ne!(fs::read_to_string(other.path()).unwrap(), message(), "before it leads each says its own");
+    assert_ne!(
+        fs::read_to_string(other.path()).unwrap(),
+        message(),
+        "before it leads, each candidate writes its own incarnation"
+    );
     assert!(fs::read_to_string(other.path()).unwrap().starts_with("0c7e5a52/main/"));
 
     assert!(leader.terminate(SOON).success());
     assert_eq!(message(), "", "the log may stand in for it again");
     standby.signal(Signal::KILL);
-    assert!(fs::read_to_string(other.path()).unwrap().starts_with("0c7e5a52/main/"), "whoever is killed leaves it");
+    assert!(fs::read_to_string(other.path()).unwrap().starts_with("0c7e5a52/main/"), "a killed candidate leaves it");
 }
 
 #[test]
-fn the_commands_own_termination_message_stays() {
+fn the_commands_own_termination_message_is_kept() {
     for (order, expected) in [(">", "out of orders\n"), (">>", "out of orders\n")] {
         let ns = namespace(shared(), "own");
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -85,20 +86,20 @@ fn a_lease_that_could_not_be_released_keeps_its_proof() {
 }
 
 #[test]
-fn without_a_termination_message_everything_else_goes_on() {
+fn a_missing_termination_message_file_does_not_stop_the_candidate() {
     let ns = namespace(shared(), "mute");
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("termination-log");
     let mut leader = in_pod(&ns, "otter", &missing, "exec sleep 1000");
     leader.wait_for("leading with fencing token", SOON);
-    let said = format!("cannot write the termination message {}: No such file or directory", missing.display());
-    assert_eq!(leader.output().matches(&said).count(), 1, "{}", leader.output());
-    assert!(!missing.exists(), "the kubelet mounts the file; nobody else makes one");
+    let warning = format!("cannot write the termination message {}: No such file or directory", missing.display());
+    assert_eq!(leader.output().matches(&warning).count(), 1, "{}", leader.output());
+    assert!(!missing.exists(), "only the kubelet creates the file");
     assert!(leader.terminate(SOON).success());
 }
 
 #[test]
-fn a_termination_message_that_is_no_file_holds_nobody_up() {
+fn a_termination_message_that_is_no_file_does_not_block() {
     let ns = namespace(shared(), "pipe");
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
@@ -111,7 +112,7 @@ fn a_termination_message_that_is_no_file_holds_nobody_up() {
 }
 
 #[test]
-fn what_cannot_be_started_leaves_its_reason_and_a_shells_exit_code() {
+fn a_failed_start_leaves_its_reason_and_a_shells_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain");
     fs::write(&plain, "#!/bin/sh\n").unwrap();
@@ -142,7 +143,7 @@ fn what_cannot_be_started_leaves_its_reason_and_a_shells_exit_code() {
 }
 
 #[test]
-fn a_reason_is_added_to_the_proof_where_the_lease_could_not_be_released() {
+fn a_reason_is_appended_to_the_proof_of_an_unreleased_lease() {
     let cluster = crate::support::control_plane();
     let folder = tempfile::tempdir().unwrap();
     let message = folder.path().join("message");

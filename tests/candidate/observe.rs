@@ -1,4 +1,4 @@
-//! What the observer makes of sights of a Lease, with time as the test says.
+//! The observer's changes for given sights of a Lease and times.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use k8sensus::candidate::observe::{Change, How, Kind, LeaseSight, Observer, Sigh
 use k8sensus::election::{Moment, Reading, Version, WallTime};
 use serde_json::{Value, json};
 
-/// The wall clock goes wrong on purpose: nothing may rest on it.
+/// The wall clock is wrong on purpose: nothing may depend on it.
 fn at(millis: u64) -> Reading {
     let wall = WallTime(1_772_366_400_000_000 - i64::try_from(millis).unwrap());
     Reading { moment: Moment::since_boot(Duration::from_millis(5_000_000 + millis)), wall }
@@ -45,7 +45,8 @@ impl Weir {
     }
 }
 
-/// The Lease at `version`, held by `holder` in its term number `transitions`, renewed `renewed` seconds into the minute.
+/// Returns the Lease at `version`, held by `holder` in term number `transitions`, renewed `renewed` seconds into the
+/// minute.
 fn held(version: u64, holder: &str, transitions: i32, renewed: u32) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1",
@@ -87,7 +88,7 @@ fn a_handover_is_a_release_and_an_acquisition_with_its_token() {
     let mut weir = Weir::new();
     let first = only(weir.listed(0, &held(41, "otter", 3, 0)));
     assert_eq!((first.kind, first.holder_identity.as_deref()), (Kind::Held, Some("otter")));
-    // The term began before: its acquiring write had this version or a lower one.
+    // The term started before, so its acquiring write had this version or a lower one.
     assert_eq!(
         (first.fencing_token.as_deref(), first.fencing_token_source),
         (Some("41"), Some(TokenSource::FirstSight))
@@ -111,9 +112,9 @@ fn a_handover_is_a_release_and_an_acquisition_with_its_token() {
 }
 
 #[test]
-fn a_holder_expires_by_the_observers_own_clock_and_once() {
+fn a_holder_expires_once_by_the_observers_own_clock() {
     let mut weir = Weir::new();
-    // The record's clock is years off in either direction.
+    // The clock in the record is years off in either direction.
     for (version, year) in [(41, "1999"), (42, "2031")] {
         let time = json!(format!("{year}-03-01T12:00:00.000000Z"));
         weir.listed(0, &with(held(version, "otter", 3, 0), "renewTime", time));
@@ -140,12 +141,12 @@ fn only_a_change_of_the_record_counts_as_a_renewal() {
 }
 
 #[test]
-fn a_holder_that_expired_unseen_is_told_before_its_successor() {
+fn an_unobserved_expiry_is_printed_before_the_successor() {
     let mut weir = Weir::new();
     weir.listed(0, &held(41, "otter", 3, 0));
     assert_eq!(kinds(&weir.watched(15_004, &held(42, "heron", 4, 15))), [Kind::Expired, Kind::Acquired]);
 
-    // The successor may have seen the last renewal a moment earlier than this program did.
+    // The successor may have observed the last renewal a moment earlier than this program did.
     let mut weir = Weir::new();
     weir.listed(0, &held(41, "otter", 3, 0));
     let changes = weir.watched(14_990, &held(42, "heron", 4, 15));
@@ -155,25 +156,25 @@ fn a_holder_that_expired_unseen_is_told_before_its_successor() {
 }
 
 #[test]
-fn a_lease_taken_from_a_live_holder_is_told_as_such() {
+fn a_lease_acquired_from_a_live_holder_has_a_warning() {
     let mut weir = Weir::new();
     weir.listed(0, &held(41, "otter", 3, 0));
     let taken = only(weir.watched(2_000, &with(held(42, "otter", 3, 0), "holderIdentity", json!("heron"))));
     assert_eq!(taken.kind, Kind::Acquired);
     let expected = [
-        "taken from otter only 2.000 s after its last renewal, of 15.000 s",
+        "acquired from otter only 2.000 s after its last renewal, of 15.000 s",
         "leaseTransitions did not rise: edited by hand?",
     ];
     assert_eq!(taken.warnings, expected);
 }
 
 #[test]
-fn a_handover_behind_the_observers_back_is_no_expiry() {
+fn an_unobserved_handover_is_no_expiry() {
     let mut weir = Weir::new();
     weir.listed(0, &held(41, "otter", 3, 0));
     let acquired = only(weir.listed(14_900, &held(57, "heron", 5, 10)));
     assert_eq!((acquired.kind, acquired.fencing_token_source), (Kind::Acquired, Some(TokenSource::FirstSight)));
-    assert_eq!((acquired.message.as_str(), acquired.warnings.len()), ("heron leads, how was not seen", 0));
+    assert_eq!((acquired.message.as_str(), acquired.warnings.len()), ("heron leads, handover not observed", 0));
 }
 
 #[test]
@@ -210,7 +211,7 @@ fn another_process_of_the_same_name_is_another_term() {
     ours["spec"]["acquireTime"] = held(41, "otter", 3, 0)["spec"]["acquireTime"].clone();
     let mut foreign = held(42, "otter", 4, 1);
     foreign["metadata"]["annotations"] = held(41, "otter", 3, 0)["metadata"]["annotations"].clone();
-    // Ours shows by its incarnation, one that knows no such thing by its time.
+    // The incarnation shows that for a candidate of this project, the time for others.
     for (lease, incarnation) in [(ours, "uid/otter/4"), (foreign, "uid/otter/3")] {
         let mut weir = Weir::new();
         weir.listed(0, &held(41, "otter", 3, 0));
@@ -221,7 +222,7 @@ fn another_process_of_the_same_name_is_another_term() {
 }
 
 #[test]
-fn deletion_and_creation_are_told_with_the_term_that_begins() {
+fn deletion_and_creation_are_printed_with_the_new_term() {
     let mut weir = Weir::new();
     assert_eq!(kinds(&weir.absent(0)), [Kind::Absent]);
     assert!(weir.absent(1).is_empty());
@@ -232,21 +233,21 @@ fn deletion_and_creation_are_told_with_the_term_that_begins() {
     let deleted = only(weir.observer.see(at(20), Sight::Deleted(Version::new("42"))));
     assert_eq!((deleted.kind, deleted.previous_holder_identity.as_deref()), (Kind::Deleted, Some("otter")));
     assert_eq!((deleted.holder_identity, weir.observer.expires_at()), (None, None));
-    let mut anew = held(43, "heron", 0, 1);
-    anew["metadata"]["uid"] = json!("9a01");
-    assert_eq!(kinds(&weir.watched(30, &anew)), [Kind::Recreated, Kind::Acquired]);
+    let mut recreation = held(43, "heron", 0, 1);
+    recreation["metadata"]["uid"] = json!("9a01");
+    assert_eq!(kinds(&weir.watched(30, &recreation)), [Kind::Recreated, Kind::Acquired]);
 
-    // Deleted and made anew between two looks.
-    anew["metadata"]["uid"] = json!("9a02");
-    anew["metadata"]["resourceVersion"] = json!("60");
-    let recreated = weir.listed(40, &anew);
+    // Deleted and created again between two reads.
+    recreation["metadata"]["uid"] = json!("9a02");
+    recreation["metadata"]["resourceVersion"] = json!("60");
+    let recreated = weir.listed(40, &recreation);
     assert_eq!(kinds(&recreated), [Kind::Recreated, Kind::Acquired]);
     assert_eq!(recreated[0].previous_holder_identity.as_deref(), Some("heron"));
     assert_eq!(recreated[1].fencing_token_source, Some(TokenSource::FirstSight));
 }
 
 #[test]
-fn what_the_watch_brings_late_changes_nothing() {
+fn late_watch_events_change_nothing() {
     let mut weir = Weir::new();
     weir.listed(0, &held(41, "otter", 3, 0));
     weir.listed(10, &held(44, "heron", 4, 1));
@@ -255,12 +256,12 @@ fn what_the_watch_brings_late_changes_nothing() {
     }
     assert!(weir.observer.see(at(30), Sight::Deleted(Version::new("44"))).is_empty());
     assert_eq!(weir.observer.expires_at(), Some(at(15_010).moment));
-    // But a read counts whatever it shows: etcd may have been restored.
+    // But a read always counts, even with an old version: etcd may have been restored.
     assert_eq!(kinds(&weir.listed(40, &held(9, "otter", 2, 0))), [Kind::Acquired]);
 }
 
 #[test]
-fn absurd_records_are_named_once_and_never_live() {
+fn absurd_records_are_warned_of_once_and_never_live() {
     type Case = (&'static str, Value, &'static str);
     let cases: [Case; 14] = [
         ("leaseDurationSeconds", Value::Null, "is absent"),
@@ -279,23 +280,23 @@ fn absurd_records_are_named_once_and_never_live() {
         ("renewTime", json!("9000-12-31T23:59:59.999999Z"), "is more than a day ahead of this clock"),
         ("renewTime", json!("9999-12-31T23:59:59.999999Z"), "expected an RFC 3339 time before the end of 9999"),
         ("renewTime", json!({}), "expected an RFC 3339 time before the end of 9999, found an object"),
-        ("strategy", json!("Bully"), "is \"Bully\": only coordinated leader election heeds it"),
-        ("preferredHolder", json!([7]), "is a list: only coordinated leader election heeds it"),
+        ("strategy", json!("Bully"), "is \"Bully\": only coordinated leader election uses it"),
+        ("preferredHolder", json!([7]), "is a list: only coordinated leader election uses it"),
     ];
     for (field, value, expected) in cases {
         let mut weir = Weir::new();
         weir.listed(0, &held(40, "otter", 3, 0));
         let changes = weir.watched(1_000, &with(held(41, "otter", 3, 1), field, value.clone()));
-        let told: Vec<&String> = changes.iter().flat_map(|change| &change.warnings).collect();
-        assert!(told.iter().any(|text| text.starts_with(&format!("{field} {expected}"))), "{told:?}");
-        // Told once, however often it is renewed.
+        let warnings: Vec<&String> = changes.iter().flat_map(|change| &change.warnings).collect();
+        assert!(warnings.iter().any(|text| text.starts_with(&format!("{field} {expected}"))), "{warnings:?}");
+        // Warned of once, however often the Lease is renewed.
         let again = weir.watched(2_000, &with(held(42, "otter", 3, 2), field, value));
         assert!(again.iter().all(|change| change.warnings.is_empty()), "{field}: {again:?}");
     }
 }
 
 #[test]
-fn a_lease_without_anything_in_it_has_no_holder() {
+fn an_empty_lease_has_no_holder() {
     for spec in [Value::Null, json!({}), json!("none"), json!([1])] {
         let mut weir = Weir::new();
         let mut lease = held(41, "", 0, 0);
@@ -307,7 +308,7 @@ fn a_lease_without_anything_in_it_has_no_holder() {
 }
 
 #[test]
-fn a_record_that_never_expires_is_not_waited_for() {
+fn once_does_not_wait_for_a_record_that_never_expires() {
     let mut weir = Weir::new();
     let first = only(weir.listed(0, &with(held(41, "otter", 3, 0), "leaseDurationSeconds", Value::Null)));
     assert_eq!((first.kind, first.verdict()), (Kind::Held, Verdict::NotLive));
@@ -316,7 +317,7 @@ fn a_record_that_never_expires_is_not_waited_for() {
 }
 
 #[test]
-fn an_expiry_that_may_be_blindness_says_so() {
+fn an_expiry_while_the_api_server_is_silent_has_a_warning() {
     let mut weir = Weir::new();
     weir.listed(0, &held(41, "otter", 3, 0));
     weir.observer.set_blind(true);
@@ -325,21 +326,21 @@ fn an_expiry_that_may_be_blindness_says_so() {
 }
 
 #[test]
-fn a_line_of_text_is_one_line_whatever_the_holder_is_called() {
+fn a_text_line_stays_one_line_for_any_holder_name() {
     let mut weir = Weir::new();
     let name = format!("ot\nter\u{1b}[31m{}", "x".repeat(1_000_000));
     let change = only(weir.listed(0, &held(41, &name, 3, 0)));
     let text = change.to_string();
     assert!(text.len() < 500 && !text.contains(char::is_control), "{text}");
     assert_eq!(change.warnings, ["holderIdentity is 1000011 bytes long, more than the 253 of a name"]);
-    // JSON keeps it in full.
+    // JSON contains the whole name.
     let parsed: Value = serde_json::from_str(&change.json()).unwrap();
     assert_eq!(parsed["holderIdentity"], name);
     assert!(!change.json().contains('\n'));
 }
 
 #[test]
-fn lines_look_as_documented() {
+fn printed_lines_match_the_documentation() {
     let mut weir = Weir::new();
     let mut changes = weir.listed(0, &held(41, "otter", 3, 0));
     changes.extend(weir.watched(3_000, &released(43, 3)));

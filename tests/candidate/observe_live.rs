@@ -23,7 +23,7 @@ fn observer(ns: &str, arguments: &[&str]) -> Program {
     Program::start("observer", &mut observer_command(ns, arguments))
 }
 
-/// All that was printed so far, each line parsed.
+/// Returns all lines so far, parsed.
 fn lines(observer: &Program) -> Vec<Value> {
     let output = observer.output();
     let whole = output.rfind('\n').map_or("", |end| &output[..end]);
@@ -67,7 +67,7 @@ fn the_life_of_a_lease_is_printed_line_by_line() {
     assert!(token(&second) > token(&first), "{first} {second}");
     assert_eq!(kinds(&observer), ["Absent", "Created", "Acquired", "Released", "Acquired"]);
 
-    // Death, and a successor.
+    // Death of the leader, and a successor.
     let kite = candidate(cluster, &ns, "weir", "kite", &[]);
     kite.wait_for("New leader is: heron", SOON);
     heron.signal(Signal::KILL);
@@ -77,14 +77,14 @@ fn the_life_of_a_lease_is_printed_line_by_line() {
     assert_eq!(kinds(&observer)[5..], ["Expired", "Acquired"]);
     assert_eq!(nth(&observer, 1, "Expired")["previousHolderIdentity"], "heron");
 
-    // Deletion by hand: the leader makes it anew.
+    // Deletion by hand: the leader creates the Lease again.
     kubectl(cluster, &["delete", "-n", &ns, "lease/weir"]);
     let fourth = nth(&observer, 4, "Acquired");
     assert_eq!(kinds(&observer)[7..], ["Deleted", "Recreated", "Acquired"]);
     assert_ne!(fourth["uid"], third["uid"]);
     assert!(token(&fourth) > token(&third));
 
-    // Emptied by hand: no release.
+    // Cleared by hand, which is no release.
     let patch = r#"{"spec":{"holderIdentity":""}}"#;
     kubectl(cluster, &["patch", "-n", &ns, "lease/weir", "--type=merge", "-p", patch]);
     nth(&observer, 1, "Emptied");
@@ -104,7 +104,7 @@ fn once(ns: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn once_tells_a_live_holder_from_a_dead_one_and_from_none() {
+fn once_distinguishes_a_live_holder_from_a_dead_and_no_holder() {
     let cluster = shared();
     let ns = namespace(cluster, "once");
     let (code, out, _) = once(&ns, &[]);
@@ -132,7 +132,7 @@ fn once_tells_a_live_holder_from_a_dead_one_and_from_none() {
     assert!(out.contains("Unheld") && out.contains("it was released"), "{out}");
 }
 
-/// The kubeconfig of a ServiceAccount that may do `verbs` with leases; none if there are none.
+/// Creates the kubeconfig of a ServiceAccount with `verbs` on leases; without rights if there are none.
 fn account(ns: &str, verbs: &[&str]) -> tempfile::NamedTempFile {
     let cluster = shared();
     kubectl(cluster, &["create", "-n", ns, "serviceaccount", "angler"]);
@@ -153,7 +153,7 @@ fn account(ns: &str, verbs: &[&str]) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn where_watching_is_not_permitted_it_reads_and_says_which_right_is_missing() {
+fn without_the_watch_right_it_polls_and_names_the_right() {
     let ns = namespace(shared(), "polling");
     let kubeconfig = account(&ns, &["get"]);
     let mut command = observer_command(&ns, &["--renewals"]);
@@ -165,7 +165,7 @@ fn where_watching_is_not_permitted_it_reads_and_says_which_right_is_missing() {
     observer.wait_for("otter leads", SOON);
     observer.wait_for("otter renewed", SOON);
     otter.terminate(SOON);
-    observer.wait_for("otter gave the lease up", SOON);
+    observer.wait_for("otter released the lease", SOON);
     assert!(!observer.says("Expired"), "{}", observer.output());
     assert_eq!(observer.output().matches("WARN").count(), 1, "{}", observer.output());
     observer.signal(Signal::INT);
@@ -173,7 +173,7 @@ fn where_watching_is_not_permitted_it_reads_and_says_which_right_is_missing() {
 }
 
 #[test]
-fn without_any_right_it_goes_on_trying_and_once_fails_in_one_line() {
+fn without_any_right_it_retries_and_once_fails_in_one_line() {
     let ns = namespace(shared(), "norights");
     let kubeconfig = account(&ns, &[]);
     let path = kubeconfig.path().to_str().unwrap();
@@ -212,7 +212,7 @@ fn an_identity_of_a_megabyte_is_one_line() {
 }
 
 #[test]
-fn what_expires_while_the_api_server_is_gone_is_doubted() {
+fn an_expiry_without_an_api_server_has_a_warning() {
     let cluster = support::control_plane();
     let mut command = observer_command("default", &["--output=json"]);
     let observer = Program::start("observer", command.env("KUBECONFIG", cluster.kubeconfig()).env("RUST_LOG", "info"));

@@ -1,5 +1,5 @@
-//! A candidate that starts again where one was killed, on a real API server: it takes the Lease at once where the death is
-//! proved, and waits for the Lease's end where it is not.
+//! A candidate that restarts where another was killed, on a real API server: it acquires the Lease immediately if the
+//! death is proved, and otherwise waits until the Lease has expired.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,22 +12,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{CANDIDATE, Program, candidate_command, get, namespace, shared, within};
 
 const SOON: Duration = Duration::from_secs(20);
-/// A Lease that was renewed up to a second before its holder's death lasts for 7 s more at least.
+/// A Lease that was renewed within a second before its holder's death lasts for at least 7 s more.
 const LEASE: [(&str, &str); 3] = [
     ("K8SENSUS_LEASE_DURATION_SECONDS", "8"),
     ("K8SENSUS_RENEW_DEADLINE_SECONDS", "5"),
     ("K8SENSUS_RETRY_PERIOD_SECONDS", "1"),
 ];
-const AT_ONCE: Duration = Duration::from_secs(4);
+const PROMPT_START: Duration = Duration::from_secs(4);
 const AFTER_ITS_END: Duration = Duration::from_millis(6_500);
 
 const UID: &str = "0c7e5a52";
 const WORK: &str = "exec sleep 1000";
-/// In a session of its own; survives all but SIGKILL.
+/// A process in a session of its own, which survives all signals but SIGKILL.
 const DAEMON: &str =
     "setsid sh -c 'trap \"\" TERM; echo $$ > \"$0\"; while :; do sleep 0.1; done' $DAEMON & exec sleep 1000";
 
-/// A volume as the init container leaves it.
+/// Creates a volume like the init container does.
 fn volume() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     install(folder.path());
@@ -43,7 +43,7 @@ fn install(folder: &Path) {
 enum Place {
     /// PID 1 of a namespace that dies with it, as in a container.
     First,
-    /// Beside everything else, as where a pod shares its processes.
+    /// Beside other processes, as in a pod with a shared process namespace.
     Beside,
 }
 use Place::{Beside, First};
@@ -63,7 +63,7 @@ fn candidate(ns: &str, pod_uid: &str, container: &str, volume: &Path, place: Pla
     Program::start("otter", &mut command)
 }
 
-/// Kills the candidate, and returns when the kernel has ended whatever dies with it.
+/// Kills the candidate, and returns when the kernel has ended all processes that die with it.
 fn kill(mut program: Program, place: Place) {
     if place == First {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", program.pid())).unwrap();
@@ -75,14 +75,14 @@ fn kill(mut program: Program, place: Place) {
     program.wait(SOON);
 }
 
-/// From now until it leads.
+/// Waits until the candidate leads, and returns how long that was.
 fn time_to_lead(program: &Program) -> Duration {
     let start = Instant::now();
     program.wait_for("leading with fencing token", SOON);
     start.elapsed()
 }
 
-/// The Lease's incarnation and its transitions.
+/// Returns the Lease's incarnation and its transitions.
 fn term(ns: &str) -> (String, i64) {
     let lease = get(shared(), ns, "lease/weir").unwrap();
     let incarnation = lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].as_str().unwrap_or_default();
@@ -99,9 +99,9 @@ fn the_successor_of_a_killed_candidate_in_the_same_container_leads_at_once() {
         assert!(dead.starts_with("0c7e5a52/main/"), "{dead}");
         kill(leader, First);
         leader = candidate(&ns, UID, "main", volume.path(), First, WORK);
-        let took = time_to_lead(&leader);
-        println!("leads {took:?} after its start");
-        assert!(took < AT_ONCE, "{took:?}");
+        let start_time = time_to_lead(&leader);
+        println!("leads {start_time:?} after its start");
+        assert!(start_time < PROMPT_START, "{start_time:?}");
         let (alive, now) = term(&ns);
         assert!(alive.starts_with("0c7e5a52/main/") && alive != dead, "{alive} after {dead}");
         assert_eq!(now, transitions + 1);
@@ -109,15 +109,15 @@ fn the_successor_of_a_killed_candidate_in_the_same_container_leads_at_once() {
 }
 
 #[test]
-fn a_second_candidate_beside_a_living_one_proves_nothing_and_nobody_proves_anything_of_it() {
+fn a_second_candidate_proves_no_death_and_is_not_proved_dead() {
     let (ns, volume) = (namespace(shared(), "second"), volume());
     let leader = candidate(&ns, UID, "main", volume.path(), First, WORK);
     time_to_lead(&leader);
     let before = term(&ns);
-    // As kubectl exec starts it: with the very same environment.
+    // Like kubectl exec: with the same environment.
     let second = candidate(&ns, UID, "main", volume.path(), First, WORK);
     second.wait_for("lock: another process of this pod holds it; if this process dies as the leader", SOON);
-    std::thread::sleep(AT_ONCE);
+    std::thread::sleep(PROMPT_START);
     assert!(!second.says("leading with fencing token"), "beside a living leader");
     assert_eq!(term(&ns), before);
     let start = Instant::now();
@@ -126,14 +126,14 @@ fn a_second_candidate_beside_a_living_one_proves_nothing_and_nobody_proves_anyth
     let waited = start.elapsed();
     assert!(waited > AFTER_ITS_END, "{waited:?}");
     assert!(term(&ns).0.starts_with("0c7e5a52/-/"), "{:?}", term(&ns));
-    // The container starts again, and has the lock; but this one lives.
+    // The container restarts and gets the lock, but this second candidate lives.
     let again = candidate(&ns, UID, "main", volume.path(), First, WORK);
-    std::thread::sleep(AT_ONCE);
+    std::thread::sleep(PROMPT_START);
     assert!(!again.says("leading with fencing token") && !again.says("cannot lock"), "{}", again.output());
-    assert!(!second.says("giving leadership up") && !second.says("no longer held"), "{}", second.output());
+    assert!(!second.says("releasing leadership") && !second.says("no longer held"), "{}", second.output());
 }
 
-/// How long after the kill of the first candidate the second one leads.
+/// Returns how long after the kill of the first candidate the second one leads.
 fn after_a_kill(
     first: (&str, &str, &Path, Place),
     second: (&str, &str, &Path, Place),
@@ -182,7 +182,7 @@ fn a_candidate_that_is_not_the_first_process_waits() {
 }
 
 #[test]
-fn what_the_dead_candidate_has_started_keeps_the_lock() {
+fn a_surviving_child_of_the_dead_candidate_keeps_the_lock() {
     let volume = volume();
     let path = volume.path();
     let (waited, successor) = after_a_kill((UID, "main", path, Beside), (UID, "main", path, First), DAEMON);
@@ -193,7 +193,7 @@ fn what_the_dead_candidate_has_started_keeps_the_lock() {
 }
 
 #[test]
-fn without_a_pod_uid_or_a_container_nothing_is_proved_or_said() {
+fn without_a_pod_uid_or_container_nothing_is_proved_or_logged() {
     let volume = volume();
     let volume = volume.path();
     let (waited, successor) = after_a_kill(("-", "main", volume, First), ("-", "main", volume, First), WORK);
@@ -202,22 +202,22 @@ fn without_a_pod_uid_or_a_container_nothing_is_proved_or_said() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_opened_is_told_and_costs_nothing_but_the_proof() {
+fn a_lock_that_cannot_be_opened_costs_only_the_proof() {
     let (ns, folder) = (namespace(shared(), "missing"), tempfile::tempdir().unwrap());
     let leader = candidate(&ns, UID, "main", folder.path(), First, WORK);
     time_to_lead(&leader);
-    let told = format!("cannot lock {}: No such file or directory", folder.path().join("lock").display());
-    assert!(leader.says(&told), "{}", leader.output());
+    let warning = format!("cannot lock {}: No such file or directory", folder.path().join("lock").display());
+    assert!(leader.says(&warning), "{}", leader.output());
     assert!(term(&ns).0.starts_with("0c7e5a52/-/"));
 }
 
 #[test]
-fn the_lock_is_installed_once_for_everybody_to_read() {
+fn the_lock_is_installed_once_and_readable_by_all() {
     let volume = volume();
     let lock = || fs::metadata(volume.path().join("lock")).unwrap();
-    // Open, so that no other file gets its number.
-    let held = fs::File::open(volume.path().join("lock")).unwrap();
+    // Open, so that no other file gets its inode number.
+    let file = fs::File::open(volume.path().join("lock")).unwrap();
     assert_eq!((lock().permissions().mode() & 0o777, lock().len()), (0o444, 0));
     install(volume.path());
-    assert_eq!(lock().ino(), held.metadata().unwrap().ino(), "whoever holds it would hold another file's lock");
+    assert_eq!(lock().ino(), file.metadata().unwrap().ino(), "the holder would have the lock of another file");
 }

@@ -1,4 +1,4 @@
-//! The original program's behaviour against a real API server.
+//! The behavior of the original program, against a real API server.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::support::{self, CANDIDATE, Program, apply, candidate, get, kubectl, n
 const SOON: Duration = Duration::from_secs(5);
 
 #[test]
-fn two_candidates_have_the_originals_conversation() {
+fn two_candidates_log_the_lines_of_the_original() {
     let cluster = shared();
     let ns = namespace(cluster, "original");
     let start = |pod: &str| {
-        // Only arguments and POD_NAME, as the original's Deployment has it; `-lease-namespace` is Go's other spelling.
+        // Only arguments and POD_NAME, as in the original's Deployment; `-lease-namespace` is Go's other spelling.
         let mut command = Command::new(CANDIDATE);
         command.args(["--lease-name=boathouse", "-lease-namespace", &ns]).env("POD_NAME", pod);
         Program::start(pod, command.env("KUBECONFIG", cluster.kubeconfig()))
@@ -60,7 +60,7 @@ fn two_candidates_have_the_originals_conversation() {
 }
 
 #[test]
-fn a_killed_leader_is_succeeded_when_its_lease_has_run_out() {
+fn a_killed_leader_is_replaced_when_its_lease_has_expired() {
     let cluster = shared();
     let ns = namespace(cluster, "killed");
     let leader = candidate(cluster, &ns, "weir", "otter", &[]);
@@ -87,7 +87,7 @@ fn two_processes_of_one_name_do_not_both_lead() {
 }
 
 #[test]
-fn a_lease_that_is_taken_or_deleted_by_hand_stops_the_leader_at_once() {
+fn a_lease_changed_or_deleted_by_hand_stops_the_leader_immediately() {
     let cluster = shared();
     let ns = namespace(cluster, "meddled");
     let leader = candidate(cluster, &ns, "weir", "otter", &[]);
@@ -108,7 +108,7 @@ fn a_lease_that_is_taken_or_deleted_by_hand_stops_the_leader_at_once() {
     });
 }
 
-/// The kubeconfig of a ServiceAccount that may do `verbs` with leases.
+/// Creates the kubeconfig of a ServiceAccount with `verbs` on leases.
 fn account(ns: &str, verbs: &[&str]) -> tempfile::NamedTempFile {
     let cluster = shared();
     kubectl(cluster, &["create", "-n", ns, "serviceaccount", "boatman"]);
@@ -132,7 +132,7 @@ fn candidate_as(kubeconfig: &std::path::Path, ns: &str, pod: &str) -> Program {
 }
 
 #[test]
-fn the_rights_of_client_go_are_enough_and_a_clean_handover_is_still_quick() {
+fn the_rights_of_client_go_suffice_for_a_quick_handover() {
     let cluster = shared();
     let ns = namespace(cluster, "rights");
     let kubeconfig = account(&ns, &["get", "create", "update"]);
@@ -149,7 +149,7 @@ fn the_rights_of_client_go_are_enough_and_a_clean_handover_is_still_quick() {
 }
 
 #[test]
-fn without_rights_it_says_which_and_leads_once_they_are_granted() {
+fn missing_rights_are_named_and_leadership_follows_their_grant() {
     let cluster = shared();
     let ns = namespace(cluster, "norights");
     let kubeconfig = account(&ns, &["get"]);
@@ -173,7 +173,7 @@ fn without_rights_it_says_which_and_leads_once_they_are_granted() {
 }
 
 #[test]
-fn an_unknown_certificate_authority_is_told_and_tried_again() {
+fn an_unknown_certificate_authority_is_reported_and_retried() {
     let text = kubectl(shared(), &["config", "view", "--raw", "-o", "json"]);
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
     let cluster = config["clusters"][0]["cluster"].as_object_mut().unwrap();

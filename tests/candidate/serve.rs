@@ -1,4 +1,4 @@
-//! What the candidate's HTTP server answers to whom, and that nobody can take it from the app.
+//! The answers of the candidate's HTTP server to each kind of client, also while others try to block it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -62,7 +62,7 @@ fn leader_and_standby_answer_every_path() {
         }
         for path in ["/app-health/liveness", "/app-health/readiness"] {
             let answer = sidecar.get(path);
-            assert!(answer.status == 404 && answer.body.contains("ask the app itself"), "{answer:?}");
+            assert!(answer.status == 404 && answer.body.contains("probe the app itself"), "{answer:?}");
         }
     }
     let metrics = otter.get("/metrics").body;
@@ -78,7 +78,7 @@ fn leader_and_standby_answer_every_path() {
 }
 
 #[test]
-fn a_wrong_request_is_told_what_is_right() {
+fn a_wrong_request_is_answered_with_the_remedy() {
     let ns = namespace(shared(), "wrong");
     let otter = Sidecar::start(shared(), &ns, "otter");
     otter.leads(10);
@@ -96,13 +96,13 @@ fn a_wrong_request_is_told_what_is_right() {
     ] {
         let answer = ask(otter.at, method, path);
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allowed)), "{method} {path}");
-        assert_eq!(answer.body, format!("{path} takes {allowed}, found {method}\n"));
+        assert_eq!(answer.body, format!("{path} accepts {allowed}, found {method}\n"));
     }
     let query = otter.post("/stopped?fencingtoken=7");
     assert_eq!((query.status, query.body.contains("/stopped?fencingToken=TOKEN")), (400, true), "{query:?}");
-    assert!(otter.get("/leader?a=b").status == 200, "who looks may ask as it likes");
+    assert!(otter.get("/leader?a=b").status == 200, "a read may have any query");
 
-    // A body is nothing that is needed; a small one is passed over, a large one is refused.
+    // No body is needed: a small one is skipped, a large one is refused.
     let with_body = |length: usize| {
         let head =
             format!("POST /stopped?fencingToken=0 HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
@@ -110,7 +110,7 @@ fn a_wrong_request_is_told_what_is_right() {
     };
     assert_eq!(with_body(2_000).unwrap().status, 200);
     assert!(with_body(1_000_000).map_or(true, |answer| answer.status == 413));
-    // Neither a flood of headers nor what is no HTTP is waited for.
+    // The server waits neither for a flood of headers nor for bytes that are not HTTP.
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(100_000));
     assert!(exchange(otter.at, long.as_bytes()).map_or(true, |answer| answer.status == 431));
     assert!(exchange(otter.at, b"\x16\x03\x01\x02\x00 hello\r\n\r\n").map_or(true, |answer| answer.status == 400));
@@ -118,7 +118,7 @@ fn a_wrong_request_is_told_what_is_right() {
 }
 
 #[test]
-fn what_is_for_the_app_is_not_for_others() {
+fn paths_for_the_app_are_refused_to_others() {
     let ns = namespace(shared(), "peers");
     let otter = Sidecar::start(shared(), &ns, "otter");
     otter.leads(10);
@@ -133,14 +133,14 @@ fn what_is_for_the_app_is_not_for_others() {
         assert_eq!(ask(outside, "GET", path).status, 200, "{path}");
     }
     assert_eq!(ask(outside, "GET", "/app-health/liveness").status, 404);
-    assert_eq!(otter.get("/leader").status, 200, "nothing was given up");
+    assert_eq!(otter.get("/leader").status, 200, "still the leader");
     assert_eq!(ask(SocketAddr::new("::1".parse().unwrap(), otter.at.port()), "GET", "/leader").status, 200);
 }
 
 #[test]
-fn a_port_in_use_is_told_in_one_line_before_anything_begins() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+fn a_port_in_use_is_reported_in_one_line_before_the_election() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
     let ns = namespace(shared(), "taken");
     let mut command = Command::new(CANDIDATE);
     let output = command
@@ -159,28 +159,28 @@ fn a_port_in_use_is_told_in_one_line_before_anything_begins() {
 }
 
 #[test]
-fn slow_and_half_open_connections_disturb_nobody() {
+fn slow_and_half_open_connections_disturb_no_other_client() {
     let ns = namespace(shared(), "slow-clients");
     let otter = Sidecar::start(shared(), &ns, "otter");
     let (token, _) = otter.leads(10);
     let outside = SocketAddr::new(own_address(), otter.at.port());
     let memory = resident(&otter);
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     let start = Instant::now();
     let mut slowest = Duration::ZERO;
     for round in 0..100 {
         for to in [otter.at, outside] {
-            // One says nothing at all, the next never ends what it says.
-            held.push(TcpStream::connect(to).unwrap());
+            // One connection sends nothing, the next never finishes its request.
+            connections.push(TcpStream::connect(to).unwrap());
             let mut slow = TcpStream::connect(to).unwrap();
             slow.write_all(b"GET /leader HTTP/1.1\r\nx: ").unwrap();
-            held.push(slow);
+            connections.push(slow);
         }
-        let asked = Instant::now();
+        let sent = Instant::now();
         let answer = try_ask(otter.at, "GET", "/").unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert_eq!(answer.promise().expect("it leads").0, token);
         assert_eq!(ask(outside, "GET", "/livez").status, 200);
-        slowest = slowest.max(asked.elapsed());
+        slowest = slowest.max(sent.elapsed());
     }
     let sockets = std::fs::read_dir(format!("/proc/{}/fd", otter.program.pid())).unwrap().count();
     let grown = resident(&otter).saturating_sub(memory);
@@ -191,13 +191,13 @@ fn slow_and_half_open_connections_disturb_nobody() {
     assert!(sockets < 100, "{sockets} open files");
     assert!(grown < 4_096, "{grown} KiB more");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
-    // Nor does a body that never comes hold a place.
-    let asked = Instant::now();
+    // A body that never comes occupies no place either.
+    let sent = Instant::now();
     let bodiless = exchange(outside, b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").unwrap();
     assert_eq!(bodiless.status, 200, "{bodiless:?}");
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-    // Who is silent for long is hung up on.
-    let mut last = held.pop().unwrap();
+    assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
+    // A connection that is silent for long is closed.
+    let mut last = connections.pop().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut rest = Vec::new();
     let ended = last.read_to_end(&mut rest);
@@ -227,10 +227,10 @@ impl AppHealth for Unready {
 }
 
 #[test]
-fn beside_a_command_nothing_is_ready_before_the_lease_was_seen() {
+fn beside_a_command_nothing_is_ready_before_the_first_lease_read() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
-    // Nobody listens there.
+    // This port has no listener.
     let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
     let server = Server::bind(0).unwrap();
     let at = loopback(server.port().unwrap());
@@ -245,7 +245,7 @@ fn beside_a_command_nothing_is_ready_before_the_lease_was_seen() {
 }
 
 #[test]
-fn beside_a_command_its_health_is_told_and_its_end_is_not_asked_for() {
+fn beside_a_command_its_health_is_served_and_stopped_is_refused() {
     let ns = namespace(shared(), "command");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
@@ -276,7 +276,7 @@ fn beside_a_command_its_health_is_told_and_its_end_is_not_asked_for() {
     let ready = ask(at, "GET", "/app-health/readiness");
     assert_eq!((ready.status, ready.body.as_str()), (503, "still reading its files\n"));
     let stopped = ask(at, "POST", "/stopped");
-    assert!(stopped.status == 409 && stopped.body.contains("sees itself"), "{stopped:?}");
+    assert!(stopped.status == 409 && stopped.body.contains("observes its end"), "{stopped:?}");
 
     assert_eq!(ask(at, "POST", "/step-down").status, 202);
     runtime.block_on(guard.lost());
@@ -289,7 +289,7 @@ fn beside_a_command_its_health_is_told_and_its_end_is_not_asked_for() {
 }
 
 #[test]
-fn before_the_lease_was_seen_it_is_not_ready_and_afterwards_it_stays_so() {
+fn readiness_starts_with_the_first_lease_read_and_lasts() {
     let cluster = crate::support::control_plane();
     cluster.signal(k8sensus_local::Component::ApiServer, 19).unwrap();
     let heron = Sidecar::start(&cluster, "default", "heron");

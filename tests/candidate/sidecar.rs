@@ -1,4 +1,4 @@
-//! A sidecar's word is kept: nobody else leads while it holds, on a real API server.
+//! A sidecar keeps its promises: no other candidate leads during one, on a real API server.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ fn short(ns: &str, pod: &str) -> Sidecar {
     Sidecar::start(shared(), ns, pod)
 }
 
-/// One whose promises of 5 s leave no doubt whether somebody waits for them.
+/// Starts a sidecar with promises of 5 s, long enough to show whether a handover waits for them.
 fn long(ns: &str, pod: &str) -> Sidecar {
     let mut command = Sidecar::command(shared(), ns, pod);
     command.args(["--lease-duration-seconds=15", "--renew-deadline-seconds=10", "--retry-period-seconds=5"]);
@@ -33,8 +33,8 @@ fn pair(ns: &str, start: fn(&str, &str) -> Sidecar) -> (Sidecar, Sidecar) {
     (otter, heron)
 }
 
-/// When `sidecar` first answers that it leads.
-fn takes_over(sidecar: &Sidecar, limit: Duration) -> Instant {
+/// Waits until `sidecar` answers that it leads, and returns when that was.
+fn wait_for_takeover(sidecar: &Sidecar, limit: Duration) -> Instant {
     let start = Instant::now();
     while sidecar.get("/").promise().is_none() {
         assert!(start.elapsed() < limit, "no leader within {limit:?}:\n{}", sidecar.program.output());
@@ -44,41 +44,45 @@ fn takes_over(sidecar: &Sidecar, limit: Duration) -> Instant {
 }
 
 #[test]
-fn an_app_that_says_that_it_stopped_is_not_waited_for() {
+fn a_stop_report_of_the_app_releases_the_lease_immediately() {
     let ns = namespace(shared(), "stopped");
     let (otter, heron) = pair(&ns, long);
     let (token, _) = otter.get("/").promise().unwrap();
     let stale = otter.post("/stopped?fencingToken=1");
-    assert!(stale.status == 200 && stale.body.contains("nothing to give up"), "{stale:?}");
+    assert!(stale.status == 200 && stale.body.contains("nothing to release"), "{stale:?}");
     let (again, end) = otter.get("/").promise().unwrap();
-    assert_eq!(again, token, "the word of another term ends nothing");
-    let said = Instant::now();
+    assert_eq!(again, token, "a report for another term ends nothing");
+    let reported = Instant::now();
     assert_eq!(otter.post("/stopped").status, 200);
     assert!(otter.get("/").promise().is_none());
-    let taken = takes_over(&heron, SOON);
-    eprintln!("taken over {:?} after /stopped, the promise had {:?} left", taken - said, end.duration_since(said));
-    assert!(taken + Duration::from_secs(1) < end, "{:?} after /stopped", taken - said);
-    otter.program.wait_for("the app has stopped: giving the lease up", SOON);
+    let takeover = wait_for_takeover(&heron, SOON);
+    eprintln!(
+        "taken over {:?} after /stopped, the promise had {:?} left",
+        takeover - reported,
+        end.duration_since(reported)
+    );
+    assert!(takeover + Duration::from_secs(1) < end, "{:?} after /stopped", takeover - reported);
+    otter.program.wait_for("the app has stopped: releasing the lease", SOON);
 }
 
 #[test]
-fn an_app_that_says_nothing_keeps_its_promise() {
+fn without_a_stop_report_the_lease_is_held_until_the_promise_expires() {
     for signal in [None, Some(Signal::TERM), Some(Signal::INT)] {
         let ns = namespace(shared(), "silent");
         let (mut otter, heron) = pair(&ns, short);
         let (_, end) = otter.leads(1);
-        let asked = Instant::now();
+        let signalled = Instant::now();
         match signal {
             Some(signal) => otter.program.signal(signal),
             None => assert_eq!(otter.post("/step-down").status, 202),
         }
-        let taken = takes_over(&heron, SOON);
-        let late = taken.saturating_duration_since(end);
-        eprintln!("{signal:?}: taken over {:?} after the order, {late:?} after the promise", taken - asked);
-        assert!(taken >= end, "{:?} before the promise ran out", end - taken);
-        // Else the Lease would have had to run out, 3 s after its last renewal.
-        assert!(late < Duration::from_secs(2), "{late:?} after the promise ran out");
-        otter.program.wait_for("the last promise has run out: giving the lease up", SOON);
+        let takeover = wait_for_takeover(&heron, SOON);
+        let late = takeover.saturating_duration_since(end);
+        eprintln!("{signal:?}: taken over {:?} after the signal, {late:?} after the promise", takeover - signalled);
+        assert!(takeover >= end, "{:?} before the promise expired", end - takeover);
+        // Otherwise the Lease would have expired 3 s after its last renewal.
+        assert!(late < Duration::from_secs(2), "{late:?} after the promise expired");
+        otter.program.wait_for("the last promise has expired: releasing the lease", SOON);
         if signal.is_some() {
             assert!(otter.program.wait(SOON).success());
         }
@@ -86,21 +90,21 @@ fn an_app_that_says_nothing_keeps_its_promise() {
 }
 
 #[test]
-fn an_app_that_was_told_nothing_delays_nobody() {
-    let ns = namespace(shared(), "untold");
+fn a_term_without_promises_delays_no_handover() {
+    let ns = namespace(shared(), "no-promise");
     let mut otter = long(&ns, "otter");
-    assert!(otter.get("/").promise().is_none(), "it asks before it leads, and not again");
+    assert!(otter.get("/").promise().is_none(), "the only request comes before it leads");
     otter.program.wait_for("leading with fencing token", SOON);
     assert_eq!(otter.post("/stopped").status, 200);
     let start = Instant::now();
     assert!(otter.program.terminate(SOON).success());
     assert!(start.elapsed() < Duration::from_secs(4), "as long as a promise: {:?}", start.elapsed());
-    assert!(!otter.program.says("the app has stopped"), "nobody can have meant this term");
+    assert!(!otter.program.says("the app has stopped"), "the report cannot be meant for this term");
     assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "");
 }
 
 #[test]
-fn who_was_asked_to_stop_promises_no_more_while_the_lease_is_kept() {
+fn a_stopping_sidecar_makes_no_promises_while_it_holds_the_lease() {
     let ns = namespace(shared(), "closed");
     let otter = long(&ns, "otter");
     let (_, end) = otter.leads(10);
@@ -108,7 +112,7 @@ fn who_was_asked_to_stop_promises_no_more_while_the_lease_is_kept() {
     otter.program.wait_for("leaving the election", SOON);
     let direct = Direct::to(shared());
     let mut answers = 0;
-    // Right after the promise's end it is gone.
+    // The Lease is released right after the promise has expired.
     while Instant::now() + Duration::from_millis(200) < end {
         let lease = direct.get(&ns, "leases", "weir").unwrap();
         let body = otter.get("/").json();
@@ -116,11 +120,11 @@ fn who_was_asked_to_stop_promises_no_more_while_the_lease_is_kept() {
         assert_eq!(lease["spec"]["holderIdentity"], "otter");
         answers += 1;
     }
-    assert!(answers > 0, "the promise had run out before anything could be asked");
+    assert!(answers > 0, "the promise expired before the first request");
 }
 
 #[test]
-fn without_an_api_server_no_promise_goes_beyond_the_deadline() {
+fn without_an_api_server_no_promise_exceeds_the_renew_deadline() {
     let cluster = crate::support::control_plane();
     let otter = Sidecar::start(&cluster, "default", "otter");
     let (token, _) = otter.leads(15);
@@ -128,7 +132,7 @@ fn without_an_api_server_no_promise_goes_beyond_the_deadline() {
     for round in 0..3 {
         otter.leads(15);
         cluster.signal(Component::ApiServer, Signal::STOP.as_raw()).unwrap();
-        // Whatever was acknowledged was sent before.
+        // Every acknowledged renewal was sent before.
         let deadline = Instant::now() + Duration::from_secs(2);
         let mut last = None;
         while Instant::now() < deadline + Duration::from_millis(500) {
@@ -150,11 +154,11 @@ fn without_an_api_server_no_promise_goes_beyond_the_deadline() {
     assert!(samples > 300, "{samples}");
     let later = otter.leads(15).0;
     assert!(later.parse::<u64>().unwrap() > token.parse().unwrap(), "{token}, then {later}");
-    otter.program.wait_for("no renewal within the renew deadline: nothing is promised any more", SOON);
+    otter.program.wait_for("no renewal within the renew deadline: no more promises", SOON);
 }
 
 #[test]
-fn a_killed_or_frozen_sidecars_promises_run_out_before_another_leads() {
+fn promises_of_a_killed_or_frozen_sidecar_expire_before_a_takeover() {
     for signal in [Signal::KILL, Signal::STOP] {
         let ns = namespace(shared(), "killed");
         let (otter, heron) = pair(&ns, short);
@@ -163,9 +167,9 @@ fn a_killed_or_frozen_sidecars_promises_run_out_before_another_leads() {
             end = end.max(otter.get("/").promise().unwrap().1);
         }
         otter.program.signal(signal);
-        let taken = takes_over(&heron, Duration::from_secs(10));
-        eprintln!("{signal:?}: taken over {:?} after the last promise had run out", taken.duration_since(end));
-        assert!(taken >= end, "{:?} before", end - taken);
+        let takeover = wait_for_takeover(&heron, Duration::from_secs(10));
+        eprintln!("{signal:?}: taken over {:?} after the last promise had expired", takeover.duration_since(end));
+        assert!(takeover >= end, "{:?} before", end - takeover);
         if signal == Signal::STOP {
             otter.program.signal(Signal::CONT);
             within(5, "the thawed one to follow", || (otter.get("/").json()["name"] == "heron").then_some(()));
@@ -174,7 +178,7 @@ fn a_killed_or_frozen_sidecars_promises_run_out_before_another_leads() {
 }
 
 #[test]
-fn a_lease_in_other_hands_ends_promises_at_once() {
+fn a_lease_with_another_holder_ends_promises_immediately() {
     let ns = namespace(shared(), "seized");
     let otter = Sidecar::start(shared(), &ns, "otter");
     otter.leads(10);
@@ -182,25 +186,25 @@ fn a_lease_in_other_hands_ends_promises_at_once() {
     kubectl(shared(), &["patch", "-n", &ns, "lease/weir", "--type=merge", "-p", patch]);
     within(1, "no more promises", || otter.get("/").promise().is_none().then_some(()));
     otter.program.wait_for("the lease is no longer held by this process", SOON);
-    // A lease duration later it is taken again.
+    // After a lease duration the sidecar acquires it again.
     otter.leads(10);
 }
 
 #[test]
-fn a_sidecar_takes_no_lease_before_its_program_has_asked() {
+fn a_sidecar_acquires_no_lease_before_its_program_has_asked() {
     let ns = namespace(shared(), "silent-from-the-start");
     let otter = short(&ns, "otter");
     otter.get("/metrics");
     std::thread::sleep(Duration::from_secs(4));
-    assert!(get(shared(), &ns, "lease/weir").is_none(), "health and metrics are no questions of the program");
+    assert!(get(shared(), &ns, "lease/weir").is_none(), "health and metrics are not requests of the program");
     let heron = short(&ns, "heron");
     heron.leads(10);
-    within(5, "the sidecar to say why it is not ready", || {
+    within(5, "the sidecar to report why it is not ready", || {
         let answer = otter.get("/readyz");
         assert_eq!(answer.status, 503, "{answer:?}");
         answer.body.contains("the program does not ask").then_some(())
     });
-    // Of two standbys the one whose program asks follows, also where the other is quicker.
+    // Of two standbys the one with an asking program takes over, even if the other is quicker.
     let kite = short(&ns, "kite");
     kite.get("/");
     heron.post("/stopped");
@@ -213,10 +217,10 @@ fn a_sidecar_takes_no_lease_before_its_program_has_asked() {
 }
 
 #[test]
-fn a_leader_whose_program_falls_silent_gives_leadership_up() {
+fn a_leader_with_a_silent_program_releases_the_lease() {
     let ns = namespace(shared(), "fallen-silent");
     let (otter, heron) = pair(&ns, short);
-    // Longer than a second, so that its usual pause is known.
+    // Longer than a second, so that the usual pause of the program is known.
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(2_500) {
         otter.leads(1);
@@ -228,20 +232,20 @@ fn a_leader_whose_program_falls_silent_gives_leadership_up() {
         led = led.or(leads.then(|| silent.elapsed()));
         led
     });
-    let took = led.unwrap();
-    eprintln!("the other leads {took:?} after the last question");
-    assert!(took > Duration::from_secs(29), "{took:?}");
+    let takeover_time = led.unwrap();
+    eprintln!("the other leads {takeover_time:?} after the last request");
+    assert!(takeover_time > Duration::from_secs(29), "{takeover_time:?}");
     otter.program.wait_for("the program has stopped asking", SOON);
     let holder = || get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"].clone();
     assert_eq!(holder(), "heron");
-    // One that asks again takes part again.
+    // A program that asks again takes part again.
     otter.get("/");
     heron.post("/stopped");
     otter.leads(5);
 }
 
 #[test]
-fn two_of_one_name_are_told_apart() {
+fn two_sidecars_of_one_name_do_not_both_lead() {
     let ns = namespace(shared(), "twins");
     let first = Sidecar::start(shared(), &ns, "otter");
     first.leads(10);
@@ -253,38 +257,38 @@ fn two_of_one_name_are_told_apart() {
         assert_eq!(
             (&body["is_leader"], &body["name"]),
             (&false.into(), &"".into()),
-            "who compares names must not lead"
+            "a client that compares names must not lead"
         );
     }
 }
 
-/// What was heard of one term.
+/// The promises observed in one term.
 #[derive(Clone, Copy)]
-struct Led {
-    who: usize,
+struct ObservedTerm {
+    sidecar_index: usize,
     first: Instant,
     until: Instant,
     promises: usize,
 }
 
 #[test]
-fn no_two_promise_at_the_same_time_over_fifty_handovers() {
+fn promises_never_overlap_over_fifty_handovers() {
     const HANDOVERS: usize = 50;
     let ns = namespace(shared(), "handovers");
     let sidecars: Vec<Sidecar> = ["otter", "heron", "kite", "wren"]
         .iter()
         .map(|pod| {
             let mut command = Sidecar::command(shared(), &ns, pod);
-            // Promises of 0.3 s; who stepped down is back after 2 s.
+            // Promises of 0.3 s; a sidecar that stepped down is back after 2 s.
             command.args(["--lease-duration-seconds=2", "--renew-deadline-seconds=1.5", "--retry-period-seconds=0.3"]);
             Sidecar::from(pod, &mut command)
         })
         .collect();
-    let terms: Mutex<BTreeMap<u64, Led>> = Mutex::default();
+    let terms: Mutex<BTreeMap<u64, ObservedTerm>> = Mutex::default();
     let done = AtomicBool::new(false);
     let start = Instant::now();
     std::thread::scope(|scope| {
-        for (who, sidecar) in sidecars.iter().enumerate() {
+        for (sidecar_index, sidecar) in sidecars.iter().enumerate() {
             let (terms, done) = (&terms, &done);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
@@ -292,7 +296,7 @@ fn no_two_promise_at_the_same_time_over_fifty_handovers() {
                         let first = Instant::now();
                         let mut terms = terms.lock().unwrap();
                         let term = terms.entry(token.parse().unwrap());
-                        let term = term.or_insert(Led { who, first, until, promises: 0 });
+                        let term = term.or_insert(ObservedTerm { sidecar_index, first, until, promises: 0 });
                         term.until = term.until.max(until);
                         term.promises += 1;
                     }
@@ -304,11 +308,11 @@ fn no_two_promise_at_the_same_time_over_fifty_handovers() {
         while known <= HANDOVERS && start.elapsed() < Duration::from_secs(180) {
             let (count, last) = {
                 let terms = terms.lock().unwrap();
-                (terms.len(), terms.last_key_value().map(|(_, led)| led.who))
+                (terms.len(), terms.last_key_value().map(|(_, led)| led.sidecar_index))
             };
-            if let Some(who) = last.filter(|_| count > known) {
+            if let Some(sidecar_index) = last.filter(|_| count > known) {
                 known = count;
-                sidecars[who].post("/step-down");
+                sidecars[sidecar_index].post("/step-down");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -316,15 +320,15 @@ fn no_two_promise_at_the_same_time_over_fifty_handovers() {
     });
     let terms = terms.into_inner().unwrap();
     let mut gaps = Vec::new();
-    let mut before: Option<(u64, Led)> = None;
+    let mut before: Option<(u64, ObservedTerm)> = None;
     for (token, led) in &terms {
-        if let Some((earlier, kept)) = before {
+        if let Some((earlier, previous)) = before {
             assert!(
-                led.first >= kept.until,
-                "term {token} began {:?} before a promise of term {earlier} had run out",
-                kept.until - led.first
+                led.first >= previous.until,
+                "term {token} began {:?} before a promise of term {earlier} had expired",
+                previous.until - led.first
             );
-            gaps.push(led.first - kept.until);
+            gaps.push(led.first - previous.until);
         }
         before = Some((*token, *led));
     }

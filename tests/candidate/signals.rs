@@ -1,4 +1,4 @@
-//! Signals that are the command's own affair, and those that end the candidate.
+//! Signals that are forwarded to the command, and those that end the candidate.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{get, namespace, shared, within};
 const SOON: Duration = Duration::from_secs(5);
 
 #[test]
-fn signals_are_passed_on_to_the_command() {
+fn signals_are_forwarded_to_the_command() {
     let ns = namespace(shared(), "passed");
     let script = "for s in HUP USR1 USR2 WINCH; do trap \"echo $s >> $DIR/got\" $s; done; echo up > $DIR/up; \
                   while :; do sleep 0.02; done";
@@ -32,7 +32,7 @@ fn signals_are_passed_on_to_the_command() {
 }
 
 #[test]
-fn a_standby_ignores_what_is_for_the_command_and_heeds_what_is_for_itself() {
+fn a_standby_ignores_forwarded_signals_and_obeys_stop_signals() {
     let ns = namespace(shared(), "ignored");
     let (mut leader, folder) = shell(&ns, "otter", "echo up > $DIR/up; exec sleep 1000");
     file(&folder, "up");

@@ -11,26 +11,26 @@ use super::http::{Background, PROBE};
 use super::spec::Grpc;
 
 const METHOD: &str = "/grpc.health.v1.Health/Check";
-/// An answer is five bytes and a number; a server may send fields that are not known yet.
+/// An answer is five bytes and a number; a server may send unknown fields.
 const LONGEST_ANSWER: usize = 64 << 10;
 const SERVING: u64 = 1;
 const NAMES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
 
-/// Asks whether the service is serving.
+/// Checks whether the service is serving.
 pub(super) async fn check(call: &Grpc, address: &str) -> Result<String, String> {
     let service = call.service.as_deref().unwrap_or_default();
     let stream = connect(address, call.port).await?;
-    let failed = |error: &dyn std::fmt::Display| format!("no gRPC answer of {address}, port {}: {error}", call.port);
+    let failed = |error: &dyn std::fmt::Display| format!("no gRPC answer from {address}, port {}: {error}", call.port);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(|error| failed(&error))?;
     let _connection = Background::spawn(async {
-        // What goes wrong there shows in the answer.
+        // A failure of the connection also fails the request.
         let _ = connection.await;
     });
     let authority =
         if address.contains(':') { format!("[{address}]:{}", call.port) } else { format!("{address}:{}", call.port) };
-    let mut request = Request::new(Full::new(Bytes::from(question(service))));
+    let mut request = Request::new(Full::new(Bytes::from(encode_request(service))));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = format!("http://{authority}{METHOD}").parse::<Uri>().map_err(|error| failed(&error))?;
     let headers = request.headers_mut();
@@ -43,10 +43,10 @@ pub(super) async fn check(call: &Grpc, address: &str) -> Result<String, String> 
     }
     let (head, body) = response.into_parts();
     let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| failed(&error))?;
-    // An answer without a message has its status in the head.
+    // A response without a message has its status in the headers.
     let trailers = body.trailers().cloned().unwrap_or_else(|| head.headers.clone());
-    refusal(&trailers).map_or(Ok(()), Err)?;
-    match status_in(&body.to_bytes()) {
+    grpc_error(&trailers).map_or(Ok(()), Err)?;
+    match decode_status(&body.to_bytes()) {
         Some(SERVING) => Ok("gRPC probe answered SERVING".to_owned()),
         Some(status) => {
             let known = usize::try_from(status).ok().and_then(|status| NAMES.get(status));
@@ -56,8 +56,8 @@ pub(super) async fn check(call: &Grpc, address: &str) -> Result<String, String> 
     }
 }
 
-/// Why the call failed, if it did.
-fn refusal(trailers: &HeaderMap) -> Option<String> {
+/// Returns why the call failed, if it did.
+fn grpc_error(trailers: &HeaderMap) -> Option<String> {
     let text = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match text("grpc-status") {
         "0" => None,
@@ -72,8 +72,8 @@ fn refusal(trailers: &HeaderMap) -> Option<String> {
     }
 }
 
-/// A HealthCheckRequest in its frame: uncompressed, the length, and `service` as field 1.
-fn question(service: &str) -> Vec<u8> {
+/// Encodes a HealthCheckRequest in its frame: uncompressed, the length, and `service` as field 1.
+fn encode_request(service: &str) -> Vec<u8> {
     let mut message = Vec::new();
     if !service.is_empty() {
         message.push(0x0a);
@@ -89,8 +89,8 @@ fn question(service: &str) -> Vec<u8> {
     [&[0][..], &length.to_be_bytes(), &message].concat()
 }
 
-/// Field 1 of the HealthCheckResponse in this frame; 0 if it is left out, as proto3 leaves zeros out.
-fn status_in(frame: &[u8]) -> Option<u64> {
+/// Returns field 1 of the HealthCheckResponse in this frame; 0 if it is absent, as proto3 omits zeros.
+fn decode_status(frame: &[u8]) -> Option<u64> {
     let (head, message) = frame.split_first_chunk::<5>()?;
     let length = usize::try_from(u32::from_be_bytes([head[1], head[2], head[3], head[4]])).ok()?;
     if head[0] != 0 {

@@ -1,12 +1,13 @@
-//! The app's probes and hooks at work: [`replay`](super::replay) decides, [`probe`](super::probe) asks, and the kubelet gets its
-//! answers.
+//! Runs the app's probes and hooks: [`replay`](super::replay) decides, [`probe`](super::probe) probes the app, and the
+//! kubelet gets the answers.
 //!
-//! The kubelet asks `/app-health/liveness` and `/app-health/readiness` instead of the app. Liveness is the app's own answer to
-//! a question that is put to it there and then, shared by all who ask meanwhile; readiness is what the candidate's own
-//! probes, run with the user's periods and thresholds, have found.
+//! The kubelet probes `/app-health/liveness` and `/app-health/readiness` instead of the app. Liveness is the result of
+//! the app's own probe, run on that request and shared by all concurrent requests. Readiness is the result of the
+//! candidate's periodic probes, with the user's periods and thresholds.
 //!
-//! Everybody who reaches the pod may ask. So the app's liveness probe runs at most twice in its period: in between the last
-//! result is repeated. The kubelet alone, which asks once in a period, gets a result of its own each time.
+//! Every client that reaches the pod may send such requests. So the app's liveness probe runs at most twice in its
+//! period, and requests in between get the last result. The kubelet alone, which probes once in a period, gets a fresh
+//! result each time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,28 +26,28 @@ use crate::runtime::clock::{Clock, sleep_until};
 
 type Answer = Shared<BoxFuture<'static, Result<String, String>>>;
 
-/// What its supervisor is told of the app.
+/// A change of the app that its supervisor has to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// Whether it is ready has changed.
+pub enum AppChange {
+    /// The app became ready or unready.
     Ready(bool),
-    /// It did not come up: stop it within `grace`, and give up.
+    /// The app did not come up: stop it within `grace`, and leave the election.
     Failed {
-        /// What went wrong.
+        /// The reason.
         why: String,
         /// How long the stop may take.
         grace: Duration,
     },
 }
 
-/// Carries out the app's probes and hooks.
+/// Runs the app's probes and hooks.
 pub struct ProbeRunner {
     shared: Arc<State>,
     orders: VecDeque<Order>,
-    under_way: Option<BoxFuture<'static, Event>>,
+    in_progress: Option<BoxFuture<'static, Event>>,
 }
 
-/// Answers the kubelet.
+/// The answers to the kubelet's probes.
 pub struct Answers(Arc<State>);
 
 struct State {
@@ -54,10 +55,10 @@ struct State {
     prober: Prober,
     clock: Arc<dyn Clock>,
     replay: Mutex<Replay>,
-    /// The last liveness probe of this app, whether it is under way or not.
+    /// The last run of the liveness probe of this app, finished or not.
     liveness: Mutex<Option<LivenessRun>>,
-    /// What the log was told of each probe last.
-    told: Mutex<[Option<ProbeError>; 3]>,
+    /// The last logged error of each probe.
+    logged_errors: Mutex<[Option<ProbeError>; 3]>,
 }
 
 /// One run of the liveness probe.
@@ -74,54 +75,54 @@ impl Drop for LivenessRun {
 }
 
 impl ProbeRunner {
-    /// Of an app that does not run yet.
+    /// Creates the runner of an app that does not run yet.
     pub fn new(spec: Arc<AppSpec>, prober: Prober, clock: Arc<dyn Clock>) -> Self {
         let replay = Mutex::new(Replay::new(spec.clone()));
-        let shared = State { spec, prober, clock, replay, liveness: Mutex::default(), told: Mutex::default() };
-        Self { shared: Arc::new(shared), orders: VecDeque::new(), under_way: None }
+        let shared = State { spec, prober, clock, replay, liveness: Mutex::default(), logged_errors: Mutex::default() };
+        Self { shared: Arc::new(shared), orders: VecDeque::new(), in_progress: None }
     }
 
-    /// What the kubelet is answered.
+    /// Returns the answers to the kubelet's probes.
     pub fn answers(&self) -> Answers {
         Answers(self.shared.clone())
     }
 
-    /// The app was started.
+    /// Starts the hooks and probes of an app that was just started.
     pub fn started(&mut self) {
-        *lock(&self.shared.told) = Default::default();
+        *lock(&self.shared.logged_errors) = Default::default();
         *lock(&self.shared.liveness) = None;
         self.step(Event::Started);
     }
 
-    /// The app was told to stop: nothing more is asked of it.
+    /// Stops probing an app that was ordered to stop.
     pub fn stopping(&mut self) {
-        self.under_way = None;
+        self.in_progress = None;
         self.orders.retain(|order| !matches!(order, Order::PostStart | Order::Probe(_)));
         self.step(Event::Stopping);
     }
 
-    /// Nothing of the app is left.
+    /// Resets the state after the app has ended.
     pub fn ended(&mut self) {
-        self.under_way = None;
+        self.in_progress = None;
         self.step(Event::Ended);
         self.orders.clear();
     }
 
-    /// Works on until there is news. Cancel safe.
-    pub async fn news(&mut self) -> News {
+    /// Runs probes and hooks until something changes. Cancel safe.
+    pub async fn next_change(&mut self) -> AppChange {
         loop {
             while let Some(order) = self.orders.pop_front() {
                 match order {
-                    Order::PostStart => self.under_way = self.post_start(),
-                    Order::Probe(kind) => self.under_way = self.probe(kind),
-                    Order::Ready(ready) => return News::Ready(ready),
-                    Order::Fail { why, grace } => return News::Failed { why, grace },
+                    Order::PostStart => self.in_progress = self.post_start(),
+                    Order::Probe(kind) => self.in_progress = self.probe(kind),
+                    Order::Ready(ready) => return AppChange::Ready(ready),
+                    Order::Fail { why, grace } => return AppChange::Failed { why, grace },
                 }
             }
-            let event = match &mut self.under_way {
+            let event = match &mut self.in_progress {
                 Some(work) => {
                     let event = work.await;
-                    self.under_way = None;
+                    self.in_progress = None;
                     event
                 }
                 None => {
@@ -150,10 +151,10 @@ impl ProbeRunner {
             Kind::Startup => ("startup", 0, &shared.spec.startup_probe),
             Kind::Readiness => ("readiness", 1, &shared.spec.readiness_probe),
         };
-        let asked = shared.prober.probe(probe.as_ref()?);
+        let run = shared.prober.probe(probe.as_ref()?);
         let work = async move {
-            let answer = asked.await;
-            shared.tell(name, slot, &answer);
+            let answer = run.await;
+            shared.log_probe(name, slot, &answer);
             match answer {
                 Err(ProbeError::NotRun(why)) => Event::NotProbed(why),
                 answer => Event::Probed(answer.map(drop).map_err(|error| error.to_string())),
@@ -172,22 +173,23 @@ impl State {
         lock(&self.replay)
     }
 
-    /// Into the log, where it is another answer than the last one.
-    fn tell(&self, name: &str, slot: usize, answer: &Result<String, ProbeError>) {
+    /// Logs the result of a probe, if it differs from the last one.
+    fn log_probe(&self, name: &str, slot: usize, answer: &Result<String, ProbeError>) {
         let why = answer.as_ref().err();
-        let last = std::mem::replace(&mut lock(&self.told)[slot], why.cloned());
+        let last = std::mem::replace(&mut lock(&self.logged_errors)[slot], why.cloned());
         match why {
             Some(why) if last.as_ref() == Some(why) => {}
-            Some(ProbeError::NotRun(why)) => warn!("the {name} probe says nothing: {why}"),
+            Some(ProbeError::NotRun(why)) => warn!("the {name} probe could not be run: {why}"),
             Some(ProbeError::Failed(why)) => warn!("the {name} probe failed: {why}"),
             None if last.is_some() => info!("the {name} probe passes again"),
             _ => {}
         }
     }
 
-    /// The result of the app's liveness probe: of the run that is under way or was begun less than half a period ago, else of a
-    /// new one. It runs to its end also when nobody waits for it: a client that hangs up at once must not start the next one.
-    fn ask(this: &Arc<Self>) -> Option<Answer> {
+    /// Returns the result of the app's liveness probe: of the run that is in progress or started less than half a
+    /// period ago, else of a new run. A run goes on even when its client has hung up: otherwise, each such client would
+    /// start another one.
+    fn liveness_result(this: &Arc<Self>) -> Option<Answer> {
         let probe = this.spec.liveness_probe.as_ref()?;
         let (mut last, now) = (lock(&this.liveness), this.now());
         if let Some(last) = last.as_ref()
@@ -203,18 +205,18 @@ impl State {
 
     async fn run_liveness_probe(
         self: Arc<Self>,
-        question: BoxFuture<'static, Result<String, ProbeError>>,
+        run: BoxFuture<'static, Result<String, ProbeError>>,
     ) -> Result<String, String> {
-        let answer = question.await;
-        // What an app says that was told to stop meanwhile, or is gone, is no reason to restart anything.
+        let answer = run.await;
+        // The result for an app that was ordered to stop meanwhile, or is gone, is no reason to restart anything.
         let liveness = self.replay().liveness(self.now());
         match liveness {
             Liveness::Passes(why) => Ok(why.to_owned()),
             Liveness::AskApp => {
-                self.tell("liveness", 2, &answer);
+                self.log_probe("liveness", 2, &answer);
                 match answer {
-                    // The kubelet, too, throws such a result away.
-                    Err(ProbeError::NotRun(why)) => Ok(format!("the probe says nothing: {why}")),
+                    // The kubelet also discards such a result.
+                    Err(ProbeError::NotRun(why)) => Ok(format!("the probe could not be run: {why}")),
                     answer => answer.map_err(|error| error.to_string()),
                 }
             }
@@ -234,7 +236,7 @@ impl AppHealth for Answers {
                 let liveness = state.replay().liveness(state.now());
                 match liveness {
                     Liveness::Passes(why) => futures::future::ok(why.to_owned()).boxed(),
-                    Liveness::AskApp => match State::ask(state) {
+                    Liveness::AskApp => match State::liveness_result(state) {
                         Some(answer) => answer.boxed(),
                         None => futures::future::ok("running".to_owned()).boxed(),
                     },

@@ -12,20 +12,20 @@ use super::dial::{connect, host_or};
 use super::spec::HttpGet;
 use super::tls;
 
-/// What a probe calls itself: apps and their logs know the kubelet by the first word.
+/// The user agent of a probe: apps and their logs recognize the kubelet by the first word.
 pub(super) const PROBE: &str = concat!("kube-probe/k8sensus-", env!("CARGO_PKG_VERSION"));
-/// What a hook calls itself, likewise.
+/// The user agent of a hook, likewise.
 pub(super) const LIFECYCLE: &str = concat!("kube-lifecycle/k8sensus-", env!("CARGO_PKG_VERSION"));
 
 const MOST_REDIRECTS: usize = 10;
-/// Of a body no more is read.
+/// The most bytes that are read of a body.
 const MOST_OF_BODY: usize = 10 << 10;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection's work in the background, ended with whoever wanted it.
+/// A connection's background task, aborted when this is dropped.
 pub(super) struct Background(JoinHandle<()>);
 
 impl Background {
@@ -40,7 +40,7 @@ impl Drop for Background {
     }
 }
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     tls: bool,
@@ -49,7 +49,7 @@ struct Target {
     path: String,
 }
 
-/// The status that the app answers with, after redirects to its own host. A redirect to another host is the answer itself.
+/// Returns the status of the app, after redirects to its own host. A redirect to another host is itself the answer.
 pub(super) async fn get(get: &HttpGet, address: &str, agent: &'static str) -> Result<u16, String> {
     let host = host_or(get.host.as_deref(), address);
     let tls = get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
@@ -77,16 +77,16 @@ async fn send(target: &Target, headers: &HeaderMap) -> Result<(u16, Option<Strin
     let tcp = connect(&target.host, target.port).await?;
     let stream: Box<dyn Stream> =
         if target.tls { Box::new(tls::connect(&target.host, tcp).await?) } else { Box::new(tcp) };
-    let failed = |error: hyper::Error| format!("no HTTP answer of {}, port {}: {error}", target.host, target.port);
+    let failed = |error: hyper::Error| format!("no HTTP answer from {}, port {}: {error}", target.host, target.port);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let _connection = Background::spawn(async {
-        // What goes wrong there shows in the answer.
+        // A failure of the connection also fails the request.
         let _ = connection.await;
     });
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.method_mut() = Method::GET;
     *request.uri_mut() =
-        target.path.parse::<Uri>().map_err(|error| format!("{:?} is no path: {error}", target.path))?;
+        target.path.parse::<Uri>().map_err(|error| format!("{:?} is not a path: {error}", target.path))?;
     *request.headers_mut() = headers.clone();
     if !headers.contains_key(HOST) {
         let authority =
@@ -96,7 +96,7 @@ async fn send(target: &Target, headers: &HeaderMap) -> Result<(u16, Option<Strin
     let response = sender.send_request(request).await.map_err(failed)?;
     let status = response.status().as_u16();
     let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok()).map(str::to_owned);
-    // An app that may not finish its answer would complain of a broken pipe at each probe.
+    // Read the body, or the app would report a broken pipe at each probe.
     let mut body = response.into_body();
     let mut read = 0;
     while read < MOST_OF_BODY
@@ -107,7 +107,7 @@ async fn send(target: &Target, headers: &HeaderMap) -> Result<(u16, Option<Strin
     Ok((status, location))
 }
 
-/// The user's headers, and the kubelet's where the user has none of the name. An Accept without a value is none at all.
+/// Returns the user's headers, plus the kubelet's default for each one missing. An empty Accept header is removed.
 fn headers(get: &HttpGet, agent: &'static str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in get.http_headers.iter().flatten() {
@@ -138,7 +138,7 @@ impl Target {
         if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
     }
 
-    /// Where a redirect to `location` leads.
+    /// Returns the target of a redirect to `location`.
     fn join(&self, location: &str) -> Result<Self, String> {
         let location = location.split('#').next().unwrap_or_default();
         let (tls, rest) = if let Some(rest) = without_scheme(location, "https:") {
@@ -152,7 +152,7 @@ impl Target {
             return Ok(Self { path: self.path_to(location), ..self.clone() });
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let wrong = || format!("redirected to {location:?}, which is no address");
+        let wrong = || format!("redirected to {location:?}, which is not an address");
         let authority: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
         let usual = if tls { 443 } else { 80 };
         Ok(Self {
@@ -183,7 +183,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_ascii_lowercase() }
 }
 
-/// Begins with a slash, and what may not stand in a request line is escaped.
+/// Returns `path` with a leading slash, and with the characters escaped that a request line may not contain.
 fn rooted(path: &str) -> String {
     let mut rooted = if path.starts_with('/') { String::new() } else { "/".to_owned() };
     for byte in path.bytes() {

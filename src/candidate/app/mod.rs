@@ -1,11 +1,10 @@
-//! What Kubernetes does around a container's own process, done by the candidate around its command: probes, hooks and the signal
-//! to stop.
+//! Probes, hooks and stop signal of a container, applied by the candidate to its command.
 //!
-//! The kubelet sees the candidate, which runs on a standby too. So the user's probes and hooks are taken out of the pod and handed
-//! to the candidate (variable `K8SENSUS_APP`), which carries them out from the start of the command on, by the kubelet's own
-//! rules. The kubelet asks the candidate instead, see [`health`].
+//! The kubelet sees only the candidate, which also runs on a standby. So the operator removes the user's probes and
+//! hooks from the pod and hands them to the candidate (variable `K8SENSUS_APP`). The candidate runs them from the start
+//! of the command on, by the kubelet's own rules, and the kubelet probes the candidate instead, see [`health`].
 //!
-//! [`spec`] is what the user wrote, [`replay`] decides what is due and what to answer, and [`probe`] asks the app.
+//! [`spec`] is what the user wrote, [`replay`] decides what is due and what to answer, and [`probe`] probes the app.
 
 #![deny(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Asks the app: one probe or one hook at a time, as the kubelet does it.
+//! Runs one probe or one hook at a time, as the kubelet does it.
 
 use std::io;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::runtime::clock::Clock;
 
 /// Runs commands beside the app.
 pub trait Runner: Send + Sync {
-    /// Runs `command` with the app's environment and no standard streams until it has ended, and says its exit code. Killed when
-    /// it is dropped.
+    /// Runs `command` with the app's environment and without standard streams until it has ended, and returns its exit
+    /// code. The command is killed when the future is dropped.
     fn run(&self, command: Vec<String>) -> BoxFuture<'static, io::Result<u8>>;
 }
 
-/// Why a probe did not pass.
+/// The reason why a probe did not pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// What the app answered, or that it did not.
+    /// The app's answer, or the lack of one.
     #[error("{0}")]
     Failed(String),
-    /// The probe itself could not be run, which says nothing of the app.
+    /// The probe itself could not be run, which proves nothing about the app.
     #[error("{0}")]
     NotRun(String),
 }
@@ -35,7 +35,7 @@ impl From<String> for ProbeError {
     }
 }
 
-/// Where the app is, and how it is asked.
+/// The address of the app, and the means to probe it.
 #[derive(Clone)]
 pub struct Prober {
     address: Arc<str>,
@@ -44,12 +44,12 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Asks at `address`, the pod's own, unless a probe names another host.
+    /// Probes at `address`, the pod's own, unless a probe names another host.
     pub fn new(address: &str, runner: Arc<dyn Runner>, clock: Arc<dyn Clock>) -> Self {
         Self { address: address.into(), runner, clock }
     }
 
-    /// Runs `probe` once, within its timeout. Says what came.
+    /// Runs `probe` once, within its timeout, and returns the answer.
     ///
     /// # Errors
     /// [`ProbeError`]: it failed, or could not be run.
@@ -57,7 +57,7 @@ impl Prober {
         let (this, probe) = (self.clone(), probe.clone());
         Box::pin(async move {
             let limit = probe.timeout();
-            match this.within(limit, this.ask(probe.handler())).await {
+            match this.within(limit, this.run(probe.handler())).await {
                 Some(answer) => answer,
                 None => Err(ProbeError::Failed(format!("no answer within {} s", limit.as_secs()))),
             }
@@ -80,7 +80,7 @@ impl Prober {
         })
     }
 
-    /// What `work` brings, `None` if that takes longer than `limit`: then it is dropped.
+    /// Returns the result of `work`; `None` if it takes longer than `limit`, and then `work` is dropped.
     pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         match select(Box::pin(work), self.sleep(limit)).await {
             Either::Left((result, _)) => Some(result),
@@ -92,7 +92,7 @@ impl Prober {
         self.clock.sleep_until(self.clock.since_boot().saturating_add(duration))
     }
 
-    async fn ask(&self, handler: &Handler) -> Result<String, ProbeError> {
+    async fn run(&self, handler: &Handler) -> Result<String, ProbeError> {
         match handler.action() {
             Some(Action::Exec(exec)) => self.exec(&exec.command).await,
             Some(Action::HttpGet(get)) => {

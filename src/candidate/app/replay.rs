@@ -1,11 +1,11 @@
-//! What is due after the start of an app, and how probes are answered meanwhile: a pure state machine.
+//! The kubelet's handling of probes and hooks, replayed for the app: a pure state machine.
 //!
 //! # Guarantees
-//! - In this order: postStart, then the startup probe, then the readiness probe. Each begins only after the one before it
-//!   passed, and no earlier than its initial delay after the app's start.
-//! - One thing at a time is under way.
-//! - Where no app runs, both probes pass: a standby stands by. From the order to stop on liveness passes, so that nobody cuts the
-//!   app's own end short, and readiness does not.
+//! - In this order: postStart, then the startup probe, then the readiness probe. Each begins only after the previous
+//!   one has passed, and no earlier than its initial delay after the app's start.
+//! - Only one of them runs at a time.
+//! - Where no app runs, both of the kubelet's probes pass: the candidate is a standby. After a stop order liveness
+//!   passes, so that the kubelet does not cut the app's own end short, and readiness fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use std::time::Duration;
 use super::spec::{AppSpec, Probe};
 use crate::election::Moment;
 
-/// What happened.
+/// An event in the life of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The app was started.
     Started,
     /// The postStart hook has ended.
     PostStart(Result<(), String>),
-    /// The probe that was asked for has been answered.
+    /// The requested probe has a result.
     Probed(Result<(), String>),
-    /// The probe that was asked for could not be run, and why. It counts neither as a failure nor as a success, as to the
-    /// kubelet.
+    /// The requested probe could not be run, with the reason. It counts neither as a failure nor as a success, as in
+    /// the kubelet.
     NotProbed(String),
-    /// The app was told to stop.
+    /// The app was ordered to stop.
     Stopping,
     /// Nothing of the app is left.
     Ended,
@@ -33,16 +33,16 @@ pub enum Event {
     Tick,
 }
 
-/// What is to be done.
+/// An order to the [`ProbeRunner`](super::health::ProbeRunner).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Run the postStart hook, then report [`Event::PostStart`].
     PostStart,
     /// Run this probe once, then report [`Event::Probed`].
     Probe(Kind),
-    /// Tell the others whether the app is ready. Said only when it changes; at the start it is not.
+    /// Report whether the app is ready. Given only when that changes; at the start it is not ready.
     Ready(bool),
-    /// The app did not come up: stop it, within `grace`, and give up.
+    /// The app did not come up: stop it within `grace`, and leave the election.
     Fail {
         /// What went wrong.
         why: String,
@@ -51,21 +51,21 @@ pub enum Order {
     },
 }
 
-/// The probes that are run without being asked for.
+/// A probe that runs without a request of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Until it passed once.
+    /// Runs until it has passed once.
     Startup,
-    /// As long as the app runs.
+    /// Runs as long as the app does.
     Readiness,
 }
 
-/// What a liveness probe is answered.
+/// The answer to a liveness probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It passes, and why.
+    /// It passes, with the reason.
     Passes(&'static str),
-    /// As the app itself answers.
+    /// It has the result of the app's own probe.
     AskApp,
 }
 
@@ -73,35 +73,35 @@ pub enum Liveness {
 enum Stage {
     /// Nothing runs.
     Standby,
-    /// The postStart hook is under way.
+    /// The postStart hook runs.
     Hook,
     /// The startup probe has not passed yet.
     Startup,
     /// The app is up.
     Serving,
-    /// The app was told to stop.
+    /// The app was ordered to stop.
     Stopping,
 }
 
-/// One app's life, over and over.
+/// The state of one app, through any number of starts.
 #[derive(Clone, Debug)]
 pub struct Replay {
     spec: Arc<AppSpec>,
     stage: Stage,
     started: Moment,
-    /// When the present probe is to be run next, `None` while it is under way or there is none.
+    /// When the current probe is due next; `None` while it runs or there is none.
     due: Option<Moment>,
-    /// When it was last begun.
+    /// When it last started.
     sent: Moment,
-    /// The last results in a row that were alike, and which.
-    row: (bool, u32),
+    /// The latest result, and how many equal results came in a row.
+    streak: (bool, u32),
     ready: bool,
-    /// Why it is not ready.
+    /// The reason why it is not ready.
     problem: String,
 }
 
 impl Replay {
-    /// Nothing runs yet.
+    /// Creates the state before the first start.
     pub fn new(spec: Arc<AppSpec>) -> Self {
         let never = Moment::since_boot(Duration::ZERO);
         Self {
@@ -110,14 +110,14 @@ impl Replay {
             started: never,
             due: None,
             sent: never,
-            row: (false, 0),
+            streak: (false, 0),
             ready: false,
             problem: String::new(),
         }
     }
 
-    /// Takes an event in at `now`; says what is to be done, in this order. An event that does not fit (the late answer of a probe)
-    /// changes nothing.
+    /// Applies an event at `now` and returns the orders that follow, in this order. An event that does not fit the
+    /// state (the late result of a probe) changes nothing.
     pub fn step(&mut self, now: Moment, event: Event) -> Vec<Order> {
         let mut orders = Vec::new();
         match (self.stage, event) {
@@ -130,8 +130,10 @@ impl Replay {
                 self.probed(now, result, &mut orders);
             }
             (Stage::Startup | Stage::Serving, Event::NotProbed(why)) if self.due.is_none() => self.not_probed(now, why),
-            (Stage::Hook | Stage::Startup | Stage::Serving, Event::Stopping) => self.go(Stage::Stopping, &mut orders),
-            (_, Event::Ended) => self.go(Stage::Standby, &mut orders),
+            (Stage::Hook | Stage::Startup | Stage::Serving, Event::Stopping) => {
+                self.enter(Stage::Stopping, &mut orders)
+            }
+            (_, Event::Ended) => self.enter(Stage::Standby, &mut orders),
             _ => {}
         }
         if self.due.is_some_and(|due| now >= due) {
@@ -143,12 +145,12 @@ impl Replay {
         orders
     }
 
-    /// When [`Event::Tick`] is wanted, if at all.
+    /// Returns when [`Event::Tick`] is due, if at all.
     pub fn next_wake(&self) -> Option<Moment> {
         self.due
     }
 
-    /// The answer to a liveness probe.
+    /// Returns the answer to a liveness probe.
     pub fn liveness(&self, now: Moment) -> Liveness {
         match self.stage {
             Stage::Standby => Liveness::Passes("standing by"),
@@ -162,7 +164,7 @@ impl Replay {
         }
     }
 
-    /// The answer to a readiness probe: why it passes, or why it does not.
+    /// Returns the answer to a readiness probe: the reason why it passes or fails.
     pub fn readiness(&self) -> Result<&str, &str> {
         match self.stage {
             Stage::Standby => Ok("standing by"),
@@ -198,19 +200,19 @@ impl Replay {
             None => {
                 self.stage = Stage::Serving;
                 self.due = None;
-                self.show(true, orders);
+                self.set_ready(true, orders);
             }
         }
     }
 
     fn await_probe(&mut self, stage: Stage, delay: Duration, now: Moment, problem: &str) {
         self.stage = stage;
-        self.row = (false, 0);
+        self.streak = (false, 0);
         problem.clone_into(&mut self.problem);
         self.due = Some(now.max(self.started + delay));
     }
 
-    /// What is run at this stage, and its name.
+    /// Returns the probe of this stage, with its name.
     fn probe<'a>(&self, spec: &'a AppSpec) -> Option<(&'a Probe, &'static str)> {
         match self.stage {
             Stage::Startup => Some((spec.startup_probe.as_ref()?, "startup")),
@@ -223,7 +225,7 @@ impl Replay {
         let Some((probe, name)) = self.probe(&spec) else { return };
         self.due = Some(now.max(self.sent + probe.period()));
         if !self.ready {
-            self.problem = format!("the {name} probe says nothing: {why}");
+            self.problem = format!("the {name} probe could not be run: {why}");
         }
     }
 
@@ -232,36 +234,36 @@ impl Replay {
         let spec = self.spec.clone();
         let Some((probe, name)) = self.probe(&spec) else { return };
         let passed = result.is_ok();
-        self.row = (passed, if self.row.0 == passed { self.row.1.saturating_add(1) } else { 1 });
+        self.streak = (passed, if self.streak.0 == passed { self.streak.1.saturating_add(1) } else { 1 });
         self.due = Some(now.max(self.sent + probe.period()));
         if let Err(why) = result {
             self.problem = format!("the {name} probe failed: {why}");
         }
         match (startup, passed) {
-            (true, true) if self.row.1 >= probe.success_threshold() => self.begin_serving(now, orders),
-            (true, false) if self.row.1 >= probe.failure_threshold() => {
-                let why = format!("{} (the last of {} tries in a row)", self.problem, self.row.1);
+            (true, true) if self.streak.1 >= probe.success_threshold() => self.begin_serving(now, orders),
+            (true, false) if self.streak.1 >= probe.failure_threshold() => {
+                let why = format!("{} (the last of {} tries in a row)", self.problem, self.streak.1);
                 self.fail(why, probe.grace().unwrap_or_else(|| spec.grace()), orders);
             }
-            (false, true) if self.row.1 >= probe.success_threshold() => self.show(true, orders),
-            (false, false) if self.row.1 >= probe.failure_threshold() => self.show(false, orders),
+            (false, true) if self.streak.1 >= probe.success_threshold() => self.set_ready(true, orders),
+            (false, false) if self.streak.1 >= probe.failure_threshold() => self.set_ready(false, orders),
             _ => {}
         }
     }
 
     fn fail(&mut self, why: String, grace: Duration, orders: &mut Vec<Order>) {
-        self.go(Stage::Stopping, orders);
+        self.enter(Stage::Stopping, orders);
         orders.push(Order::Fail { why, grace });
     }
 
-    /// The app is not, or not any more.
-    fn go(&mut self, stage: Stage, orders: &mut Vec<Order>) {
+    /// Enters a stage in which the app does not serve.
+    fn enter(&mut self, stage: Stage, orders: &mut Vec<Order>) {
         self.stage = stage;
         self.due = None;
-        self.show(false, orders);
+        self.set_ready(false, orders);
     }
 
-    fn show(&mut self, ready: bool, orders: &mut Vec<Order>) {
+    fn set_ready(&mut self, ready: bool, orders: &mut Vec<Order>) {
         if self.ready != ready {
             self.ready = ready;
             orders.push(Order::Ready(ready));

@@ -1,4 +1,4 @@
-//! Signals by the names that Kubernetes' `stopSignal` has for them.
+//! Signals by their names in Kubernetes' `stopSignal`.
 
 use rustix::process::Signal;
 
@@ -39,7 +39,7 @@ const NAMES: [(&str, Signal); 34] = [
     ("XFSZ", Signal::XFSZ),
 ];
 
-/// The signal of that name: `SIGQUIT`, `SIGUSR1`, `SIGRTMIN+3`, `SIGRTMAX-1`.
+/// Returns the signal of that name: `SIGQUIT`, `SIGUSR1`, `SIGRTMIN+3`, `SIGRTMAX-1`.
 pub fn named(name: &str) -> Option<Signal> {
     let short = name.strip_prefix("SIG")?;
     let known = NAMES.iter().find(|(known, _)| *known == short).map(|(_, signal)| *signal);
@@ -58,13 +58,13 @@ fn real_time(short: &str) -> Option<Signal> {
         (_, Some(rest)) => most.checked_sub(offset(rest, '-')?)?,
         _ => return None,
     };
-    // SAFETY: a real-time signal that libc keeps none of for itself, as it lies between its own bounds.
+    // SAFETY: the number is between the bounds of libc, so it is a real-time signal that libc does not reserve.
     (least..=most).contains(&number).then(|| unsafe { Signal::from_raw_unchecked(number) })
 }
 
-/// Its name, for people.
+/// Returns the name of `signal` for logs.
 pub fn name_of(signal: Signal) -> String {
-    // Aliases come after, or name the same.
+    // An alias comes later in the list, or names the same signal.
     let known = NAMES.iter().find(|(_, known)| *known == signal);
     known.map_or_else(|| format!("signal {}", signal.as_raw()), |(name, _)| format!("SIG{name}"))
 }

@@ -1,4 +1,4 @@
-//! The container's own probes, hooks and signal, in Kubernetes' spelling.
+//! The container's own probes, hooks and stop signal, in Kubernetes' spelling.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Deserializer};
 
 use super::signal;
 
-/// What a pod's `terminationGracePeriodSeconds` is where nobody says.
+/// The default of a pod's `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: u32 = 30;
 
-/// What the user's container asks for beside its command. Nothing by default.
+/// The probes, hooks and grace of the user's container. Empty by default.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AppSpec {
-    /// Run from the start of the app until it passed.
+    /// Runs from the start of the app until it passes.
     pub startup_probe: Option<Probe>,
-    /// Passed on to the kubelet as long as the app runs.
+    /// Runs on the kubelet's requests while the app runs; the kubelet gets its result.
     pub liveness_probe: Option<Probe>,
-    /// Run once the app was started.
+    /// Runs after the startup probe has passed.
     pub readiness_probe: Option<Probe>,
     /// Hooks, and the signal to stop.
     lifecycle: Option<Lifecycle>,
@@ -36,7 +36,7 @@ struct Lifecycle {
     stop_signal: Option<Signal>,
 }
 
-/// Kubernetes' `Probe`. Its numbers are at least 1 where 0 means the default.
+/// Kubernetes' `Probe`. Where 0 means the default, the methods return at least 1.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
@@ -56,7 +56,7 @@ pub struct Probe {
     termination_grace_period_seconds: Option<u32>,
 }
 
-/// What is asked, of a probe or of a hook. A hook has no `tcpSocket` and no `grpc`, a probe no `sleep`.
+/// The action of a probe or a hook. A hook has no `tcpSocket` and no `grpc`, a probe no `sleep`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Handler {
@@ -67,7 +67,7 @@ pub struct Handler {
     sleep: Option<Sleep>,
 }
 
-/// A handler's one action.
+/// A handler's single action.
 #[derive(Clone, Copy, Debug)]
 pub enum Action<'a> {
     /// Run a command.
@@ -149,15 +149,14 @@ struct Sleep {
 }
 
 impl AppSpec {
-    /// Reads the JSON that the operator wrote. Fields that are not known are left alone.
+    /// Parses the JSON that the operator wrote. Unknown fields are ignored.
     ///
     /// # Errors
-    /// One sentence: what was expected, and where.
+    /// A sentence with what was expected, and where.
     pub fn parse(json: &str) -> Result<Self, String> {
-        const ASK: &str =
-            "it is the operator who sets K8SENSUS_APP: do not set it by hand, or write the container's own fields";
+        const HINT: &str = "the operator sets K8SENSUS_APP: do not set it by hand, or write the container's own fields";
         let spec: Self = serde_json::from_str(json)
-            .map_err(|error| format!("expected the container's probes and hooks as JSON, found {error}; {ASK}"))?;
+            .map_err(|error| format!("expected the container's probes and hooks as JSON, found {error}; {HINT}"))?;
         for (field, probe) in [
             ("startupProbe", &spec.startup_probe),
             ("livenessProbe", &spec.liveness_probe),
@@ -167,79 +166,81 @@ impl AppSpec {
                 && !matches!(probe.handler.actions()[..], [action] if !matches!(action, Action::Sleep(_)))
             {
                 return Err(format!(
-                    "expected one of exec, httpGet, tcpSocket and grpc in {field}, found another number of them; {ASK}"
+                    "expected one of exec, httpGet, tcpSocket and grpc in {field}, found another number of them; {HINT}"
                 ));
             }
         }
         for (field, hook) in [("lifecycle.postStart", spec.post_start()), ("lifecycle.preStop", spec.pre_stop())] {
             let Some(hook) = hook else { continue };
             if !matches!(hook.actions()[..], [Action::Exec(_) | Action::HttpGet(_) | Action::Sleep(_)]) {
-                return Err(format!("expected one of exec, httpGet and sleep in {field}, found something else; {ASK}"));
+                return Err(format!(
+                    "expected one of exec, httpGet and sleep in {field}, found something else; {HINT}"
+                ));
             }
         }
         Ok(spec)
     }
 
-    /// Run right after the start of the app.
+    /// Returns the hook that runs right after the start of the app.
     pub fn post_start(&self) -> Option<&Handler> {
         self.lifecycle.as_ref()?.post_start.as_ref()
     }
 
-    /// Run before the app is told to stop.
+    /// Returns the hook that runs before the stop signal.
     pub fn pre_stop(&self) -> Option<&Handler> {
         self.lifecycle.as_ref()?.pre_stop.as_ref()
     }
 
-    /// What tells the app to stop, if the user chose it.
+    /// Returns the signal that stops the app, if the user chose one.
     pub fn stop_signal(&self) -> Option<Signal> {
         self.lifecycle.as_ref()?.stop_signal
     }
 
-    /// How long a stop that was asked for may take in all, preStop included.
+    /// Returns how long a requested stop may take in all, preStop included.
     pub fn grace(&self) -> Duration {
         seconds(self.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE))
     }
 }
 
 impl Probe {
-    /// What it asks.
+    /// Returns the action.
     pub fn handler(&self) -> &Handler {
         &self.handler
     }
 
-    /// From the start of the app to the first try.
+    /// Returns the time from the start of the app to the first try.
     pub fn initial_delay(&self) -> Duration {
         seconds(self.initial_delay_seconds.unwrap_or(0))
     }
 
-    /// How long one try may take.
+    /// Returns how long one try may take.
     pub fn timeout(&self) -> Duration {
         seconds(or(self.timeout_seconds, 1))
     }
 
-    /// From one try to the next.
+    /// Returns the time from one try to the next.
     pub fn period(&self) -> Duration {
         seconds(or(self.period_seconds, 10))
     }
 
-    /// How many successes in a row end a failure.
+    /// Returns how many successes in a row end a failure.
     pub fn success_threshold(&self) -> u32 {
         or(self.success_threshold, 1)
     }
 
-    /// How many failures in a row end a success.
+    /// Returns how many failures in a row end a success.
     pub fn failure_threshold(&self) -> u32 {
         or(self.failure_threshold, 3)
     }
 
-    /// The grace of a stop that this probe brings about, if it has its own.
+    /// Returns the grace of a stop that this probe causes, if it has its own.
     pub fn grace(&self) -> Option<Duration> {
         self.termination_grace_period_seconds.map(seconds)
     }
 }
 
 impl Handler {
-    /// What it does. [`AppSpec::parse`] has seen to it that there is one.
+    /// Returns the action. [`AppSpec::parse`] guarantees that there is one.
     pub fn action(&self) -> Option<Action<'_>> {
         self.actions().first().copied()
     }
@@ -263,18 +264,18 @@ fn seconds(number: u32) -> Duration {
     Duration::from_secs(number.into())
 }
 
-/// 0 and nothing are both the default, as to the API server.
+/// Returns the default for 0 as for a missing number, like the API server.
 fn or(number: Option<u32>, default: u32) -> u32 {
     number.filter(|number| *number > 0).unwrap_or(default)
 }
 
-/// What is larger than any machine's life is as good as that.
+/// Clamps numbers that are too large: the longest duration already exceeds the life of any machine.
 fn clamped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let number = Option::<u64>::deserialize(deserializer)?;
     Ok(number.map(|number| number.try_into().unwrap_or(u32::MAX)))
 }
 
-/// A number from 1 to 65535; as text too, which the API takes for a name, and the kubelet for a number.
+/// Parses a number from 1 to 65535, also as text, which the API treats as a name and the kubelet as a number.
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -287,13 +288,13 @@ fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
         Ok(Port::Text(text)) => text.parse().unwrap_or(0),
         Err(_) => 0,
     };
-    if found == 0 { Err(serde::de::Error::custom("a port that is no number from 1 to 65535")) } else { Ok(found) }
+    if found == 0 { Err(serde::de::Error::custom("a port that is not a number from 1 to 65535")) } else { Ok(found) }
 }
 
 fn signal_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Signal>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
     name.map(|name| {
-        let unknown = || serde::de::Error::custom(format!("stopSignal {name:?}, which is no signal of Linux"));
+        let unknown = || serde::de::Error::custom(format!("stopSignal {name:?}, which is not a Linux signal"));
         signal::named(&name).ok_or_else(unknown)
     })
     .transpose()

@@ -1,4 +1,5 @@
-//! TLS that takes every certificate, as the kubelet's probes do: they ask whether the app answers, not who it is.
+//! TLS that accepts every certificate, as the kubelet's probes do: they check whether the app answers, not its
+//! identity.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,10 +11,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+/// A verifier that accepts every certificate.
 #[derive(Debug)]
-struct Anyone(CryptoProvider);
+struct AcceptAny(CryptoProvider);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -48,19 +50,19 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// Shakes hands over `stream`.
+/// Performs the TLS handshake over `stream`.
 pub(super) async fn connect(host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, Error>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
         let provider = ring::default_provider();
         let builder =
             ClientConfig::builder_with_provider(Arc::new(provider.clone())).with_safe_default_protocol_versions()?;
-        let anyone = Arc::new(Anyone(provider));
-        Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()))
+        let verifier = Arc::new(AcceptAny(provider));
+        Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
     });
     let config = config.clone().map_err(|error| format!("cannot set TLS up: {error}"))?;
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(bare).map_err(|error| format!("{host} is no name for TLS: {error}"))?;
+    let name = ServerName::try_from(bare).map_err(|error| format!("{host} is not a name for TLS: {error}"))?;
     let connected = TlsConnector::from(config).connect(name, stream).await;
     connected.map_err(|error| format!("no TLS with {host}: {error}"))
 }

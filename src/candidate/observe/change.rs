@@ -1,4 +1,4 @@
-//! One printed line.
+//! The printed line of one change.
 
 use std::fmt;
 
@@ -7,59 +7,59 @@ use serde::Serialize;
 use super::sight::printable;
 use crate::election::WallTime;
 
-/// What happened to the leadership.
+/// A kind of change of leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Kind {
     /// First sight: there is no such Lease.
     Absent,
-    /// First sight: the Lease has a holder. Whether it lives, its next renewal will tell.
+    /// First sight: the Lease has a holder. Only its next renewal shows whether it is alive.
     Held,
     /// First sight: the Lease has no holder.
     Unheld,
     /// The Lease was created.
     Created,
-    /// The Lease was deleted and created anew.
+    /// The Lease was deleted and created again.
     Recreated,
     /// A term began.
     Acquired,
     /// The holder renewed. Only printed with `--renewals`.
     Renewed,
-    /// The holder renewed after it had expired, and nobody had taken the Lease.
+    /// The holder renewed after it had expired, before another candidate acquired the Lease.
     Resumed,
-    /// The holder gave the Lease up in the form that can be taken at once.
+    /// The holder released the Lease, in the form that can be acquired at once.
     Released,
-    /// No renewal was seen for the record's duration.
+    /// No renewal was observed for the record's duration.
     Expired,
-    /// The holder's name was emptied without the form of a release: by hand, so the holder may still be at work.
+    /// The holder's name was cleared by hand, without the form of a release, so the holder may still be at work.
     Emptied,
-    /// The record was changed under its holder, but not by a renewal.
+    /// The record was changed while its holder stayed, but not by a renewal.
     Edited,
     /// The Lease was deleted.
     Deleted,
-    /// The record holds something absurd or unknown, named in the warnings, and nothing else happened.
+    /// The record contains an absurd or unknown value, named in the warnings, and nothing else happened.
     Invalid,
-    /// `--once` only: the holder was seen to renew or to acquire.
+    /// `--once` only: the holder was observed to renew or to acquire.
     Live,
 }
 
-/// Which version a fencing token is.
+/// The origin of a fencing token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum TokenSource {
-    /// The version of the write that acquired the Lease, seen live.
+    /// The version of the write that acquired the Lease, as the watch reported it.
     AcquiringWrite,
-    /// The version at which the term was seen first: the acquiring write's is the same or lower.
+    /// The version at which the term was first observed; the version of the acquiring write is the same or lower.
     FirstSight,
 }
 
-/// One change. As JSON its fields are Kubernetes' words for them; a field that does not apply is left out, `warnings`
-/// never is. Fields may be added, none will be renamed.
+/// One change. Its JSON fields have the names that Kubernetes uses. A field that does not apply is omitted, except
+/// `warnings`. Fields may be added, but none will be renamed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// When this program saw it, by its own clock: RFC 3339, UTC, microseconds.
+    /// When this program observed it, by its own clock: RFC 3339, UTC, microseconds.
     #[serde(serialize_with = "time")]
     pub time: WallTime,
-    /// What happened.
+    /// The kind of change.
     #[serde(rename = "type")]
     pub kind: Kind,
     /// The Lease's namespace.
@@ -69,16 +69,16 @@ pub struct Change {
     /// The Lease's `metadata.uid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// The version at which it was seen.
+    /// The Lease's version at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
-    /// Who the Lease names; empty if nobody.
+    /// The Lease's holder; empty if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder_identity: Option<String>,
-    /// Which process of that name, where the holder says so: the annotation `k8sensus.dev/incarnation`.
+    /// The process of that holder, if it records one: the annotation `k8sensus.dev/incarnation`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<String>,
-    /// Who held the Lease before, where the change ended a term.
+    /// The previous holder, if the change ended a term.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_holder_identity: Option<String>,
     /// As in the Lease; 0 if absent or absurd.
@@ -87,40 +87,41 @@ pub struct Change {
     /// As in the Lease; 0 if absent or absurd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_transitions: Option<i32>,
-    /// As the holder's clock had it.
+    /// By the holder's clock.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_time")]
     pub acquire_time: Option<WallTime>,
-    /// As the holder's clock had it.
+    /// By the holder's clock.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_time")]
     pub renew_time: Option<WallTime>,
-    /// Since when this program has seen the holder in this term, by its own clock.
+    /// When this program first observed the holder in this term, by its own clock.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_time")]
     pub observed_since: Option<WallTime>,
     /// The term's fencing token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fencing_token: Option<String>,
-    /// Which version that is.
+    /// The origin of that token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fencing_token_source: Option<TokenSource>,
-    /// What is odd about it.
+    /// Oddities of the record.
     pub warnings: Vec<String>,
     /// The change in words, not to be parsed.
     pub message: String,
 }
 
-/// What a change says to `--once`.
+/// The result of a change for `--once`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// There is a live holder.
     Live,
-    /// There is none.
+    /// There is no live holder.
     NotLive,
-    /// Only the next change will tell.
+    /// Only the next change will show that.
     Open,
 }
 
 impl Change {
-    /// Whether it shows a live holder. A holder is live once it was seen to write; its name alone proves nothing.
+    /// Returns whether this change proves a live holder. A holder is alive once a write of it was observed; its name
+    /// alone proves nothing.
     pub fn verdict(&self) -> Verdict {
         match self.kind {
             Kind::Acquired | Kind::Renewed | Kind::Resumed | Kind::Live => Verdict::Live,
@@ -134,13 +135,13 @@ impl Change {
         }
     }
 
-    /// As one JSON object without line breaks.
+    /// Returns the change as one JSON object without line breaks.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers and lists are always JSON")
     }
 }
 
-/// As one aligned line of text: time, type, holder, transitions, fencing token, words.
+/// Formats the change as one aligned line: time, type, holder, transitions, fencing token, message.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let holder = match self.holder_identity.as_deref() {

@@ -6,17 +6,17 @@ use crate::campaign::LeaseName;
 use crate::candidate::flags::{FlagError, lease_name};
 use crate::protocol::environment;
 
-/// How changes are printed.
+/// The format of printed changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// One aligned line a change.
+    /// One aligned line per change.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What to watch and how to print it.
+/// The Lease to watch and the form of the output.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The Lease.
@@ -25,11 +25,11 @@ pub struct Options {
     pub output: Output,
     /// Whether renewals are printed.
     pub renewals: bool,
-    /// Whether to end with the first line that tells whether there is a live holder.
+    /// Whether to end with the first line that shows whether there is a live holder.
     pub once: bool,
 }
 
-/// What the observer is told.
+/// The flags of `observe`.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct ObserveFlags {
@@ -39,14 +39,14 @@ pub struct ObserveFlags {
     /// Namespace of the Lease
     #[arg(long, env = environment::LEASE_NAMESPACE, default_value = "default")]
     lease_namespace: String,
-    /// How changes are printed
+    /// Format of printed changes
     #[arg(long, default_value = "text")]
     output: Output,
-    /// Print renewals, too
+    /// Also print renewals
     #[arg(long)]
     renewals: bool,
-    /// Print the present state and exit: 0 if the holder was seen alive, 1 if there is none or it cannot be told. Waits
-    /// for the holder's next renewal, at most the Lease's duration
+    /// Print the current state and exit: 0 if the holder is alive, 1 if there is no live holder or that is unknown.
+    /// Waits for the holder's next renewal, at most the Lease's duration
     #[arg(long)]
     once: bool,
     /// Kubeconfig file; by default KUBECONFIG, else the pod's service account
@@ -55,15 +55,15 @@ pub struct ObserveFlags {
 }
 
 impl ObserveFlags {
-    /// The kubeconfig that was named.
+    /// Returns the kubeconfig from the flags.
     pub fn kubeconfig(&self) -> Option<&Path> {
         self.kubeconfig.as_deref()
     }
 
-    /// The checked options.
+    /// Returns the options, checked.
     ///
     /// # Errors
-    /// [`FlagError`], before anything was asked of the API server.
+    /// [`FlagError`], before any request to the API server.
     pub fn options(&self) -> Result<Options, FlagError> {
         let lease = lease_name(&self.lease_namespace, &self.lease_name)?;
         Ok(Options { lease, output: self.output, renewals: self.renewals, once: self.once })

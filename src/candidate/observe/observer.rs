@@ -1,4 +1,4 @@
-//! What changed between two sights of a Lease. Pure: no client, no clock.
+//! The changes between two sights of a Lease. Pure: no client, no clock.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::sight::{How, LeaseSight, Sight, Warning, printable};
 use crate::campaign::LeaseName;
 use crate::election::{Moment, Reading, Record, Version, WallTime};
 
-/// Follows one Lease.
+/// The follower of one Lease.
 #[derive(Clone, Debug)]
 pub struct Observer {
     lease: LeaseName,
@@ -21,7 +21,7 @@ enum Known {
     Nothing,
     Absent {
         was_seen: bool,
-        /// Who held it then.
+        /// The holder at its deletion.
         holder: Option<String>,
     },
     Lease(Box<Seen>),
@@ -30,7 +30,7 @@ enum Known {
 #[derive(Clone, Debug)]
 struct Seen {
     sight: LeaseSight,
-    /// When the record was first seen as it is.
+    /// When the record was first observed in its current form.
     since: Moment,
     expired: bool,
     term: Option<Term>,
@@ -53,29 +53,30 @@ impl Seen {
         Some(self.since + duration)
     }
 
-    /// Whether `next` is of another term than this.
+    /// Returns whether `next` belongs to another term.
     fn ends_with(&self, next: &LeaseSight) -> bool {
         let (old, new) = (self.record(), &next.snapshot.record);
         let incarnations = (&self.sight.snapshot.incarnation, &next.snapshot.incarnation);
         old.holder != new.holder
-            // A process that was started anew under its old name. Ours says so; of others the time may tell.
+            // A process that restarted under its old name. The incarnation shows that for candidates of this project,
+            // the time for others.
             || matches!(incarnations, (Some(old), Some(new)) if old != new)
             || matches!((old.acquire_time, new.acquire_time), (Some(old), Some(new)) if old != new)
     }
 }
 
 impl Observer {
-    /// Knows nothing of `lease` yet.
+    /// Creates an observer that has not seen `lease` yet.
     pub fn new(lease: LeaseName) -> Self {
         Self { lease, known: Known::Nothing, blind: false }
     }
 
-    /// Whether the API server is known not to answer: what expires meanwhile may well have been renewed.
+    /// Sets whether the API server is known not to answer: a holder that expires meanwhile may well have renewed.
     pub fn set_blind(&mut self, blind: bool) {
         self.blind = blind;
     }
 
-    /// When [`tick`](Observer::tick) will have something to say, if nothing is seen before.
+    /// Returns when [`tick`](Observer::tick) will return a change, if nothing is observed before.
     pub fn expires_at(&self) -> Option<Moment> {
         match &self.known {
             Known::Lease(seen) => seen.expires_at(),
@@ -83,14 +84,14 @@ impl Observer {
         }
     }
 
-    /// Takes one sight in and says what changed, in that order.
+    /// Applies one sight and returns the changes, in order.
     pub fn see(&mut self, now: Reading, sight: Sight) -> Vec<Change> {
         let mut changes = self.tick(now);
         match sight {
             Sight::Lease(sight) => self.see_lease(now, sight, &mut changes),
             Sight::Absent => self.see_nothing(now, &mut changes),
             Sight::Deleted(version) => {
-                // A watch that lags behind a read.
+                // The watch lags behind a read.
                 let newer =
                     matches!(&self.known, Known::Lease(seen) if version.is_at_most(&seen.sight.snapshot.version));
                 if !newer {
@@ -101,7 +102,7 @@ impl Observer {
         changes
     }
 
-    /// Says what expired. Harmless at any time.
+    /// Returns the expiry that has become due, if any. Harmless at any time.
     pub fn tick(&mut self, now: Reading) -> Vec<Change> {
         if self.expires_at().is_none_or(|at| now.moment < at) {
             return Vec::new();
@@ -166,14 +167,14 @@ impl Observer {
     fn see_first(&mut self, now: Reading, sight: LeaseSight, changes: &mut Vec<Change>) {
         let record = sight.snapshot.record.clone();
         let warnings = warn(&sight.warnings);
-        let term = (!record.holder.is_empty()).then(|| Term::begun(now, &sight, TokenSource::FirstSight));
+        let term = (!record.holder.is_empty()).then(|| Term::starting(now, &sight, TokenSource::FirstSight));
         self.known = Known::Lease(Box::new(Seen { sight, since: now.moment, expired: false, term }));
         let (kind, message) = if !record.holder.is_empty() {
             (Kind::Held, format!("{} holds {} at first sight", printable(&record.holder), self.lease))
         } else if record.is_released() {
-            (Kind::Unheld, format!("nobody holds {}: it was released", self.lease))
+            (Kind::Unheld, format!("{} has no holder: it was released", self.lease))
         } else {
-            (Kind::Unheld, format!("nobody holds {}", self.lease))
+            (Kind::Unheld, format!("{} has no holder", self.lease))
         };
         changes.push(Change { message, warnings, ..self.change(now, kind) });
     }
@@ -189,9 +190,9 @@ impl Observer {
         let record = sight.snapshot.record.clone();
         let warnings = warn(&sight.warnings);
         let source = source_of(sight.how);
-        let term = (!record.holder.is_empty()).then(|| Term::begun(now, &sight, source));
+        let term = (!record.holder.is_empty()).then(|| Term::starting(now, &sight, source));
         self.known = Known::Lease(Box::new(Seen { sight, since: now.moment, expired: false, term }));
-        let how = if kind == Kind::Recreated { "deleted and created anew" } else { "created" };
+        let how = if kind == Kind::Recreated { "deleted and created again" } else { "created" };
         let message = format!("lease {} was {how}", self.lease);
         let change = self.change(now, kind);
         changes.push(Change { message, warnings, previous_holder_identity: holder, ..change });
@@ -213,15 +214,15 @@ impl Observer {
             warnings.push(format!("leaseTransitions fell from {} to {}", before.transitions, after.transitions));
         }
         if before == after && !old.ends_with(&sight) {
-            // Only what stands beside the record has changed; that renews nothing.
+            // Only fields outside the record have changed, which is no renewal.
             self.known = Known::Lease(Box::new(Seen { sight, ..old }));
-            return self.tell_invalid(now, warnings, changes);
+            return self.push_invalid(now, warnings, changes);
         }
         let ends = old.ends_with(&sight) && !before.holder.is_empty();
         let begins = old.ends_with(&sight) && !after.holder.is_empty();
-        let taken = ends && begins && before.holder != after.holder && !old.expired;
-        if taken && how == How::Watched {
-            // Whoever took it saw the last renewal a moment before or after this program did.
+        let taken_over = ends && begins && before.holder != after.holder && !old.expired;
+        if taken_over && how == How::Watched {
+            // The new holder saw the last renewal a moment before or after this program did.
             let waited = now.moment.since(old.since);
             match before.duration() {
                 Some(duration) if waited >= duration * 9 / 10 => {
@@ -229,7 +230,7 @@ impl Observer {
                     changes.extend(self.expire(now));
                 }
                 Some(duration) => warnings.push(format!(
-                    "taken from {} only {} after its last renewal, of {}",
+                    "acquired from {} only {} after its last renewal, of {}",
                     printable(&before.holder),
                     Seconds(waited),
                     Seconds(duration)
@@ -240,7 +241,7 @@ impl Observer {
         let term = match (after.holder.is_empty(), old.term) {
             (true, _) => None,
             (false, Some(term)) if !begins => Some(term),
-            (false, _) => Some(Term::begun(now, &sight, source_of(how))),
+            (false, _) => Some(Term::starting(now, &sight, source_of(how))),
         };
         self.known = Known::Lease(Box::new(Seen { sight, since: now.moment, expired: false, term }));
         let previous = ends.then(|| before.holder.clone());
@@ -248,36 +249,36 @@ impl Observer {
             if ends && before.holder != after.holder && after.transitions == before.transitions {
                 warnings.push("leaseTransitions did not rise: edited by hand?".to_owned());
             }
-            let unseen = if taken && how == How::Read { ", how was not seen" } else { "" };
+            let unseen = if taken_over && how == How::Read { ", handover not observed" } else { "" };
             (Kind::Acquired, format!("{} leads{unseen}", printable(&after.holder)))
         } else if ends && after.is_released() {
-            (Kind::Released, format!("{} gave the lease up", printable(&before.holder)))
+            (Kind::Released, format!("{} released the lease", printable(&before.holder)))
         } else if ends {
             let was = printable(&before.holder);
-            (Kind::Emptied, format!("the holder was emptied, but not as a release does: {was} may still be at work"))
+            (Kind::Emptied, format!("the holder was cleared, but not by a release: {was} may still be at work"))
         } else if after.holder.is_empty() {
-            return self.tell_invalid(now, warnings, changes);
+            return self.push_invalid(now, warnings, changes);
         } else if before.renew_time == after.renew_time {
-            (Kind::Edited, "the record was changed without a renewal: by hand?".to_owned())
+            (Kind::Edited, "the record was changed without a renewal: edited by hand?".to_owned())
         } else if old.expired {
             (Kind::Resumed, format!("{} renewed after it had expired", printable(&after.holder)))
         } else {
             (Kind::Renewed, format!("{} renewed", printable(&after.holder)))
         };
         if kind == Kind::Renewed && !warnings.is_empty() {
-            self.tell_invalid(now, std::mem::take(&mut warnings), changes);
+            self.push_invalid(now, std::mem::take(&mut warnings), changes);
         }
         changes.push(Change { previous_holder_identity: previous, message, warnings, ..self.change(now, kind) });
     }
 
-    fn tell_invalid(&self, now: Reading, warnings: Vec<String>, changes: &mut Vec<Change>) {
+    fn push_invalid(&self, now: Reading, warnings: Vec<String>, changes: &mut Vec<Change>) {
         if !warnings.is_empty() {
-            let message = format!("lease {} holds what no elector of this kind writes", self.lease);
+            let message = format!("lease {} contains values that no elector of this kind writes", self.lease);
             changes.push(Change { message, warnings, ..self.change(now, Kind::Invalid) });
         }
     }
 
-    /// A change of `kind` with all that is known now.
+    /// Returns a change of `kind` with all that is known now.
     fn change(&self, now: Reading, kind: Kind) -> Change {
         let seen = match &self.known {
             Known::Lease(seen) => Some(&**seen),
@@ -309,7 +310,7 @@ impl Observer {
 }
 
 impl Term {
-    fn begun(now: Reading, sight: &LeaseSight, source: TokenSource) -> Self {
+    fn starting(now: Reading, sight: &LeaseSight, source: TokenSource) -> Self {
         Self { observed_since: now.wall, token: sight.snapshot.version.clone(), source }
     }
 }

@@ -1,4 +1,4 @@
-//! One look at the Lease, and what is odd about it.
+//! One sight of the Lease, with warnings about oddities.
 
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -6,56 +6,56 @@ use serde_json::Value;
 use crate::campaign::snapshot_of;
 use crate::election::{Snapshot, Version, WallTime};
 
-/// The longest name that Kubernetes gives a pod.
+/// The longest pod name in Kubernetes.
 const LONGEST_NAME: usize = 253;
-/// What is further off than this is a mistake, not a clock that goes wrong.
+/// A time further off than this is a mistake, not clock skew.
 const DAY_MICROS: i64 = 24 * 3_600 * 1_000_000;
 const DAY_SECONDS: i64 = 24 * 3_600;
 
-/// What is known of the Lease from one look.
+/// One observation of the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
     /// It exists.
     Lease(LeaseSight),
-    /// A read or a list does not show it.
+    /// It is missing from a read or a list.
     Absent,
-    /// The watch says that it was deleted at this version.
+    /// The watch reports its deletion at this version.
     Deleted(Version),
 }
 
-/// How a Lease came into sight.
+/// The source of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// By the watch: nothing lies between this version and the one seen before.
+    /// The watch: no version lies between this one and the previous one.
     Watched,
-    /// By a read or a list: any number of versions may lie between.
+    /// A read or a list: any number of versions may lie between.
     Read,
 }
 
-/// A Lease as it was seen.
+/// An observed Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSight {
     /// Its `metadata.uid`.
     pub uid: String,
     /// Its record at that version.
     pub snapshot: Snapshot,
-    /// How it was seen.
+    /// The source of the observation.
     pub how: How,
-    /// What is odd about it.
+    /// Oddities of the record.
     pub warnings: Vec<Warning>,
 }
 
-/// Something in a record that no well-behaved elector writes, or that this program does not know.
+/// A value in a record that no well-behaved elector writes, or that this program does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The field of `spec`, in Kubernetes' words.
+    /// The field of `spec`, by its name in Kubernetes.
     pub field: &'static str,
-    /// What was found there.
+    /// A description of its value.
     pub text: String,
 }
 
 impl LeaseSight {
-    /// Reads `lease`. `wall` is only used to call a time absurd.
+    /// Reads `lease`. `wall` only serves to recognize absurd times.
     pub fn of(lease: &DynamicObject, wall: WallTime, how: How) -> Self {
         let snapshot = snapshot_of(lease);
         let warnings = warnings(&lease.data["spec"], &snapshot, wall);
@@ -81,9 +81,7 @@ fn warnings(spec: &Value, snapshot: &Snapshot, wall: WallTime) -> Vec<Warning> {
     }
     match (&spec["leaseDurationSeconds"], spec["leaseDurationSeconds"].as_i64()) {
         (Value::Null, _) if record.holder.is_empty() => {}
-        (Value::Null, _) => {
-            warn("leaseDurationSeconds", "is absent: when the holder expires cannot be told".to_owned())
-        }
+        (Value::Null, _) => warn("leaseDurationSeconds", "is absent: it is unknown when the holder expires".to_owned()),
         (_, Some(1..=DAY_SECONDS)) => {}
         (_, Some(long @ 1..)) => warn("leaseDurationSeconds", format!("is {long}, more than a day")),
         (other, _) => warn("leaseDurationSeconds", format!("expected seconds from 1, found {}", brief(other))),
@@ -106,16 +104,16 @@ fn warnings(spec: &Value, snapshot: &Snapshot, wall: WallTime) -> Vec<Warning> {
             (_, Some(_)) => {}
         }
     }
-    // Nothing here elects by them; a coordinated election does.
+    // No elector of this project uses these fields; coordinated leader election does.
     for field in ["strategy", "preferredHolder"] {
         if !spec[field].is_null() {
-            warn(field, format!("is {}: only coordinated leader election heeds it", brief(&spec[field])));
+            warn(field, format!("is {}: only coordinated leader election uses it", brief(&spec[field])));
         }
     }
     found
 }
 
-/// A value in few characters: whatever stands in a Lease must not flood a terminal or steer it.
+/// Describes a value briefly: the content of a Lease must neither flood a terminal nor control it.
 fn brief(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
@@ -125,7 +123,7 @@ fn brief(value: &Value) -> String {
     }
 }
 
-/// At most 64 characters of `text`, none of them a control character.
+/// Returns at most 64 characters of `text`, with control characters escaped.
 pub(super) fn printable(text: &str) -> String {
     const LONGEST: usize = 64;
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! Feeds an [`Observer`] from an API server and prints what it says.
+//! Feeds an [`Observer`] from an API server and prints its changes.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -19,18 +19,18 @@ use crate::runtime::backoff::{WatchBackoff, WatchProgress};
 use crate::runtime::clock::{Clock, sleep_until};
 use crate::runtime::shutdown::Shutdown;
 
-/// The longest wait between tries of the watch, and between reads where watching is not permitted.
+/// The longest wait between retries of the watch, and between reads where watching is not permitted.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// So that a Lease of a second is not read all the time.
+/// The shortest wait between reads, so that a Lease of one second is not read continuously.
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);
 /// How long an API server may take to answer a read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why nothing can be observed. One line each.
+/// A reason why nothing can be observed. One line each.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
-    /// The configuration makes no client.
-    #[error("cannot make a client for {cluster_url}: {}", describe(.source))]
+    /// No client can be created from the configuration.
+    #[error("cannot create a client for {cluster_url}: {}", describe(.source))]
     Connect {
         /// Where the API server is.
         cluster_url: String,
@@ -38,11 +38,11 @@ pub enum ObserveError {
         source: kube::Error,
     },
     /// The first read failed; only with `once`.
-    #[error("cannot tell whether lease {lease} has a live holder: {why}")]
+    #[error("it is unknown whether lease {lease} has a live holder: {why}")]
     Unknown {
         /// Which Lease.
         lease: LeaseName,
-        /// The API server's or the connection's words, and what to do.
+        /// The error of the API server or the connection, with a remedy.
         why: String,
     },
     /// Nothing can be printed.
@@ -50,13 +50,13 @@ pub enum ObserveError {
     Output(io::Error),
 }
 
-/// Prints the changes of one Lease to standard output until SIGTERM or SIGINT, then returns 0. With `once`: returns after
-/// the first line that tells, 0 for a live holder, 1 for none.
+/// Prints the changes of one Lease to standard output until SIGTERM or SIGINT, then returns 0. With `once`: returns
+/// after the first line that is decisive, 0 for a live holder, 1 for none.
 ///
 /// Uses the verbs list and watch on that Lease, and get where those are not permitted.
 ///
 /// # Errors
-/// [`ObserveError`]. An API server that cannot be reached is one only with `once`; otherwise it is tried again.
+/// [`ObserveError`]. An unreachable API server is an error only with `once`; otherwise the request is retried.
 pub async fn observe(
     config: &Config,
     options: Options,
@@ -70,8 +70,8 @@ pub async fn observe(
         let done = tokio::select! {
             biased;
             signal = shutdown.requested() => return watch.stopped(signal),
-            Some(event) = watch.stream.next() => watch.take_watched(event)?,
-            answer = answer_of(&mut watch.read) => watch.take_read(answer)?,
+            Some(event) = watch.stream.next() => watch.apply_watch_event(event)?,
+            answer = answer_of(&mut watch.read) => watch.apply_read(answer)?,
             () = sleep_until(&*clock, wake.map(Moment::elapsed_since_boot)) => watch.tick()?,
         };
         if let Some(code) = done {
@@ -90,7 +90,7 @@ fn client(config: &Config) -> Result<Client, ObserveError> {
     Client::try_from(config).map_err(|source| ObserveError::Connect { cluster_url, source })
 }
 
-/// `None` if none came in time.
+/// The answer to a read; `None` if none arrived in time.
 type Answer = Option<Result<Option<DynamicObject>, kube::Error>>;
 
 async fn answer_of(read: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
@@ -108,10 +108,10 @@ struct Watch {
     progress: WatchProgress,
     observer: Observer,
     listed: Option<DynamicObject>,
-    /// What was last said of a failing watch, and of a failing read.
-    watch_trouble: Option<String>,
-    read_trouble: Option<String>,
-    /// With `once`: when the first answer must have come.
+    /// The last warnings about a failing watch and a failing read.
+    watch_problem: Option<String>,
+    read_problem: Option<String>,
+    /// With `once`: the deadline of the first answer.
     first_by: Option<Moment>,
     /// When to read next, where watching is not permitted.
     next_read: Option<Moment>,
@@ -133,8 +133,8 @@ impl Watch {
             observer: Observer::new(options.lease.clone()),
             options,
             listed: None,
-            watch_trouble: None,
-            read_trouble: None,
+            watch_problem: None,
+            read_problem: None,
             next_read: None,
             read: None,
         }
@@ -150,31 +150,31 @@ impl Watch {
 
     fn stopped(&self, signal: &str) -> Result<ExitCode, ObserveError> {
         if self.options.once {
-            let why = format!("{signal} came before its holder was seen to renew or to expire");
+            let why = format!("{signal} arrived before a renewal or expiry of its holder was observed");
             return Err(ObserveError::Unknown { lease: self.options.lease.clone(), why });
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn take_watched(
+    fn apply_watch_event(
         &mut self,
         event: watcher::Result<watcher::Event<DynamicObject>>,
     ) -> Result<Option<ExitCode>, ObserveError> {
         let event = match event {
-            // Says only that a list is about to be asked for.
+            // A new list was requested; it has no content yet.
             Ok(watcher::Event::Init) => {
                 self.listed = None;
                 return Ok(None);
             }
             Ok(event) => event,
-            Err(error) => return self.take_watch_error(&error).map(|()| None),
+            Err(error) => return self.report_watch_error(&error).map(|()| None),
         };
         self.first_by = None;
         self.progress.made();
         (self.next_read, self.read) = (None, None);
         self.observer.set_blind(false);
-        self.read_trouble = None;
-        if self.watch_trouble.take().is_some() {
+        self.read_problem = None;
+        if self.watch_problem.take().is_some() {
             info!("watching lease {} again", self.options.lease);
         }
         let sight = match event {
@@ -198,7 +198,7 @@ impl Watch {
         Sight::Lease(LeaseSight::of(lease, self.now().wall, how))
     }
 
-    fn take_watch_error(&mut self, error: &watcher::Error) -> Result<(), ObserveError> {
+    fn report_watch_error(&mut self, error: &watcher::Error) -> Result<(), ObserveError> {
         if matches!(error, watcher::Error::WatchError(status) if status.code == 410) {
             return Ok(()); // the server has forgotten that version; a new list follows
         }
@@ -208,18 +208,18 @@ impl Watch {
         if is_forbidden(error) {
             self.progress.forbidden();
             self.next_read.get_or_insert(Moment::since_boot(self.clock.since_boot()));
-            let next = "reading it now and then instead; for live changes grant list and watch on \
+            let next = "polling it instead; for live changes grant list and watch on \
                         leases.coordination.k8s.io";
-            say_once(&mut self.watch_trouble, format!("{what}; {next}"));
+            warn_once(&mut self.watch_problem, format!("{what}; {next}"));
             return Ok(());
         }
-        self.blinded(what.clone())?;
-        say_once(&mut self.watch_trouble, format!("{what}; will try again within {} s", LONGEST_WAIT.as_secs()));
+        self.report_blindness(what.clone())?;
+        warn_once(&mut self.watch_problem, format!("{what}; will try again within {} s", LONGEST_WAIT.as_secs()));
         Ok(())
     }
 
-    /// With `once` an API server that does not answer is the end.
-    fn blinded(&mut self, why: String) -> Result<(), ObserveError> {
+    /// Marks the API server as not answering. With `once` that is an error.
+    fn report_blindness(&mut self, why: String) -> Result<(), ObserveError> {
         self.observer.set_blind(true);
         if self.options.once {
             return Err(ObserveError::Unknown { lease: self.options.lease.clone(), why });
@@ -227,7 +227,7 @@ impl Watch {
         Ok(())
     }
 
-    fn take_read(&mut self, answer: Answer) -> Result<Option<ExitCode>, ObserveError> {
+    fn apply_read(&mut self, answer: Answer) -> Result<Option<ExitCode>, ObserveError> {
         self.read = None;
         let now = self.now();
         let duration = self.observer.expires_at().map_or(LONGEST_WAIT, |at| at.since(now.moment) / 3);
@@ -236,7 +236,7 @@ impl Watch {
             Some(Ok(found)) => {
                 self.first_by = None;
                 self.observer.set_blind(false);
-                if self.read_trouble.take().is_some() {
+                if self.read_problem.take().is_some() {
                     info!("reading lease {} again", self.options.lease);
                 }
                 let sight = found.as_ref().map_or(Sight::Absent, |lease| self.sight_of(lease, How::Read));
@@ -250,15 +250,15 @@ impl Watch {
             None => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         let what = format!("cannot get lease {}: {why}", self.options.lease);
-        self.blinded(what.clone())?;
-        say_once(&mut self.read_trouble, format!("{what}; will try again within {} s", LONGEST_WAIT.as_secs()));
+        self.report_blindness(what.clone())?;
+        warn_once(&mut self.read_problem, format!("{what}; will try again within {} s", LONGEST_WAIT.as_secs()));
         Ok(None)
     }
 
     fn tick(&mut self) -> Result<Option<ExitCode>, ObserveError> {
         let now = self.now();
         if self.first_by.is_some_and(|at| now.moment >= at) {
-            self.blinded(format!("no answer within {} s", PATIENCE.as_secs()))?;
+            self.report_blindness(format!("no answer within {} s", PATIENCE.as_secs()))?;
         }
         if self.next_read.is_some_and(|at| now.moment >= at) {
             self.next_read = None;
@@ -300,7 +300,7 @@ impl Watch {
                 && let Err(error) = self.print_line(&change)
             {
                 return match error {
-                    // Whoever read this has seen enough, as `head` does.
+                    // The reader has closed the pipe, as `head` does.
                     ObserveError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                         Ok(Some(ExitCode::SUCCESS))
                     }
@@ -321,10 +321,10 @@ impl Watch {
     }
 }
 
-/// Trouble that goes on is told once.
-fn say_once(said: &mut Option<String>, what: String) {
-    if said.as_ref() != Some(&what) {
+/// Logs `what` as a warning, unless it is the same as the last one.
+fn warn_once(last: &mut Option<String>, what: String) {
+    if last.as_ref() != Some(&what) {
         warn!("{what}");
-        *said = Some(what);
+        *last = Some(what);
     }
 }

@@ -24,7 +24,7 @@ fn ready_of(ns: &str) -> Option<String> {
 }
 
 #[test]
-fn a_standby_passes_and_a_leader_answers_for_its_app() {
+fn a_standby_passes_probes_and_a_leader_answers_for_its_app() {
     let ns = namespace(shared(), "health");
     let spec = json!({
         "readinessProbe": probe("test -e $DIR/ready", json!({ "failureThreshold": 2 })),
@@ -42,7 +42,7 @@ fn a_standby_passes_and_a_leader_answers_for_its_app() {
     assert_eq!(ready_of(&ns), None);
     leader.touch("ready");
     within(5, "the leader to be ready", || (leader.ask("readiness") == (200, "ready".to_owned())).then_some(()));
-    within(5, "the lease to say so", || ready_of(&ns));
+    within(5, "the lease to show it", || ready_of(&ns));
 
     assert_eq!(leader.ask("liveness"), (200, "/bin/sh ended with exit code 0".to_owned()));
     leader.touch("dead");
@@ -51,13 +51,13 @@ fn a_standby_passes_and_a_leader_answers_for_its_app() {
 
     std::fs::remove_file(leader.folder.path().join("ready")).unwrap();
     within(5, "the leader not to be ready", || (leader.ask("readiness") == failed).then_some(()));
-    within(5, "the lease to say so", || ready_of(&ns).is_none().then_some(()));
+    within(5, "the lease to show it", || ready_of(&ns).is_none().then_some(()));
     leader.touch("ready");
-    within(5, "the lease to say that it is again", || ready_of(&ns));
+    within(5, "the lease to show that it is ready again", || ready_of(&ns));
 
     assert!(leader.program.terminate(SOON).success());
     standby.wait_for("up", "up");
-    assert_eq!(standby.ask("readiness").0, 503, "the new leader's app is asked");
+    assert_eq!(standby.ask("readiness").0, 503, "the new leader's app is probed");
     assert!(standby.program.terminate(SOON).success());
     assert_eq!(ready_of(&ns), None);
 }
@@ -90,12 +90,12 @@ fn the_hook_runs_first_and_then_the_startup_probe() {
 fn without_probes_an_app_is_ready_once_it_runs() {
     let ns = namespace(shared(), "bare");
     let app = App::start(&ns, "otter", &json!({}), "exec sleep 1000");
-    within(10, "the lease to say that it is ready", || ready_of(&ns));
+    within(10, "the lease to show that it is ready", || ready_of(&ns));
     assert_eq!((app.ask("liveness"), app.ask("readiness")), ((200, "running".to_owned()), (200, "ready".to_owned())));
 }
 
 #[test]
-fn what_does_not_come_up_is_stopped_and_leaves_with_its_reason() {
+fn a_command_that_does_not_come_up_is_stopped_with_its_reason() {
     let up = "trap 'echo stopped > $DIR/stopped; exit 0' TERM; echo up > $DIR/up; while :; do sleep 0.05; done";
     for (spec, why) in [
         (
@@ -111,13 +111,13 @@ fn what_does_not_come_up_is_stopped_and_leaves_with_its_reason() {
         let mut app = App::start(&ns, "otter", &spec, up);
         assert_eq!(app.program.wait(Duration::from_secs(15)).code(), Some(1));
         assert_eq!(app.read("message"), why);
-        assert_eq!(app.read("stopped"), "stopped\n", "it was asked to stop");
+        assert_eq!(app.read("stopped"), "stopped\n", "it got the stop signal");
         assert_eq!(get(shared(), &ns, "lease/weir").unwrap()["spec"]["holderIdentity"], "");
     }
 }
 
 #[test]
-fn a_probe_has_the_apps_environment_no_streams_and_no_more_than_its_time() {
+fn a_probe_has_the_apps_environment_no_streams_and_a_timeout() {
     let ns = namespace(shared(), "probes");
     let script = "env > $DIR/env; s=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo \"$s\" > $DIR/fd; \
                   echo noise; setsid sleep 1000 & echo $! >> $DIR/orphans; sleep 999 & echo $$ $! >> $DIR/pids; wait";
@@ -145,29 +145,29 @@ fn a_probe_has_the_apps_environment_no_streams_and_no_more_than_its_time() {
 }
 
 #[test]
-fn many_who_ask_at_once_share_one_liveness_probe() {
+fn concurrent_requests_share_one_liveness_probe() {
     let ns = namespace(shared(), "shared");
     let spec = json!({ "livenessProbe": probe("echo asked >> $DIR/asked; sleep 3", json!({ "timeoutSeconds": 10 })) });
     let app = App::start(&ns, "otter", &spec, "echo up > $DIR/up; exec sleep 1000");
     app.wait_for("up", "up");
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..10).map(|_| scope.spawn(|| app.ask("liveness"))).collect();
-        for answer in asked {
+        let requests: Vec<_> = (0..10).map(|_| scope.spawn(|| app.ask("liveness"))).collect();
+        for answer in requests {
             assert_eq!(answer.join().unwrap(), (200, "/bin/sh ended with exit code 0".to_owned()));
         }
     });
     assert!(start.elapsed() < Duration::from_secs(6), "two in a row: {:?}", start.elapsed());
     assert_eq!(app.read("asked"), "asked\n");
     app.ask("liveness");
-    assert_eq!(app.read("asked"), "asked\nasked\n", "whoever comes later asks anew");
+    assert_eq!(app.read("asked"), "asked\nasked\n", "a later request starts another run");
 }
 
 #[test]
-fn a_flood_of_questions_runs_the_liveness_probe_at_most_twice_in_its_period() {
+fn a_flood_runs_the_liveness_probe_at_most_twice_per_period() {
     let ns = namespace(shared(), "flood");
     let spec = json!({ "livenessProbe": probe("echo asked >> $DIR/asked", json!({ "periodSeconds": 4 })) });
-    // With the default lease: the flood takes the processors from the API server, too, and that is not what is tested here.
+    // With the default lease, since the flood also takes processor time from the API server, which is not tested here.
     let default = [
         ("K8SENSUS_LEASE_DURATION_SECONDS", "15"),
         ("K8SENSUS_RENEW_DEADLINE_SECONDS", "10"),
@@ -177,21 +177,21 @@ fn a_flood_of_questions_runs_the_liveness_probe_at_most_twice_in_its_period() {
     app.wait_for("up", "up");
     let (start, mut questions) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(5) {
-        // Half of them hang up before there is an answer.
+        // Half of the clients hang up before the answer.
         app.hang_up_on("liveness");
         assert_eq!(app.ask("liveness"), (200, "/bin/sh ended with exit code 0".to_owned()));
         questions += 2;
     }
     let runs = app.read("asked").lines().count();
     eprintln!("{questions} questions in {:?}, {runs} runs", start.elapsed());
-    // At 0 s, 2 s and 4 s; a slow machine is later.
+    // At 0 s, 2 s and 4 s; later on a slow machine.
     assert!((2..=3).contains(&runs), "{runs} runs for {questions} questions");
 }
 
 #[test]
-fn a_port_that_is_taken_is_one_clear_line() {
-    let taken = std::net::TcpListener::bind(("::", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port();
+fn a_port_in_use_is_reported_in_one_line() {
+    let listener = std::net::TcpListener::bind(("::", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
     let ns = namespace(shared(), "taken");
     let arguments = ["exec", "--http-port", &port.to_string(), "--", "/bin/true"];
     let mut command = crate::support::candidate_command(shared(), &ns, "weir", "otter", &arguments);
@@ -207,7 +207,7 @@ fn alive(pid: &str) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-/// How many ended children of `parent` wait to be reaped.
+/// Returns how many ended children of `parent` wait to be reaped.
 fn zombies(parent: i32) -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());

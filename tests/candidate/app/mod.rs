@@ -1,4 +1,4 @@
-//! What Kubernetes does around a container's process, done around a command.
+//! Probes, hooks and stop signal of a container, applied to a command.
 
 mod health;
 mod probe;
@@ -19,7 +19,7 @@ use crate::support::{Program, candidate_command, shared, within};
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A candidate that runs a shell script with probes and hooks around it. `$DIR` is the same folder for all of them.
+/// A candidate that runs a shell script with probes and hooks. `$DIR` is the same folder for all of them.
 struct App {
     program: Program,
     folder: TempDir,
@@ -31,7 +31,7 @@ impl App {
         Self::start_with(ns, pod, spec, script, &[])
     }
 
-    /// Likewise, with `more` in its environment.
+    /// Starts it with `more` in its environment.
     fn start_with(ns: &str, pod: &str, spec: &Value, script: &str, more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = port();
@@ -48,7 +48,7 @@ impl App {
         Self { program: Program::start(pod, &mut command), folder, port }
     }
 
-    /// The status and the text of a probe.
+    /// Returns the status and the text of a probe.
     fn ask(&self, probe: &str) -> (u16, String) {
         let mut stream =
             within(5, "the candidate to listen", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok());
@@ -60,7 +60,7 @@ impl App {
         (status, answer.split("\r\n\r\n").nth(1).unwrap().trim().to_owned())
     }
 
-    /// Asks, and does not wait for the answer.
+    /// Sends a probe, and hangs up before the answer.
     fn hang_up_on(&self, probe: &str) {
         let mut stream =
             within(5, "the candidate to listen", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok());
@@ -83,10 +83,10 @@ impl App {
     }
 }
 
-/// A port that is free, and stays so until the candidate listens: below those that the kernel gives out by itself.
+/// Returns a free port that stays free until the candidate listens: below the range from which the kernel allocates.
 fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Each run of the tests begins elsewhere, since there may be two on one machine.
+    // Each run of the tests starts at a different port, since two may run on one machine.
     let first = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
     loop {
         let port = first + NEXT.fetch_add(1, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::support::shared;
 
-/// Notes the commands; each ends with the code that its first argument names, or never.
+/// Records the commands; each ends with the code that its first argument names, or never.
 #[derive(Default)]
 struct Notes(Mutex<Vec<Vec<String>>>);
 
@@ -45,10 +45,10 @@ fn probe(probe: Value) -> Probe {
     AppSpec::parse(&json!({ "readinessProbe": probe }).to_string()).unwrap().readiness_probe.unwrap()
 }
 
-/// What one probe brings, and the time that it took.
+/// Returns the result of one probe, and its duration.
 fn ask(what: Value) -> (Result<String, String>, Duration) {
-    let (answer, took) = run(what);
-    (answer.map_err(|error| error.to_string()), took)
+    let (answer, duration) = run(what);
+    (answer.map_err(|error| error.to_string()), duration)
 }
 
 fn run(what: Value) -> (Result<String, ProbeError>, Duration) {
@@ -62,7 +62,7 @@ fn ask_http(port: u16, path: &str) -> Result<String, String> {
     ask(json!({ "httpGet": { "port": port, "path": path } })).0
 }
 
-/// A server that answers the path of each request as `answer` says, and shows the requests' heads.
+/// Starts a server that answers each path as `answer` defines, and returns the requests' heads.
 fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (u16, Receiver<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -100,7 +100,7 @@ fn http_from_200_to_399_is_a_success() {
 }
 
 #[test]
-fn http_asks_as_the_kubelet_does() {
+fn http_sends_the_requests_of_the_kubelet() {
     let (port, seen) = server(|_| status(200));
     ask_http(port, "up?full=a b").unwrap();
     let head = seen.recv().unwrap().to_ascii_lowercase();
@@ -147,7 +147,7 @@ fn http_follows_redirects_on_the_same_host_as_often_as_go_does() {
     assert_eq!(
         ask_http(port, "/away"),
         Ok("HTTP probe answered with status 302".to_owned()),
-        "another host is not asked"
+        "another host gets no request"
     );
     assert_eq!(ask_http(port, "/mute"), Ok("HTTP probe answered with status 302".to_owned()));
     assert_eq!(ask_http(port, "/down"), Err("HTTP probe answered with status 503".to_owned()));
@@ -157,7 +157,7 @@ fn http_follows_redirects_on_the_same_host_as_often_as_go_does() {
 }
 
 #[test]
-fn https_takes_a_certificate_that_nobody_signed_for() {
+fn https_accepts_a_certificate_of_an_unknown_authority() {
     let port: u16 = shared().server().rsplit(':').next().unwrap().trim_end_matches('/').parse().unwrap();
     let (answer, _) =
         ask(json!({ "httpGet": { "port": port, "scheme": "HTTPS", "path": "/livez" }, "timeoutSeconds": 10 }));
@@ -168,7 +168,7 @@ fn https_takes_a_certificate_that_nobody_signed_for() {
 }
 
 #[test]
-fn whoever_does_not_answer_in_time_has_failed() {
+fn a_late_answer_is_a_failure() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = silent.local_addr().unwrap().port();
     for what in [
@@ -177,11 +177,11 @@ fn whoever_does_not_answer_in_time_has_failed() {
         json!({ "grpc": { "port": port } }),
         json!({ "exec": { "command": ["/bin/kestrel", "never"] } }),
     ] {
-        let (answer, took) = ask(what.clone());
+        let (answer, duration) = ask(what.clone());
         assert_eq!(answer, Err("no answer within 1 s".to_owned()), "{what}");
-        assert!((1.0..1.9).contains(&took.as_secs_f64()), "{what}: {took:?}");
+        assert!((1.0..1.9).contains(&duration.as_secs_f64()), "{what}: {duration:?}");
     }
-    // Half an answer is none.
+    // Half an answer does not count.
     let (half, _seen) = server(|_| "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi".to_owned());
     assert!(ask_http(half, "/").is_err());
     let (garbage, _seen) = server(|_| "otter\r\n\r\n".to_owned());
@@ -223,26 +223,26 @@ fn an_exec_probe_that_cannot_be_run_is_not_one_that_failed() {
     assert!(why.starts_with("cannot run kestrel: No such file"), "{why}");
 }
 
-/// The health service as grpc-go has it: the answer is that of the service's name.
+/// The health service like grpc-go's: the answer depends on the service's name.
 async fn health(
     request: Request<Incoming>,
 ) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
-    let asked = body.collect().await.unwrap().to_bytes();
-    let asks_well = head.uri.path() == "/grpc.health.v1.Health/Check"
+    let frame = body.collect().await.unwrap().to_bytes();
+    let is_valid_request = head.uri.path() == "/grpc.health.v1.Health/Check"
         && head.method == "POST"
         && head.headers["content-type"] == "application/grpc"
         && head.headers["te"] == "trailers";
-    let length = u32::from_be_bytes(asked[1..5].try_into().unwrap()) as usize;
-    assert_eq!((asked[0], asked.len()), (0, 5 + length), "a frame");
-    let service = String::from_utf8(asked[5..].iter().copied().skip(2 + usize::from(length > 130)).collect()).unwrap();
+    let length = u32::from_be_bytes(frame[1..5].try_into().unwrap()) as usize;
+    assert_eq!((frame[0], frame.len()), (0, 5 + length), "a frame");
+    let service = String::from_utf8(frame[5..].iter().copied().skip(2 + usize::from(length > 130)).collect()).unwrap();
     let (message, code): (&[u8], &str) = match service.as_str() {
-        _ if !asks_well => (&[], "13"),
+        _ if !is_valid_request => (&[], "13"),
         "down" => (&[8, 2], "0"),
         "unknown" => (&[], "5"),
         "none" => (&[], "12"),
         "zero" => (&[], "0"),
-        // Fields that are not known yet come before the status and behind it.
+        // Unknown fields come before and after the status.
         "newer" => (&[0x12, 2, 8, 2, 0x19, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 0x25, 1, 2, 3, 4], "0"),
         "torn" => (&[8], "0"),
         _ => (&[8, 1], "0"),
@@ -288,13 +288,13 @@ fn grpc_asks_the_health_service() {
         let answer = grpc(service);
         assert!(answer.as_ref().is_err_and(|error| error.contains(why)), "{service}: {answer:?}");
     }
-    // HTTP/1 is no gRPC.
+    // HTTP/1 is not gRPC.
     let (plain, _seen) = server(|_| status(200));
     assert!(ask(json!({ "grpc": { "port": plain } })).0.is_err());
 }
 
 #[test]
-fn a_hook_takes_any_answer_and_its_time() {
+fn a_hook_accepts_any_answer_without_a_timeout() {
     let (port, seen) = server(|_| status(500));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = |hook: Value| {
@@ -306,7 +306,7 @@ fn a_hook_takes_any_answer_and_its_time() {
     assert!(seen.recv().unwrap().to_ascii_lowercase().contains("user-agent: kube-lifecycle/k8sensus-"));
     assert!(run(json!({ "exec": { "command": ["drain", "1"] } })).0.is_err());
     assert_eq!(run(json!({ "exec": { "command": ["drain", "0"] } })).0, Ok(()));
-    let (slept, took) = run(json!({ "sleep": { "seconds": 2 } }));
+    let (slept, duration) = run(json!({ "sleep": { "seconds": 2 } }));
     assert_eq!(slept, Ok(()));
-    assert!(took >= Duration::from_secs(2), "{took:?}");
+    assert!(duration >= Duration::from_secs(2), "{duration:?}");
 }

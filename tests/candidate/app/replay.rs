@@ -1,4 +1,4 @@
-//! What is due around an app, on a clock of its own.
+//! The replay of the kubelet's probes and hooks, on a clock of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn tcp(more: Value) -> Value {
 }
 
 fn fails() -> Event {
-    Event::Probed(Err("nobody there".to_owned()))
+    Event::Probed(Err("no listener".to_owned()))
 }
 
 const PASSES: Event = Event::Probed(Ok(()));
@@ -65,8 +65,8 @@ fn hook_startup_and_readiness_come_one_after_the_other() {
     assert_eq!(replay.step(at(5.0), Event::Tick), [STARTUP]);
     assert_eq!(replay.step(at(5.1), Event::Tick), [], "one at a time");
     assert_eq!(replay.step(at(5.5), fails()), []);
-    assert_eq!(replay.readiness(), Err("the startup probe failed: nobody there"));
-    assert_eq!(replay.next_wake(), Some(at(7.0)), "a period after the last try was begun");
+    assert_eq!(replay.readiness(), Err("the startup probe failed: no listener"));
+    assert_eq!(replay.next_wake(), Some(at(7.0)), "a period after the last try started");
     assert_eq!(replay.step(at(7.0), Event::Tick), [STARTUP]);
     assert_eq!(replay.step(at(7.1), PASSES), [READINESS], "its delay is over");
     assert_eq!(replay.liveness(at(19.9)), Liveness::Passes("in its initial delay"));
@@ -103,7 +103,7 @@ fn thresholds_count_in_a_row() {
 }
 
 #[test]
-fn an_exhausted_startup_probe_gives_the_app_up() {
+fn an_exhausted_startup_probe_fails_the_app() {
     let mut replay = replay(json!({
         "startupProbe": tcp(json!({ "periodSeconds": 1, "failureThreshold": 2, "terminationGracePeriodSeconds": 4 })),
         "terminationGracePeriodSeconds": 9,
@@ -111,15 +111,15 @@ fn an_exhausted_startup_probe_gives_the_app_up() {
     assert_eq!(replay.step(at(0.0), Event::Started), [STARTUP]);
     replay.step(at(0.1), fails());
     assert_eq!(replay.step(at(1.0), Event::Tick), [STARTUP]);
-    let why = "the startup probe failed: nobody there (the last of 2 tries in a row)".to_owned();
+    let why = "the startup probe failed: no listener (the last of 2 tries in a row)".to_owned();
     let grace = Duration::from_secs(4);
     assert_eq!(replay.step(at(1.1), fails()), [Order::Fail { why, grace }], "with the probe's own grace");
     assert_eq!((replay.next_wake(), replay.liveness(at(1.1))), (None, Liveness::Passes("stopping")));
-    assert_eq!(replay.step(at(1.2), Event::Stopping), [], "it is told once");
+    assert_eq!(replay.step(at(1.2), Event::Stopping), [], "the order is given once");
 }
 
 #[test]
-fn a_failed_hook_gives_the_app_up() {
+fn a_failed_hook_fails_the_app() {
     let mut replay = replay(json!({
         "lifecycle": { "postStart": { "exec": { "command": ["warm-up"] } } }, "terminationGracePeriodSeconds": 9,
     }));
@@ -130,7 +130,7 @@ fn a_failed_hook_gives_the_app_up() {
 }
 
 #[test]
-fn every_term_begins_anew() {
+fn every_term_starts_from_scratch() {
     let mut replay = replay(json!({ "startupProbe": tcp(json!({})), "readinessProbe": tcp(json!({})) }));
     for term in [0.0, 100.0] {
         assert_eq!(replay.step(at(term), Event::Started), [STARTUP]);
@@ -143,7 +143,7 @@ fn every_term_begins_anew() {
     }
 }
 
-/// What a random app is given.
+/// Returns random specs.
 fn any_spec() -> impl Strategy<Value = Value> {
     let probe = prop::option::of((0..4_u32, 1..4_u32, 1..4_u32, 1..4_u32)).prop_map(|probe| {
         probe.map(|(delay, period, successes, failures)| {
@@ -172,7 +172,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 #[test]
-fn what_could_not_be_asked_counts_for_nothing() {
+fn a_probe_that_could_not_run_does_not_count() {
     let mut replay = replay(json!({
         "startupProbe": tcp(json!({ "periodSeconds": 1, "failureThreshold": 2 })),
         "readinessProbe": tcp(json!({ "periodSeconds": 1, "failureThreshold": 2 })),
@@ -183,7 +183,7 @@ fn what_could_not_be_asked_counts_for_nothing() {
         assert_eq!(replay.step(at(f64::from(i)), Event::Tick), [STARTUP]);
         assert_eq!(replay.step(at(f64::from(i)), not_run()), [], "no second failure");
     }
-    assert_eq!(replay.readiness(), Err("the startup probe says nothing: cannot run curl"));
+    assert_eq!(replay.readiness(), Err("the startup probe could not be run: cannot run curl"));
     assert_eq!(replay.step(at(10.0), Event::Tick), [STARTUP]);
     assert_eq!(replay.step(at(10.0), PASSES), [READINESS]);
     assert_eq!(replay.step(at(10.0), PASSES), [Order::Ready(true)]);
@@ -201,32 +201,32 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens(spec in any_spec(), events in prop::collection::vec((any_event(), 0..3_000_u64), 1..80)) {
+    fn every_order_fits_the_state(spec in any_spec(), events in prop::collection::vec((any_event(), 0..3_000_u64), 1..80)) {
         let mut replay = replay(spec.clone());
         let mut now = at(0.0);
-        let (mut runs, mut ready, mut asked, mut given_up, mut sent) = (false, false, None, false, None);
+        let (mut runs, mut ready, mut in_progress, mut failed, mut sent) = (false, false, None, false, None);
         for (event, wait) in events {
             now = now + Duration::from_millis(wait);
-            // An answer comes only to what was asked.
-            if matches!(event, Event::Probed(_) | Event::NotProbed(_)) && asked.is_none() {
+            // A result comes only for a requested probe.
+            if matches!(event, Event::Probed(_) | Event::NotProbed(_)) && in_progress.is_none() {
                 continue;
             }
             match event {
-                Event::Started if !runs => (runs, given_up, sent) = (true, false, None),
+                Event::Started if !runs => (runs, failed, sent) = (true, false, None),
                 Event::Started => continue,
                 Event::Stopping | Event::Ended => {
                     runs = runs && event == Event::Stopping;
-                    asked = None;
-                    given_up = given_up || event == Event::Stopping;
+                    in_progress = None;
+                    failed = failed || event == Event::Stopping;
                 }
-                Event::Probed(_) | Event::NotProbed(_) => asked = None,
+                Event::Probed(_) | Event::NotProbed(_) => in_progress = None,
                 _ => {}
             }
             let answered = matches!(event, Event::Probed(_));
             for order in replay.step(now, event) {
                 match order {
                     Order::Probe(kind) => {
-                        prop_assert!(runs && !given_up && asked.is_none(), "{kind:?} was asked for beside another or in vain");
+                        prop_assert!(runs && !failed && in_progress.is_none(), "{kind:?} was ordered beside another or without need");
                         let probe = if kind == Kind::Startup { &spec["startupProbe"] } else { &spec["readinessProbe"] };
                         prop_assert!(!probe.is_null());
                         if let Some((last, before)) = sent && last == kind {
@@ -234,28 +234,28 @@ proptest! {
                             prop_assert!(now.since(before) >= period, "{kind:?} twice within {period:?}");
                         }
                         sent = Some((kind, now));
-                        asked = Some(kind);
+                        in_progress = Some(kind);
                     }
                     Order::Ready(new) => {
-                        prop_assert!(new != ready, "only changes are told");
-                        prop_assert!(!new || (runs && !given_up));
+                        prop_assert!(new != ready, "only changes are reported");
+                        prop_assert!(!new || (runs && !failed));
                         prop_assert!(!new || spec["readinessProbe"].is_null() || answered);
                         ready = new;
                     }
-                    Order::Fail { .. } => given_up = true,
+                    Order::Fail { .. } => failed = true,
                     Order::PostStart => prop_assert!(!spec["lifecycle"]["postStart"].is_null()),
                 }
             }
-            // Where no app runs both pass; where one runs readiness is what was told.
+            // Where no app runs, both probes pass; where one runs, readiness is the reported one.
             prop_assert_eq!(replay.readiness().is_ok(), if runs { ready } else { true });
-            if !runs || given_up {
+            if !runs || failed {
                 prop_assert!(matches!(replay.liveness(now), Liveness::Passes(_)));
                 prop_assert!(replay.next_wake().is_none());
             }
-            // Nothing that is due is forgotten.
+            // No due probe is forgotten.
             prop_assert!(replay.next_wake().is_none_or(|due| due > now));
-            if runs && !given_up && ready && !spec["readinessProbe"].is_null() {
-                prop_assert!(asked.is_some() || replay.next_wake().is_some());
+            if runs && !failed && ready && !spec["readinessProbe"].is_null() {
+                prop_assert!(in_progress.is_some() || replay.next_wake().is_some());
             }
         }
     }

@@ -1,15 +1,15 @@
-//! Signals by Kubernetes' names.
+//! Signals by their names in Kubernetes.
 
 use k8sensus::candidate::app::signal::{name_of, named};
 use rustix::process::Signal;
 
-/// The enum of `stopSignal` in Kubernetes' own API of version 1.33.
+/// The enum of `stopSignal` in the Kubernetes API, version 1.33.
 const OF_KUBERNETES: &str = "SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT SIGKILL \
     SIGPIPE SIGPOLL SIGPROF SIGPWR SIGQUIT SIGSEGV SIGSTKFLT SIGSTOP SIGSYS SIGTERM SIGTRAP SIGTSTP SIGTTIN SIGTTOU \
     SIGURG SIGUSR1 SIGUSR2 SIGVTALRM SIGWINCH SIGXCPU SIGXFSZ SIGRTMIN SIGRTMAX";
 
 #[test]
-fn every_signal_that_a_pod_may_ask_for_is_known() {
+fn every_stop_signal_of_the_pod_api_is_known() {
     for name in OF_KUBERNETES.split_whitespace() {
         assert!(named(name).is_some(), "{name}");
     }
@@ -23,7 +23,7 @@ fn every_signal_that_a_pod_may_ask_for_is_known() {
 }
 
 #[test]
-fn what_is_no_signal_is_none() {
+fn unknown_names_are_no_signals() {
     for name in [
         "",
         "SIG",
@@ -42,7 +42,7 @@ fn what_is_no_signal_is_none() {
 }
 
 #[test]
-fn a_log_names_it_as_people_do() {
+fn logs_use_the_common_name_of_a_signal() {
     for name in ["SIGABRT", "SIGIO", "SIGCHLD", "SIGTERM", "SIGUSR2"] {
         assert_eq!(name_of(named(name).unwrap()), name);
     }

@@ -1,4 +1,4 @@
-//! What the operator hands over.
+//! The JSON in which the operator hands probes and hooks over.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn parse(spec: Value) -> Result<AppSpec, String> {
 }
 
 #[test]
-fn nothing_is_asked_for_by_default_and_a_pod_has_half_a_minute() {
+fn the_default_has_no_probes_and_a_grace_of_30_seconds() {
     for empty in [json!({}), json!({ "startupProbe": null, "lifecycle": null, "terminationGracePeriodSeconds": null })]
     {
         let spec = parse(empty).unwrap();
@@ -25,7 +25,7 @@ fn nothing_is_asked_for_by_default_and_a_pod_has_half_a_minute() {
 }
 
 #[test]
-fn a_time_beyond_all_times_is_as_good_as_the_longest() {
+fn too_long_times_are_clamped_to_the_longest() {
     let endless = json!({ "tcpSocket": { "port": 80 }, "initialDelaySeconds": 9_223_372_036_854_775_807_i64 });
     let spec = json!({ "terminationGracePeriodSeconds": 4_294_967_296_i64, "readinessProbe": endless });
     let spec = parse(spec).unwrap();
@@ -87,19 +87,22 @@ fn every_field_is_read() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_its_place() {
+fn invalid_specs_are_refused_with_their_field() {
     for (wrong, expected) in [
         (json!({ "readinessProbe": {} }), "expected one of exec, httpGet, tcpSocket and grpc in readinessProbe"),
         (json!({ "startupProbe": { "sleep": { "seconds": 1 } } }), "in startupProbe"),
         (json!({ "livenessProbe": { "tcpSocket": { "port": 1 }, "exec": { "command": ["a"] } } }), "in livenessProbe"),
-        (json!({ "livenessProbe": { "tcpSocket": { "port": 0 } } }), "a port that is no number from 1 to 65535"),
-        (json!({ "livenessProbe": { "tcpSocket": { "port": "http" } } }), "a port that is no number from 1 to 65535"),
-        (json!({ "livenessProbe": { "tcpSocket": { "port": 65536 } } }), "a port that is no number from 1 to 65535"),
+        (json!({ "livenessProbe": { "tcpSocket": { "port": 0 } } }), "a port that is not a number from 1 to 65535"),
+        (
+            json!({ "livenessProbe": { "tcpSocket": { "port": "http" } } }),
+            "a port that is not a number from 1 to 65535",
+        ),
+        (json!({ "livenessProbe": { "tcpSocket": { "port": 65536 } } }), "a port that is not a number from 1 to 65535"),
         (json!({ "lifecycle": { "preStop": {} } }), "expected one of exec, httpGet and sleep in lifecycle.preStop"),
         (json!({ "lifecycle": { "postStart": { "tcpSocket": { "port": 1 } } } }), "in lifecycle.postStart"),
         (
             json!({ "lifecycle": { "stopSignal": "SIGKESTREL" } }),
-            "stopSignal \"SIGKESTREL\", which is no signal of Linux",
+            "stopSignal \"SIGKESTREL\", which is not a Linux signal",
         ),
         (json!({ "terminationGracePeriodSeconds": -1 }), "invalid value: integer `-1`"),
         (json!("otter"), "expected the container's probes and hooks as JSON"),
@@ -110,7 +113,7 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_candidate_that_is_told_nonsense_says_so_in_one_line_and_does_nothing() {
+fn an_invalid_spec_is_refused_in_one_line() {
     let output = std::process::Command::new(CANDIDATE)
         .args(["exec", "--lease-name=weir", "--identity=otter", "--", "/bin/true"])
         .env("K8SENSUS_APP", "{\"readinessProbe\":")

@@ -1,4 +1,4 @@
-//! How a command is stopped: hook, signal, grace.
+//! The stop of a command: hook, signal, grace.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::{App, SOON};
 use crate::support::{get, kubectl, namespace, shared};
 
-/// Notes each signal in `$DIR/order`; ends at the first.
+/// Records each signal in `$DIR/order`; ends at the first.
 const NOTES: &str = "for s in TERM INT QUIT USR1; do trap \"echo $s >> $DIR/order; exit 0\" $s; done; \
                      echo up > $DIR/up; while :; do sleep 0.05; done";
-/// Ends at nothing but SIGKILL.
+/// Ends only at SIGKILL.
 const DEAF: &str = "trap '' TERM; echo up > $DIR/up; while :; do sleep 0.05; done";
 
 fn pre_stop(script: &str) -> Value {
@@ -30,21 +30,22 @@ fn released(ns: &str) -> bool {
     get(shared(), ns, "lease/weir").unwrap()["spec"]["holderIdentity"] == ""
 }
 
-/// Holds what `run` measures against `limits`, in seconds: each of up to three runs lasts long enough, one is in time.
+/// Compares the result of `run` with `limits`, in seconds: each of up to three runs is long enough, and one is short
+/// enough.
 fn lasts(limits: Range<f64>, mut run: impl FnMut() -> Duration) {
     let mut late = Vec::new();
     for _ in 0..3 {
-        let took = run().as_secs_f64();
-        assert!(took >= limits.start, "{took} s instead of {limits:?}");
-        if took < limits.end {
+        let duration = run().as_secs_f64();
+        assert!(duration >= limits.start, "{duration} s instead of {limits:?}");
+        if duration < limits.end {
             return;
         }
-        late.push(took);
+        late.push(duration);
     }
     panic!("{late:?} s instead of {limits:?}");
 }
 
-/// How long the app takes to end after SIGTERM.
+/// Returns how long the app takes to end after SIGTERM.
 fn time_to_end(app: &mut App) -> Duration {
     let start = Instant::now();
     app.program.signal(Signal::TERM);
@@ -96,13 +97,13 @@ fn the_users_signal_comes_before_that_of_the_candidate() {
 }
 
 #[test]
-fn whoever_ignores_the_signal_is_killed_at_the_end_of_the_grace() {
+fn an_app_that_ignores_the_signal_is_killed_after_the_grace() {
     // Within the grace, so that the kubelet need not kill.
     lasts(3.6..4.0, || {
         let (ns, mut app) = started("deaf", &json!({ "terminationGracePeriodSeconds": 4 }), DEAF);
-        let took = time_to_end(&mut app);
+        let duration = time_to_end(&mut app);
         assert!(released(&ns), "longer than the lease of 3 s: it was renewed, and released");
-        took
+        duration
     });
 }
 
@@ -112,16 +113,16 @@ fn a_hook_that_does_not_end_leaves_time_for_the_signal() {
         json!({ "terminationGracePeriodSeconds": 5, "lifecycle": pre_stop("echo hook >> $DIR/order; sleep 1000") });
     lasts(2.5..3.5, || {
         let (ns, mut app) = started("stuck", &spec, NOTES);
-        let took = time_to_end(&mut app);
+        let duration = time_to_end(&mut app);
         assert_eq!(app.read("order"), "hook\nTERM\n");
-        assert!(app.program.says("the preStop hook was given up after 2.5 s"));
+        assert!(app.program.says("the preStop hook was abandoned after 2.5 s"));
         assert!(released(&ns));
-        took
+        duration
     });
 }
 
 #[test]
-fn a_hook_that_fails_holds_nothing_up() {
+fn a_failing_hook_delays_nothing() {
     let spec = json!({ "lifecycle": { "preStop": { "exec": { "command": ["/nowhere/kestrel"] } } } });
     let (_, mut app) = started("hookless", &spec, NOTES);
     assert!(app.program.terminate(SOON).success());
@@ -138,7 +139,7 @@ fn an_app_that_ends_during_its_hook_is_not_waited_for() {
 }
 
 #[test]
-fn a_lost_lease_knows_no_hook() {
+fn a_lost_lease_runs_no_hook() {
     let spec = json!({ "lifecycle": pre_stop("echo hook >> $DIR/order; sleep 1000") });
     let (ns, app) = started("robbed", &spec, NOTES);
     let patch = r#"{"spec":{"holderIdentity":"heron"}}"#;

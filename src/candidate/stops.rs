@@ -1,22 +1,22 @@
-//! What is heard of the election, by who runs a command and by who serves an app alike.
+//! The stop orders of a term and the log of leaders, as needed both to run a command and to serve an app.
 
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::campaign::{Stop, Term};
 
-/// The orders to end a term.
-pub(super) struct Stops(watch::Receiver<Option<Stop>>);
+/// The stop orders of one term.
+pub(super) struct StopOrders(watch::Receiver<Option<Stop>>);
 
-impl Stops {
-    /// Those of `term`, with the one that may have come already.
+impl StopOrders {
+    /// Returns the stop orders of `term`, including one that was given already.
     pub(super) fn of(term: &Term) -> Self {
         let mut stops = term.stops();
         stops.mark_changed();
         Self(stops)
     }
 
-    /// The next order, whether the first or one with an earlier end. Cancel safe.
+    /// Waits for the next order: the first one, or one with an earlier deadline. Cancel safe.
     async fn next(&mut self) -> Stop {
         while self.0.changed().await.is_ok() {
             if let Some(stop) = *self.0.borrow_and_update() {
@@ -27,16 +27,16 @@ impl Stops {
     }
 }
 
-/// The next order to end the term that is under way, if one is. Cancel safe.
-pub(super) async fn told_to_stop(stops: Option<&mut Stops>) -> Stop {
+/// Waits for the next stop order of the current term; forever if there is no term. Cancel safe.
+pub(super) async fn next_stop(stops: Option<&mut StopOrders>) -> Stop {
     match stops {
         Some(stops) => stops.next().await,
         None => std::future::pending().await,
     }
 }
 
-/// Into the log, unless it is `me`.
-pub(super) fn say_holder(holder: &str, me: &str) {
+/// Logs the leader, unless it is `me`.
+pub(super) fn log_holder(holder: &str, me: &str) {
     match holder {
         "" => info!("no leader"),
         holder if holder == me => {}
