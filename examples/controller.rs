@@ -1,6 +1,6 @@
-//! A controller of kube-runtime of which one replica reconciles: it greets whom a ConfigMap names.
+//! A kube-runtime controller of which only one replica reconciles: it writes a greeting for the name in a ConfigMap.
 //!
-//! Run two, in two terminals, and end the one that reconciles:
+//! Run two replicas in two terminals, and end the one that reconciles:
 //!
 //! ```text
 //! cargo demo -- up
@@ -45,14 +45,14 @@ struct Context {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("not the leader any more")]
+enum ReconcileError {
+    #[error("no longer the leader")]
     NotLeading,
     #[error(transparent)]
     Api(#[from] kube::Error),
 }
 
-// One thread: what was dropped does not run on elsewhere for a moment.
+// One thread, so that a dropped future does not keep running on another thread for a moment.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "default".to_owned());
@@ -75,14 +75,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             };
             tokio::select! {
                 biased;
-                // The Lease is lost: the stream is dropped, which cuts what is being reconciled.
+                // The Lease is lost: dropping the stream aborts the running reconciles.
                 _ = leader.revoked() => {}
-                // An end was asked for: what was begun is finished first.
+                // On a shutdown, running reconciles finish first.
                 () = reconcile_until_lost(context) => {}
             }
-            // Nothing is reconciled any more, so the Lease may be released.
+            // No reconcile is running, so the Lease may be released.
             leader.end();
-            println!("{} reconciles no longer", campaign.identity());
+            println!("{} stopped reconciling", campaign.identity());
         }
     };
     tokio::join!(lead, leave);
@@ -95,7 +95,7 @@ async fn reconcile_until_lost(context: Context) {
         .graceful_shutdown_on(async move {
             term.lost().await;
         })
-        .run(reconcile, try_again, Arc::new(context))
+        .run(reconcile, requeue, Arc::new(context))
         .for_each(async |result| {
             if let Err(error) = result {
                 eprintln!("{error}");
@@ -104,25 +104,25 @@ async fn reconcile_until_lost(context: Context) {
         .await;
 }
 
-async fn reconcile(configmap: Arc<ConfigMap>, context: Arc<Context>) -> Result<Action, Refused> {
+async fn reconcile(configmap: Arc<ConfigMap>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let read = |key| configmap.data.as_ref().and_then(|data| data.get(key)).map(String::as_str);
     let greeting = format!("Hello, {}.", read("name").unwrap_or("world"));
     if read("greeting") == Some(&greeting) {
         return Ok(Action::await_change());
     }
     let patch = json!({
-        // A write that comes late, after another leader's, is refused as a conflict.
+        // A late write, after one of another leader, is refused as a conflict.
         "metadata": { "resourceVersion": configmap.resource_version() },
         "data": { "greeting": greeting, "by": context.me, "token": context.term.token() },
     });
-    // Asked right before the write: a reconcile may have waited for long.
+    // Checked right before the write, because a reconcile may have waited for long.
     if !context.term.is_valid() {
-        return Err(Refused::NotLeading);
+        return Err(ReconcileError::NotLeading);
     }
     context.configmaps.patch(&configmap.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(Action::await_change())
 }
 
-fn try_again(_: Arc<ConfigMap>, _: &Refused, _: Arc<Context>) -> Action {
+fn requeue(_: Arc<ConfigMap>, _: &ReconcileError, _: Arc<Context>) -> Action {
     Action::requeue(Duration::from_secs(1))
 }

@@ -1,6 +1,6 @@
-//! A service that all replicas serve, with one route that only the leader does.
+//! A service on all replicas, with one route that only the leader serves.
 //!
-//! Run two, in two terminals, and end the one that leads:
+//! Run two replicas in two terminals, and end the leader:
 //!
 //! ```text
 //! cargo demo -- up
@@ -10,7 +10,7 @@
 //! curl --data 'two loaves' http://127.0.0.1:8001/orders http://127.0.0.1:8002/orders
 //! ```
 //!
-//! `/leader` is for who routes requests to the leader, `/healthz` for the liveness probe.
+//! `/leader` is for a load balancer that routes requests to the leader, `/healthz` for the liveness probe.
 //!
 //! In a cluster it needs POD_NAME and POD_NAMESPACE from the downward API, and this Role in its namespace:
 //!
@@ -38,8 +38,8 @@ type Answer = (StatusCode, String);
 
 struct Service {
     campaign: Campaign,
-    /// The term that orders are taken under. Each order holds it for reading until it is answered.
-    orders_under: RwLock<Option<Term>>,
+    /// The term under which orders are taken. Each order holds a read lock until it is answered.
+    order_term: RwLock<Option<Term>>,
 }
 
 #[tokio::main]
@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "default".to_owned());
     let mut shutdown = Shutdown::listen()?;
     let campaign = Campaign::builder(namespace, "service").start(&kube::Config::infer().await?)?;
-    let service = Arc::new(Service { campaign, orders_under: RwLock::new(None) });
+    let service = Arc::new(Service { campaign, order_term: RwLock::new(None) });
     let routes = Router::new()
         .route("/", get(home))
         .route("/leader", get(leader))
@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on {}", listener.local_addr()?);
     let leaving = service.clone();
     let serve = axum::serve(listener, routes).with_graceful_shutdown(async move {
-        println!("{}: answering what was begun", shutdown.requested().await);
+        println!("{}: finishing open requests", shutdown.requested().await);
         leaving.campaign.leave();
     });
     let (served, ()) = tokio::join!(serve, lead(&service));
@@ -69,13 +69,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn lead(service: &Service) {
     while let Some(leader) = service.campaign.lead().await {
-        *service.orders_under.write().await = Some(leader.term().clone());
+        *service.order_term.write().await = Some(leader.term().clone());
         println!("{} leads with token {}", service.campaign.identity(), leader.token());
         leader.lost().await;
-        // Waits until the orders that were begun are answered.
-        *service.orders_under.write().await = None;
+        // Waits until all open orders are answered.
+        *service.order_term.write().await = None;
         leader.end();
-        println!("{} leads no longer", service.campaign.identity());
+        println!("{} stopped leading", service.campaign.identity());
     }
 }
 
@@ -91,7 +91,7 @@ async fn leader(State(service): State<Arc<Service>>) -> Answer {
     }
 }
 
-/// Fails where an order is still being taken although the Lease has run out: this process is stuck.
+/// Fails if the Lease has expired and an order is still open: then this process is stuck.
 async fn healthz(State(service): State<Arc<Service>>) -> Answer {
     match service.campaign.health().check() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
@@ -99,10 +99,10 @@ async fn healthz(State(service): State<Arc<Service>>) -> Answer {
     }
 }
 
-/// Only the leader takes orders.
+/// Takes an order, on the leader only.
 async fn take_order(State(service): State<Arc<Service>>, body: Body) -> Answer {
-    let under = service.orders_under.read().await;
-    let Some(term) = &*under else { return not_leading(&service) };
+    let order_term = service.order_term.read().await;
+    let Some(term) = &*order_term else { return not_leading(&service) };
     let order = tokio::select! {
         biased;
         _ = term.revoked() => return not_leading(&service),
@@ -111,7 +111,7 @@ async fn take_order(State(service): State<Arc<Service>>, body: Body) -> Answer {
             Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
     };
-    // Asked right before the step that must not happen twice; the token goes along with it.
+    // Checked right before the step that must not happen twice; the token is part of that step.
     if !term.is_valid() {
         return not_leading(&service);
     }
@@ -121,6 +121,6 @@ async fn take_order(State(service): State<Arc<Service>>, body: Body) -> Answer {
 
 fn not_leading(service: &Service) -> Answer {
     let holder = service.campaign.watch().borrow().holder.clone().unwrap_or_default();
-    let whom = if holder.is_empty() { "nobody leads, try again".to_owned() } else { format!("{holder} leads") };
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{whom}\n"))
+    let leader = if holder.is_empty() { "there is no leader, try again".to_owned() } else { format!("{holder} leads") };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{leader}\n"))
 }

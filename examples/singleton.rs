@@ -1,6 +1,6 @@
-//! A singleton worker: of all replicas one works, one piece after another; the others stand ready.
+//! A singleton worker: one replica works, one piece after another; the others stand by.
 //!
-//! Run two, in two terminals, and end the one that works:
+//! Run two replicas in two terminals, and end the one that works:
 //!
 //! ```text
 //! cargo demo -- up
@@ -42,18 +42,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         while let Some(leader) = campaign.lead().await {
             println!("{} leads with token {}", campaign.identity(), leader.token());
             if let Err(error) = work(&leader, campaign.identity(), &mut journal).await {
-                eprintln!("cannot work, another replica may: {error}");
+                eprintln!("cannot work, leaving it to another replica: {error}");
             }
-            // Nothing of the work is left, so the Lease may be released.
+            // The work has ended, so the Lease may be released.
             leader.end();
-            println!("{} leads no longer", campaign.identity());
+            println!("{} stopped leading", campaign.identity());
         }
     };
     tokio::join!(lead, leave);
     Ok(())
 }
 
-/// One piece after another, until the term is over.
+/// Works on one piece after another until the term ends.
 async fn work(term: &Term, me: &str, journal: &mut File) -> io::Result<()> {
     let mut pieces = tokio::time::interval(Duration::from_millis(400));
     for number in 1.. {
@@ -62,13 +62,13 @@ async fn work(term: &Term, me: &str, journal: &mut File) -> io::Result<()> {
             _ = term.lost() => return Ok(()),
             _ = pieces.tick() => {}
         }
-        // `lost` comes late to an executor that was blocked; this reads the clock.
+        // `lost` may be late if the executor was blocked; this reads the clock.
         if !term.is_valid() {
             return Ok(());
         }
         tokio::select! {
             biased;
-            // A piece is finished when an end is asked for, and cut when the Lease is lost.
+            // On a shutdown the piece is finished; when the Lease is lost it is aborted.
             _ = term.revoked() => return Ok(()),
             done = piece(number, me, term.token(), journal) => done?,
         }
@@ -76,7 +76,8 @@ async fn work(term: &Term, me: &str, journal: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Half of what is to be done, a pause, the other half: never to be mixed with another replica's. The token goes along.
+/// Writes half of a piece, pauses, and writes the other half. Pieces of two replicas must never interleave. The token
+/// is part of the output.
 #[expect(clippy::disallowed_methods, reason = "the pause stands for work")]
 async fn piece(number: u32, me: &str, token: &str, journal: &mut File) -> io::Result<()> {
     writeln!(journal, "begin {number} {me} {token}")?;

@@ -1,4 +1,4 @@
-//! P2: how soon a killed command is followed.
+//! P2: the time from the kill of a command to its successor.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,21 +9,21 @@ use k8sensus_local::{Cluster, Profile, product_program};
 
 use super::Error;
 
-/// A leader's command is killed: the time until its successor's command runs. The candidates are processes of this machine, for
-/// a kubelet would back off.
+/// Kills leaders' commands; returns the times until the successor's command runs. The candidates are processes on this
+/// machine, because a kubelet would back off.
 pub fn commands_killed(cluster: &Cluster, n: usize) -> Result<Vec<Duration>, Error> {
     let program = product_program("k8sensus", Profile::Dist)?;
     let mut times = Vec::new();
     let mut leader = Candidate::start(&program, cluster, 0)?;
-    leader.says("started /bin/sleep")?;
+    leader.wait_for("started /bin/sleep")?;
     for i in 1..=n {
         let mut standby = Candidate::start(&program, cluster, i)?;
-        standby.says("leader is ")?;
+        standby.wait_for("leader is ")?;
         let children = format!("/proc/{0}/task/{0}/children", leader.child.id());
         let command = std::fs::read_to_string(children)?.trim().parse().map(rustix::process::Pid::from_raw)?;
         let start = Instant::now();
         rustix::process::kill_process(command.ok_or("no command")?, rustix::process::Signal::KILL)?;
-        times.push(standby.says("started /bin/sleep")?.duration_since(start));
+        times.push(standby.wait_for("started /bin/sleep")?.duration_since(start));
         leader.child.wait()?;
         leader = standby;
     }
@@ -48,8 +48,8 @@ impl Candidate {
         Ok(Self { child, log })
     }
 
-    /// When the log said so.
-    fn says(&mut self, text: &str) -> Result<Instant, Error> {
+    /// Waits until the log contains `text`; returns the time.
+    fn wait_for(&mut self, text: &str) -> Result<Instant, Error> {
         let mut line = String::new();
         while self.log.read_line(&mut line)? > 0 {
             if line.contains(text) {
@@ -57,7 +57,7 @@ impl Candidate {
             }
             line.clear();
         }
-        Err(format!("the candidate ended before it said {text:?}").into())
+        Err(format!("the candidate ended before it logged {text:?}").into())
     }
 }
 

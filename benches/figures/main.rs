@@ -1,5 +1,5 @@
-//! `cargo figures`: the product's figures on a real node of this machine, n each. They say what this machine does; nothing
-//! is judged by them.
+//! `cargo figures`: measurements of the product on a real node on this machine, n of each. They hold for this machine;
+//! none of them makes a run fail.
 
 #![allow(clippy::disallowed_methods, reason = "wall-clock time is what is measured")]
 
@@ -40,7 +40,7 @@ fn main() -> Result<(), Error> {
     size("image archive", &archive)?;
     size("CRD, YAML", &workspace_root().join("crds/electiongroups.k8sensus.dev.yaml"))?;
 
-    if is_asked_for("clusters") {
+    if is_selected("clusters") {
         clusters()?;
     }
     let node = Cluster::node().audit(true).start()?;
@@ -51,9 +51,9 @@ fn main() -> Result<(), Error> {
     runtime.block_on(measure(&node, n))
 }
 
-/// Whether `K8SENSUS_BENCH_ONLY` names this part, or nothing does.
-fn is_asked_for(part: &str) -> bool {
-    std::env::var("K8SENSUS_BENCH_ONLY").map_or(true, |parts| parts.split(',').any(|one| one == part))
+/// Returns whether `K8SENSUS_BENCH_ONLY` names this part or is not set.
+fn is_selected(part: &str) -> bool {
+    std::env::var("K8SENSUS_BENCH_ONLY").map_or(true, |parts| parts.split(',').any(|name| name == part))
 }
 
 fn clusters() -> Result<(), Error> {
@@ -89,22 +89,22 @@ async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
     println!("operator, resident memory");
     println!("  {:<46} {}", "no groups", world.operators_memory()?);
 
-    if is_asked_for("elections") {
+    if is_selected("elections") {
         elections(&world, n).await?;
     }
-    if is_asked_for("failovers") {
+    if is_selected("failovers") {
         failovers(&world, n).await?;
     }
-    if is_asked_for("commands") {
+    if is_selected("commands") {
         report("SIGKILL of a command to its successor's start", commands::commands_killed(node, n)?);
     }
-    if is_asked_for("rollouts") {
+    if is_selected("rollouts") {
         modes::rollouts(&world, n).await?;
     }
-    if is_asked_for("start-up") {
+    if is_selected("start-up") {
         modes::start_up(&world, n).await?;
     }
-    if is_asked_for("many") {
+    if is_selected("many") {
         many(&world).await?;
     }
     Ok(())
@@ -137,7 +137,7 @@ async fn elections(world: &World<'_>, n: usize) -> Result<(), Error> {
 
 async fn failovers(world: &World<'_>, n: usize) -> Result<(), Error> {
     let node = world.node;
-    // Longer than any kill takes: what is measured is no expiry.
+    // Longer than any failover here, so that no expiry is measured.
     let command = ["/k8sensus", "sample"];
     let lease = json!({ "leaseDurationSeconds": 60, "renewDeadlineSeconds": 40 });
     world
@@ -145,8 +145,8 @@ async fn failovers(world: &World<'_>, n: usize) -> Result<(), Error> {
         .await?;
     let (mut deleted, mut handed_over) = (Vec::new(), Vec::new());
     for _ in 0..n {
-        let (leader, _) = world.leader_at_rest("failover", 3).await?;
-        // The kubelet takes up a pod once a second: one that was changed just now would hear late of its deletion.
+        let (leader, _) = world.settled_leader("failover", 3).await?;
+        // The kubelet syncs a pod once a second: it would handle the deletion of a just changed pod late.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let watch = world.watch_handover("failover", &leader);
         let gracefully = DeleteParams::default();
@@ -162,12 +162,12 @@ async fn failovers(world: &World<'_>, n: usize) -> Result<(), Error> {
 
     let mut killed = Vec::new();
     for _ in 0..n {
-        let (leader, uid) = world.leader_at_rest("failover", 3).await?;
+        let (leader, uid) = world.settled_leader("failover", 3).await?;
         let watch = world.watch_handover("failover", &leader);
         let start = Instant::now();
         node.signal_pod(&uid, 9)?;
         killed.push(watch.await?.1.duration_since(start));
-        // Or the kubelet would back off, and the next round wait for it.
+        // Otherwise the kubelet would back off and delay the next round.
         world.pods.delete(&leader, &DeleteParams::default()).await?;
         await_condition(world.pods.clone(), &leader, conditions::is_deleted(&uid)).await?;
     }
@@ -237,7 +237,7 @@ fn audit_lines(node: &Cluster) -> Result<usize, Error> {
     Ok(std::fs::read_to_string(node.audit_log())?.lines().count())
 }
 
-/// By verb and resource; the renewals of its own Lease are not counted.
+/// Returns the operator's writes by verb and resource, without the renewals of its own Lease.
 fn operators_writes(node: &Cluster, from: usize) -> Result<String, Error> {
     let log = std::fs::read_to_string(node.audit_log())?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

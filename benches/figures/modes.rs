@@ -1,4 +1,4 @@
-//! What the injection costs, and what it brings.
+//! Costs and benefits of the injection.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::world::World;
 use super::{Error, report, resident};
 
-/// Rollouts of a group of 5, one after the other: how often leadership moved in each.
+/// Measures rollouts of a group of 5, one after the other: the time and the leader moves of each.
 pub async fn rollouts(world: &World<'_>, n: usize) -> Result<(), Error> {
     let spec = |version: usize| {
         json!({
@@ -34,8 +34,8 @@ pub async fn rollouts(world: &World<'_>, n: usize) -> Result<(), Error> {
         world
             .until("rolled", |status| {
                 let all = ["replicas", "readyReplicas", "updatedReplicas"].iter().all(|field| status[field] == 5);
-                let at_rest = !status["conditions"].to_string().contains("RollingOut");
-                all && at_rest && status["observedGeneration"].as_i64() >= of_round
+                let is_settled = !status["conditions"].to_string().contains("RollingOut");
+                all && is_settled && status["observedGeneration"].as_i64() >= of_round
             })
             .await?;
         times.push(start.elapsed());
@@ -52,7 +52,7 @@ async fn transitions(world: &World<'_>) -> Result<i64, Error> {
     Ok(group.data["status"]["leaseTransitions"].as_i64().unwrap_or_default())
 }
 
-/// A pod of one container from its Deployment to Ready: plain, and as each mode makes it.
+/// Measures the time of a pod with one container from its Deployment to Ready: plain, and in each mode.
 pub async fn start_up(world: &World<'_>, n: usize) -> Result<(), Error> {
     let container = json!({ "name": "app", "image": IMAGE, "command": ["/k8sensus", "sample"] });
     let (mut plain, mut injected) = (Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
@@ -107,7 +107,7 @@ async fn pod_ready(world: &World<'_>, selector: &str) -> Result<(), Error> {
         for pod in world.pods.list(&ListParams::default().labels(selector)).await? {
             let status: Value = serde_json::to_value(pod.status)?;
             let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-            if conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True") {
+            if conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True") {
                 return Ok(());
             }
         }

@@ -1,4 +1,4 @@
-//! The node's objects, as the figures ask of them.
+//! The node's objects, with the waits that the figures need.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub struct World<'a> {
 }
 
 impl World<'_> {
-    /// A group of the sample task with the usual lease.
+    /// Creates a group that runs the sample task with the default lease.
     pub async fn create(&self, name: &str, replicas: i32) -> Result<(), Error> {
         self.create_of(name, json!({ "image": IMAGE, "command": ["/k8sensus", "sample"], "replicas": replicas })).await
     }
@@ -46,8 +46,8 @@ impl World<'_> {
         }
     }
 
-    /// Waits for the term that follows that of `former`, which may be its own, of a container that was started again; from the
-    /// release, if there was one, and the moment.
+    /// Waits for the term after that of `former`, whose restarted container may hold it. Returns the time from the
+    /// release to the acquisition, if there was a release, and the moment at which the new term was observed.
     pub async fn watch_handover(&self, name: &str, former: &str) -> Result<(Option<Duration>, Instant), Error> {
         let mut leases = self.lease_events(name);
         let (mut released, mut term) = (None, None);
@@ -61,7 +61,7 @@ impl World<'_> {
             } else if holder == former && (term.is_none() || term == spec.lease_transitions) {
                 term = spec.lease_transitions;
             } else {
-                // All candidates are on this machine: their wall clocks are one.
+                // All candidates are on this machine and share its wall clock.
                 let gap =
                     released.zip(spec.acquire_time).map(|(released, acquired)| acquired.0.duration_since(released.0));
                 return Ok((gap.and_then(|gap| gap.try_into().ok()), seen));
@@ -81,8 +81,9 @@ impl World<'_> {
         .await
     }
 
-    /// Once all of the group's pods are ready and none of them ends: the leader's name and uid.
-    pub async fn leader_at_rest(&self, name: &str, pods: i64) -> Result<(String, String), Error> {
+    /// Waits until all pods of the group are ready and the leader is not terminating; returns the leader's name and
+    /// UID.
+    pub async fn settled_leader(&self, name: &str, pods: i64) -> Result<(String, String), Error> {
         loop {
             self.all_ready(name, pods).await?;
             let leader = self.holder_other_than(name, "").await?;
@@ -106,7 +107,7 @@ impl World<'_> {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(format!("group {name} did not come to rest within 2 minutes").into())
+        Err(format!("group {name} did not settle within 2 minutes").into())
     }
 
     pub fn operators_memory(&self) -> Result<String, Error> {

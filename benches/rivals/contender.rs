@@ -1,4 +1,4 @@
-//! Who is measured, and how each is started.
+//! The contenders, and how each is started.
 
 use std::fmt;
 use std::fs;
@@ -56,17 +56,17 @@ impl fmt::Display for Durations {
     }
 }
 
-/// What all measurements share.
+/// The environment that all measurements share.
 pub struct World {
     pub cluster: Cluster,
     pub runtime: Runtime,
     pub programs: Programs,
-    /// Stamps and kubeconfigs.
+    /// The folder for stamps and kubeconfigs.
     pub folder: PathBuf,
 }
 
 pub struct Programs {
-    /// A program with this crate's library in it, as client-go is in the other.
+    /// A program on this crate's library, the counterpart of the one on client-go.
     pub library: PathBuf,
     pub client_go: PathBuf,
     /// The shipped candidate.
@@ -97,7 +97,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// `more` are flags of its own.
+    /// Starts a candidate; `more` are additional flags.
     pub fn start(
         world: &World,
         contender: Contender,
@@ -123,7 +123,7 @@ impl Candidate {
         fs::metadata(&self.stamps).is_ok_and(|file| file.len() > 0)
     }
 
-    /// Whether its last word was that it stops.
+    /// Returns whether its last line is `stop`.
     pub fn has_stopped(&self) -> bool {
         fs::read_to_string(&self.stamps).is_ok_and(|text| text.ends_with(" stop\n"))
     }
@@ -136,7 +136,7 @@ impl Drop for Candidate {
 }
 
 impl World {
-    /// The administrator's kubeconfig with another server or user.
+    /// Writes the administrator's kubeconfig with another server or user.
     pub fn kubeconfig(&self, name: &str, server: Option<String>, token: Option<String>) -> Result<PathBuf, Error> {
         let mut config: Value = serde_json::from_str(&fs::read_to_string(self.cluster.kubeconfig())?)?;
         if let Some(server) = server {
@@ -150,13 +150,13 @@ impl World {
         Ok(path)
     }
 
-    /// `host:port` of the API server.
+    /// Returns `host:port` of the API server.
     pub fn server(&self) -> String {
         self.cluster.server().trim_start_matches("https://").to_owned()
     }
 }
 
-/// Waits until `met`; an error names what did not come.
+/// Waits until `met` returns true; the error of a timeout names `what`.
 pub fn wait_for(what: &str, limit: Duration, mut met: impl FnMut() -> bool) -> Result<(), Error> {
     let end = now() + limit;
     while !met() {

@@ -1,4 +1,4 @@
-//! Runs trials, one at a time or many side by side, and says how far it has come.
+//! Runs trials, one at a time or many side by side, and reports the progress.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,17 +14,17 @@ use crate::trial::{Outcome, Trial};
 pub const LANES: usize = 16;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// A trial and what came of it.
+/// A trial and its result.
 pub type Done = (Trial, Result<Outcome, String>);
 
-/// Never less than the longest of them takes.
+/// Estimates the duration of all trials: at least that of the longest.
 pub fn estimate(trials: &[Trial], lanes: usize) -> Duration {
     let total: Duration = trials.iter().map(Trial::estimate).sum();
     let longest = trials.iter().map(Trial::estimate).max().unwrap_or_default();
     longest.max(total / u32::try_from(lanes).unwrap_or(u32::MAX))
 }
 
-/// Runs the trials in their order, `lanes` at a time. One that fails is told of in its result and stops no other.
+/// Runs the trials in their order, `lanes` at a time. A failed trial has an error as its result and stops no other.
 pub fn run(world: &World, what: &str, trials: Vec<Trial>, lanes: usize) -> Vec<Done> {
     let total = trials.len();
     println!("{what}: {total} trials, {lanes} at a time, about {}", minutes(estimate(&trials, lanes)));

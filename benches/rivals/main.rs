@@ -1,8 +1,8 @@
 //! `cargo rivals`: this project's library beside client-go, in one run against one API server, at equal durations.
 //!
-//! Writes docs/rivals.md and docs/rivals.svg; with `K8SENSUS_BENCH_N` below 24, for trying, into the target folder
-//! instead. Fails if ours had two leaders at once or lost leadership in an outage that its durations bear; never by a
-//! time.
+//! Writes docs/rivals.md and docs/rivals.svg. With `K8SENSUS_BENCH_N` below 24 it is a trial run and writes into the
+//! target folder instead. Fails if ours had two leaders at once, or lost leadership in an outage that its durations
+//! tolerate; never on a time.
 
 #![allow(clippy::disallowed_methods, reason = "wall-clock time is what is measured")]
 
@@ -33,7 +33,7 @@ use report::Results;
 use trial::{Fault, Trial};
 
 const N: usize = 50;
-/// Fewer say too little to be published.
+/// Results of fewer trials are not published.
 const LEAST_TO_PUBLISH: usize = 24;
 
 pub type Error = Box<dyn std::error::Error>;
@@ -49,7 +49,7 @@ fn main() -> Result<ExitCode, Error> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rivals-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    leave_nothing_when_interrupted(&runtime, folder.clone())?;
+    clean_up_on_signal(&runtime, folder.clone())?;
     let cluster = Cluster::control_plane().audit(true).controller_manager(false).start()?;
     let world = World { cluster, runtime, programs, folder };
     let measured = measure(&world, alone, side_by_side);
@@ -75,7 +75,7 @@ fn measure(world: &World, alone: Vec<Trial>, side_by_side: Vec<Trial>) -> Result
     Ok(Results { trials, costs: steady::measure(world)? })
 }
 
-/// Where milliseconds count: nothing else is under way.
+/// Returns the trials that run alone, because milliseconds matter.
 fn alone(n: usize) -> Vec<Trial> {
     [Durations::DEFAULT, Durations::SHORT]
         .into_iter()
@@ -83,7 +83,7 @@ fn alone(n: usize) -> Vec<Trial> {
         .collect()
 }
 
-/// Where waiting dominates. The longest come first, so that no lane is left with them in the end.
+/// Returns the trials that are mostly waiting. The longest come first, so that no lane is left with them at the end.
 fn side_by_side(n: usize) -> Vec<Trial> {
     let half = n.div_ceil(2);
     [
@@ -98,7 +98,7 @@ fn side_by_side(n: usize) -> Vec<Trial> {
     .collect()
 }
 
-/// One of each in turn, as long as there are any, spread over the cell if they are fewer.
+/// Alternates the contenders; the trials of the one with fewer are spread evenly.
 fn alternating(fault: Fault, durations: Durations, ours: usize, theirs: usize) -> Vec<Trial> {
     let trial = |contender, number, of| Trial { fault, durations, contender, number, of };
     let all = |contender, of: usize| (0..of).map(move |number| trial(contender, number, of));
@@ -107,8 +107,8 @@ fn alternating(fault: Fault, durations: Durations, ours: usize, theirs: usize) -
     trials
 }
 
-/// Processes die with this one in any case; the files are removed, and the control plane's by its `atexit`.
-fn leave_nothing_when_interrupted(runtime: &tokio::runtime::Runtime, folder: PathBuf) -> Result<(), Error> {
+/// Removes the files on a signal. Processes die with this one anyway, and `atexit` takes the control plane down.
+fn clean_up_on_signal(runtime: &tokio::runtime::Runtime, folder: PathBuf) -> Result<(), Error> {
     let _inside = runtime.enter();
     let mut shutdown = Shutdown::listen()?;
     runtime.spawn(async move {

@@ -9,10 +9,10 @@ const WIDTH: f64 = 800.0;
 const LEFT: f64 = 250.0;
 const RIGHT: f64 = 776.0;
 const TOP: f64 = 72.0;
-/// Of a cell, with a strip for each contender.
+/// The height of a cell, which has a strip for each contender.
 const HEIGHT: f64 = 52.0;
 const STRIP: f64 = 20.0;
-/// The axis, in seconds. What is outside of it is drawn at its end.
+/// The axis, in seconds. Values outside of it are drawn at its ends.
 const FROM: f64 = 0.001;
 const UNTIL: f64 = 60.0;
 const TICKS: [(f64, &str); 6] =
@@ -83,7 +83,7 @@ pub fn svg(results: &Results) -> Result<String, std::fmt::Error> {
                 let sample = results.sample(figure, durations, contender);
                 let top = y + 2.0 + STRIP * strip as f64;
                 for (number, seconds) in sample.values().iter().enumerate() {
-                    // Dots of equal times side by side: a sequence that fills the strip evenly, alike in every run.
+                    // Spreads dots of equal times over the strip, the same way in every run.
                     let share = (number as f64 * 0.618_034).fract();
                     let (x, y) = (at(*seconds), top + 3.0 + share * (STRIP - 6.0));
                     writeln!(

@@ -1,10 +1,10 @@
-//! What a running process takes. `figures.rs` has this file, too.
+//! Memory and processor time of a running process. The bench `figures` includes this file, too.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Bytes of memory that it holds, of its program's file as far as it was touched.
+/// Returns the resident memory in bytes, including the touched pages of the program's file.
 pub fn resident(pid: i32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -12,7 +12,7 @@ pub fn resident(pid: i32) -> io::Result<u64> {
     kibibytes.map(|number| number * 1024).ok_or_else(|| io::Error::other(format!("process {pid} has no VmRSS")))
 }
 
-/// The processor time that its living threads have taken: what utime and stime round to hundredths of a second.
+/// Returns the processor time of its living threads, which utime and stime round to hundredths of a second.
 #[allow(dead_code, reason = "figures.rs measures no processor time")]
 pub fn processor_time(pid: i32) -> io::Result<Duration> {
     let mut nanoseconds = 0;

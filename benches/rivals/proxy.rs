@@ -1,5 +1,5 @@
-//! A TCP proxy that can go silent as a lost network does: connections stay, nothing passes, new ones are accepted and
-//! hear nothing. What was sent meanwhile arrives when it ends, as from a network that is mended.
+//! A TCP proxy that can go silent like a lost network: connections stay open, new ones are accepted, and no data
+//! passes. Data sent in the meantime arrives when the silence ends, as after a network repair.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,33 +10,33 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Ends with its connections when it is dropped.
+/// The proxy. Its connections end when it is dropped.
 pub struct Proxy {
     address: SocketAddr,
     silent: watch::Sender<bool>,
-    listening: JoinHandle<()>,
+    listener: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// On a loopback port of its own.
+    /// Starts a proxy on a free loopback port.
     pub fn start(runtime: &Runtime, server: String) -> io::Result<Self> {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
-        let (silent, heard) = watch::channel(false);
-        let listening = runtime.spawn(async move {
+        let (silent, silence) = watch::channel(false);
+        let listener = runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, heard) = (server.clone(), heard.clone());
+                let (server, silence) = (server.clone(), silence.clone());
                 tokio::spawn(async move {
-                    let mut gone = heard.clone();
+                    let mut gone = silence.clone();
                     tokio::select! {
-                        _ = connect(client, &server, heard) => {}
+                        _ = connect(client, &server, silence) => {}
                         // The sender ends with the proxy.
                         () = async { while gone.changed().await.is_ok() {} } => {}
                     }
                 });
             }
         });
-        Ok(Self { address, silent, listening })
+        Ok(Self { address, silent, listener })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -50,36 +50,36 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.listening.abort();
+        self.listener.abort();
     }
 }
 
-async fn connect(client: TcpStream, server: &str, heard: watch::Receiver<bool>) -> io::Result<()> {
-    spoken(&mut heard.clone()).await;
+async fn connect(client: TcpStream, server: &str, silence: watch::Receiver<bool>) -> io::Result<()> {
+    wait_until_audible(&mut silence.clone()).await;
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let up = pass(&mut from_client, &mut to_server, heard.clone());
-    let down = pass(&mut from_server, &mut to_client, heard);
+    let up = pass(&mut from_client, &mut to_server, silence.clone());
+    let down = pass(&mut from_server, &mut to_client, silence);
     tokio::select! {
         result = up => result,
         result = down => result,
     }
 }
 
-/// Passes on what comes until the sender closes, except in silence.
+/// Copies data until the sender closes, except during a silence.
 async fn pass(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
-    mut heard: watch::Receiver<bool>,
+    mut silence: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 << 10];
     loop {
         let read = from.read(&mut buffer).await?;
-        // Also of what was read just before: from the cut on not a byte passes.
-        spoken(&mut heard).await;
+        // Holds back data that was read just before, too: from the cut on no byte passes.
+        wait_until_audible(&mut silence).await;
         if read == 0 {
             return Ok(());
         }
@@ -87,8 +87,8 @@ async fn pass(
     }
 }
 
-/// Waits until there is no silence.
-async fn spoken(heard: &mut watch::Receiver<bool>) {
-    // An error is the proxy's end, which ends the connection elsewhere.
-    let _ = heard.wait_for(|silent| !silent).await;
+/// Waits until the proxy is not silent.
+async fn wait_until_audible(silence: &mut watch::Receiver<bool>) {
+    // An error means that the proxy was dropped, which ends the connection elsewhere.
+    let _ = silence.wait_for(|silent| !silent).await;
 }

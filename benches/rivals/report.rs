@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Error;
 use crate::contender::{Contender, Durations, World};
 use crate::lanes::Done;
-use crate::sample::{Sample, Told};
+use crate::sample::{HumanTime, Sample};
 use crate::steady::Cost;
 use crate::support::{kubectl, root};
 use crate::trial::{Fault, Outcome};
@@ -19,7 +19,7 @@ pub struct Results {
     pub costs: Vec<Cost>,
 }
 
-/// A time that is told of both contenders.
+/// A time that is reported for both contenders.
 pub struct Figure {
     pub title: &'static str,
     fault: Fault,
@@ -27,10 +27,10 @@ pub struct Figure {
 }
 
 pub const FIGURES: [Figure; 4] = [
-    Figure { title: "SIGTERM: old one stops to new one leads", fault: Fault::Graceful, of: |outcome| outcome.gap },
-    Figure { title: "SIGTERM: signal to new one leads", fault: Fault::Graceful, of: |outcome| outcome.took },
-    Figure { title: "SIGKILL to new one leads", fault: Fault::Crash, of: |outcome| outcome.took },
-    Figure { title: "Silent cut to new one leads", fault: Fault::Cut, of: |outcome| outcome.took },
+    Figure { title: "SIGTERM: old leader stops to new leader", fault: Fault::Graceful, of: |outcome| outcome.gap },
+    Figure { title: "SIGTERM: signal to new leader", fault: Fault::Graceful, of: |outcome| outcome.failover },
+    Figure { title: "SIGKILL to new leader", fault: Fault::Crash, of: |outcome| outcome.failover },
+    Figure { title: "Silent cut to new leader", fault: Fault::Cut, of: |outcome| outcome.failover },
 ];
 
 pub const DURATIONS: [Durations; 2] = [Durations::DEFAULT, Durations::SHORT];
@@ -52,14 +52,14 @@ impl Results {
         wanted.filter_map(|(_, result)| result.as_ref().ok())
     }
 
-    /// What must not be: counts, never times.
+    /// Returns the violations, which are counts and never times.
     pub fn verdict(&self) -> Vec<String> {
         let ours = self.trials.iter().filter(|(trial, _)| trial.contender == Contender::Ours);
         ours.filter_map(|(trial, result)| {
             let what = match result {
                 Err(error) => error.clone(),
                 Ok(outcome) if outcome.overlaps > 0 => {
-                    format!("two leaders at once for {}", Told(outcome.longest_overlap))
+                    format!("two leaders at once for {}", HumanTime(outcome.longest_overlap))
                 }
                 Ok(outcome) if outcome.lost => "leadership lost".to_owned(),
                 Ok(_) => return None,
@@ -74,11 +74,11 @@ impl Results {
         text += "<!-- Written by `cargo rivals`; do not edit. -->\n# Beside client-go\n\n";
         writeln!(
             text,
-            "The library of this project and unmodified client-go {}, in programs with the same flags and the same work: a \
-             stamp every 5 ms while leading. One API server, one run, in turn, at equal durations (lease duration/renew \
-             deadline/retry period, in seconds) and otherwise each at its defaults; client-go with `ReleaseOnCancel`. Each \
-             failover has a Lease, a leader and a standby of its own, and its fault comes at another moment between \
-             renewals. Times are read from the stamps, on CLOCK_MONOTONIC.\n",
+            "The library of this project and unmodified client-go {}, in programs with the same flags and the same \
+             work: a stamp every 5 ms while leading. They run in turn, in one run, on one API server. The durations \
+             (lease duration/renew deadline/retry period, in seconds) are equal; everything else is at its default, \
+             and client-go has `ReleaseOnCancel`. Each failover has its own Lease, leader and standby, and its fault \
+             comes at another moment between renewals. The stamps give the times, on CLOCK_MONOTONIC.\n",
             client_go_version()?
         )?;
         text += "![Each failover as a dot on a logarithmic axis of time](rivals.svg)\n\n";
@@ -98,7 +98,7 @@ impl Results {
                 for (contender, sample) in Contender::BOTH.into_iter().zip([&ours, &theirs]) {
                     write!(text, "| {} | {durations} | {contender} | {} |", figure.title, sample.len())?;
                     for share in [0.5, 0.9, 0.99, 1.0] {
-                        write!(text, " {} |", Told(sample.quantile(share)))?;
+                        write!(text, " {} |", HumanTime(sample.quantile(share)))?;
                     }
                     let ratio = ours.quantile(0.5) / theirs.quantile(0.5);
                     match contender {
@@ -124,7 +124,7 @@ impl Results {
                 let overlaps = outcomes.clone().filter(|outcome| outcome.overlaps > 0);
                 let longest = overlaps.clone().map(|outcome| outcome.longest_overlap).fold(f64::NAN, f64::max);
                 let (n, found) = (outcomes.count(), overlaps.count());
-                writeln!(text, "| {fault} | {durations} | {contender} | {n} | {found} | {} |", Told(longest))?;
+                writeln!(text, "| {fault} | {durations} | {contender} | {n} | {found} | {} |", HumanTime(longest))?;
             }
         }
         writeln!(text, "\n| {} | durations | outages | leadership lost |\n|---|---|--:|--:|", Fault::Outage)?;
@@ -135,7 +135,7 @@ impl Results {
         }
         let failed = self.trials.iter().filter(|(_, result)| result.is_err()).count();
         if failed > 0 {
-            writeln!(text, "\n{failed} of {} trials brought no result.", self.trials.len())?;
+            writeln!(text, "\n{failed} of {} trials have no result.", self.trials.len())?;
         }
         text.push('\n');
         Ok(())
@@ -153,13 +153,13 @@ impl Results {
         text.push_str("|---|--:|--:|--:|--:|--:|\n");
         for cost in &self.costs {
             let [leader, standby] = cost.resident.map(megabytes);
-            let [leaders_time, standbys_time] = cost.processor_time.map(|time| Told(time.as_secs_f64()));
+            let [leaders_time, standbys_time] = cost.processor_time.map(|time| HumanTime(time.as_secs_f64()));
             let (name, size) = (cost.name, megabytes(cost.program_size));
             writeln!(text, "| {name} | {size} | {leader} | {standby} | {leaders_time} | {standbys_time} |")?;
         }
         text.push_str(
-            "\nThe leaders of the libraries stamp a file every 5 ms, which is most of their processor time; the shipped \
-             programs do not.\n\n",
+            "\nThe leaders of the libraries stamp a file every 5 ms, which is most of their processor time; the \
+             released programs do not.\n\n",
         );
         Ok(())
     }
@@ -198,10 +198,13 @@ fn surroundings(text: &mut String, world: &World) -> Result<(), Error> {
         crate::lanes::LANES
     )?;
     text.push_str(
-        "- A cut is a TCP proxy that goes silent: connections stay, new ones are accepted, nothing passes. In an outage that \
-         is so for leader and standby.\n- p99 and max are the same where n is below 100.\n\n",
+        "- A cut is a TCP proxy that goes silent: connections stay open, new ones are accepted, nothing passes. An \
+         outage cuts off leader and standby.\n- p99 and max are the same where n is below 100.\n\n",
     );
-    text.push_str("Repeat it with `cargo rivals`; `K8SENSUS_BENCH_N=3 cargo rivals` tries it in a few minutes.\n");
+    text.push_str(
+        "`cargo rivals` repeats this; `K8SENSUS_BENCH_N=3 cargo rivals` takes a few minutes and leaves this file \
+         alone.\n",
+    );
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! Measured times and what is told of them. `figures.rs` has this file, too.
+//! Measured times and their quantiles. The benches `figures` and `scale` include this file, too.
 
 use std::fmt;
 
-/// Seconds, from the least to the greatest.
+/// Seconds, in ascending order.
 #[derive(Clone, Debug, Default)]
 pub struct Sample(Vec<f64>);
 
@@ -11,7 +11,7 @@ impl Sample {
         self.0.len()
     }
 
-    /// The value with `share` of the others below it; not a number where there is none.
+    /// Returns the value with `share` of the others below it; NaN if there are no values.
     pub fn quantile(&self, share: f64) -> f64 {
         let last = self.0.len().saturating_sub(1);
         self.0.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
@@ -31,11 +31,11 @@ impl FromIterator<f64> for Sample {
     }
 }
 
-/// Seconds as a person reads them.
+/// Seconds in human-readable form.
 #[allow(dead_code, reason = "figures.rs has its own columns")]
-pub struct Told(pub f64);
+pub struct HumanTime(pub f64);
 
-impl fmt::Display for Told {
+impl fmt::Display for HumanTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             none if none.is_nan() => f.write_str("-"),

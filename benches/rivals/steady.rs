@@ -1,4 +1,4 @@
-//! What elections cost while nothing happens: requests, memory, processor time.
+//! The cost of elections while nothing happens: requests, memory, processor time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,33 +18,34 @@ const WINDOW: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "default";
 
-/// Of the groups whose requests are counted: a leader and so many more.
+/// The standbys in each group whose requests are counted.
 const STANDBYS: usize = 2;
 
 pub const ESTIMATE: Duration = Duration::from_secs(SETTLE.as_secs() + WINDOW.as_secs() + 10);
 
-/// What one group of candidates took.
+/// The cost of one group of candidates.
 #[derive(Clone, Debug)]
 pub struct Cost {
     pub name: &'static str,
-    /// Of the leader and of one standby, a second. Not counted for the shipped candidate, which asks as the library does.
+    /// Requests a second, of the leader and of one standby. Not counted for the shipped candidate, which sends the same
+    /// requests as the library.
     pub requests: Option<[f64; 2]>,
-    /// Of the whole group of three, a second.
+    /// Requests a second of the whole group of three.
     pub group_requests: Option<f64>,
-    /// Bytes, of the leader and of one standby.
+    /// Bytes of the leader and of one standby.
     pub resident: [u64; 2],
-    /// A minute's, of the leader and of one standby.
+    /// Per minute, of the leader and of one standby.
     pub processor_time: [Duration; 2],
     pub program_size: u64,
 }
 
-/// Its first process leads.
+/// A group of candidates whose first process leads.
 struct Group {
     name: &'static str,
     account: Option<&'static str>,
     program_size: u64,
     pids: Vec<i32>,
-    /// To be ended with this.
+    /// The processes, which end with this.
     _running: Running,
 }
 
@@ -131,7 +132,7 @@ fn stamping(
     })
 }
 
-/// A leader and a standby of the shipped candidate.
+/// Starts a leader and a standby of the shipped candidate.
 fn shipped(world: &World, name: &'static str, lease: &str, arguments: &[&str]) -> Result<Group, Error> {
     let lease = format!("steady-{lease}");
     let start = |identity: &str| {
@@ -158,7 +159,7 @@ fn shipped(world: &World, name: &'static str, lease: &str, arguments: &[&str]) -
     })
 }
 
-/// One that may do with Leases what candidates need.
+/// Creates a service account with the permissions on Leases that candidates need.
 fn service_account(world: &World, name: &str) -> Result<(), Error> {
     let verbs = ["get", "list", "watch", "create", "update"];
     let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
@@ -176,7 +177,7 @@ fn service_account(world: &World, name: &str) -> Result<(), Error> {
     Ok(apply(&world.cluster, NAMESPACE, &objects)?)
 }
 
-/// All requests that ended since line `from` of the audit log.
+/// Counts the requests that ended since line `from` of the audit log.
 fn requests_by_user(world: &World, from: usize) -> Result<BTreeMap<String, usize>, Error> {
     let mut counts = BTreeMap::new();
     for line in fs::read_to_string(world.cluster.audit_log())?.lines().skip(from) {

@@ -1,4 +1,4 @@
-//! One failover: a leader and a standby on a Lease of their own, a fault, and what their stamps tell of it.
+//! One failover: a leader and a standby on their own Lease, a fault, and the outcome from their stamps.
 
 use std::fmt;
 use std::fs;
@@ -14,9 +14,10 @@ use crate::proxy::Proxy;
 use crate::stamps::now;
 use crate::support::overlap::{Overlap, Report};
 
-/// How long the API server is away in [`Fault::Outage`].
+/// How long the API server is unreachable in [`Fault::Outage`].
 const OUTAGE: Duration = Duration::from_millis(7_500);
-/// For a leader that lives on budgets of before the outage to lose it: renew deadline less outage, and some.
+/// Long enough for a leader whose renew deadline began before the outage to lose it: the deadline minus the outage,
+/// plus a margin.
 const AFTERMATH: Duration = Duration::from_secs(4);
 const START: Duration = Duration::from_secs(20);
 
@@ -28,7 +29,7 @@ pub enum Fault {
     Crash,
     /// The leader's network goes silent and stays so.
     Cut,
-    /// The API server goes silent for everybody, for a while.
+    /// The API server goes silent for both candidates, for a while.
     Outage,
 }
 
@@ -49,22 +50,22 @@ pub struct Trial {
     pub durations: Durations,
     pub contender: Contender,
     pub number: usize,
-    /// Trials of this cell: the faults come at so many moments, spread evenly over two renewal intervals. After one alone
-    /// most of client-go's standbys would still be in the first of their waits, which last 1 to 2.2 intervals.
+    /// The number of trials in this cell: their faults are spread evenly over two renewal intervals. Within one
+    /// interval most standbys of client-go would still be in their first wait, which lasts 1 to 2.2 intervals.
     pub of: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// From just before the fault to the successor's first stamp.
-    pub took: Option<f64>,
-    /// From the old leader's last stamp to the new one's first, in seconds. Less than nothing where both were at work.
+    pub failover: Option<f64>,
+    /// From the old leader's last stamp to the new leader's first, in seconds. Negative if their work overlapped.
     pub gap: Option<f64>,
-    /// Times with two at work.
+    /// The number of overlaps.
     pub overlaps: usize,
-    /// The longest of them, in seconds.
+    /// The longest overlap, in seconds.
     pub longest_overlap: f64,
-    /// Leadership was lost in an outage.
+    /// Whether leadership was lost in an outage.
     pub lost: bool,
 }
 
@@ -73,7 +74,7 @@ impl Trial {
         (2 * self.durations.interval()).mul_f64((self.number as f64 + 0.5) / self.of as f64)
     }
 
-    /// How long it takes, about.
+    /// Returns the approximate duration.
     pub fn estimate(&self) -> Duration {
         let Durations { lease, retry, .. } = self.durations;
         let polls = if self.contender == Contender::ClientGo { retry as f64 * 0.8 } else { 0.0 };
@@ -107,7 +108,7 @@ impl Trial {
         let mut old = start("old", leaders);
         wait_for("a first leader", START, || old.has_led())?;
         let new = start("new", standbys);
-        // The standby has seen the Lease by then.
+        // By then the standby has observed the Lease.
         sleep(self.durations.interval() + self.phase());
         if new.has_led() || old.has_stopped() {
             return Err("leadership changed before the fault".into());
@@ -129,11 +130,11 @@ impl Trial {
         }
         match self.fault {
             Fault::Graceful => drop(old.program.wait(START)),
-            // Who never stops was at work for all of that time.
+            // A leader that never stops counts as working for all of that time.
             Fault::Cut => drop(wait_for("the old leader's end", limit, || old.has_stopped())),
             Fault::Crash | Fault::Outage => {}
         }
-        // The first stamp comes right after the file's first line.
+        // The first stamp follows right after the file's first line.
         sleep(Duration::from_millis(50));
         let report = Report::of(&[&old.stamps, &new.stamps]);
         if let Some(through) = through {
@@ -148,7 +149,7 @@ impl Trial {
         let successor = of("-new").next();
         let last_stamp = of("-old").map(|stretch| stretch.until).max();
         Outcome {
-            took: successor.map(|stretch| seconds(fault, stretch.from)),
+            failover: successor.map(|stretch| seconds(fault, stretch.from)),
             gap: successor.zip(last_stamp).map(|(stretch, last)| seconds(last, stretch.from)),
             overlaps: report.overlaps.len(),
             longest_overlap: report.overlaps.iter().map(Overlap::length).max().unwrap_or_default().as_secs_f64(),

@@ -1,4 +1,4 @@
-//! What a contender asked of the API server, read from the audit log as it grows.
+//! The requests of a contender, read from the growing audit log of the API server.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// A contender's requests, by verb and resource, since the last look.
+/// A contender's requests by verb and resource.
 #[derive(Clone, Debug, Default)]
 pub struct Requests {
     counts: BTreeMap<(String, String), usize>,
@@ -39,8 +39,8 @@ impl Requests {
         self.counts.is_empty()
     }
 
-    /// For a person: "5 create leases, 3 patch electiongroups/status".
-    pub fn told(&self) -> String {
+    /// Returns a readable summary: "5 create leases, 3 patch electiongroups/status".
+    pub fn summary(&self) -> String {
         let parts = self.counts.iter().map(|((verb, resource), count)| format!("{count} {verb} {resource}"));
         parts.collect::<Vec<_>>().join(", ")
     }
@@ -93,7 +93,7 @@ impl Audit {
             line.clear();
             let length = reader.read_line(&mut line)?;
             if !line.ends_with('\n') {
-                // Half a line: the rest comes later.
+                // An incomplete line: the rest comes later.
                 return Ok(found);
             }
             self.offset += length as u64;
@@ -105,7 +105,7 @@ impl Audit {
 
     fn count(&self, line: &str, found: &mut Requests) {
         let Ok(event) = serde_json::from_str::<Event>(line) else { return };
-        // A watch ends long after it was asked for.
+        // A watch ends long after its request.
         let stage = if event.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
         let Some(object) = event.object_ref.filter(|_| event.user.username == self.user && event.stage == stage) else {
             return;

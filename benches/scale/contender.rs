@@ -1,4 +1,4 @@
-//! Who is measured, and how each is started.
+//! The contenders, and how each is started.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::Error;
 use crate::support::Program;
 
 const START: Duration = Duration::from_secs(30);
-/// For how long it may finish what it has begun.
+/// The time that a contender has to finish after SIGTERM.
 const END: Duration = Duration::from_secs(30);
 const OWN_LEASE: &str = "k8sensus-operator";
 
@@ -28,7 +28,7 @@ pub enum Contender {
 impl Contender {
     pub const ALL: [Self; 3] = [Self::Ours, Self::Naive, Self::NaiveWithCaches];
 
-    /// The Lease of its own that it renews.
+    /// Returns the name of the contender's own Lease, if it renews one.
     pub fn own_lease(self) -> Option<&'static str> {
         (self == Self::Ours).then_some(OWN_LEASE)
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Contender {
     }
 }
 
-/// As the image has it; the other is built likewise.
+/// The programs: the operator as in the image, and the naive controller from the same profile.
 pub struct Programs {
     operator: PathBuf,
     naive: PathBuf,
@@ -59,7 +59,7 @@ impl Programs {
     }
 }
 
-/// One that runs.
+/// A running contender.
 pub struct Running {
     pub program: Program,
     contender: Contender,
@@ -92,12 +92,12 @@ impl Running {
         let started = Instant::now();
         let program = Program::start("contender", &mut command);
         let running = Self { program, contender, started, metrics };
-        let ready = if contender == Contender::Ours { "reconciles from now on" } else { "started" };
+        let ready = if contender == Contender::Ours { "starting to reconcile" } else { "started" };
         running.program.wait_for(ready, START);
         Ok(running)
     }
 
-    /// How often it looked at a group.
+    /// Returns the number of reconciles.
     pub fn reconciles(&self) -> Result<usize, Error> {
         let Some(address) = &self.metrics else {
             return Ok(self.program.output().matches("reconciled ").count());
@@ -111,29 +111,29 @@ impl Running {
         counts.map(|count| Ok(count.parse::<f64>()? as usize)).sum()
     }
 
-    pub fn last_words(&self) -> String {
+    pub fn last_line(&self) -> String {
         self.program.output().lines().last().unwrap_or_default().to_owned()
     }
 
-    /// The most memory that it ever held, in bytes.
+    /// Returns the peak resident memory in bytes.
     pub fn peak(&self) -> Result<u64, Error> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.program.pid()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
         Ok(line.split_whitespace().next().unwrap_or_default().parse::<u64>()? * 1024)
     }
 
-    /// Asks it to end. A naive one that has not ended within 30 s is killed: with many groups it finishes the reconciles
-    /// of all of them first, and nothing of that is measured.
+    /// Sends SIGTERM. A naive controller that has not ended within 30 s is killed: with many groups it first finishes
+    /// the reconciles of all of them, and none of that is measured.
     ///
     /// # Errors
-    /// If the operator has not ended by then.
+    /// If the operator has not ended within 30 s.
     pub fn stop(mut self) -> Result<(), Error> {
         self.program.signal(Signal::TERM);
         if self.program.ended(END).is_some() {
             return Ok(());
         }
         if self.contender == Contender::Ours {
-            return Err(format!("{} has not ended {END:?} after SIGTERM: {}", self.contender, self.last_words()).into());
+            return Err(format!("{} has not ended {END:?} after SIGTERM: {}", self.contender, self.last_line()).into());
         }
         println!("[{}] killed: it has not ended {END:?} after SIGTERM", self.contender);
         Ok(())

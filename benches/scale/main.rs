@@ -1,9 +1,9 @@
-//! `cargo scale`: the operator with 100 and 1,000 groups on a real API server, beside a naive controller for the same groups
-//! in the same run.
+//! `cargo scale`: the operator with 100 and 1,000 groups on a real API server, beside a naive controller for the same
+//! groups in the same run.
 //!
-//! Writes docs/scale.md; with any of these set, for trying, into the target folder instead: `K8SENSUS_BENCH_GROUPS=10,100`,
-//! `K8SENSUS_BENCH_N` (changes of holders), `K8SENSUS_BENCH_IDLE_SECONDS`, `K8SENSUS_BENCH_ONLY=k8sensus` (one contender).
-//! Fails by counts of requests and looks, never by a time.
+//! Writes docs/scale.md. With any of these variables set it is a trial run and writes into the target folder instead:
+//! `K8SENSUS_BENCH_GROUPS=10,100`, `K8SENSUS_BENCH_N` (changes of holders), `K8SENSUS_BENCH_IDLE_SECONDS`,
+//! `K8SENSUS_BENCH_ONLY=k8sensus` (one contender). Fails on counts of requests and reconciles, never on a time.
 
 #![allow(clippy::disallowed_methods, reason = "wall-clock time is what is measured")]
 
@@ -13,7 +13,7 @@ mod contender;
 mod process;
 mod report;
 #[path = "../rivals/sample.rs"]
-#[allow(dead_code, reason = "rivals draws the values, too")]
+#[allow(dead_code, reason = "rivals also plots the values")]
 mod sample;
 #[path = "../../tests/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
@@ -40,7 +40,7 @@ pub type Error = Box<dyn std::error::Error>;
 fn main() -> Result<ExitCode, Error> {
     let (sizes, changes, idle) = ("K8SENSUS_BENCH_GROUPS", "K8SENSUS_BENCH_N", "K8SENSUS_BENCH_IDLE_SECONDS");
     let only = env::var("K8SENSUS_BENCH_ONLY").ok();
-    let for_trying = only.is_some() || [sizes, changes, idle].iter().any(|name| env::var_os(name).is_some());
+    let is_trial_run = only.is_some() || [sizes, changes, idle].iter().any(|name| env::var_os(name).is_some());
     let sizes = numbers(sizes, &SIZES)?;
     let plan = Plan {
         changes: numbers(changes, &[CHANGES])?[0],
@@ -53,7 +53,7 @@ fn main() -> Result<ExitCode, Error> {
 
     let programs = Programs::build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    leave_nothing_when_interrupted(&runtime)?;
+    clean_up_on_signal(&runtime)?;
     k8sensus::runtime::cli::use_ring();
     let mut results = Results { plan, trials: Vec::new() };
     let mut left = all;
@@ -69,7 +69,7 @@ fn main() -> Result<ExitCode, Error> {
 
     let text = results.markdown()?;
     println!("\n{text}");
-    let folder = if for_trying { env!("CARGO_TARGET_TMPDIR").into() } else { support::root().join("docs") };
+    let folder = if is_trial_run { env!("CARGO_TARGET_TMPDIR").into() } else { support::root().join("docs") };
     let path = folder.join("scale.md");
     fs::write(&path, text)?;
     println!("written: {}", path.display());
@@ -80,7 +80,7 @@ fn main() -> Result<ExitCode, Error> {
     Ok(if verdict.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// In turn, and each size in another order than the one before.
+/// Returns the trials: contenders in turn, in reverse order for every other size.
 fn trials(sizes: &[usize], only: Option<&str>) -> Result<Vec<Trial>, Error> {
     let mut trials = Vec::new();
     for (turn, groups) in sizes.iter().copied().enumerate() {
@@ -105,8 +105,8 @@ fn numbers(variable: &str, default: &[usize]) -> Result<Vec<usize>, Error> {
     numbers.ok_or_else(|| format!("{variable} must be numbers above 0, separated by commas; found {text:?}").into())
 }
 
-/// Processes die with this one in any case, and the control plane is taken down by its `atexit`.
-fn leave_nothing_when_interrupted(runtime: &tokio::runtime::Runtime) -> Result<(), Error> {
+/// Removes the logs on a signal. Processes die with this one anyway, and `atexit` takes the control plane down.
+fn clean_up_on_signal(runtime: &tokio::runtime::Runtime) -> Result<(), Error> {
     let _inside = runtime.enter();
     let mut shutdown = Shutdown::listen()?;
     runtime.spawn(async move {

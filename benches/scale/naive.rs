@@ -1,8 +1,9 @@
-//! What the operator is measured beside: a controller for the same ElectionGroups as a first tutorial on kube-rs leads to.
+//! The reference for the operator: a controller for the same ElectionGroups, as a first tutorial on kube-rs teaches it.
 //!
-//! It owns all five children, applies each of them and the status on every look, and looks again after five minutes. With
-//! `--caches` it is one step further on: it keeps typed copies of all that it watches, its pods too, and skips what has the
-//! hash of what it wants. It looks at 16 groups at a time, as the operator does, though kube's default is no limit at all.
+//! It owns all five children, applies each of them and the status in every reconcile, and requeues after five minutes.
+//! With `--caches` it is one step further: it keeps typed copies of all that it watches, including pods, and skips
+//! objects that already have the wanted hash. It reconciles 16 groups at a time, as the operator does, although kube's
+//! default is no limit.
 
 #![allow(clippy::print_stdout, reason = "the bench counts its lines")]
 
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 
 const LABEL: &str = "k8sensus.dev/group";
 const HASH: &str = "naive.example/hash";
-const AGAIN: Duration = Duration::from_secs(300);
+const REQUEUE: Duration = Duration::from_secs(300);
 
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize)]
 #[kube(group = "k8sensus.dev", version = "v1alpha1", kind = "ElectionGroup", namespaced)]
@@ -49,7 +50,7 @@ struct Status {
     ready_replicas: Option<i32>,
 }
 
-/// One kind of child; without a store where nothing is kept.
+/// Children of one kind; the store is `None` without caches.
 struct Children<K: Resource<DynamicType = ()> + 'static>(Api<K>, Option<Store<K>>);
 
 struct Context {
@@ -74,7 +75,7 @@ async fn main() -> Result<(), kube::Error> {
     let (controller, leases) = owning(controller, &client, caches);
     let (mut controller, deployments) = owning(controller, &client, caches);
     if caches {
-        // A pod is its ReplicaSet's, so its label tells whose it is.
+        // A ReplicaSet owns the pod, so only the pod's label names its group.
         let (_, writer) = reflector::store();
         let pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default().labels(LABEL));
         let pods = pods.default_backoff().reflect(writer).touched_objects();
@@ -148,7 +149,7 @@ async fn reconcile(group: Arc<ElectionGroup>, context: Arc<Context>) -> Result<A
         api.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await?;
     }
     println!("reconciled {namespace}/{name}");
-    Ok(Action::requeue(AGAIN))
+    Ok(Action::requeue(REQUEUE))
 }
 
 fn children<K>(client: &Client, namespace: &str, store: &Option<Store<K>>) -> Children<K>
@@ -171,7 +172,7 @@ where
             let mut hasher = DefaultHasher::new();
             wanted.to_string().hash(&mut hasher);
             let hash = format!("{:x}", hasher.finish());
-            // What is not known yet would be taken for what is not there.
+            // Until the store is ready, existing objects would seem to be missing.
             let _ = store.wait_until_ready().await;
             let key = ObjectRef::new(&name).within(api.namespace().unwrap_or_default());
             if let Some(found) = store.get(&key).filter(|found| found.annotations().get(HASH) == Some(&hash)) {
@@ -183,7 +184,7 @@ where
     }
 }
 
-/// Of the same size as the operator's: the candidate is copied into the pod and runs the command.
+/// Returns a Deployment of the same size as the operator's: the candidate is copied into the pod and runs the command.
 fn deployment(spec: &Spec, name: &str, meta: &Value) -> Value {
     let mount = json!([{ "name": "k8sensus", "mountPath": "/k8sensus" }]);
     let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });

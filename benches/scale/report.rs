@@ -8,105 +8,105 @@ use std::time::Duration;
 use crate::Error;
 use crate::audit::Requests;
 use crate::contender::Contender;
-use crate::sample::{Sample, Told};
+use crate::sample::{HumanTime, Sample};
 use crate::support::root;
 use crate::trial::{Outcome, Plan, Trial};
 
 pub struct Results {
     pub plan: Plan,
-    /// An error is what was expected and did not come.
+    /// An error names what was expected and did not happen.
     pub trials: Vec<(Trial, Result<Outcome, String>)>,
 }
 
 /// One line of a size's table.
 struct Row {
     title: &'static str,
-    tell: fn(&Outcome, usize, Plan) -> String,
-    /// What the ratio to the others is of; none where a ratio says nothing.
+    format: fn(&Outcome, usize, Plan) -> String,
+    /// The value for the ratio to the others; `None` where a ratio is meaningless.
     value: Option<fn(&Outcome) -> f64>,
 }
 
 const ROWS: [Row; 15] = [
     Row {
-        title: "start to the last group's status, children there",
-        tell: |o, _, _| Told(o.converged).to_string(),
+        title: "start to the last group's status, with its children",
+        format: |o, _, _| HumanTime(o.converged).to_string(),
         value: Some(|o| o.converged),
     },
     Row {
-        title: "until then and quiet: writes per group",
-        tell: |o, groups, _| per(o.converging.writes(), groups),
+        title: "until then and at rest: writes per group",
+        format: |o, groups, _| per(o.converging.writes(), groups),
         value: Some(|o| o.converging.writes() as f64),
     },
-    Row { title: "until then and quiet: reads", tell: |o, _, _| o.converging.reads().to_string(), value: None },
+    Row { title: "until then and at rest: reads", format: |o, _, _| o.converging.reads().to_string(), value: None },
     Row {
-        title: "until then and quiet: processor time",
-        tell: |o, _, _| time(o.processor_time),
+        title: "until then and at rest: processor time",
+        format: |o, _, _| time(o.processor_time),
         value: Some(|o| o.processor_time.as_secs_f64()),
     },
     Row {
         title: "resident without groups",
-        tell: |o, _, _| megabytes(o.resident_without_groups),
+        format: |o, _, _| megabytes(o.resident_without_groups),
         value: Some(|o| o.resident_without_groups as f64),
     },
     Row {
         title: "resident, converged",
-        tell: |o, _, _| megabytes(o.resident_without_pods),
+        format: |o, _, _| megabytes(o.resident_without_pods),
         value: Some(|o| o.resident_without_pods as f64),
     },
     Row {
         title: "resident, two pods for each group",
-        tell: |o, _, _| megabytes(o.resident),
+        format: |o, _, _| megabytes(o.resident),
         value: Some(|o| o.resident as f64),
     },
-    Row { title: "resident, at most until then", tell: |o, _, _| megabytes(o.peak), value: Some(|o| o.peak as f64) },
+    Row { title: "resident, maximum until then", format: |o, _, _| megabytes(o.peak), value: Some(|o| o.peak as f64) },
     Row {
-        title: "looks per change of holder",
-        tell: |o, _, plan| per(o.reconciles_changing, plan.changes),
+        title: "reconciles per change of holder",
+        format: |o, _, plan| per(o.reconciles_changing, plan.changes),
         value: None,
     },
     Row {
         title: "writes per change of holder",
-        tell: |o, _, plan| per(o.changing.writes(), plan.changes),
+        format: |o, _, plan| per(o.changing.writes(), plan.changes),
         value: None,
     },
     Row {
-        title: "looks per renewal of a Lease",
-        tell: |o, _, plan| per(o.reconciles_renewing, plan.renewals),
+        title: "reconciles per renewal of a Lease",
+        format: |o, _, plan| per(o.reconciles_renewing, plan.renewals),
         value: None,
     },
     Row {
         title: "writes per renewal of a Lease",
-        tell: |o, _, plan| per(o.renewing.writes(), plan.renewals),
+        format: |o, _, plan| per(o.renewing.writes(), plan.renewals),
         value: None,
     },
     Row {
         title: "idle: writes, own renewals, reads, processor time",
-        tell: |o, _, _| {
+        format: |o, _, _| {
             let Requests { own_renewals, .. } = o.idling;
             format!("{}, {own_renewals}, {}, {}", o.idling.writes(), o.idling.reads(), time(o.idle_processor_time))
         },
         value: None,
     },
     Row {
-        title: "restart to a look at each group",
-        tell: |o, _, _| Told(o.restarted).to_string(),
+        title: "restart to a reconcile of each group",
+        format: |o, _, _| HumanTime(o.restarted).to_string(),
         value: Some(|o| o.restarted),
     },
     Row {
         title: "restart: writes, reads",
-        tell: |o, _, _| format!("{}, {}", o.restarting.writes(), o.restarting.reads()),
+        format: |o, _, _| format!("{}, {}", o.restarting.writes(), o.restarting.reads()),
         value: None,
     },
 ];
 
-/// A time from the write of a Lease to the status.
+/// A time from the write of a Lease to the status, with its title.
 type Shown = (&'static str, fn(&Outcome) -> &Sample);
 
 const SHOWN: [Shown; 2] =
     [("write sent to status seen", |o| &o.from_sent), ("answer to status seen", |o| &o.from_answer)];
 
 impl Results {
-    /// What must not be: counts, never times.
+    /// Returns the violations, which are counts and never times.
     pub fn verdict(&self) -> Vec<String> {
         let ours = self.trials.iter().filter(|(trial, _)| trial.contender == Contender::Ours);
         ours.flat_map(|(trial, outcome)| {
@@ -123,28 +123,29 @@ impl Results {
         let mut faults = Vec::new();
         let mut expect = |what: &str, wanted: usize, found: usize, requests: &Requests| {
             if wanted != found {
-                faults.push(format!("{what}: expected {wanted}, found {found} ({})", requests.told()));
+                faults.push(format!("{what}: expected {wanted}, found {found} ({})", requests.summary()));
             }
         };
         let changes = self.plan.changes;
         expect("writes after a restart", 0, outcome.restarting.writes(), &outcome.restarting);
         expect("idle writes", 0, outcome.idling.writes(), &outcome.idling);
-        // And an Event for each.
+        // A status and an Event for each change.
         expect("writes for changed holders", 2 * changes, outcome.changing.writes(), &outcome.changing);
-        expect("looks at groups for changed holders", changes, outcome.reconciles_changing, &outcome.changing);
+        expect("reconciles for changed holders", changes, outcome.reconciles_changing, &outcome.changing);
         expect("writes for renewals", 0, outcome.renewing.writes(), &outcome.renewing);
-        expect("looks at groups for renewals", 0, outcome.reconciles_renewing, &outcome.renewing);
+        expect("reconciles for renewals", 0, outcome.reconciles_renewing, &outcome.renewing);
         faults
     }
 
     pub fn markdown(&self) -> Result<String, Error> {
         let mut text = String::from("<!-- Written by `cargo scale`; do not edit. -->\n# With many groups\n\n");
         text.push_str(
-            "The operator beside two controllers for the same ElectionGroups on kube-rs ([naive.rs](../benches/scale/naive.rs)): \
-             *naive* is what a first tutorial leads to; it owns the five children and applies each of them, and the status, on \
-             every look. *Naive with caches* is one step further on: it keeps typed copies of what it watches and writes only \
-             what differs. Neither of them elects, injects health probes, repairs an edit by hand (with caches), shows \
-             conditions or knows a foreign object when it meets one.\n\n",
+            "The operator beside two controllers for the same ElectionGroups on kube-rs \
+             ([naive.rs](../benches/scale/naive.rs)). *Naive* is the result of a first tutorial: it owns the five \
+             children, and applies each of them and the status in every reconcile. *Naive with caches* is one step \
+             further: it keeps typed copies of what it watches and writes only differences. Neither elects, injects \
+             health probes, shows conditions or recognizes foreign objects, and the one with caches does not repair an \
+             edit by hand.\n\n",
         );
         let mut sizes: Vec<usize> = self.trials.iter().map(|(trial, _)| trial.groups).collect();
         sizes.dedup();
@@ -170,8 +171,8 @@ impl Results {
         for row in &ROWS {
             write!(text, "| {} |", row.title)?;
             for contender in Contender::ALL {
-                let told = self.of(contender, groups).map(|outcome| (row.tell)(outcome, groups, self.plan));
-                write!(text, " {} |", told.as_deref().unwrap_or("-"))?;
+                let cell = self.of(contender, groups).map(|outcome| (row.format)(outcome, groups, self.plan));
+                write!(text, " {} |", cell.as_deref().unwrap_or("-"))?;
             }
             for other in others {
                 let both = self.of(ours, groups).zip(self.of(other, groups)).zip(row.value);
@@ -188,7 +189,7 @@ impl Results {
                 let Some(sample) = self.of(contender, groups).map(times) else { continue };
                 write!(text, "| {title} | {contender} | {} |", sample.len())?;
                 for share in [0.5, 0.9, 0.99, 1.0] {
-                    write!(text, " {} |", Told(sample.quantile(share)))?;
+                    write!(text, " {} |", HumanTime(sample.quantile(share)))?;
                 }
                 let ratio = p50(ours).zip(p50(contender)).filter(|_| contender != ours);
                 writeln!(text, " {} |", ratio.map(|(ours, other)| two_digits(ours / other)).unwrap_or_default())?;
@@ -196,7 +197,7 @@ impl Results {
         }
         for (trial, outcome) in &self.trials {
             if let (true, Err(error)) = (trial.groups == groups, outcome) {
-                writeln!(text, "\n{} brought no result: {error}.", trial.contender)?;
+                writeln!(text, "\n{} has no result: {error}.", trial.contender)?;
             }
         }
         text.push('\n');
@@ -214,16 +215,18 @@ impl Results {
             text,
             "## How it was measured\n\n\
              - {}, {} cores ({}), Linux {}, everything on this machine's loopback\n\
-             - k8sensus {} at {revision}{}, {rust}; all programs profile `dist`, linked statically; 16 groups at a time\n\
-             - Each contender has a fresh etcd (without fsync) and kube-apiserver, audit log at Metadata, and a user of its \
-             own, whose requests are counted in that log. One after the other; the order is reversed for every other size.\n\
-             - No controller manager: its own rate limits would be what is measured, and its requests would be among the \
-             others. So no pod comes of a Deployment; where pods are told of, the bench made them, two for each group, as \
-             the Deployment's template says, and nothing starts them.\n\
-             - The groups are there when the program is started. {} changes of holders, one every 0.1 s and more, each in the \
+             - k8sensus {} at {revision}{}, {rust}; all programs profile `dist`, linked statically; 16 groups at a \
+             time\n\
+             - Each contender has a fresh etcd (without fsync) and kube-apiserver, audit log at Metadata, and a user \
+             of its own, whose requests are counted in that log. They run one after the other, in reverse order for \
+             every other size.\n\
+             - There is no controller manager, because its rate limits and its requests would be measured too. So no \
+             Deployment creates pods. The benchmark creates two pods for each group, from the Deployment's template, \
+             and nothing starts them.\n\
+             - The groups exist when the program starts. {} changes of holders, one every 0.1 s or more, each in the \
              next group; {} renewals, one every 0.05 s; then {} s idle, with Leases that last an hour.\n\
-             - A look is one run of the reconciler. Own renewals are of the Lease by which the operator's replicas elect; the \
-             others do not elect. With fewer than 100 values p99 and max are the same.\n",
+             - Own renewals are those of the Lease by which the operator's replicas elect; the others do not elect. \
+             With fewer than 100 values p99 and max are the same.\n",
             jiff::Timestamp::now().strftime("%Y-%m-%d"),
             std::thread::available_parallelism()?,
             cpu.trim_start_matches([' ', '\t', ':']),
@@ -235,7 +238,8 @@ impl Results {
             self.plan.idle.as_secs(),
         )?;
         text.push_str(
-            "Repeat it with `cargo scale`; `K8SENSUS_BENCH_GROUPS=10 cargo scale` tries it in a few minutes.\n",
+            "`cargo scale` repeats this. `K8SENSUS_BENCH_GROUPS=10 cargo scale` takes a few minutes and leaves this \
+             file alone.\n",
         );
         Ok(())
     }
@@ -251,7 +255,7 @@ fn per(count: usize, of: usize) -> String {
 }
 
 fn time(time: Duration) -> String {
-    Told(time.as_secs_f64()).to_string()
+    HumanTime(time.as_secs_f64()).to_string()
 }
 
 fn megabytes(bytes: u64) -> String {

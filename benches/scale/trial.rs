@@ -1,4 +1,4 @@
-//! One contender with so many groups: from an empty cluster to a restart over all of them.
+//! One contender with a number of groups: from an empty cluster to a restart over all of them.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::process::{processor_time, resident};
 use crate::sample::Sample;
 use crate::world::{World, name_of, pod_of};
 
-/// What is measured how often and how long.
+/// The number and length of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub changes: usize,
@@ -34,7 +34,7 @@ pub struct Outcome {
     pub resident_without_pods: u64,
     pub resident: u64,
     pub peak: u64,
-    /// Lease written to status seen: from the sending of the write, and from its answer.
+    /// From the write of a Lease to the observed status: from sending the write, and from its response.
     pub from_sent: Sample,
     pub from_answer: Sample,
     pub changing: Requests,
@@ -43,7 +43,7 @@ pub struct Outcome {
     pub reconciles_renewing: usize,
     pub idling: Requests,
     pub idle_processor_time: Duration,
-    /// Start of the program to a look at each group.
+    /// Start of the program to a reconcile of each group.
     pub restarted: f64,
     pub restarting: Requests,
 }
@@ -52,7 +52,7 @@ const BETWEEN: Duration = Duration::from_millis(100);
 const SHOWN: Duration = Duration::from_secs(20);
 
 impl Trial {
-    /// How long it takes, about.
+    /// Returns the approximate duration.
     pub fn estimate(self, plan: Plan) -> Duration {
         let each = if self.contender == Contender::Ours { 0.035 } else { 0.08 };
         let measured = (plan.changes + plan.renewals) as f64 * 0.15;
@@ -65,9 +65,9 @@ impl Trial {
 
     pub async fn run(self, plan: Plan, programs: &Programs) -> Result<Outcome, Error> {
         let Self { contender, groups } = self;
-        let say = |what: &str| println!("[{contender}, {groups} groups] {what}");
+        let report = |what: &str| println!("[{contender}, {groups} groups] {what}");
         let limit = self.limit();
-        say("an empty control plane");
+        report("an empty control plane");
         let mut world = World::new(contender).await?;
         let kubeconfig = world.kubeconfig.path().to_owned();
         let start = || Running::start(contender, programs, &kubeconfig);
@@ -76,24 +76,24 @@ impl Trial {
         let resident_without_groups = resident(running.program.pid())?;
         running.stop()?;
 
-        say("creating the groups, then starting it");
+        report("creating the groups, then starting the contender");
         world.create_groups(groups).await?;
         world.audit.since_last()?;
         let running = start()?;
         let pid = running.program.pid();
         let last = world.all_observed(groups, limit, "converging").await;
-        let last = last.map_err(|error| format!("{error}; its last words: {}", running.last_words()))?;
+        let last = last.map_err(|error| format!("{error}; its last line: {}", running.last_line()))?;
         let converged = last.saturating_duration_since(running.started).as_secs_f64();
         world.check_children(groups).await?;
         let converging = world.until_quiet(limit).await?;
         let time = processor_time(pid)?;
-        say(&format!("converged after {converged:.2} s: {}", converging.told()));
+        report(&format!("converged after {converged:.2} s: {}", converging.summary()));
         let resident_without_pods = resident(pid)?;
         world.create_pods().await?;
         world.until_quiet(limit).await?;
         let (resident, peak) = (resident(pid)?, running.peak()?);
 
-        say(&format!("{} changes of holders", plan.changes));
+        report(&format!("{} changes of holders", plan.changes));
         let before = running.reconciles()?;
         let mut times = Vec::new();
         for change in 0..plan.changes {
@@ -105,7 +105,7 @@ impl Trial {
         let changing = world.until_quiet(limit).await?;
         let reconciles_changing = running.reconciles()? - before;
 
-        say(&format!("{} renewals, then {} s idle", plan.renewals, plan.idle.as_secs()));
+        report(&format!("{} renewals, then {} s idle", plan.renewals, plan.idle.as_secs()));
         let before = running.reconciles()?;
         for renewal in 0..plan.renewals {
             world.renew(&name_of(renewal % groups)).await?;
@@ -118,7 +118,7 @@ impl Trial {
         let idling = world.audit.since_last()?;
         let idle_processor_time = processor_time(pid)?.saturating_sub(before);
 
-        say("restarting it");
+        report("restarting the contender");
         running.stop()?;
         world.audit.since_last()?;
         let running = start()?;
@@ -127,16 +127,16 @@ impl Trial {
                 break running.started.elapsed().as_secs_f64();
             }
             if running.started.elapsed() > limit {
-                return Err(format!("after a restart it has not looked at each group after {limit:?}").into());
+                return Err(format!("a restart has not reconciled every group after {limit:?}").into());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let restarting = world.until_quiet(limit).await?;
-        say(&format!("all looked at again after {restarted:.2} s: {}", restarting.told()));
+        report(&format!("all reconciled again after {restarted:.2} s: {}", restarting.summary()));
         running.stop()?;
         let end = Instant::now();
         world.cluster.down()?;
-        say(&format!("done, taken down within {:.1} s", end.elapsed().as_secs_f64()));
+        report(&format!("done, taken down within {:.1} s", end.elapsed().as_secs_f64()));
         Ok(Outcome {
             resident_without_groups,
             converged,

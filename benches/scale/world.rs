@@ -1,4 +1,4 @@
-//! A fresh control plane for one contender, and what happens to the groups there.
+//! A fresh control plane for one contender, and the changes to its groups.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +22,10 @@ use crate::support::{apply, condition, get, kubeconfig_with, kubectl, root, with
 
 pub const NAMESPACE: &str = "scale";
 const ACCOUNT: &str = "contender";
-/// So many requests of the bench itself are under way at once.
+/// The number of concurrent requests of the bench itself.
 const AT_ONCE: usize = 16;
 const POLL: Duration = Duration::from_millis(5);
-/// Nothing was asked for so long: it is quiet.
+/// A contender without requests for this long is quiet.
 const QUIET: Duration = Duration::from_secs(2);
 
 pub struct World {
@@ -36,7 +36,7 @@ pub struct World {
     groups: Arc<Mutex<Groups>>,
 }
 
-/// What a watcher of the groups has seen.
+/// The state of the groups as observed by a watcher.
 #[derive(Default)]
 struct Groups {
     of: HashMap<String, Group>,
@@ -52,12 +52,13 @@ struct Group {
 }
 
 impl World {
-    /// No controller manager: nobody but the contender and the bench has work to do, and no pod comes of a Deployment.
+    /// Starts a control plane without a controller manager, so that only the contender and the bench make requests and
+    /// no Deployment creates pods.
     pub async fn new(contender: Contender) -> Result<Self, Error> {
         let cluster = Cluster::control_plane().audit(true).controller_manager(false);
         let cluster = cluster.api_server_arg("--audit-log-maxsize=100000").start()?;
         kubectl(&cluster, &["apply", "-f", &root().join("crds/electiongroups.k8sensus.dev.yaml").to_string_lossy()]);
-        within(30, "the definition to be served", || {
+        within(30, "the CRD to be served", || {
             let crd = get(&cluster, "default", "crd/electiongroups.k8sensus.dev")?;
             (condition(&crd, "Established") == "True/InitialNamesAccepted").then_some(())
         });
@@ -69,10 +70,10 @@ impl World {
         let audit = Audit::of(cluster.audit_log(), &name, contender.own_lease());
         let groups = Arc::new(Mutex::new(Groups::default()));
         let events = watcher(group_api(&client), watcher::Config::default()).applied_objects();
-        let seen = groups.clone();
+        let observed = groups.clone();
         tokio::spawn(events.for_each(move |event| {
             if let Ok(group) = event {
-                lock(&seen).take(&group);
+                lock(&observed).apply_event(&group);
             }
             std::future::ready(())
         }));
@@ -96,9 +97,9 @@ impl World {
         Ok(())
     }
 
-    /// When the last of so many groups had a status.
+    /// Waits until `number` groups have a status; returns the time of the last one.
     pub async fn all_observed(&self, number: usize, limit: Duration, what: &str) -> Result<Instant, Error> {
-        let (start, mut told) = (Instant::now(), Instant::now());
+        let (start, mut last_report) = (Instant::now(), Instant::now());
         loop {
             let (observed, last) = {
                 let groups = lock(&self.groups);
@@ -110,8 +111,8 @@ impl World {
             if start.elapsed() > limit {
                 return Err(format!("{what}: {observed} of {number} groups have a status after {limit:?}").into());
             }
-            if observed > 0 && told.elapsed() > Duration::from_secs(5) {
-                told = Instant::now();
+            if observed > 0 && last_report.elapsed() > Duration::from_secs(5) {
+                last_report = Instant::now();
                 let left = start.elapsed().as_secs_f64() * (number - observed) as f64 / observed as f64;
                 println!("  {what}: {observed} of {number} groups have a status, about {left:.0} s more");
             }
@@ -119,7 +120,7 @@ impl World {
         }
     }
 
-    /// An error says which children are missing.
+    /// Checks that every group has its children; an error names the missing kind.
     pub async fn check_children(&self, number: usize) -> Result<(), Error> {
         for (group, kind) in [
             ("", "ServiceAccount"),
@@ -138,7 +139,7 @@ impl World {
         Ok(())
     }
 
-    /// Two pods for each group, as its Deployment's template says. Nothing ever starts them.
+    /// Creates two pods for each group, from the template of its Deployment. Nothing ever starts them.
     pub async fn create_pods(&self) -> Result<(), Error> {
         let deployments = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
         let deployments = Api::<DynamicObject>::namespaced_with(self.client.clone(), NAMESPACE, &deployments);
@@ -165,15 +166,15 @@ impl World {
         Ok(())
     }
 
-    /// Another holder takes the Lease, as a candidate would. Seconds until its group's status says so, from the sending of
-    /// the write and from its answer.
+    /// Writes another holder into the Lease, as a candidate would. Returns the seconds until the group's status names
+    /// it, from sending the write and from its response.
     pub async fn change_holder(&self, name: &str, holder: &str, limit: Duration) -> Result<(f64, f64), Error> {
         let api = Api::<Lease>::namespaced(self.client.clone(), NAMESPACE);
         let mut lease = api.get(name).await?;
         let spec = lease.spec.get_or_insert_default();
         let now = MicroTime(jiff::Timestamp::now());
         spec.holder_identity = Some(holder.to_owned());
-        // So long that nothing runs out while something else is measured.
+        // So long that no Lease expires during a measurement.
         spec.lease_duration_seconds = Some(3600);
         spec.lease_transitions = Some(spec.lease_transitions.unwrap_or_default() + 1);
         (spec.acquire_time, spec.renew_time) = (Some(now.clone()), Some(now));
@@ -187,15 +188,16 @@ impl World {
                 return Ok((since(sent), since(answered)));
             }
             if sent.elapsed() > limit {
-                return Err(
-                    format!("{holder} took the lease {name}, and its group does not say so after {limit:?}").into()
-                );
+                return Err(format!(
+                    "{holder} holds Lease {name}, but its group's status does not name it after {limit:?}"
+                )
+                .into());
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// As a leader renews.
+    /// Renews a Lease as a leader does.
     pub async fn renew(&self, name: &str) -> Result<(), Error> {
         let api = Api::<Lease>::namespaced(self.client.clone(), NAMESPACE);
         let mut lease = api.get(name).await?;
@@ -204,13 +206,13 @@ impl World {
         Ok(())
     }
 
-    /// The contender's requests until it asks for nothing any more.
+    /// Waits until the contender makes no more requests; returns its requests until then.
     pub async fn until_quiet(&mut self, limit: Duration) -> Result<Requests, Error> {
         let (start, mut last) = (Instant::now(), Instant::now());
         let mut all = Requests::default();
         while last.elapsed() < QUIET {
             if start.elapsed() > limit {
-                return Err(format!("not quiet after {limit:?}: {}", all.told()).into());
+                return Err(format!("not quiet after {limit:?}: {}", all.summary()).into());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
             let more = self.audit.since_last()?;
@@ -224,7 +226,7 @@ impl World {
 }
 
 impl Groups {
-    fn take(&mut self, object: &DynamicObject) {
+    fn apply_event(&mut self, object: &DynamicObject) {
         let status = &object.data["status"];
         let group = self.of.entry(object.name_any()).or_default();
         if !group.observed && status["observedGeneration"].as_i64() == object.metadata.generation {
@@ -261,7 +263,7 @@ fn group_api(client: &Client) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), NAMESPACE, &group_resource())
 }
 
-/// An account that may do everything, so that the audit log tells the contender from the bench.
+/// Creates an account with all permissions, so that the audit log distinguishes the contender from the bench.
 fn user(cluster: &Cluster) -> Result<NamedTempFile, Error> {
     let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
         { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": ACCOUNT } },

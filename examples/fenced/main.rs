@@ -1,7 +1,7 @@
-//! A leader that freezes between its check and its write, and a database that refuses what it writes when it wakes.
+//! A leader that freezes between its check and its write, and a database that refuses the write when it wakes.
 //!
-//! Two replicas count up two rows of a table, one with a fence and one without. A lease cannot stop who was frozen: only
-//! the resource itself can, see `docs/fencing.md`.
+//! Two replicas increment two rows of a table, one with a fence and one without. A lease cannot stop a process that was
+//! frozen; only the resource itself can, see `docs/fencing.md`.
 //!
 //! ```text
 //! cargo demo -- up
@@ -69,7 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 impl Counter<'_> {
     async fn count(&self, database: &mut Client) -> Result<(), tokio_postgres::Error> {
-        // The fence is raised before the first read: from here on no earlier leader changes the row.
+        // The fence is raised before the first read: from here on no earlier leader can change the row.
         match fence::begin(database, LEASE, self.term.token()).await? {
             Some(raised) => raised.commit().await?,
             None => {
@@ -115,11 +115,11 @@ async fn read(database: &Client, name: &str) -> Result<i64, tokio_postgres::Erro
     Ok(database.query_one("SELECT value FROM counter WHERE name = $1", &[&name]).await?.get(0))
 }
 
-/// Stops this whole process until somebody sends SIGCONT.
+/// Stops this process until it gets SIGCONT.
 fn freeze() {
     println!("leadership is valid: freezing before the write");
     let stopped = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
-    assert!(stopped.is_ok(), "nobody forbids a process to stop itself");
-    // Other threads may see the signal first: this one must not run on meanwhile.
+    assert!(stopped.is_ok(), "a process may always stop itself");
+    // Another thread may handle the signal first: this thread must not continue in the meantime.
     std::thread::sleep(Duration::from_secs(1));
 }

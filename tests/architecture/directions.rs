@@ -1,4 +1,4 @@
-//! The directions of the house, read from the sources.
+//! The allowed imports between modules, checked against the sources.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::root;
 
-/// What each room may import of this crate.
+/// The modules of this crate that each module may import.
 const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("protocol", &[]),
     ("api", &[]),
@@ -19,7 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("bin", &["api", "campaign", "candidate", "election", "operator", "protocol", "runtime"]),
 ];
 
-/// Crates that the pure rooms must not know.
+/// Crates that the pure modules must not use.
 const IO: [&str; 8] = ["tokio", "futures", "axum", "tower", "http", "rustix", "tracing", "kube"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -35,14 +35,14 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The text without comments, so that documentation may speak of any room.
+/// Returns the text without comments, so that documentation may mention any module.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// The first names behind `crate::` (or `k8sensus::` in programs).
-fn rooms_in(code: &str) -> BTreeSet<String> {
+/// Returns the names that directly follow `crate::` (or `k8sensus::` in programs).
+fn modules_in(code: &str) -> BTreeSet<String> {
     let name =
         |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
     ["crate::", "k8sensus::"]
@@ -54,20 +54,21 @@ fn rooms_in(code: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn rooms_know_only_those_below_them() {
+fn modules_import_only_modules_below_them() {
     let src = root().join("src");
-    let rooms: BTreeSet<String> = fs::read_dir(&src)
+    let modules: BTreeSet<String> = fs::read_dir(&src)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_dir())
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
-    assert_eq!(rooms, MAY_IMPORT.iter().map(|(room, _)| (*room).to_owned()).collect(), "each room needs its rule here");
+    let with_rule = MAY_IMPORT.iter().map(|(module, _)| (*module).to_owned()).collect();
+    assert_eq!(modules, with_rule, "each module needs a rule here");
     let mut wrong = Vec::new();
-    for (room, allowed) in MAY_IMPORT {
-        for path in sources(&src.join(room)) {
-            for found in rooms_in(&code(&path)).iter().filter(|found| rooms.contains(*found)) {
-                if found != room && !allowed.contains(&found.as_str()) {
+    for (module, allowed) in MAY_IMPORT {
+        for path in sources(&src.join(module)) {
+            for found in modules_in(&code(&path)).iter().filter(|found| modules.contains(*found)) {
+                if found != module && !allowed.contains(&found.as_str()) {
                     wrong.push(format!("{} imports {found}", path.strip_prefix(&src).unwrap().display()));
                 }
             }
@@ -77,27 +78,27 @@ fn rooms_know_only_those_below_them() {
 }
 
 #[test]
-fn pure_rooms_know_no_io() {
+fn pure_modules_do_no_io() {
     let mut wrong = Vec::new();
-    for room in ["api", "election", "group", "protocol"] {
-        for path in sources(&root().join("src").join(room)) {
+    for module in ["api", "election", "group", "protocol"] {
+        for path in sources(&root().join("src").join(module)) {
             let code = code(&path);
             for name in IO {
-                // The derive of the resource itself comes from kube and does no IO.
-                let derive = room == "api" && name == "kube";
+                // The derive macro of the resource comes from kube and does no IO.
+                let derive = module == "api" && name == "kube";
                 let used = code.contains(&format!("use {name}::")) || code.contains(&format!(" {name}::"));
                 if used && !derive {
                     wrong.push(format!("{} uses {name}", path.display()));
                 }
             }
-            if room == "election" {
+            if module == "election" {
                 let foreign = code.lines().filter(|line| line.starts_with("use ")).find(|line| {
                     !["use std::", "use super::", "use crate::election", "use crate::protocol"]
                         .iter()
                         .any(|ours| line.starts_with(ours))
                 });
                 wrong.extend(
-                    foreign.map(|line| format!("{}: {line}: election has std and the protocol only", path.display())),
+                    foreign.map(|line| format!("{}: {line}: election may use only std and protocol", path.display())),
                 );
             }
         }
@@ -106,7 +107,7 @@ fn pure_rooms_know_no_io() {
 }
 
 #[test]
-fn only_the_clock_reads_clocks() {
+fn only_the_clock_module_reads_clocks() {
     let mut wrong = Vec::new();
     for path in sources(&root().join("src")) {
         if path.ends_with("runtime/clock.rs") {
@@ -123,20 +124,20 @@ fn only_the_clock_reads_clocks() {
 }
 
 #[test]
-fn no_file_has_outgrown_its_room() {
+fn no_file_exceeds_its_line_limit() {
     for folder in ["src", "deploy/local/src", "tests/election/model", "tests/mutants"] {
         for path in sources(&root().join(folder)) {
             let lines = fs::read_to_string(&path).unwrap().lines().count();
-            // 400 asks to be two; a state machine read as one may take more.
+            // A longer file should be split, except for a state machine that reads as a whole.
             let limit = if path.ends_with("election/elector.rs") { 600 } else { 400 };
             assert!(lines <= limit, "{} has {lines} lines", path.display());
         }
     }
 }
 
-/// Names that processes and objects share are constants of `protocol`; those of the resource itself are in `api`.
+/// Names that processes and objects share are constants in `protocol`; those of the resource itself are in `api`.
 #[test]
-fn shared_names_are_written_once() {
+fn shared_names_are_defined_once() {
     let src = root().join("src");
     let mut copies = Vec::new();
     for path in sources(&src) {
@@ -145,10 +146,10 @@ fn shared_names_are_written_once() {
             continue;
         }
         let code = code(&path);
-        let product = code.split("#[cfg(test)]").next().unwrap_or_default();
+        let without_tests = code.split("#[cfg(test)]").next().unwrap_or_default();
         for start in ["\"K8SENSUS_", "\"POD_", "\"k8sensus.dev/", "\"/.k8sensus", "\"k8sensus-sidecar", "\"/app-health"]
         {
-            if product.contains(start) {
+            if without_tests.contains(start) {
                 copies.push(format!("{}: {start}…\"", file.display()));
             }
         }

@@ -1,4 +1,4 @@
-//! Files that are made from others are as their sources make them.
+//! Generated files match their sources.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_operator_prints_the_committed_crd() {
+fn operator_prints_the_committed_crd() {
     let output = Command::new(OPERATOR).arg("crd").output().unwrap();
     assert!(output.status.success());
     let path = "crds/electiongroups.k8sensus.dev.yaml";
@@ -21,14 +21,14 @@ fn the_operator_prints_the_committed_crd() {
 }
 
 #[test]
-fn the_chart_carries_the_committed_crd() {
+fn chart_contains_the_committed_crd() {
     let (source, copy) =
         ("crds/electiongroups.k8sensus.dev.yaml", "charts/k8sensus/files/electiongroups.k8sensus.dev.yaml");
     assert!(read(source) == read(copy), "stale: cp {source} {copy}");
 }
 
 #[test]
-fn the_kustomize_base_is_what_the_chart_renders() {
+fn kustomize_base_matches_the_rendered_chart() {
     let path = "deploy/base/operator.yaml";
     let base = read(path);
     let mut lines = base.splitn(3, '\n');
@@ -38,19 +38,19 @@ fn the_kustomize_base_is_what_the_chart_renders() {
     assert!(helm.status.success(), "{}", String::from_utf8_lossy(&helm.stderr));
     assert!(
         String::from_utf8(helm.stdout).unwrap() == committed,
-        "{path} is stale: regenerate it by the command in its head"
+        "{path} is stale: regenerate it with the command in its second line"
     );
 }
 
 #[test]
-fn helm_finds_nothing_to_complain_of() {
+fn helm_lint_passes() {
     let lint =
         shared().helm().unwrap().args(["lint", "--strict", "charts/k8sensus"]).current_dir(root()).output().unwrap();
     assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout));
 }
 
 #[test]
-fn the_versions_are_one() {
+fn chart_and_crate_have_the_same_version() {
     let version = env!("CARGO_PKG_VERSION");
     let chart = read("charts/k8sensus/Chart.yaml");
     assert!(

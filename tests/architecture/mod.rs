@@ -1,4 +1,4 @@
-//! The house itself: which room may know which, what is generated, and that no test file is forgotten.
+//! The architecture: allowed imports between modules, generated files, and that no test file is forgotten.
 
 mod directions;
 mod generated;

@@ -1,4 +1,4 @@
-//! One test binary runs only what it is told of.
+//! Every test file is declared, because the one test binary runs only declared modules.
 
 use std::fs;
 use std::path::Path;
@@ -8,15 +8,15 @@ use crate::support::root;
 #[test]
 fn no_test_file_is_forgotten() {
     let mut forgotten = Vec::new();
-    look(&root().join("tests"), "main.rs", &mut forgotten);
-    // Programs that tests run are no modules: Cargo.toml declares them.
+    find_forgotten(&root().join("tests"), "main.rs", &mut forgotten);
+    // Programs that tests run are not modules: Cargo.toml declares them.
     let cargo = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     forgotten.retain(|path| !cargo.contains(&format!("path = \"{path}\"")));
     assert!(forgotten.is_empty(), "not declared, so never run: {forgotten:#?}");
 }
 
 #[test]
-fn model_and_simulation_are_run_on_the_product_and_on_its_flawed_copies() {
+fn model_and_simulation_run_on_the_product_and_its_mutants() {
     let model = "election/model/mod.rs\"]\nmod model;";
     let simulation = "campaign/simulation/mod.rs\"]\nmod simulation;";
     for (target, included) in
@@ -27,12 +27,12 @@ fn model_and_simulation_are_run_on_the_product_and_on_its_flawed_copies() {
     }
 }
 
-fn look(folder: &Path, declaring: &str, forgotten: &mut Vec<String>) {
+fn find_forgotten(folder: &Path, declaring: &str, forgotten: &mut Vec<String>) {
     let declared = fs::read_to_string(folder.join(declaring)).unwrap_or_default();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        // The packages' targets include it: the test above holds them to it.
+        // Targets of tests/mutants include it, as the test above checks.
         let is_included = path.ends_with("tests/election/model") || path.ends_with("tests/campaign/simulation");
         let is_module = path.extension().is_some_and(|e| e == "rs") || path.join("mod.rs").exists();
         if is_module
@@ -43,10 +43,10 @@ fn look(folder: &Path, declaring: &str, forgotten: &mut Vec<String>) {
             forgotten.push(path.strip_prefix(root()).unwrap().display().to_string());
         }
         if path.join("Cargo.toml").exists() {
-            // A package of its own: cargo itself finds what lies in its `tests`.
-            look(&path.join("src"), "lib.rs", forgotten);
+            // A separate package: Cargo finds the files in its `tests` folder.
+            find_forgotten(&path.join("src"), "lib.rs", forgotten);
         } else if path.is_dir() {
-            look(&path, "mod.rs", forgotten);
+            find_forgotten(&path, "mod.rs", forgotten);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! However a group ends or its leader has to go, the leader's program ends in good order: preStop hook, stop signal, its grace.
+//! A leader's program stops gracefully however its term ends: preStop hook, stop signal, grace period.
 
 use std::panic::catch_unwind;
 use std::sync::Mutex;
@@ -11,13 +11,14 @@ use super::workload::{Event, Mode, Workload};
 use super::{holder, namespace, node, ready, wait_until_the_garbage_collector_knows_groups};
 use crate::support::{apply, get, kubectl, within};
 
-/// The program takes longer to stop than a leader may that loses its Lease (3 s), or a Lease without a holder is waited for.
+/// Longer than the 3 s that a leader has to stop after it lost its Lease, and than standbys wait for a Lease without a
+/// holder.
 const STOP: u32 = 6;
 const GRACE: u32 = 12;
 
 const GROUP: &str = "electiongroup/kestrel";
 
-/// Ends or moves what runs in a namespace. It is given the namespace and the group's manifest.
+/// An action that ends or moves the leader; its arguments are the namespace and the group's manifest.
 type End = fn(&str, &Value);
 
 fn delete_in_the_background(ns: &str, _: &Value) {
@@ -70,32 +71,32 @@ fn patch(ns: &str, spec: Value) {
     kubectl(node(), &["patch", "-n", ns, GROUP, "--type=merge", "-p", &patch]);
 }
 
-/// Whether another program works afterwards.
+/// The expected state afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
-    NobodyWorks,
+    NothingWorks,
     AnotherWorks,
 }
 
 const ENDS: [(&str, End, Then); 10] = [
-    ("deleted", delete_in_the_background, Then::NobodyWorks),
-    ("foreground", delete_in_the_foreground, Then::NobodyWorks),
-    ("namespace", delete_the_namespace, Then::NobodyWorks),
+    ("deleted", delete_in_the_background, Then::NothingWorks),
+    ("foreground", delete_in_the_foreground, Then::NothingWorks),
+    ("namespace", delete_the_namespace, Then::NothingWorks),
     ("lease", delete_the_lease, Then::AnotherWorks),
     ("replaced", replace, Then::AnotherWorks),
     ("renamed", replace_with_another_lease, Then::AnotherWorks),
-    ("suspended", suspend, Then::NobodyWorks),
-    ("scaled", scale_to_zero, Then::NobodyWorks),
+    ("suspended", suspend, Then::NothingWorks),
+    ("scaled", scale_to_zero, Then::NothingWorks),
     ("rolled", roll_out, Then::AnotherWorks),
     ("drained", drain, Then::AnotherWorks),
 ];
 
-fn whats(events: &[Event]) -> Vec<&str> {
+fn kinds(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.what.as_str()).collect()
 }
 
-/// Runs one row, and returns a line of what was seen.
-fn see(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
+/// Runs one row; returns a line that describes the outcome.
+fn run_row(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
     let workload = Workload::new(mode, STOP, GRACE);
     load(workload.image());
     let ns = namespace(&format!("{name}-{}", if mode == Mode::Exec { "exec" } else { "sidecar" }));
@@ -104,11 +105,11 @@ fn see(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
     let leader = holder(&ready(&ns, "kestrel", &[]));
     within(30, "the leader's program to work", || workload.workers().contains(&leader).then_some(()));
     end(&ns, &group);
-    // A Lease that was deleted ends a term of a Sidecar group, and no program: that goes on as a standby.
+    // Deleting the Lease ends the term of a sidecar leader but not its program, which continues as a standby.
     let program_ends = mode == Mode::Exec || name != "lease";
     if program_ends {
         within(120, &format!("{name}: the end of the program of {leader}"), || {
-            workload.ended_in_good_order(&leader).then_some(())
+            workload.ended_gracefully(&leader).then_some(())
         });
     }
     if then == Then::AnotherWorks {
@@ -119,49 +120,49 @@ fn see(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
     }
     let report = workload.report();
     assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{name}: {report}");
-    if then == Then::NobodyWorks {
-        assert_eq!(report.incarnations(), 1, "{name}: a standby worked on its way out: {report}");
+    if then == Then::NothingWorks {
+        assert_eq!(report.incarnations(), 1, "{name}: a standby worked while it ended: {report}");
     }
-    format!("{mode:?} {name}: {:?}, longest gap {:?}", whats(&workload.events_of(&leader)), report.longest_gap())
+    format!("{mode:?} {name}: {:?}, longest gap {:?}", kinds(&workload.events_of(&leader)), report.longest_gap())
 }
 
-/// How many groups start at a time. To start a pod takes seconds of processor time, to end its program time alone.
+/// The number of groups that start concurrently. Starting a pod takes seconds of processor time.
 const AT_ONCE: usize = 3;
 
-fn see_all(mode: Mode) {
+fn run_all(mode: Mode) {
     wait_until_the_garbage_collector_knows_groups(node());
     let rows = Mutex::new(ENDS.iter());
-    let see_rows = || {
+    let run_rows = || {
         let mut failed = Vec::new();
         loop {
             let row = rows.lock().unwrap().next();
             let Some(row) = row else { return failed };
-            match catch_unwind(|| see(mode, *row)) {
+            match catch_unwind(|| run_row(mode, *row)) {
                 Ok(line) => println!("{line}"),
-                // Why has been printed.
+                // The panic message has been printed.
                 Err(_) => failed.push(row.0),
             }
         }
     };
     let failed: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(see_rows)).collect();
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run_rows)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     assert!(failed.is_empty(), "rows that failed, each with its reason above: {failed:?}");
 }
 
 #[test]
-fn an_exec_leaders_program_ends_in_good_order_however_it_has_to_go() {
-    see_all(Mode::Exec);
+fn exec_leader_stops_gracefully_however_its_term_ends() {
+    run_all(Mode::Exec);
 }
 
 #[test]
-fn a_sidecar_leaders_program_ends_in_good_order_however_it_has_to_go() {
-    see_all(Mode::Sidecar);
+fn sidecar_leader_stops_gracefully_however_its_term_ends() {
+    run_all(Mode::Sidecar);
 }
 
 #[test]
-fn a_group_that_is_deleted_without_its_objects_goes_on() {
+fn group_deleted_with_cascade_orphan_keeps_its_leader() {
     wait_until_the_garbage_collector_knows_groups(node());
     let workload = Workload::new(Mode::Exec, STOP, GRACE);
     load(workload.image());
@@ -175,7 +176,7 @@ fn a_group_that_is_deleted_without_its_objects_goes_on() {
     within(60, "work twenty seconds after the deletion, longer than a lease", || {
         (last_work() > deleted + std::time::Duration::from_secs(20)).then_some(())
     });
-    assert_eq!(whats(&workload.events_of(&leader)), ["start"]);
+    assert_eq!(kinds(&workload.events_of(&leader)), ["start"]);
     let renewed = get(node(), &ns, "lease/kestrel").unwrap()["spec"]["holderIdentity"].clone();
     assert_eq!(renewed, leader.as_str());
 }

@@ -1,4 +1,4 @@
-//! A program whose environment is meant for it alone.
+//! Environment variables of the program that must not affect its candidate.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::images::{BUSYBOX, load};
 use super::{holder, logs, namespace, node, ready};
 use crate::support::{apply, get, group, within};
 
-/// Each of them used to lead the candidate elsewhere, or to silence it.
+/// Returns variables that once sent the candidate to another server or Lease, or disabled its log.
 fn hostile() -> Value {
     json!({
         "KUBECONFIG": "/nowhere/config",
@@ -23,7 +23,7 @@ fn hostile() -> Value {
 }
 
 #[test]
-fn in_mode_exec_neither_env_nor_env_from_reaches_the_candidate() {
+fn env_and_env_from_do_not_reach_the_exec_candidate() {
     load(BUSYBOX);
     let ns = namespace("environment");
     let config =
@@ -51,10 +51,10 @@ fn in_mode_exec_neither_env_nor_env_from_reaches_the_candidate() {
             let line = format!("{variable}={}", hostile()[variable].as_str().unwrap());
             assert!(output.lines().any(|found| found == line), "{source}: {line} is not in {output}");
         }
-        assert!(output.contains("leading with fencing token"), "{source}: the log is the candidate's own: {output}");
+        assert!(output.contains("leading with fencing token"), "{source}: the candidate's log is missing: {output}");
         let pods = get(node(), &ns, "pods").unwrap();
         let statuses = pods["items"].as_array().unwrap().iter();
         let mut containers = statuses.flat_map(|pod| pod["status"]["containerStatuses"].as_array().unwrap());
-        assert!(containers.all(|one| one["restartCount"] == 0), "{source}: {pods}");
+        assert!(containers.all(|container| container["restartCount"] == 0), "{source}: {pods}");
     }
 }

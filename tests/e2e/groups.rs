@@ -34,8 +34,9 @@ fn a_group_elects_hands_over_and_fails_over() {
     within(30, "another term", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["leaseTransitions"] == 3).then_some(())
     });
-    // The kubelet's report frees the Lease for all. The container that was started again in the same pod may be faster: that
-    // one is another process with another name and a proof of its own. That without a proof it has to wait is held by `proof`.
+    // The operator releases the Lease for every standby once the kubelet reports the container's end. The restarted
+    // container in the same pod may be faster: it is a new incarnation with its own proof. `proof` tests that a standby
+    // waits without a proof.
     assert_ne!(incarnation(), former);
     let group = ready(&ns, "kestrel", &[]);
     let third = holder(&group);
@@ -46,17 +47,17 @@ fn a_group_elects_hands_over_and_fails_over() {
     assert_eq!(reasons[1..], ["LeaseReleased", "Elected"]);
     assert!(is_restarted || reasons[0] == "KubeletReported", "{reasons:?}");
     let third = format!("{third} leads");
-    within(30, "kubectl describe to tell of the last election", || {
-        let told = kubectl(node(), &["describe", "-n", &ns, "electiongroup/kestrel"]);
-        let events = told.split("\nEvents:").nth(1)?.to_owned();
+    within(30, "an Event for the last election in kubectl describe", || {
+        let description = kubectl(node(), &["describe", "-n", &ns, "electiongroup/kestrel"]);
+        let events = description.split("\nEvents:").nth(1)?.to_owned();
         (events.contains("LeaderElected") && events.contains(&third)).then_some(())
     });
 }
 
 #[test]
-fn a_command_that_ends_hands_over_and_its_container_is_started_again() {
+fn command_exit_hands_over_and_restarts_its_container() {
     let ns = namespace("ending");
-    // `install` ends by itself, with an error, since the root file system is read-only for it.
+    // `install` exits with an error, because the root file system is read-only.
     let template = json!({ "template": { "spec": { "containers": [{
         "name": "app", "image": k8sensus_local::IMAGE, "command": ["/k8sensus", "install", "/nowhere/k8sensus"],
     }] } } });
@@ -80,7 +81,7 @@ fn a_command_that_ends_hands_over_and_its_container_is_started_again() {
 }
 
 #[test]
-fn native_pods_elect_by_themselves() {
+fn native_pods_elect_a_leader() {
     let _sample = apply_sample("native.yaml");
     let group = ready("default", "native", &[]);
     assert_eq!(group["status"]["readyReplicas"], 3);
@@ -110,13 +111,13 @@ fn injected_pods_run_in_a_restricted_namespace_with_a_read_only_root() {
 }
 
 #[test]
-fn a_pod_may_touch_its_lease_and_nothing_else() {
+fn pod_may_access_only_its_own_lease() {
     let ns = namespace("rights");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     ready(&ns, "kestrel", &[]);
-    let who = format!("--as=system:serviceaccount:{ns}:kestrel");
+    let account = format!("--as=system:serviceaccount:{ns}:kestrel");
     let may = |verb: &str, what: &str| {
-        let output = node().kubectl().args(["auth", "can-i", verb, what, "-n", &ns, &who]).output().unwrap();
+        let output = node().kubectl().args(["auth", "can-i", verb, what, "-n", &ns, &account]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim() == "yes"
     };
     for verb in ["get", "list", "watch", "update"] {
@@ -142,7 +143,7 @@ fn scaling_the_group_scales_its_pods() {
     let group = ready(&ns, "kestrel", &[]);
     assert_eq!(condition(&group, "FailoverReady"), "False/SingleReplica");
     kubectl(node(), &["scale", "-n", &ns, "electiongroup/kestrel", "--replicas=2"]);
-    within(60, "the second pod to be counted", || {
+    within(60, "two ready replicas in the status", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["readyReplicas"] == 2).then_some(())
     });
     kubectl(node(), &["wait", "-n", &ns, "--for=condition=Ready", "--timeout=30s", "electiongroup/kestrel"]);

@@ -1,4 +1,4 @@
-//! A user's own chart that has a group in it: `helm --wait` waits for the group.
+//! A user's chart that contains a group: `helm --wait` waits until the group is ready.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{namespace, node, sample};
 use crate::support::{condition, get};
 
-/// A chart whose only object is `group`.
+/// Writes a chart whose only object is `group`.
 fn chart(group: &Value) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("templates")).unwrap();
@@ -18,8 +18,8 @@ fn chart(group: &Value) -> tempfile::TempDir {
 }
 
 fn write(folder: &Path, group: &Value) {
-    let about = json!({ "apiVersion": "v2", "name": "birds", "version": "0.1.0" });
-    std::fs::write(folder.join("Chart.yaml"), about.to_string()).unwrap();
+    let metadata = json!({ "apiVersion": "v2", "name": "birds", "version": "0.1.0" });
+    std::fs::write(folder.join("Chart.yaml"), metadata.to_string()).unwrap();
     std::fs::write(folder.join("templates/group.yaml"), group.to_string()).unwrap();
 }
 
@@ -37,7 +37,7 @@ fn group(ns: &str) -> Value {
 }
 
 #[test]
-fn helm_waits_until_a_group_has_its_leader_and_all_its_pods_and_again_after_each_change() {
+fn helm_wait_covers_leader_and_pods_after_each_change() {
     let ns = namespace("helm");
     let mut wanted = sample("kestrel", json!({}));
     let chart = chart(&wanted);
@@ -51,7 +51,7 @@ fn helm_waits_until_a_group_has_its_leader_and_all_its_pods_and_again_after_each
     succeeds(&helm(&ns, "upgrade", chart.path(), "90s"));
     assert_eq!(group(&ns)["status"]["readyReplicas"], 3);
 
-    // Another template: the wait goes on until the last pod of the former one is gone.
+    // A new template: Helm waits until the last pod of the former template is gone.
     wanted["spec"]["candidate"] = json!({ "resources": { "requests": { "cpu": "1m" } } });
     write(chart.path(), &wanted);
     let former = group(&ns)["status"]["leader"]["revision"].clone();
@@ -63,11 +63,11 @@ fn helm_waits_until_a_group_has_its_leader_and_all_its_pods_and_again_after_each
     let current = pods.iter().filter(|pod| {
         pod["metadata"]["deletionTimestamp"].is_null() && pod["metadata"]["labels"]["pod-template-hash"] != former
     });
-    assert_eq!(current.count(), 3, "not all of the newest revision: {pods:?}");
+    assert_eq!(current.count(), 3, "some pods are not of the newest revision: {pods:?}");
 }
 
 #[test]
-fn helm_does_not_take_a_group_for_ready_whose_pods_never_are() {
+fn helm_wait_fails_if_the_pods_never_become_ready() {
     let ns = namespace("helm-never");
     let chart = chart(&sample("kestrel", json!({ "image": "localhost/no-such-image:1" })));
     let output = helm(&ns, "install", chart.path(), "8s");
@@ -77,7 +77,7 @@ fn helm_does_not_take_a_group_for_ready_whose_pods_never_are() {
 }
 
 #[test]
-fn helm_fails_at_once_on_a_group_that_is_stalled_and_prints_why() {
+fn helm_wait_fails_immediately_for_a_stalled_group() {
     let ns = namespace("helm-stalled");
     let chart = chart(&sample("kestrel", crate::support::unusable()));
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! A program that does what no program should, in the container that it shares with its candidate.
+//! A program that damages the container that it shares with its candidate.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use super::images::{BUSYBOX, load};
 use super::{holder, namespace, node, ready, uid};
 use crate::support::{apply, get, group, kubectl, within};
 
-/// Removes what it can of the candidate's files and, once `/tmp/go` exists, starts more processes than its container may have.
+/// Removes the candidate's files as far as it can and, once `/tmp/go` exists, starts more processes than its container
+/// may have.
 const SCRIPT: &str = "rm -rf /.k8sensus; echo nonsense > /dev/termination-log; exec <&- >&- 2>&-
     while [ ! -e /tmp/go ]; do usleep 100000; done
     sleep 3
@@ -17,7 +18,7 @@ const SCRIPT: &str = "rm -rf /.k8sensus; echo nonsense > /dev/termination-log; e
     while [ $n -lt 200 ]; do sleep 1000 & n=$((n + 1)); done
     while :; do sleep 1; done";
 
-/// Sets how many processes and threads the container of that process may have, to `more` than it has.
+/// Limits the processes and threads in the container of `pid` to `more` than it has now; returns the limit.
 fn limit_processes(pid: i32, more: u64) -> u64 {
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let path = cgroups.lines().find_map(|line| {
@@ -37,7 +38,7 @@ fn limit_processes(pid: i32, more: u64) -> u64 {
 }
 
 #[test]
-fn a_program_that_removes_what_is_ours_and_exhausts_its_processes_hands_over_in_good_order() {
+fn program_that_deletes_our_files_and_exhausts_pids_hands_over() {
     load(BUSYBOX);
     let ns = namespace("hostile");
     let app = json!({ "name": "app", "image": BUSYBOX, "command": ["/bin/sh", "-c", SCRIPT] });
@@ -46,7 +47,7 @@ fn a_program_that_removes_what_is_ours_and_exhausts_its_processes_hands_over_in_
         json!({ "replicas": 2, "template": { "spec": { "terminationGracePeriodSeconds": 5, "containers": [app] } } }),
     );
     let spec = manifest["spec"].as_object_mut().unwrap();
-    // With the default lease: what moves the leader is the program's end.
+    // With the default lease, so that the end of the program moves the leader and not an expired Lease.
     spec.retain(|field, _| !["image", "command", "election"].contains(&field.as_str()));
     apply(node(), &ns, &manifest).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
@@ -62,8 +63,8 @@ fn a_program_that_removes_what_is_ours_and_exhausts_its_processes_hands_over_in_
         get(node(), &ns, "electiongroup/kestrel")
             .filter(|group| group["status"]["leaseTransitions"].as_i64() > Some(before))
     });
-    println!("{leader} could have {most} processes and threads; then: {}", group["status"]["history"][0]);
-    // The candidate's own files are still there: what it started again leads, too.
+    println!("{leader} may have {most} processes and threads; then: {}", group["status"]["history"][0]);
+    // The candidate's own files are still there, so its restarted container can lead again.
     let restarts = |pod: &str| {
         let pod = get(node(), &ns, &format!("pod/{pod}")).unwrap();
         pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap()
@@ -71,7 +72,7 @@ fn a_program_that_removes_what_is_ours_and_exhausts_its_processes_hands_over_in_
     within(60, "both pods to be ready", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["readyReplicas"] == 2).then_some(())
     });
-    assert!(restarts(&leader) <= 1, "{} starts of a container whose program was at fault once", restarts(&leader));
+    assert!(restarts(&leader) <= 1, "{} restarts for one fault of the program", restarts(&leader));
     kubectl(node(), &["delete", "-n", &ns, "electiongroup/kestrel", "--wait=false"]);
     within(60, "the end of all pods", || get(node(), &ns, "pods")?["items"].as_array()?.is_empty().then_some(()));
 }

@@ -1,7 +1,9 @@
-//! The public images that the samples name, packed from this machine's own programs: no test can reach a registry.
+//! The public images that the samples name, packed from programs of this machine, because tests cannot reach a
+//! registry.
 //!
-//! The versions are this machine's. What a sample uses must be in both: a shell, Python with its standard library, psql and a
-//! server whose entrypoint knows `POSTGRES_PASSWORD`, `PGDATA` and `/docker-entrypoint-initdb.d`.
+//! The versions are those of this machine. A sample may only use features of both images: a shell, Python with its
+//! standard library, psql, and a server whose entrypoint supports `POSTGRES_PASSWORD`, `PGDATA` and
+//! `/docker-entrypoint-initdb.d`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,11 +21,11 @@ pub const PYTHON: &str = "docker.io/library/python:3.13-slim";
 pub const POSTGRES: &str = "docker.io/library/postgres:17";
 pub const CONTROLLER: &str = "localhost/k8sensus-controller:dev";
 
-/// Parts of Python's library that are large and that no sample needs.
+/// Large parts of Python's library that no sample needs.
 const LEFT_OUT: [&str; 8] =
     ["__pycache__", "distutils", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "unittest"];
 
-/// What the public image's entrypoint does that the samples rely on.
+/// The behavior of the public image's entrypoint on which the samples rely.
 const ENTRYPOINT: &str = r#"#!/bin/sh
 set -eu
 export PGDATA="${PGDATA:-/var/lib/postgresql/data}"
@@ -41,10 +43,10 @@ fi
 exec postgres -c 'listen_addresses=*'
 "#;
 
-/// Makes an image known to the shared node, once.
+/// Loads an image onto the shared node, once.
 pub fn load(name: &'static str) {
     static LOADED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-    // Held while it is loaded: another test that needs it waits.
+    // Held during the load, so that other tests that need the image wait.
     let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if !loaded.contains(name) {
         load_on(node(), name);
@@ -52,7 +54,7 @@ pub fn load(name: &'static str) {
     }
 }
 
-/// Makes an image known to a node.
+/// Loads an image onto a node.
 pub fn load_on(node: &Cluster, name: &str) {
     let (entrypoint, files) = match name {
         BUSYBOX => ("/bin/sh", shell()),
@@ -67,7 +69,7 @@ pub fn load_on(node: &Cluster, name: &str) {
     node.load_image(archive.path()).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// A shell and what scripts call, all one program.
+/// Returns a shell and the tools that scripts call, all one program.
 fn shell() -> Vec<ImageFile> {
     let busybox = needed("/bin/busybox", "busybox-static");
     let applets = Command::new(&busybox).arg("--list").output().unwrap().stdout;
@@ -97,7 +99,7 @@ fn python() -> Vec<ImageFile> {
 
 fn postgres() -> Vec<ImageFile> {
     let programs = postgres::programs();
-    // /usr/lib/postgresql/15/bin; what belongs to all architectures is in /usr/share/postgresql/15.
+    // /usr/lib/postgresql/15/bin; architecture-independent files are in /usr/share/postgresql/15.
     let home = programs.parent().unwrap();
     let shared = Path::new("/usr/share/postgresql").join(home.file_name().unwrap());
     let mut found = Vec::new();
@@ -116,14 +118,14 @@ fn postgres() -> Vec<ImageFile> {
         path: "/usr/local/bin/docker-entrypoint.sh".to_owned(),
         mode: 0o755,
     });
-    // The server asks for its user's name, and its socket is where the public image's is.
+    // The server looks up its user's name, and its socket is in the same place as in the public image.
     files.push(text("/etc/passwd", "postgres:x:999:999::/var/lib/postgresql:/bin/sh\n"));
     files.push(text("/etc/group", "postgres:x:999:\n"));
     files.push(folder("/var/run/postgresql", 0o1777));
     files
 }
 
-/// The example as `cargo test` has built it.
+/// Returns the example that `cargo test` built.
 fn controller() -> Vec<ImageFile> {
     let program = [built("controller")];
     let mut files: Vec<_> = libraries(&program).iter().map(|path| same(path)).collect();
@@ -131,23 +133,23 @@ fn controller() -> Vec<ImageFile> {
     files
 }
 
-/// The shared libraries of dynamically linked programs, and what loads them.
+/// Returns the shared libraries of dynamically linked programs, and their loader.
 fn libraries(programs: &[PathBuf]) -> BTreeSet<PathBuf> {
     let output = Command::new("ldd").args(programs).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && !said.contains("not found"), "ldd: {said}");
-    let lines = said.lines().filter(|line| line.starts_with('\t'));
-    lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/'))).map(PathBuf::from).collect()
+    let listing = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && !listing.contains("not found"), "ldd: {listing}");
+    let lines = listing.lines().filter(|line| line.starts_with('\t'));
+    lines.filter_map(|line| line.split_whitespace().find(|part| part.starts_with('/'))).map(PathBuf::from).collect()
 }
 
-/// The files below a folder.
+/// Collects the files below a folder.
 fn tree(folder: &Path, found: &mut Vec<PathBuf>, wanted: &dyn Fn(&str) -> bool) {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
         if !wanted(path.file_name().unwrap().to_str().unwrap()) {
             continue;
         }
-        // Follows links: an image has no need of them.
+        // Follows links: an image needs only their targets.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => tree(&path, found, wanted),
             Ok(_) => found.push(path),

@@ -10,20 +10,20 @@ use crate::support::{apply, get, kubectl, root, within};
 const OPERATOR: &str = "deployment/k8sensus-operator";
 const GROUPS: [&str; 3] = ["heron", "kestrel", "merlin"];
 
-/// There is one operator: one test at a time rolls it.
-fn alone() -> MutexGuard<'static, ()> {
-    static ROLLS: Mutex<()> = Mutex::new(());
-    ROLLS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// Lets one test at a time roll the operator, which all tests share.
+fn lock_operator() -> MutexGuard<'static, ()> {
+    static OPERATOR_LOCK: Mutex<()> = Mutex::new(());
+    OPERATOR_LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn operator_leader() -> String {
-    within(30, "an operator to lead", || {
+    within(30, "an operator that leads", || {
         let holder = get(node(), SYSTEM, "lease/k8sensus-operator")?["spec"]["holderIdentity"].as_str()?.to_owned();
         (!holder.is_empty()).then_some(holder)
     })
 }
 
-/// What none of the operator's doings may change: who leads each group by which term, its pods, its ReplicaSets.
+/// Returns the state that the operator must not change: leader and term of each group, its pods and its ReplicaSets.
 fn workloads(ns: &str) -> Vec<Value> {
     let every = |kind: &str, what: &dyn Fn(&Value) -> Value| -> Vec<Value> {
         let list = get(node(), ns, kind).unwrap();
@@ -55,7 +55,7 @@ fn three_groups(ns: &str) -> Vec<Value> {
     workloads
 }
 
-/// Loads an image of that name with the candidate program in it.
+/// Loads an image of that name that contains the candidate program.
 fn load_candidate(name: &str) {
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("candidate-{}.tar", std::process::id()));
     let source = product_program("k8sensus", Profile::Demo).unwrap();
@@ -65,8 +65,8 @@ fn load_candidate(name: &str) {
     let _ = std::fs::remove_file(&archive);
 }
 
-/// The operator that leads now still does what an operator does.
-fn goes_on(ns: &str, name: &str) {
+/// Asserts that the current operator still reconciles.
+fn assert_reconciles(ns: &str, name: &str) {
     let former = holder(&get(node(), ns, &format!("electiongroup/{name}")).unwrap());
     kubectl(node(), &["delete", "-n", ns, "pod", &former, "--wait=false"]);
     ready(ns, name, &[&former]);
@@ -75,8 +75,8 @@ fn goes_on(ns: &str, name: &str) {
 }
 
 #[test]
-fn the_chart_runs_two_replicas_of_which_one_reconciles_and_a_rollout_moves_no_groups_leader() {
-    let _alone = alone();
+fn operator_rollout_moves_no_group_leader() {
+    let _lock = lock_operator();
     let ns = namespace("restarted");
     let before = three_groups(&ns);
     let deployment = get(node(), SYSTEM, OPERATOR).unwrap();
@@ -87,12 +87,12 @@ fn the_chart_runs_two_replicas_of_which_one_reconciles_and_a_rollout_moves_no_gr
     kubectl(node(), &["rollout", "status", "-n", SYSTEM, OPERATOR, "--timeout=60s"]);
     within(30, "another operator to lead", || (operator_leader() != first).then_some(()));
     assert_eq!(workloads(&ns), before);
-    goes_on(&ns, "kestrel");
+    assert_reconciles(&ns, "kestrel");
 }
 
 #[test]
-fn an_upgrade_to_another_candidate_image_waits_for_the_operator_and_changes_no_group_before_its_template_does() {
-    let _alone = alone();
+fn candidate_image_upgrade_leaves_groups_unchanged_until_their_template_changes() {
+    let _lock = lock_operator();
     let ns = namespace("upgraded");
     let next = format!("{IMAGE}-next");
     load_candidate(&next);
@@ -106,16 +106,16 @@ fn an_upgrade_to_another_candidate_image_waits_for_the_operator_and_changes_no_g
         .current_dir(root());
     let output = helm.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Helm has waited: every replica is the new one.
+    // Helm waited, so every replica is updated.
     let deployment = get(node(), SYSTEM, OPERATOR).unwrap();
     for count in ["replicas", "updatedReplicas", "readyReplicas"] {
         assert_eq!(deployment["status"][count], 2, "{count}");
     }
     within(30, "a new operator to lead", || (!operators.contains(&operator_leader())).then_some(()));
     assert_eq!(workloads(&ns), before);
-    goes_on(&ns, "kestrel");
+    assert_reconciles(&ns, "kestrel");
 
-    // Another number of pods is no other template.
+    // A change of replicas does not change the template.
     kubectl(node(), &["scale", "-n", &ns, "electiongroup/heron", "--replicas=3"]);
     within(60, "the third pod", || {
         (get(node(), &ns, "electiongroup/heron")?["status"]["readyReplicas"] == 3).then_some(())
@@ -134,9 +134,9 @@ fn an_upgrade_to_another_candidate_image_waits_for_the_operator_and_changes_no_g
 }
 
 #[test]
-fn no_right_is_missing() {
-    // A roll would take the log away.
-    let _alone = alone();
+fn operator_has_every_permission_it_needs() {
+    // A roll would delete the log.
+    let _lock = lock_operator();
     let ns = namespace("granted");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     ready(&ns, "kestrel", &[]);

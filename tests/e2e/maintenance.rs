@@ -1,4 +1,4 @@
-//! What people do to a group that runs: evict its pods, suspend it, pause the operator, give it another account.
+//! Maintenance of a running group: evicting its pods, suspending it, pausing it, recreating its pods.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -15,7 +15,7 @@ fn patch(ns: &str, spec: Value) {
     kubectl(node(), &["patch", "-n", ns, GROUP, "--type=merge", "-p", &patch]);
 }
 
-/// All pods, those that are being deleted, too.
+/// Returns all pods, including those that are being deleted.
 fn pods(ns: &str) -> Vec<Value> {
     get(node(), ns, "pods").map(|list| list["items"].as_array().unwrap().clone()).unwrap_or_default()
 }
@@ -26,7 +26,7 @@ fn names(ns: &str) -> Vec<String> {
     alive.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Evicts a pod as `kubectl drain` does; the API server's word if it refuses.
+/// Evicts a pod as `kubectl drain` does; returns the API server's message if it refuses.
 pub(super) fn evict(ns: &str, pod: &str) -> Result<(), String> {
     let eviction =
         json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod, "namespace": ns } });
@@ -40,46 +40,46 @@ pub(super) fn evict(ns: &str, pod: &str) -> Result<(), String> {
 }
 
 #[test]
-fn evictions_take_one_pod_at_a_time_and_an_evicted_leader_hands_over() {
+fn evictions_go_one_pod_at_a_time_and_hand_over_leadership() {
     let ns = namespace("evicted");
     apply(node(), &ns, &sample("kestrel", json!({ "replicas": 3 }))).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
-    let spare = || {
+    let wait_for_budget = || {
         within(60, "the budget to allow an eviction", || {
             (get(node(), &ns, "pdb/kestrel")?["status"]["disruptionsAllowed"] == 1).then_some(())
         });
     };
-    spare();
+    wait_for_budget();
     let standbys: Vec<String> = names(&ns).into_iter().filter(|pod| *pod != leader).collect();
     evict(&ns, &leader).unwrap();
     let refused = evict(&ns, &standbys[0]).expect_err("the budget of one was spent on the leader");
     assert!(refused.contains("disruption budget"), "{refused}");
-    // Whichever pod stands by: the replacement may be up before the kubelet has told the evicted one to end.
+    // Any standby may lead: the replacement may be up before the kubelet signals the evicted pod.
     let group = ready(&ns, "kestrel", &[&leader]);
     let second = holder(&group);
     let gap = group["status"]["history"][0]["leaderlessSeconds"].as_f64();
-    assert!(gap.is_some_and(|gap| gap < 2.0), "nobody led for {gap:?} s: {}", group["status"]);
-    spare();
+    assert!(gap.is_some_and(|gap| gap < 2.0), "no leader for {gap:?} s: {}", group["status"]);
+    wait_for_budget();
     let standby = names(&ns).into_iter().find(|pod| *pod != second).unwrap();
     evict(&ns, &standby).unwrap();
-    spare();
+    wait_for_budget();
     let group = ready(&ns, "kestrel", &[]);
     assert_eq!(holder(&group), second, "a standby's eviction moved the leader");
     assert_eq!(group["status"]["leaseTransitions"], 2);
 }
 
 #[test]
-fn a_suspended_group_has_no_pod_and_no_leader_and_one_that_is_resumed_leads_by_a_higher_token() {
+fn suspended_group_has_no_pods_and_resumes_with_a_higher_token() {
     let ns = namespace("suspended");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     ready(&ns, "kestrel", &[]);
     patch(&ns, json!({ "suspend": true }));
-    // To the last of them: who has not got its SIGTERM yet may lead as soon as somebody is to lead again.
+    // All of them: a pod without its SIGTERM could lead as soon as the group resumes.
     within(60, "the pods to end", || pods(&ns).is_empty().then_some(()));
-    within(30, "the status to say so", || {
+    within(30, "the status to show the suspension", || {
         let group = get(node(), &ns, GROUP)?;
-        let told = ["Ready", "LeaderElected"].iter().all(|kind| condition(&group, kind) == "False/Suspended");
-        (told && group["status"]["replicas"] == 0 && group["status"]["holderIdentity"].is_null()).then_some(())
+        let is_suspended = ["Ready", "LeaderElected"].iter().all(|kind| condition(&group, kind) == "False/Suspended");
+        (is_suspended && group["status"]["replicas"] == 0 && group["status"]["holderIdentity"].is_null()).then_some(())
     });
     let lease = within(30, "the Lease to be released", || {
         get(node(), &ns, "lease/kestrel").filter(|lease| lease["spec"]["holderIdentity"] == "")
@@ -92,12 +92,12 @@ fn a_suspended_group_has_no_pod_and_no_leader_and_one_that_is_resumed_leads_by_a
 }
 
 #[test]
-fn a_paused_group_keeps_its_pods_as_they_are_and_its_status_goes_on() {
+fn paused_group_keeps_its_pods_and_updates_its_status() {
     let ns = namespace("paused");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     let first = holder(&ready(&ns, "kestrel", &[]));
     patch(&ns, json!({ "paused": true, "replicas": 3 }));
-    within(30, "the change to be seen", || {
+    within(30, "the operator to observe the change", || {
         let group = get(node(), &ns, GROUP)?;
         (group["status"]["observedGeneration"] == group["metadata"]["generation"]).then_some(())
     });
@@ -113,7 +113,7 @@ fn a_paused_group_keeps_its_pods_as_they_are_and_its_status_goes_on() {
 }
 
 #[test]
-fn recreate_ends_the_old_pods_before_the_new_ones_begin() {
+fn recreate_ends_the_old_pods_before_starting_new_ones() {
     let ns = namespace("recreated");
     apply(node(), &ns, &sample("kestrel", json!({ "strategy": { "type": "Recreate" } }))).unwrap();
     let first = holder(&ready(&ns, "kestrel", &[]));
@@ -122,12 +122,12 @@ fn recreate_ends_the_old_pods_before_the_new_ones_begin() {
     within(60, "the new pods", || {
         let now = names(&ns);
         let old = now.iter().filter(|pod| former.contains(pod)).count();
-        assert!(old == 0 || old == now.len(), "old and new beside each other: {now:?}");
+        assert!(old == 0 || old == now.len(), "old and new pods at the same time: {now:?}");
         (old == 0 && now.len() == 2).then_some(())
     });
     let group = ready(&ns, "kestrel", &[&first]);
     assert!(!former.contains(&holder(&group)));
-    // Or 3: a standby that has not got its own SIGTERM yet may lead for a moment.
+    // Or 3: a standby without its SIGTERM may lead for a moment.
     assert!(group["status"]["leaseTransitions"].as_i64() >= Some(2));
     assert!(logs(&ns, &holder(&group)).contains("k8sensus is running sample task."));
 }

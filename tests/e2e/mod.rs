@@ -1,4 +1,4 @@
-//! The whole on a real node: operator installed by Helm, pods in containers.
+//! End-to-end tests on a real node: Helm installs the operator, and pods run in containers.
 
 mod ends;
 mod environment;
@@ -39,21 +39,21 @@ use crate::support::{Deleted, apply, get, kubectl, prepare_machine, root, within
 
 const SYSTEM: &str = "k8sensus-system";
 
-/// The node that tests share, with the product's image and the operator, as the README installs it.
+/// Returns the node that tests share, with the product's image and the operator as the README installs it.
 fn node() -> &'static Cluster {
     static NODE: OnceLock<Cluster> = OnceLock::new();
     NODE.get_or_init(|| {
         prepare_machine();
-        println!("e2e: building the image (minutes, the first time), then a node (10 s)");
-        let node = node_of_its_own();
+        println!("e2e: building the image (takes minutes the first time), then starting a node (10 s)");
+        let node = new_node();
         install_operator(&node, "crds.keep=true");
         observer::start();
         node
     })
 }
 
-/// A node with the product's image.
-fn node_of_its_own() -> Cluster {
+/// Starts a node with the product's image.
+fn new_node() -> Cluster {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("image-{}-{}.tar", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -64,7 +64,7 @@ fn node_of_its_own() -> Cluster {
     node
 }
 
-/// Installs the chart, or upgrades it; `value` is one more of its values.
+/// Installs or upgrades the chart; `value` is an additional value.
 fn install_operator(node: &Cluster, value: &str) {
     let (repository, tag) = IMAGE.rsplit_once(':').unwrap();
     let mut helm = node.helm().unwrap_or_else(|error| panic!("{error}"));
@@ -84,12 +84,12 @@ fn install_operator(node: &Cluster, value: &str) {
     }
 }
 
-/// Kubernetes' garbage collector looks for new kinds every 30 s. It never removes what belonged to an object of a kind that came
-/// and went in between.
+/// Waits until Kubernetes' garbage collector has discovered the kind of groups. It discovers new kinds every 30 s and
+/// never removes the dependents of a kind that existed only in between.
 fn wait_until_the_garbage_collector_knows_groups(node: &Cluster) {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
-    within(90, "an object whose group does not exist to be collected", || {
-        // A new one each time: the collector retries an object of an unknown kind at ever longer intervals.
+    within(90, "the garbage collection of an object whose group does not exist", || {
+        // A new object each time: the collector retries an object with an owner of unknown kind ever less often.
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("dependent-{number}");
         let owner = json!({
@@ -105,10 +105,10 @@ fn wait_until_the_garbage_collector_knows_groups(node: &Cluster) {
     });
 }
 
-/// A namespace of the test's own. It goes with the test, so that the node has no pods that nobody needs.
+/// A namespace for one test. It is deleted with the test, so that the node runs no unneeded pods.
 struct Namespace {
     name: String,
-    /// In this order: a group that is there no more brings nothing back.
+    /// Dropped in this order: once its group is gone, the operator recreates nothing.
     _groups_first: Deleted,
     _then_the_rest: Deleted,
 }
@@ -131,7 +131,7 @@ impl Deref for Namespace {
 }
 
 impl Drop for Namespace {
-    /// Whatever a test is about, at most one program of a group works at a time and the tokens rise.
+    /// Checks in every test that at most one program of a group works at a time and that tokens rise.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             observer::judge(&self.name);
@@ -149,7 +149,7 @@ fn sample_path(sample: &str) -> PathBuf {
     root().join("deploy/samples").join(sample)
 }
 
-/// Applies a sample that names its own namespace, until the test ends.
+/// Applies a sample that names its own namespace; deletes it when the test ends.
 fn apply_sample(sample: &str) -> Deleted {
     let path = sample_path(sample);
     let file = ["-f", path.to_str().unwrap()];
@@ -158,14 +158,14 @@ fn apply_sample(sample: &str) -> Deleted {
     deleted
 }
 
-/// A group of two that runs the sample task; the lease is short so that a crash is noticed soon.
+/// Returns a group of two that runs the sample task, with a short lease so that it expires soon after a crash.
 fn sample(name: &str, more: Value) -> Value {
     let mut group = crate::support::group(name, json!({ "image": IMAGE, "command": ["/k8sensus", "sample"] }));
     group["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     group
 }
 
-/// The group once its condition Ready is True, with a leader that is none of `former`.
+/// Waits until the condition Ready is True with a leader that is not in `former`; returns the group.
 fn ready(ns: &str, name: &str, former: &[&str]) -> Value {
     ready_on(node(), ns, name, former)
 }
@@ -191,7 +191,7 @@ fn uid(ns: &str, pod: &str) -> String {
     get(node(), ns, &format!("pod/{pod}")).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
-/// Kills a candidate and its command once both run; returns when.
+/// Kills a candidate and its command once both run; returns the time of the kill.
 fn kill(ns: &str, pod: &str) -> Instant {
     let uid = uid(ns, pod);
     within(10, &format!("the candidate and its command in {pod}"), || {

@@ -1,9 +1,9 @@
-//! Watches the programs of all groups of mode Exec on the shared node, as the kernel shows them: who works when, whatever the
-//! program is and whatever anybody says of it.
+//! Observes the programs of all Exec groups on the shared node in `/proc`, independently of what the programs and the
+//! operator report.
 //!
-//! The candidate gives its program a Lease, a pod and a fencing token in the environment, and the program's children inherit
-//! them. So of each process one can tell for whom it works. Programs of mode Sidecar know their token from an answer; they write
-//! stamps instead ([`super::workload`]).
+//! The candidate sets Lease, pod and fencing token in the environment of its program, and the program's children
+//! inherit them. So the environment of a process shows its term. Programs of Sidecar groups get their token from an
+//! HTTP response; they write stamps instead ([`super::workload`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long a process may take from `fork` to `exec`, on a busy machine: before, it has the candidate's environment.
-const YOUTH: Duration = Duration::from_secs(2);
+/// The longest time from `fork` to `exec` on a busy machine: until then a process has the candidate's environment.
+const EXEC_LIMIT: Duration = Duration::from_secs(2);
 
 /// A Lease, as namespace and name.
 type Lease = (String, String);
@@ -23,48 +23,49 @@ type Lease = (String, String);
 struct Worker {
     pod: String,
     token: u64,
-    /// In which rounds of looking it was first and last seen.
+    /// The rounds in which it was first and last observed.
     first: usize,
     last: usize,
 }
 
-/// What is known of a process that exists.
+/// What is known about a process that exists.
 enum Known {
-    /// It had no token when it was last looked at; the first time was then.
-    Nobody(Instant),
+    /// It had no token in the last round; the time is that of its first observation.
+    Idle(Instant),
+    /// It works for a Lease, in a pod, under a token.
     Works(Lease, String, u64),
 }
 
-static SEEN: Mutex<BTreeMap<Lease, Vec<Worker>>> = Mutex::new(BTreeMap::new());
+static WORKERS: Mutex<BTreeMap<Lease, Vec<Worker>>> = Mutex::new(BTreeMap::new());
 
-/// Looks from now on, for as long as the tests run.
+/// Starts observing, for as long as the tests run.
 pub fn start() {
     thread::spawn(|| {
         let mut known = HashMap::new();
         for round in 0.. {
-            look(round, &mut known);
+            observe(round, &mut known);
             thread::sleep(INTERVAL);
         }
     });
 }
 
-fn look(round: usize, known: &mut HashMap<u32, Known>) {
+fn observe(round: usize, known: &mut HashMap<u32, Known>) {
     let entries = fs::read_dir("/proc").unwrap();
     let exist: HashSet<u32> = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
     known.retain(|pid, _| exist.contains(pid));
     for pid in exist {
-        let entry = known.entry(pid).or_insert_with(|| Known::Nobody(Instant::now()));
-        if let Known::Nobody(since) = entry
-            && since.elapsed() < YOUTH
-            && let Some((lease, pod, token)) = fs::read(format!("/proc/{pid}/environ")).ok().and_then(|it| work(&it))
+        let entry = known.entry(pid).or_insert_with(|| Known::Idle(Instant::now()));
+        if let Known::Idle(since) = entry
+            && since.elapsed() < EXEC_LIMIT
+            && let Some((lease, pod, token)) = fs::read(format!("/proc/{pid}/environ")).ok().and_then(|it| term(&it))
         {
             *entry = Known::Works(lease, pod, token);
         }
         if let Known::Works(lease, pod, token) = entry
             && runs(pid)
         {
-            let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-            let workers = seen.entry(lease.clone()).or_default();
+            let mut all = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
+            let workers = all.entry(lease.clone()).or_default();
             match workers.iter_mut().find(|worker| worker.pod == *pod && worker.token == *token) {
                 Some(worker) => worker.last = round,
                 None => workers.push(Worker { pod: pod.clone(), token: *token, first: round, last: round }),
@@ -73,8 +74,8 @@ fn look(round: usize, known: &mut HashMap<u32, Known>) {
     }
 }
 
-/// For whom a process with that environment works.
-fn work(environment: &[u8]) -> Option<(Lease, String, u64)> {
+/// Returns the Lease, pod and token for which a process with that environment works.
+fn term(environment: &[u8]) -> Option<(Lease, String, u64)> {
     let environment = String::from_utf8_lossy(environment);
     let value = |name: &str| {
         let mut variables = environment.split('\0').filter_map(|variable| variable.split_once('='));
@@ -84,20 +85,20 @@ fn work(environment: &[u8]) -> Option<(Lease, String, u64)> {
     Some(((value("POD_NAMESPACE")?, value("K8SENSUS_LEASE_NAME")?), value("POD_NAME")?, token))
 }
 
-/// Whether a process is there and neither dead nor stopped.
+/// Returns whether a process exists and is neither dead nor stopped.
 fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The program's name stands before, in brackets, and may hold anything.
+    // The program's name comes before it, in parentheses, and may contain anything.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X', 'T', 't']))
 }
 
-/// Judges the groups of a namespace: of each, one program at a time worked, and the tokens rose.
+/// Asserts for each group of a namespace that one program at a time worked and that tokens rose.
 ///
 /// # Panics
-/// If that is not so.
+/// If programs overlapped or a token did not rise.
 pub fn judge(namespace: &str) {
-    let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    for ((_, lease), workers) in seen.iter().filter(|((found, _), _)| found == namespace) {
+    let all = WORKERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for ((_, lease), workers) in all.iter().filter(|((found, _), _)| found == namespace) {
         let faults = faults(workers);
         assert!(
             faults.is_empty(),
@@ -108,12 +109,12 @@ pub fn judge(namespace: &str) {
     }
 }
 
-/// Workers stand in the order in which they were first seen.
+/// Returns the faults of workers, which are in the order of their first observation.
 fn faults(workers: &[Worker]) -> Vec<String> {
     let mut faults = Vec::new();
     for (n, new) in workers.iter().enumerate() {
         for old in &workers[..n] {
-            // Within one round one may have ended before the other began.
+            // Within one round the old program may have ended before the new one started.
             if old.last > new.first {
                 faults.push(format!("{} still worked when {} did", old.pod, new.pod));
             }
@@ -130,7 +131,7 @@ fn worker(pod: &str, token: u64, first: usize, last: usize) -> Worker {
 }
 
 #[test]
-fn an_observer_of_processes_tells_two_at_work_and_a_token_that_does_not_rise() {
+fn observer_finds_concurrent_workers_and_tokens_that_do_not_rise() {
     let good = [worker("otter", 3, 0, 7), worker("heron", 4, 7, 9), worker("otter", 6, 12, 12)];
     assert_eq!(faults(&good), Vec::<String>::new());
     let both = [worker("otter", 3, 0, 8), worker("heron", 4, 7, 9)];
@@ -140,9 +141,9 @@ fn an_observer_of_processes_tells_two_at_work_and_a_token_that_does_not_rise() {
 }
 
 #[test]
-fn an_observer_of_processes_knows_for_whom_one_works_by_its_environment() {
+fn observer_reads_lease_pod_and_token_from_the_environment() {
     let environment =
         b"PATH=/bin\0K8SENSUS_FENCING_TOKEN=4711\0K8SENSUS_LEASE_NAME=kestrel\0POD_NAME=otter\0POD_NAMESPACE=pond\0";
-    assert_eq!(work(environment), Some((("pond".to_owned(), "kestrel".to_owned()), "otter".to_owned(), 4711)));
-    assert_eq!(work(b"POD_NAME=otter\0K8SENSUS_LEASE_NAME=kestrel\0POD_NAMESPACE=pond\0"), None);
+    assert_eq!(term(environment), Some((("pond".to_owned(), "kestrel".to_owned()), "otter".to_owned(), 4711)));
+    assert_eq!(term(b"POD_NAME=otter\0K8SENSUS_LEASE_NAME=kestrel\0POD_NAMESPACE=pond\0"), None);
 }

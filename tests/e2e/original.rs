@@ -3,9 +3,9 @@ use k8sensus_local::IMAGE;
 use super::{apply_sample, logs, node};
 use crate::support::{Deleted, get, kubectl, within};
 
-/// The original program's demonstration: its manifests with only the image changed.
+/// The demonstration of the original program; in its manifests only the image is changed.
 #[test]
-fn the_originals_manifests_run_and_its_demonstration_works() {
+fn original_manifests_and_demonstration_work() {
     let _lease = Deleted::at_the_end(node(), &["lease", "k8sensus"]);
     let _sample = apply_sample("original");
     let deployment = get(node(), "default", "deployment/k8sensus").unwrap();
@@ -42,10 +42,10 @@ fn the_originals_manifests_run_and_its_demonstration_works() {
         });
     }
     let described = kubectl(node(), &["describe", "lease", "k8sensus"]);
-    let says = |name: &str, value: &str| {
+    let has_line = |name: &str, value: &str| {
         described.lines().any(|line| line.trim().starts_with(name) && line.trim().ends_with(value))
     };
-    assert!(says("Holder Identity:", &second), "{described}");
-    assert!(says("Lease Duration Seconds:", "15"), "{described}");
-    assert!(says("Lease Transitions:", "1"), "{described}");
+    assert!(has_line("Holder Identity:", &second), "{described}");
+    assert!(has_line("Lease Duration Seconds:", "15"), "{described}");
+    assert!(has_line("Lease Transitions:", "1"), "{described}");
 }

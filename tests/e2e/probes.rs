@@ -1,4 +1,4 @@
-//! Probes, hooks and signals of a program that runs only on the leader, with a real kubelet.
+//! Probes, hooks and signals of a program that runs only on the leader, under a real kubelet.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::images::{BUSYBOX, load};
 use super::{holder, namespace, node, ready};
 use crate::support::{apply, condition, get, group, kubectl, within};
 
-/// A group of two that runs `script`; `container` is added to its container.
+/// Returns a group of two that runs `script`; `container` is added to its container.
 fn exec(script: &str, container: Value) -> Value {
     let mut app = json!({ "name": "app", "image": BUSYBOX, "command": ["/bin/sh", "-c", script] });
     app.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
@@ -30,20 +30,20 @@ fn app(pod: &Value) -> Value {
     statuses.iter().find(|status| status["name"] == "app").unwrap().clone()
 }
 
-/// The pod that does not lead.
+/// Returns the pod that is not the leader.
 fn standby(ns: &str, leader: &str) -> String {
     let names = kubectl(node(), &["get", "pods", "-n", ns, "-o", "name"]);
     let mut names = names.lines().map(|name| name.trim_start_matches("pod/"));
     names.find(|name| *name != leader).unwrap().to_owned()
 }
 
-/// What a shell in the program's container prints.
+/// Runs a script in the program's container; returns its output.
 fn shell(ns: &str, pod: &str, script: &str) -> String {
     kubectl(node(), &["exec", "-n", ns, pod, "-c", "app", "--", "/bin/sh", "-c", script])
 }
 
-/// What the program wrote, on whichever pod.
-fn said(ns: &str, pod: &str) -> String {
+/// Returns the log of the program's container.
+fn app_log(ns: &str, pod: &str) -> String {
     kubectl(node(), &["logs", "-n", ns, pod, "-c", "app"])
 }
 
@@ -51,7 +51,7 @@ const WEB: &str = "echo started; mkdir -p /tmp/www; echo ok > /tmp/www/live; cd 
                    sleep 2; httpd -f -p 8080 -h /tmp/www & while :; do sleep 0.2 & wait $!; done";
 
 #[test]
-fn standbys_are_ready_and_the_leaders_program_is_asked() {
+fn standbys_are_ready_and_the_leader_is_probed() {
     load(BUSYBOX);
     let ns = namespace("probes");
     let probes = json!({
@@ -69,13 +69,14 @@ fn standbys_are_ready_and_the_leaders_program_is_asked() {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["readyReplicas"] == 2).then_some(())
     });
     let standby = standby(&ns, &leader);
-    assert!(said(&ns, &leader).contains("started") && !said(&ns, &standby).contains("started"));
+    assert!(app_log(&ns, &leader).contains("started") && !app_log(&ns, &standby).contains("started"));
     let restarts = [&leader, &standby].map(|name| app(&pod(&ns, name))["restartCount"].clone());
     assert_eq!(restarts, [0, 0]);
 
-    // The program loses its health: the kubelet hears of it through the candidate and ends the container.
+    // The program becomes unhealthy: the kubelet's probe reaches it through the candidate, and the kubelet restarts the
+    // container.
     shell(&ns, &leader, "rm /tmp/www/live");
-    within(60, "the kubelet to start the container again", || {
+    within(60, "the kubelet to restart the container", || {
         (app(&pod(&ns, &leader))["restartCount"].as_i64()? > 0).then_some(())
     });
     let after = ready(&ns, "kestrel", &[&leader]);
@@ -83,12 +84,12 @@ fn standbys_are_ready_and_the_leaders_program_is_asked() {
 }
 
 #[test]
-fn a_program_that_never_starts_up_is_told_of_and_gives_way() {
+fn failing_startup_probe_is_reported_and_leadership_moves() {
     load(BUSYBOX);
     let ns = namespace("startup");
     let never = json!({ "startupProbe": { "tcpSocket": { "port": 9 }, "periodSeconds": 1, "failureThreshold": 3 } });
     apply(node(), &ns, &exec("trap 'exit 0' TERM; while :; do sleep 0.2 & wait $!; done", never)).unwrap();
-    within(60, "a group that tells of it", || {
+    within(60, "a condition that names the startup probe", || {
         let group = get(node(), &ns, "electiongroup/kestrel")?;
         group["status"]["conditions"].to_string().contains("startup probe").then_some(())
     });
@@ -101,38 +102,38 @@ fn a_program_that_never_starts_up_is_told_of_and_gives_way() {
 }
 
 #[test]
-fn hooks_run_on_the_leader_alone_and_a_step_down_waits_for_them() {
+fn hooks_run_only_on_the_leader_and_delay_a_step_down() {
     load(BUSYBOX);
     let ns = namespace("hooks");
-    let say = |words: &str| json!({ "exec": { "command": ["/bin/sh", "-c", format!("echo {words} >> /tmp/told")] } });
-    let hooks = json!({ "lifecycle": { "postStart": say("post"), "preStop": say("pre") } });
-    let script = "trap 'sleep 1; cat /tmp/told; exit 0' TERM; while :; do sleep 0.2 & wait $!; done";
+    let hook = |name: &str| json!({ "exec": { "command": ["/bin/sh", "-c", format!("echo {name} >> /tmp/hooks")] } });
+    let hooks = json!({ "lifecycle": { "postStart": hook("post"), "preStop": hook("pre") } });
+    let script = "trap 'sleep 1; cat /tmp/hooks; exit 0' TERM; while :; do sleep 0.2 & wait $!; done";
     apply(node(), &ns, &exec(script, hooks)).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
     within(30, "both pods to be ready", || {
         (get(node(), &ns, "electiongroup/kestrel")?["status"]["readyReplicas"] == 2).then_some(())
     });
     let standby = standby(&ns, &leader);
-    shell(&ns, &standby, "test ! -e /tmp/told");
+    shell(&ns, &standby, "test ! -e /tmp/hooks");
     kubectl(node(), &["annotate", "-n", &ns, "electiongroup/kestrel", "k8sensus.dev/step-down-requested-at=now"]);
     let second = holder(&ready(&ns, "kestrel", &[&leader]));
     assert_eq!(second, standby);
-    assert!(said(&ns, &leader).contains("post\npre\n"), "{}", said(&ns, &leader));
-    let told = within(30, "a hook of the second", || {
-        Some(shell(&ns, &second, "if [ -e /tmp/told ]; then cat /tmp/told; fi")).filter(|told| !told.is_empty())
+    assert!(app_log(&ns, &leader).contains("post\npre\n"), "{}", app_log(&ns, &leader));
+    let output = within(30, "a hook of the second leader", || {
+        Some(shell(&ns, &second, "if [ -e /tmp/hooks ]; then cat /tmp/hooks; fi")).filter(|output| !output.is_empty())
     });
-    assert_eq!(told, "post\n");
+    assert_eq!(output, "post\n");
 }
 
 #[test]
-fn a_program_that_is_not_there_is_named_in_the_conditions_and_not_tried_hot() {
+fn missing_program_is_named_in_the_conditions_without_a_hot_loop() {
     load(BUSYBOX);
     for (command, expected) in
         [(vec!["/no/such/program"], "cannot start /no/such/program"), (vec!["/etc/passwd"], "cannot start /etc/passwd")]
     {
         let ns = namespace("missing");
         apply(node(), &ns, &exec("", json!({ "command": command }))).unwrap();
-        let group = within(60, "the conditions to name it", || {
+        let group = within(60, "the conditions to name the program", || {
             let group = get(node(), &ns, "electiongroup/kestrel")?;
             let found = group["status"]["conditions"].to_string().contains(expected);
             (found && condition(&group, "Ready").starts_with("False")).then_some(group)

@@ -1,4 +1,4 @@
-//! A container that is started again in its pod knows that the one before is dead.
+//! A restarted container knows that its predecessor in the pod is dead.
 
 use serde_json::json;
 
@@ -6,14 +6,14 @@ use super::{holder, kill, namespace, node, ready, sample};
 use crate::support::{apply, get, within};
 
 #[test]
-fn a_container_that_is_started_again_leads_at_once() {
+fn restarted_container_acquires_its_lease_immediately() {
     let ns = namespace("restart");
     let election = json!({ "leaseDurationSeconds": 60, "renewDeadlineSeconds": 40, "retryPeriodSeconds": 5 });
     apply(node(), &ns, &sample("kestrel", json!({ "replicas": 1, "election": election }))).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
-    // A paused group's Lease is nobody's but the candidates': the operator releases none by the kubelet's report.
+    // In a paused group only candidates write the Lease: the operator does not release it on the kubelet's report.
     apply(node(), &ns, &sample("kestrel", json!({ "replicas": 1, "election": election, "paused": true }))).unwrap();
-    within(30, "the operator to see that it is paused", || {
+    within(30, "the operator to observe the pause", || {
         let group = get(node(), &ns, "electiongroup/kestrel")?;
         (group["status"]["observedGeneration"] == group["metadata"]["generation"]).then_some(())
     });
@@ -21,12 +21,12 @@ fn a_container_that_is_started_again_leads_at_once() {
     for round in 1..=2 {
         let former = lease();
         let start = kill(&ns, &leader);
-        let after = within(45, "the next start of the container to lead", || {
+        let after = within(45, "the restarted container to lead", || {
             let incarnation =
                 |lease: &serde_json::Value| lease["metadata"]["annotations"]["k8sensus.dev/incarnation"].clone();
             Some(lease()).filter(|lease| incarnation(lease) != incarnation(&former))
         });
-        println!("SIGKILL of the container to its next start leading: {:?}", start.elapsed());
+        println!("SIGKILL of the container until its restart leads: {:?}", start.elapsed());
         assert_eq!(after["spec"]["holderIdentity"], leader.as_str());
         assert_eq!(
             after["spec"]["leaseTransitions"].as_i64(),

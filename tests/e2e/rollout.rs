@@ -1,4 +1,4 @@
-//! New revisions, drains and scale-downs: leadership moves once, and never to a program that does not work.
+//! Rollouts, drains and scale-downs: leadership moves once, and never to a program that does not work.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use super::images::{BUSYBOX, load};
 use super::{holder, namespace, node, ready};
 use crate::support::{apply, condition, get, group, kubectl, within};
 
-/// A program that says which version it is, asks whether it leads, and ends when it is told to.
+/// A program that prints its version, polls whether it leads, and ends on SIGTERM.
 const WORKER: &str = "echo working as $VERSION; trap 'echo stopping; exit 0' TERM; \
                       while :; do wget -qO /dev/null http://localhost:4040/; sleep 0.2 & wait $!; done";
 
-/// A group whose program is `script`, of version `version`; `container` and `spec` are added.
+/// Returns a group whose program is `script`, of version `version`; `container` and `spec` are added.
 fn worker(mode: &str, version: &str, script: &str, container: Value, spec: Value) -> Value {
     let mut app = json!({
         "name": "app", "image": BUSYBOX, "command": ["/bin/sh", "-c", script], "env": [{ "name": "VERSION", "value": version }],
@@ -36,13 +36,13 @@ fn group_of(ns: &str) -> Value {
     get(node(), ns, "electiongroup/kestrel").unwrap()
 }
 
-/// The version of a pod.
+/// Returns the version of a pod.
 fn version(pod: &Value) -> Option<&str> {
-    let app = pod["spec"]["containers"].as_array()?.iter().find(|one| one["name"] == "app")?;
-    app["env"].as_array()?.iter().find(|one| one["name"] == "VERSION")?["value"].as_str()
+    let app = pod["spec"]["containers"].as_array()?.iter().find(|container| container["name"] == "app")?;
+    app["env"].as_array()?.iter().find(|variable| variable["name"] == "VERSION")?["value"].as_str()
 }
 
-/// The version of the pod that leads by the status of `group`.
+/// Returns the version of the leader that the status of `group` names.
 fn leading_version(ns: &str, group: &Value) -> Option<String> {
     let holder = group["status"]["holderIdentity"].as_str()?;
     version(&get(node(), ns, &format!("pod/{holder}"))?).map(str::to_owned)
@@ -57,13 +57,13 @@ fn rolled_out(ns: &str, version: &str, replicas: i64) -> Value {
         let group = get(node(), ns, "electiongroup/kestrel")?;
         let status = &group["status"];
         let all = ["replicas", "updatedReplicas", "readyReplicas"].iter().all(|field| status[field] == replicas);
-        let at_rest = condition(&group, "Reconciling").is_empty() && condition(&group, "Ready").starts_with("True");
-        (all && at_rest && leading_version(ns, &group).as_deref() == Some(version)).then_some(group)
+        let is_settled = condition(&group, "Reconciling").is_empty() && condition(&group, "Ready").starts_with("True");
+        (all && is_settled && leading_version(ns, &group).as_deref() == Some(version)).then_some(group)
     })
 }
 
 #[test]
-fn a_rollout_of_five_moves_the_leader_once() {
+fn rollout_of_five_pods_moves_the_leader_once() {
     load(BUSYBOX);
     for mode in ["Exec", "Sidecar"] {
         let ns = namespace("rollout");
@@ -83,38 +83,40 @@ fn a_rollout_of_five_moves_the_leader_once() {
 }
 
 #[test]
-fn in_mode_exec_a_broken_revision_never_replaces_the_working_leader() {
+fn broken_exec_revision_never_replaces_a_working_leader() {
     broken_revisions("Exec");
 }
 
 #[test]
-fn in_mode_sidecar_a_broken_revision_never_replaces_the_working_leader() {
+fn broken_sidecar_revision_never_replaces_a_working_leader() {
     broken_revisions("Sidecar");
 }
 
-/// A revision that does not work, and what is to become of it in one mode.
+/// A revision that does not work, and the expected outcome in one mode.
 struct Broken {
     what: &'static str,
     script: &'static str,
     container: Value,
-    /// What stands in the kubelet's status of the container.
+    /// A fragment of the container's status as the kubelet reports it.
     kubelet: &'static str,
-    /// If leadership may be handed to it, in vain: one of these is then told.
+    /// The possible fragments of condition Stalled if the revision may lead, in vain.
     led: &'static [&'static str],
-    /// If leadership may stay where it is: this is then told.
+    /// The fragment of condition Reconciling if the leader may stay.
     waits: Option<&'static str>,
 }
 
-/// Beside a sidecar a program runs on standbys, too: what cannot run is seen to there already, and is not led to.
+/// Returns the broken revisions. With a sidecar a program runs on standbys, too: a program that cannot run shows there
+/// already and never leads.
 fn revisions_in(mode: &str) -> [Broken; 5] {
-    // A short term may come and go between two looks of the operator.
-    const ENDED: &[&str] = &["led and its program ended", "was to lead, and its program ended", "ended while it led"];
+    // A short term may start and end between two reconciles.
+    const ENDED: &[&str] =
+        &["led and its program ended", "was asked to lead, and its program ended", "ended while it led"];
     let beside = mode == "Sidecar";
     let broken = |what, script, kubelet| Broken { what, script, container: json!({}), kubelet, led: &[], waits: None };
     let never = json!({ "readinessProbe": { "exec": { "command": ["false"] }, "periodSeconds": 1 } });
-    let waits = "waits for a pod of it that is ready to lead";
+    let waits = "waits for one of its pods to become ready to lead";
     [
-        // The kubelet may never have found it running: then nothing is led to.
+        // The kubelet may never have observed the program running: then the revision never leads.
         Broken { led: ENDED, waits: beside.then_some("code 3"), ..broken("ends at once", "exit 3", "\"exitCode\":3") },
         Broken {
             led: ENDED,
@@ -124,7 +126,7 @@ fn revisions_in(mode: &str) -> [Broken; 5] {
             container: never,
             led: if beside { &[] } else { &["not ready"] },
             waits: beside.then_some(waits),
-            // By its own probe a standby of mode Exec is ready.
+            // In mode Exec a standby has its own probe and is ready.
             ..broken("never ready", WORKER, if beside { "\"ready\":false" } else { "\"restartCount\":0" })
         },
         Broken {
@@ -142,7 +144,8 @@ fn revisions_in(mode: &str) -> [Broken; 5] {
 }
 
 impl Broken {
-    /// How often leadership has to have moved by what `group` tells; `None` if it tells nothing of what it is to tell.
+    /// Returns how often leadership must have moved given the conditions of `group`; `None` if no expected one is
+    /// there.
     fn moves(&self, group: &Value) -> Option<i64> {
         let conditions = group["status"]["conditions"].as_array()?;
         let message = |kind: &str| {
@@ -151,22 +154,22 @@ impl Broken {
         };
         let (stalled, reconciling) = (message("Stalled"), message("Reconciling"));
         let failed = condition(group, "Stalled") == "True/RevisionFailed";
-        let waits = reconciling.contains("waits for a pod of it that is ready to lead");
-        if failed && self.led.iter().any(|words| stalled.contains(words)) {
+        let waits = reconciling.contains("waits for one of its pods to become ready to lead");
+        if failed && self.led.iter().any(|fragment| stalled.contains(fragment)) {
             Some(2)
-        } else if waits && self.waits.is_some_and(|words| reconciling.contains(words)) {
+        } else if waits && self.waits.is_some_and(|fragment| reconciling.contains(fragment)) {
             Some(0)
         } else {
             None
         }
     }
 
-    /// Whether the kubelet says of a pod of this revision what it is to say.
-    fn is_known_to_the_kubelet(&self, ns: &str) -> bool {
+    /// Returns whether the kubelet reports the expected status for a pod of this revision.
+    fn is_reported_by_kubelet(&self, ns: &str) -> bool {
         let pods = get(node(), ns, "pods").unwrap_or_default();
         pods["items"].as_array().into_iter().flatten().filter(|pod| version(pod) == Some("bad")).any(|pod| {
             let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-            containers.filter(|one| one["name"] == "app").any(|app| app.to_string().contains(self.kubelet))
+            containers.filter(|container| container["name"] == "app").any(|app| app.to_string().contains(self.kubelet))
         })
     }
 }
@@ -179,7 +182,7 @@ fn broken_revisions(mode: &str) {
         apply(node(), &ns, &worker(mode, "good", WORKER, json!({}), json!({}))).unwrap();
         let before = transitions(&rolled_out(&ns, "good", 2));
         apply(node(), &ns, &worker(mode, "bad", broken.script, broken.container.clone(), json!({}))).unwrap();
-        // What is told, and the former revision leads.
+        // The conditions have an expected message, and the former revision leads.
         let verdict = || {
             let group = group_of(&ns);
             let moves = broken.moves(&group)?;
@@ -187,8 +190,8 @@ fn broken_revisions(mode: &str) {
         };
         let (moves, group) = within(90, &format!("a verdict on a revision: {what}"), verdict);
         println!("{what}: {}", group["status"]["conditions"]);
-        within(30, &format!("the kubelet's word: {what}"), || broken.is_known_to_the_kubelet(&ns).then_some(()));
-        // And it stays so. What may be led to and has not been yet still may.
+        within(30, &format!("the kubelet's report: {what}"), || broken.is_reported_by_kubelet(&ns).then_some(()));
+        // The outcome is stable. A revision that may lead but has not yet may still do so.
         let until = Instant::now() + Duration::from_secs(8);
         while Instant::now() < until {
             if let Some(version) = leading_version(&ns, &group_of(&ns)) {
@@ -196,18 +199,18 @@ fn broken_revisions(mode: &str) {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        let (told, group) = within(30, &format!("the verdict to stand: {what}"), verdict);
+        let (expected, group) = within(30, &format!("a stable verdict: {what}"), verdict);
         let moves = transitions(&group) - before;
         println!("{what}: {moves} leader moves");
-        assert_eq!(moves, told, "{}", group["status"]);
-        // The mend is rolled out.
-        apply(node(), &ns, &worker(mode, "mended", WORKER, json!({}), json!({}))).unwrap();
-        rolled_out(&ns, "mended", 2);
+        assert_eq!(moves, expected, "{}", group["status"]);
+        // A fixed revision is rolled out.
+        apply(node(), &ns, &worker(mode, "fixed", WORKER, json!({}), json!({}))).unwrap();
+        rolled_out(&ns, "fixed", 2);
     }
 }
 
 #[test]
-fn a_drain_hands_over_before_the_pod_goes() {
+fn drain_hands_over_before_the_pod_is_gone() {
     load(BUSYBOX);
     for mode in ["Exec", "Sidecar"] {
         let ns = namespace("drain");
@@ -229,34 +232,34 @@ fn a_drain_hands_over_before_the_pod_goes() {
         let old = get(node(), &ns, &format!("pod/{leader}"));
         let group = ready(&ns, "kestrel", &[&leader]);
         if mode == "Exec" {
-            // Its candidate has released the Lease as its last act, and the pod may be gone the moment after.
+            // The candidate releases the Lease as its last act, so the pod may be gone right afterwards.
             assert_eq!(group["status"]["history"][0]["reason"], "LeaseReleased");
         } else {
-            assert!(old.is_some(), "the pod is gone, and only then was there a successor");
+            assert!(old.is_some(), "the successor led only after the pod was gone");
             assert_eq!(group["status"]["history"][0]["reason"], "Draining");
         }
     }
 }
 
 #[test]
-fn a_scale_down_keeps_the_leader() {
+fn scale_down_keeps_the_leader() {
     load(BUSYBOX);
     let ns = namespace("down");
     apply(node(), &ns, &worker("Exec", "one", WORKER, json!({}), json!({ "replicas": 4 }))).unwrap();
     let mut leader = holder(&rolled_out(&ns, "one", 4));
     for round in 0..3 {
-        // Who is deleted first is decided by what stands on the pods.
-        within(30, "the leader's pod alone to be kept", || {
+        // The annotations of the pods decide which are deleted first.
+        within(30, "a deletion cost on the leader's pod alone", || {
             let pods = get(node(), &ns, "pods")?["items"].as_array()?.clone();
             let cost = "controller.kubernetes.io/pod-deletion-cost";
-            let kept: Vec<_> = pods.iter().filter(|pod| !pod["metadata"]["annotations"][cost].is_null()).collect();
-            (kept.len() == 1 && kept[0]["metadata"]["name"] == leader).then_some(())
+            let costly: Vec<_> = pods.iter().filter(|pod| !pod["metadata"]["annotations"][cost].is_null()).collect();
+            (costly.len() == 1 && costly[0]["metadata"]["name"] == leader).then_some(())
         });
         kubectl(node(), &["scale", "-n", &ns, "electiongroup/kestrel", "--replicas=1"]);
         assert_eq!(holder(&rolled_out(&ns, "one", 1)), leader, "round {round}");
         kubectl(node(), &["scale", "-n", &ns, "electiongroup/kestrel", "--replicas=4"]);
         assert_eq!(holder(&rolled_out(&ns, "one", 4)), leader, "round {round}");
-        // Another leader, so that it is not merely the oldest pod that stays.
+        // Another pod leads next, so that the leader is not always the oldest pod.
         let at = format!("k8sensus.dev/step-down-requested-at=round-{round}");
         kubectl(node(), &["annotate", "--overwrite", "-n", &ns, "electiongroup/kestrel", &at]);
         ready(&ns, "kestrel", &[&leader]);

@@ -1,4 +1,4 @@
-//! The leader Service under traffic: clients with new connections and one that keeps its own, through handovers and crashes.
+//! The leader Service under traffic: new connections and a kept connection, through handovers and crashes.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -13,15 +13,15 @@ use crate::support::fixtures::traffic;
 use crate::support::process::Process;
 use crate::support::{get, kubectl, root, within};
 
-/// How often leadership moves in each way; `K8SENSUS_ROUNDS` for figures.
+/// Returns how often leadership moves in each way; `K8SENSUS_ROUNDS` sets more for measurements.
 fn rounds(usual: usize) -> usize {
     std::env::var("K8SENSUS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
 }
 
-/// A client that is ended with the test.
+/// A client that ends with the test.
 struct Traffic {
     _client: Process,
-    read: Arc<Mutex<Vec<Answer>>>,
+    answers: Arc<Mutex<Vec<Answer>>>,
 }
 
 impl Traffic {
@@ -29,21 +29,21 @@ impl Traffic {
         let mut command = node().inside([traffic().to_str().unwrap(), address]).unwrap();
         let mut client = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
         let lines = BufReader::new(client.child.stdout.take().unwrap()).lines();
-        let read: Arc<Mutex<Vec<Answer>>> = Arc::default();
-        let wanted = Arc::downgrade(&read);
-        // The client is a child of the process that entered the node: a kill does not reach it, the pipe's end does.
+        let answers: Arc<Mutex<Vec<Answer>>> = Arc::default();
+        let weak = Arc::downgrade(&answers);
+        // The client is a child of the process that entered the node, so a kill does not reach it; a closed pipe does.
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let Some(read) = wanted.upgrade() else { break };
-                read.lock().unwrap().extend(Answer::of(&line));
+                let Some(answers) = weak.upgrade() else { break };
+                answers.lock().unwrap().extend(Answer::of(&line));
             }
         });
-        Self { _client: client, read }
+        Self { _client: client, answers }
     }
 
-    /// What came back since `from`, in order.
+    /// Returns the answers since `from`, in order.
     fn answers(&self, from: u128) -> Vec<Answer> {
-        self.read.lock().unwrap().iter().filter(|answer| answer.at >= from).cloned().collect()
+        self.answers.lock().unwrap().iter().filter(|answer| answer.at >= from).cloned().collect()
     }
 }
 
@@ -51,9 +51,11 @@ impl Traffic {
 struct Answer {
     /// Milliseconds since 1970.
     at: u128,
+    /// Whether it came over the kept connection.
     kept: bool,
+    /// The status code, or the kind of the error.
     what: String,
-    /// Who answered with 200.
+    /// The pod that answered with 200.
     pod: Option<String>,
 }
 
@@ -67,18 +69,18 @@ impl Answer {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the client's lines have the wall clock's time")]
+#[expect(clippy::disallowed_methods, reason = "the client's lines have wall-clock time")]
 fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
-/// Moves leadership by `how` and returns, for new connections and the kept one, how long nobody answered with 200.
-fn moved(ns: &str, traffic: &Traffic, how: impl Fn(&str)) -> [u128; 2] {
+/// Moves leadership by `how`; returns, for new connections and the kept one, the time without a 200 in milliseconds.
+fn measure_move(ns: &str, traffic: &Traffic, how: impl Fn(&str)) -> [u128; 2] {
     let leader = holder(&ready(ns, "counter", &[]));
-    within(60, "the Service to lead to the leader", || {
-        let served = traffic.answers(now() - 300);
+    within(60, "the Service to reach the leader", || {
+        let recent = traffic.answers(now() - 300);
         let by_leader =
-            |kept| served.iter().any(|answer| answer.kept == kept && answer.pod.as_deref() == Some(&leader));
+            |kept| recent.iter().any(|answer| answer.kept == kept && answer.pod.as_deref() == Some(&leader));
         (by_leader(false) && by_leader(true)).then_some(())
     });
     let start = now();
@@ -91,7 +93,7 @@ fn moved(ns: &str, traffic: &Traffic, how: impl Fn(&str)) -> [u128; 2] {
             |kept| answers.iter().any(|answer| answer.kept == kept && answer.pod.as_deref() == Some(&successor));
         (by_successor(false) && by_successor(true)).then_some(successor)
     });
-    // A moment more, for an answer that nobody may give any longer.
+    // A moment longer, to catch late answers of the former leader.
     std::thread::sleep(Duration::from_secs(1));
     let answers = traffic.answers(start);
     let gaps = [false, true].map(|kept| {
@@ -102,11 +104,11 @@ fn moved(ns: &str, traffic: &Traffic, how: impl Fn(&str)) -> [u128; 2] {
         let stray: Vec<_> = of()
             .filter(|answer| answer.at > first && answer.what != "200" && !answer.what.chars().any(char::is_alphabetic))
             .collect();
-        assert!(kept || stray.is_empty(), "new connections were answered by who does not lead: {stray:?}");
+        assert!(kept || stray.is_empty(), "a pod that is not the leader answered new connections: {stray:?}");
         first - last.unwrap_or(start)
     });
     println!(
-        "{leader} to {successor}: nobody answered for {} ms on new connections, {} ms on the kept one",
+        "{leader} to {successor}: no answer for {} ms on new connections, {} ms on the kept one",
         gaps[0], gaps[1]
     );
     gaps
@@ -121,7 +123,7 @@ fn report(what: &str, gaps: &[[u128; 2]]) {
 }
 
 #[test]
-fn traffic_follows_the_leader_and_no_other_pod_answers() {
+fn service_traffic_reaches_only_the_leader() {
     load(PYTHON);
     let ns = namespace("service");
     let sample = root().join("deploy/samples/service.yaml");
@@ -133,7 +135,7 @@ fn traffic_follows_the_leader_and_no_other_pod_answers() {
 
     let handovers: Vec<_> = (0..rounds(3))
         .map(|_| {
-            moved(&ns, &traffic, |_| {
+            measure_move(&ns, &traffic, |_| {
                 let at = format!("k8sensus.dev/step-down-requested-at={}", now());
                 kubectl(node(), &["annotate", "--overwrite", "-n", &ns, "electiongroup/counter", &at]);
             })
@@ -143,18 +145,18 @@ fn traffic_follows_the_leader_and_no_other_pod_answers() {
 
     let deletions: Vec<_> = (0..rounds(2))
         .map(|_| {
-            moved(&ns, &traffic, |leader| {
+            measure_move(&ns, &traffic, |leader| {
                 kubectl(node(), &["delete", "-n", &ns, "pod", leader, "--wait=false"]);
             })
         })
         .collect();
     report("deletion of the leader's pod", &deletions);
 
-    println!("crashes: each waits until the Lease has run out, 15 s");
+    println!("crashes: each waits until the Lease expires, 15 s");
     let start = Instant::now();
     let crashes: Vec<_> = (0..rounds(1))
         .map(|_| {
-            moved(&ns, &traffic, |leader| {
+            measure_move(&ns, &traffic, |leader| {
                 assert!(node().signal_pod(&uid(&ns, leader), Signal::KILL.as_raw()).unwrap() >= 2);
             })
         })

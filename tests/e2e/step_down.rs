@@ -4,13 +4,13 @@ use super::{holder, logs, namespace, node, ready, sample};
 use crate::support::{apply, condition, get, kubectl, within};
 
 #[test]
-fn an_annotation_moves_the_leader_to_a_standby_whose_command_starts_when_the_former_has_stopped() {
+fn step_down_annotation_starts_the_successor_after_the_leader_stopped() {
     let ns = namespace("stepdown");
     apply(node(), &ns, &sample("kestrel", json!({}))).unwrap();
     let first = holder(&ready(&ns, "kestrel", &[]));
     within(60, "a ready standby", || {
         let group = get(node(), &ns, "electiongroup/kestrel")?;
-        // One node: its standby is ready, but would fail with it.
+        // On one node the standby is ready but would fail with the leader.
         (condition(&group, "FailoverReady") == "False/StandbysOnSameNode").then_some(())
     });
     let request = "k8sensus.dev/step-down-requested-at=now";
@@ -21,7 +21,7 @@ fn an_annotation_moves_the_leader_to_a_standby_whose_command_starts_when_the_for
     let second = holder(&group);
     assert_eq!(group["status"]["leaseTransitions"], 2);
     assert!(logs(&ns, &second).contains("k8sensus is running sample task."));
-    // It stays a standby: the same container, the command not running.
+    // The former leader becomes a standby in the same container, without its command running.
     let former = get(node(), &ns, &format!("pod/{first}")).unwrap();
     assert_eq!(former["status"]["containerStatuses"][0]["restartCount"], 0);
     let lines = || logs(&ns, &first).matches("k8sensus is running sample task.").count();

@@ -1,4 +1,4 @@
-//! Each way in which a group can fail to work, once, on a real node: the conditions say why.
+//! Every way in which a group can fail, once, on a real node: the conditions explain it.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use super::images::{BUSYBOX, load};
 use super::{Namespace, namespace, node};
 use crate::support::{Deleted, apply, get, group, kubectl};
 
-/// How long it may take until the last of them is explained: the kubelet measures volumes once a minute.
+/// The longest time until all of them are explained: the kubelet measures volumes once a minute.
 const LONGEST: Duration = Duration::from_secs(180);
 
-/// A group that cannot work, and what condition Ready has to quote.
+/// A group that cannot work, and the expected fragments of condition Ready.
 struct Trouble {
     name: &'static str,
     spec: Value,
-    /// All of these.
+    /// The message must contain all of these.
     quotes: &'static [&'static str],
 }
 
@@ -23,7 +23,7 @@ fn trouble(name: &'static str, spec: Value, quotes: &'static [&'static str]) -> 
     Trouble { name, spec, quotes }
 }
 
-/// A spec whose pod has one container with these fields besides, and these of its own.
+/// Returns a spec whose pod has one container; the fields of `container` and `pod` are added.
 fn of(container: Value, pod: Value) -> Value {
     let mut app = json!({ "name": "app", "image": BUSYBOX, "command": ["/bin/sleep", "1000"] });
     app.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
@@ -44,7 +44,7 @@ fn exec(script: &str) -> Value {
     spec
 }
 
-/// What is wrong with the group itself.
+/// Returns the groups whose own spec is the cause.
 fn troubles() -> Vec<Trouble> {
     let env = |source: &str| of(json!({ "envFrom": [{ source: { "name": "nowhere" } }] }), json!({}));
     let mut account = of(json!({}), json!({}));
@@ -127,7 +127,7 @@ fn troubles() -> Vec<Trouble> {
     ]
 }
 
-/// A group that is well, in a namespace where its pods are refused.
+/// Returns a valid group in a namespace that refuses its pods.
 fn refused(name: &'static str, quotes: &'static [&'static str]) -> (Namespace, Trouble) {
     let privileged = json!({ "securityContext": { "privileged": true }, "resources": { "limits": { "cpu": "2" } } });
     (namespace(name), trouble(name, of(privileged, json!({})), quotes))
@@ -140,7 +140,7 @@ fn limits(ns: &str) {
     apply(node(), ns, &limit).unwrap();
 }
 
-/// Pods of that namespace go by a webhook that does not exist.
+/// Sends pods of that namespace to a webhook that does not exist.
 fn webhook(ns: &str) -> Deleted {
     let webhook = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
@@ -175,7 +175,7 @@ impl Trouble {
 }
 
 #[test]
-fn each_way_in_which_a_group_fails_to_work_is_explained() {
+fn conditions_explain_every_way_a_group_can_fail() {
     load(BUSYBOX);
     let ns = namespace("trouble");
     let quota = refused("quota", &["FailedCreate", "exceeded quota: none"]);

@@ -17,7 +17,7 @@ fn exec(script: &str, container: Value, spec: Value) -> Value {
 }
 
 #[test]
-fn a_leader_that_is_not_ready_for_too_long_steps_down() {
+fn leader_unready_for_too_long_steps_down() {
     load(BUSYBOX);
     for mode in ["Exec", "Sidecar"] {
         let ns = namespace("unhealthy");
@@ -41,17 +41,17 @@ fn a_leader_that_is_not_ready_for_too_long_steps_down() {
 }
 
 #[test]
-fn a_program_that_never_works_for_long_is_told_of_and_backs_off() {
+fn flapping_leader_is_reported_and_backs_off() {
     load(BUSYBOX);
     let ns = namespace("flapping");
     apply(node(), &ns, &exec("sleep 0.5; echo giving up > /dev/termination-log; exit 7", json!({}), json!({})))
         .unwrap();
-    let group = within(120, "the group to tell that its leader flaps", || {
+    let group = within(120, "a condition that reports a flapping leader", || {
         get(node(), &ns, "electiongroup/kestrel")
             .filter(|group| condition(group, "FailoverReady") == "False/LeaderFlapping")
     });
     println!("{}", group["status"]["conditions"]);
-    within(30, "an Event of it", || {
+    within(30, "an Event for the flapping leader", || {
         kubectl(node(), &["describe", "-n", &ns, "electiongroup/kestrel"]).contains("LeaderFlapping").then_some(())
     });
     let transitions = || get(node(), &ns, "lease/kestrel").unwrap()["spec"]["leaseTransitions"].as_i64().unwrap();

@@ -1,18 +1,18 @@
-//! `helm uninstall` of the operator, with and without the definition of its groups.
+//! `helm uninstall` of the operator, with and without the CRD.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::workload::{Mode, Workload};
-use super::{SYSTEM, holder, install_operator, node_of_its_own, wait_until_the_garbage_collector_knows_groups};
+use super::{SYSTEM, holder, install_operator, new_node, wait_until_the_garbage_collector_knows_groups};
 use crate::support::{apply, condition, get, kubectl, within};
 
 const GROUP: &str = "electiongroup/kestrel";
 
 #[test]
-fn groups_outlive_the_operator_and_end_in_good_order_where_the_definition_goes_with_it() {
-    let node = node_of_its_own();
+fn groups_outlive_the_operator_but_not_their_definition() {
+    let node = new_node();
     let workload = Workload::new(Mode::Exec, 6, 12);
     workload.load_on(&node);
     let uninstall = || {
@@ -37,13 +37,13 @@ fn groups_outlive_the_operator_and_end_in_good_order_where_the_definition_goes_w
     within(30, "work five seconds after the operator was uninstalled", || {
         (last_work() > uninstalled + Duration::from_secs(5)).then_some(())
     });
-    assert_eq!(workload.events_of(&first).len(), 1, "only its start: {:?}", workload.events());
+    assert_eq!(workload.events_of(&first).len(), 1, "expected only its start: {:?}", workload.events());
 
     install_operator(&node, "crds.keep=false");
-    assert_eq!(leader(), first, "the operator's return moved the leader");
+    assert_eq!(leader(), first, "reinstalling the operator moved the leader");
     wait_until_the_garbage_collector_knows_groups(&node);
     uninstall();
-    within(60, "the end of the leader's program", || workload.ended_in_good_order(&first).then_some(()));
+    within(60, "the end of the leader's program", || workload.ended_gracefully(&first).then_some(()));
     within(30, "the group's objects to be gone", || {
         let objects = "deployment,serviceaccount,role,rolebinding,lease,pod";
         let left = kubectl(&node, &["get", objects, "-l", "k8sensus.dev/group=kestrel", "-o", "name"]);

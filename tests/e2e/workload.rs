@@ -1,7 +1,7 @@
-//! A program that writes down what it does, in a folder of the node that the test reads, and what is concluded from it.
+//! A program that records its work in a folder of the node, and the checks of these records.
 //!
-//! Stamps are judged by `support::overlap`, as in every test of the election. Events say what reached the program from outside:
-//! the preStop hook, the stop signal, its end.
+//! `support::overlap` evaluates the stamps, as in every test of the election. Events record what reached the program
+//! from outside: the preStop hook, the stop signal, its end.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,8 +17,8 @@ use super::images::{BUSYBOX, PYTHON, load_on};
 use crate::support::group;
 use crate::support::overlap::{Report, Stretch};
 
-/// Works until SIGTERM, then for `STOP_SECONDS` more. `/proc/uptime` has hundredths of a second of CLOCK_BOOTTIME, which is
-/// CLOCK_MONOTONIC on a machine that was never suspended.
+/// Works until SIGTERM, then for `STOP_SECONDS` more. `/proc/uptime` has hundredths of a second of CLOCK_BOOTTIME,
+/// which is CLOCK_MONOTONIC on a machine that was never suspended.
 const SHELL: &str = r#"
 now() { read up rest < /proc/uptime; echo "${up%.*}${up#*.}0000000"; }
 event() { echo "$(now) $POD_NAME $1" >> /work/events; }
@@ -36,7 +36,8 @@ echo "$(now) $POD_NAME stop" >> $stamps
 event end
 "#;
 
-/// Asks the sidecar and works while its promise holds. On SIGTERM it takes `STOP_SECONDS` to finish its work, as long as the promises last.
+/// Polls the sidecar and works while its promise holds. After SIGTERM it finishes its work for `STOP_SECONDS`, as long
+/// as promises hold.
 const PYTHON_SIDECAR: &str = r#"
 import json, os, signal, time
 from http.client import HTTPConnection, HTTPException
@@ -69,16 +70,16 @@ def on_signal(*_):
     write("events", "signal")
 
 signal.signal(signal.SIGTERM, on_signal)
-token, until, asked = None, 0.0, 0.0
+token, until, sent_at = None, 0.0, 0.0
 while signaled is None or now() < signaled + int(os.environ["STOP_SECONDS"]):
-    if now() >= asked + 0.3:
-        asked = now()
+    if now() >= sent_at + 0.3:
+        sent_at = now()
         answer = ask("GET", "/")
         if answer and answer["is_leader"]:
             if answer["fencingToken"] != token:
                 token = answer["fencingToken"]
                 write(f"stamps-{ME}-{token}", "start")
-            until = asked + answer["validForSeconds"]
+            until = sent_at + answer["validForSeconds"]
     if token and now() < until:
         write(f"stamps-{ME}-{token}", token)
     elif token:
@@ -92,27 +93,27 @@ if token:
 write("events", "end")
 "#;
 
-/// How the program learns that it leads.
+/// The way in which the program learns that it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Exec,
     Sidecar,
 }
 
-/// A group of two whose program writes into a folder of the test's own. The folder goes with the test.
+/// A group of two whose program writes into the test's own folder, which is removed with the test.
 pub struct Workload {
     pub mode: Mode,
     folder: tempfile::TempDir,
     stop_seconds: u32,
     grace_seconds: u32,
-    /// When a program was thawed that had been frozen as the leader, and until when its candidate must have ended it. No lease can
-    /// keep it from work in between; what it does bears its old token, so that a fenced resource refuses it.
+    /// The time from the thaw of a leader until its candidate must have ended its program. No lease can prevent work in
+    /// between; that work has the old token, so a fenced resource refuses it.
     pub woken: OnceLock<Range<Duration>>,
-    /// When the cluster's data was put back to older data: tokens from then on may be below those before.
+    /// The time at which the cluster's data was restored from older data: later tokens may be lower than earlier ones.
     pub rewound: OnceLock<Duration>,
 }
 
-/// What reached the program of one pod, each with CLOCK_MONOTONIC.
+/// Something that reached the program of one pod, with its time by CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub at: Duration,
@@ -121,15 +122,15 @@ pub struct Event {
 }
 
 impl Workload {
-    /// Its program takes `stop_seconds` to end after the stop signal, of the `grace_seconds` that its pod has.
+    /// Returns a workload whose program takes `stop_seconds` to end after the stop signal, of `grace_seconds` in total.
     pub fn new(mode: Mode, stop_seconds: u32, grace_seconds: u32) -> Self {
         let folder = tempfile::Builder::new().prefix("k8sensus-work-").tempdir().unwrap();
-        // Whatever user the program runs as.
+        // Writable for any user that the program runs as.
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         Self { mode, folder, stop_seconds, grace_seconds, woken: OnceLock::new(), rewound: OnceLock::new() }
     }
 
-    /// Makes the program's image known to a node that has it not yet.
+    /// Loads the program's image onto a node that does not have it yet.
     pub fn load_on(&self, node: &Cluster) {
         load_on(node, self.image());
     }
@@ -138,7 +139,7 @@ impl Workload {
         if self.mode == Mode::Exec { BUSYBOX } else { PYTHON }
     }
 
-    /// The group; `more` is added to its spec.
+    /// Returns the group; `more` is added to its spec.
     pub fn group(&self, name: &str, more: Value) -> Value {
         let event = r#"read up rest < /proc/uptime; echo "${up%.*}${up#*.}0000000 $POD_NAME hook" >> /work/events"#;
         let command = match self.mode {
@@ -164,18 +165,18 @@ impl Workload {
             json!({ "candidate": { "mode": mode }, "replicas": 2, "minReadySeconds": 1, "template": template }),
         );
         let spec = group["spec"].as_object_mut().unwrap();
-        // With the default lease, so that a busy machine costs no leadership.
+        // With the default lease, so that no leader loses it on a busy machine.
         spec.retain(|field, _| !["image", "command", "election"].contains(&field.as_str()));
         spec.extend(more.as_object().unwrap().clone());
         group
     }
 
-    /// What reached the programs, in order.
+    /// Returns the events of all programs, in order.
     pub fn events(&self) -> Vec<Event> {
         let text = fs::read_to_string(self.folder.path().join("events")).unwrap_or_default();
         let event = |line: &str| {
-            let mut words = line.split(' ');
-            let (Some(Ok(at)), Some(pod), Some(what)) = (words.next().map(str::parse), words.next(), words.next())
+            let mut fields = line.split(' ');
+            let (Some(Ok(at)), Some(pod), Some(what)) = (fields.next().map(str::parse), fields.next(), fields.next())
             else {
                 panic!("no event: {line:?}");
             };
@@ -184,37 +185,38 @@ impl Workload {
         text.lines().map(event).collect()
     }
 
-    /// Whether the program of `pod` got its hook, then its stop signal, and could use its time to stop, as far as it has ended.
+    /// Returns whether the program of `pod` has ended: after its hook, then its stop signal, with its full time to
+    /// stop.
     ///
     /// # Panics
     /// If it ended in any other way.
-    pub fn ended_in_good_order(&self, pod: &str) -> bool {
+    pub fn ended_gracefully(&self, pod: &str) -> bool {
         let events = self.events_of(pod);
         let at = |what: &str| events.iter().find(|event| event.what == what).map(|event| event.at);
         let Some(end) = at("end") else { return false };
         let (hook, signal) = (at("hook"), at("signal"));
         assert!(hook.is_some() && signal.is_some() && hook <= signal, "{events:?}");
-        let took = end - signal.unwrap_or_default();
+        let stop_time = end - signal.unwrap_or_default();
         // Stamps have hundredths of a second.
         assert!(
-            took + Duration::from_millis(300) >= Duration::from_secs(self.stop_seconds.into()),
+            stop_time + Duration::from_millis(300) >= Duration::from_secs(self.stop_seconds.into()),
             "cut short: {events:?}"
         );
         true
     }
 
-    /// What reached the program of `pod`, in order.
+    /// Returns the events of the program of `pod`, in order.
     pub fn events_of(&self, pod: &str) -> Vec<Event> {
         self.events().into_iter().filter(|event| event.pod == pod).collect()
     }
 
-    /// The pods whose program has worked.
+    /// Returns the pods whose program has worked.
     pub fn workers(&self) -> BTreeSet<String> {
         self.report().stretches.into_iter().map(|stretch| stretch.identity).collect()
     }
 
-    /// Who worked when, and what of it must not have been.
-    pub fn judged(&self) -> Report {
+    /// Returns the report without the violations that a thaw or a restore explains.
+    pub fn checked_report(&self) -> Report {
         let mut report = self.report();
         if let Some(woken) = self.woken.get() {
             let is_refused = |late: &Stretch, other: &Stretch| {
@@ -229,7 +231,7 @@ impl Workload {
         report
     }
 
-    /// Who worked when.
+    /// Returns the work of all programs.
     pub fn report(&self) -> Report {
         let files: Vec<PathBuf> = fs::read_dir(self.folder.path())
             .unwrap()
@@ -241,9 +243,9 @@ impl Workload {
 }
 
 impl Drop for Workload {
-    /// Whatever a test is about, at most one program works at a time and the tokens rise.
+    /// Checks in every test that at most one program works at a time and that tokens rise.
     fn drop(&mut self) {
-        let report = self.judged();
+        let report = self.checked_report();
         if !std::thread::panicking() {
             assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{report}");
         }

@@ -8,7 +8,7 @@ use crate::support::{Program, apply, get, kubectl, within};
 
 const NAMES: [&str; 3] = ["fern", "moss", "reed"];
 
-/// A greeting as it was written.
+/// A greeting that was written.
 #[derive(Debug)]
 struct Greeting {
     version: u64,
@@ -16,13 +16,13 @@ struct Greeting {
     token: u64,
 }
 
-/// What `kubectl get --watch` has seen of greetings, in the order of their versions.
+/// Returns the greetings that `kubectl get --watch` printed, in the order of their versions.
 fn greetings(watch: &Program) -> Vec<Greeting> {
     let output = watch.output();
     let objects = serde_json::Deserializer::from_str(&output).into_iter::<Value>();
     let mut last: HashMap<String, Value> = HashMap::new();
     let mut found = Vec::new();
-    // The last one may still be being printed.
+    // kubectl may still be printing the last object.
     for object in objects.map_while(Result::ok) {
         let (metadata, data) = (&object["metadata"], &object["data"]);
         let before = last.insert(metadata["name"].as_str().unwrap().to_owned(), data["greeting"].clone());
@@ -36,7 +36,7 @@ fn greetings(watch: &Program) -> Vec<Greeting> {
     found
 }
 
-/// Renames until told to stop, so that there is something to reconcile at each moment. How often it did.
+/// Renames until `enough` is set, so that there is always something to reconcile; returns the number of rounds.
 fn rename(stage: &Stage, enough: &AtomicBool) -> usize {
     for round in 1.. {
         for name in NAMES {
@@ -51,7 +51,7 @@ fn rename(stage: &Stage, enough: &AtomicBool) -> usize {
 }
 
 #[test]
-fn of_two_controllers_only_the_leader_reconciles() {
+fn only_the_leading_controller_reconciles() {
     let stage = Stage::new("controller");
     let watching = ["get", "configmaps", "-l", "example=greeting", "--watch", "-o", "json", "-n", &stage.namespace];
     let watch = Program::start("watch", stage.cluster.kubectl().args(watching));
@@ -69,7 +69,7 @@ fn of_two_controllers_only_the_leader_reconciles() {
     let enough = AtomicBool::new(false);
     let rounds = std::thread::scope(|scope| {
         let renaming = scope.spawn(|| rename(&stage, &enough));
-        // Ends the renaming also where one of these fails.
+        // Ends the renaming even if an assertion below fails.
         let _end = OnDrop(|| enough.store(true, Ordering::Relaxed));
         within(60, "greetings beside a standby", || (written_by("otter") >= 12).then_some(()));
         assert!(!heron.says("reconciles"), "{}", heron.output());
@@ -93,7 +93,7 @@ fn of_two_controllers_only_the_leader_reconciles() {
     assert!(first.iter().all(|greeting| greeting.by == "otter" && greeting.token == first[0].token), "{greetings:#?}");
     let token = second[0].token;
     assert!(second.iter().all(|greeting| greeting.by == "heron" && greeting.token == token), "{greetings:#?}");
-    // Versions count the writes of one etcd: the first had written its last before the second acquired the Lease.
+    // Resource versions count the writes of one etcd: the first leader's last write precedes the second's acquisition.
     assert!(first.iter().all(|greeting| greeting.version < token), "{greetings:#?}");
     assert!(second.iter().all(|greeting| greeting.version > token), "{greetings:#?}");
     stage.assert_nothing_was_forbidden();

@@ -1,4 +1,4 @@
-//! The example's fence, and what it does to transactions that run beside each other.
+//! The example's fence under concurrent transactions.
 
 #[path = "../../examples/fenced/fence.rs"]
 mod copied;
@@ -14,10 +14,10 @@ use crate::support::root;
 
 const LEASE: &str = "weir";
 
-/// The guide's other form, for transactions that are to run side by side.
+/// The other statement of the guide, for transactions that may run concurrently.
 const SHARE: &str = "SELECT 1 FROM fence WHERE lease = $1 AND token = $2::text::numeric FOR SHARE";
 
-/// Whether a transaction under `token` gets through the fence.
+/// Returns whether a transaction under `token` passes the fence.
 async fn passes(client: &mut Client, token: &str) -> bool {
     match begin(client, LEASE, token).await.unwrap() {
         Some(transaction) => transaction.commit().await.is_ok(),
@@ -25,18 +25,18 @@ async fn passes(client: &mut Client, token: &str) -> bool {
     }
 }
 
-/// Waits until somebody waits for a lock.
-async fn somebody_waits(client: &Client) {
+/// Waits until a transaction is blocked by a lock.
+async fn wait_for_blocked_transaction(client: &Client) {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     let start = tokio::time::Instant::now();
     while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(start.elapsed() < LIMIT, "nobody waits for a lock");
+        assert!(start.elapsed() < LIMIT, "no transaction is blocked by a lock");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
-async fn a_fence_compares_tokens_as_numbers_of_any_length() {
+async fn fence_compares_tokens_as_numbers_of_any_length() {
     let postgres = Postgres::start().await;
     let mut client = postgres.connect().await;
     for (token, passed) in [
@@ -57,18 +57,18 @@ async fn a_fence_compares_tokens_as_numbers_of_any_length() {
 }
 
 #[tokio::test]
-async fn who_waits_at_the_fence_is_compared_with_what_was_committed_meanwhile() {
+async fn waiting_transaction_is_compared_with_the_committed_token() {
     let postgres = Postgres::start().await;
-    let (mut holding, mut coming, looking) =
+    let (mut holder, mut waiter, monitor) =
         (postgres.connect().await, postgres.connect().await, postgres.connect().await);
-    assert!(passes(&mut holding, "3").await);
-    // (the one at the fence, whether it commits, the one who waits, whether that passes)
+    assert!(passes(&mut holder, "3").await);
+    // (token at the fence, whether it commits, waiting token, whether that passes)
     for (held, commits, waiting, passed) in
         [("5", true, "4", false), ("7", false, "6", true), ("6", true, "8", true), ("8", true, "6", false)]
     {
-        let transaction = begin(&mut holding, LEASE, held).await.unwrap().expect("the fence lets it through");
-        let (through, ()) = tokio::join!(passes(&mut coming, waiting), async {
-            somebody_waits(&looking).await;
+        let transaction = begin(&mut holder, LEASE, held).await.unwrap().expect("the fence lets it through");
+        let (through, ()) = tokio::join!(passes(&mut waiter, waiting), async {
+            wait_for_blocked_transaction(&monitor).await;
             let ended = if commits { transaction.commit().await } else { transaction.rollback().await };
             ended.unwrap();
         });
@@ -77,9 +77,9 @@ async fn who_waits_at_the_fence_is_compared_with_what_was_committed_meanwhile() 
 }
 
 #[tokio::test]
-async fn who_shares_the_fence_holds_a_raise_off_and_is_refused_after_it() {
+async fn shared_fence_blocks_a_raise_and_is_refused_after_it() {
     let postgres = Postgres::start().await;
-    let (mut one, mut two, mut new, looking) =
+    let (mut one, mut two, mut new, monitor) =
         (postgres.connect().await, postgres.connect().await, postgres.connect().await, postgres.connect().await);
     assert!(passes(&mut one, "3").await);
     let shares =
@@ -88,20 +88,20 @@ async fn who_shares_the_fence_holds_a_raise_off_and_is_refused_after_it() {
     assert!(shares(&first).await && shares(&second).await, "they must not wait for each other");
     second.commit().await.unwrap();
     let (raised, ()) = tokio::join!(begin(&mut new, LEASE, "4"), async {
-        somebody_waits(&looking).await;
+        wait_for_blocked_transaction(&monitor).await;
         first.commit().await.unwrap();
     });
     let raised = raised.unwrap().expect("the fence lets it through");
     let late = one.transaction().await.unwrap();
     let (through, ()) = tokio::join!(shares(&late), async {
-        somebody_waits(&looking).await;
+        wait_for_blocked_transaction(&monitor).await;
         raised.commit().await.unwrap();
     });
-    assert!(!through, "it must see what was committed while it waited");
+    assert!(!through, "it must see the token that was committed while it waited");
 }
 
 #[tokio::test]
-async fn a_stricter_isolation_refuses_the_race_instead() {
+async fn serializable_isolation_refuses_the_race_instead() {
     let postgres = Postgres::start().await;
     let (mut old, mut new) = (postgres.connect().await, postgres.connect().await);
     old.batch_execute("SET default_transaction_isolation = 'serializable'").await.unwrap();
@@ -120,12 +120,12 @@ async fn write(transaction: Transaction<'_>, token: &str) {
     transaction.commit().await.unwrap();
 }
 
-/// Writers with tokens that rise at different paces, all at once. How many writes were refused, and how many came after a
-/// write with a higher token.
+/// Runs concurrent writers whose tokens rise at different rates. Returns how many writes were refused, and how many
+/// came after a write with a higher token.
 async fn storm(fenced: bool) -> (usize, i64) {
     let postgres = Postgres::start().await;
-    let looking = postgres.connect().await;
-    looking.batch_execute("CREATE TABLE history (place bigserial PRIMARY KEY, token numeric)").await.unwrap();
+    let monitor = postgres.connect().await;
+    monitor.batch_execute("CREATE TABLE history (place bigserial PRIMARY KEY, token numeric)").await.unwrap();
     let mut writers = Vec::new();
     for writer in 0_u64..8 {
         let mut client = postgres.connect().await;
@@ -150,20 +150,20 @@ async fn storm(fenced: bool) -> (usize, i64) {
     }
     let fallen =
         "SELECT count(*) FROM (SELECT token < max(token) OVER (ORDER BY place) AS fell FROM history) AS h WHERE fell";
-    (refused, looking.query_one(fallen, &[]).await.unwrap().get(0))
+    (refused, monitor.query_one(fallen, &[]).await.unwrap().get(0))
 }
 
 #[tokio::test]
-async fn no_write_with_a_lower_token_comes_after_one_with_a_higher() {
+async fn no_lower_token_writes_after_a_higher_one() {
     let (refused, fallen) = storm(true).await;
-    assert!(refused > 0, "nobody was late, so nothing is shown");
+    assert!(refused > 0, "no write was late, so this test shows nothing");
     assert_eq!(fallen, 0);
     let (_, fallen) = storm(false).await;
-    assert!(fallen > 0, "without the fence late writes must be seen, or this test sees nothing");
+    assert!(fallen > 0, "without the fence there must be late writes, or this test shows nothing");
 }
 
 #[test]
-fn the_guide_shows_the_statements_that_are_tested() {
+fn guide_shows_the_tested_statements() {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let guide = plain(&std::fs::read_to_string(root().join("docs/fencing.md")).unwrap());
     let schema = include_str!("../../examples/fenced/schema.sql");

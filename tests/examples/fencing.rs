@@ -10,7 +10,7 @@ use super::postgres::Postgres;
 use super::{LIMIT, Stage};
 use crate::support::{Program, within};
 
-/// Notes each write of a counter; a row's writes are in the order in which they were committed, for the row is locked.
+/// Records each write of a counter. The writes of a row are in commit order, because the row is locked.
 const HISTORY: &str = "
     CREATE TABLE history (place bigserial PRIMARY KEY, name text, value bigint, written_by text);
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -21,13 +21,13 @@ const HISTORY: &str = "
     $$;
     CREATE TRIGGER note AFTER UPDATE ON counter FOR EACH ROW EXECUTE FUNCTION note();";
 
-/// What was written to a counter, and by whom.
+/// Returns the values written to a counter, each with its writer.
 async fn history(database: &Client, name: &str) -> Vec<(i64, String)> {
     let rows = database.query("SELECT value, written_by FROM history WHERE name = $1 ORDER BY place", &[&name]).await;
     rows.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-async fn until_heron_wrote(database: &Client, times: usize) {
+async fn wait_for_writes_of_heron(database: &Client, times: usize) {
     let start = tokio::time::Instant::now();
     while history(database, "fenced").await.iter().filter(|(_, by)| by == "heron").count() < times {
         assert!(start.elapsed() < LIMIT, "heron does not write");
@@ -41,7 +41,7 @@ fn is_stopped(program: &Program) -> bool {
 }
 
 #[tokio::test]
-async fn a_late_write_corrupts_what_has_no_fence_and_cannot_touch_what_has_one() {
+async fn late_write_corrupts_only_the_unfenced_counter() {
     let postgres = Postgres::start().await;
     let database = postgres.connect().await;
     database.batch_execute(HISTORY).await.unwrap();
@@ -55,20 +55,20 @@ async fn a_late_write_corrupts_what_has_no_fence_and_cannot_touch_what_has_one()
     otter.wait_for("leadership is valid: freezing before the write", LIMIT);
     within(60, "otter to freeze", || is_stopped(&otter).then_some(()));
     let mut heron = start("heron", &[]);
-    until_heron_wrote(&database, 5).await;
+    wait_for_writes_of_heron(&database, 5).await;
     assert!(is_stopped(&otter));
     assert_eq!(history(&database, "fenced").await[..2], [(1, "otter".to_owned()), (2, "otter".to_owned())]);
 
     otter.signal(Signal::CONT);
     otter.wait_for("otter was refused: there is a higher token", LIMIT);
     let after = history(&database, "fenced").await.len();
-    until_heron_wrote(&database, after + 3).await;
+    wait_for_writes_of_heron(&database, after + 3).await;
     assert!(otter.terminate(LIMIT).success());
     assert!(heron.terminate(LIMIT).success());
 
     let unfenced = history(&database, "unfenced").await;
     let late: Vec<usize> = (2..unfenced.len()).filter(|at| unfenced[*at].1 == "otter").collect();
-    let [late] = late[..] else { panic!("one late write was to come: {unfenced:?}") };
+    let [late] = late[..] else { panic!("expected one late write: {unfenced:?}") };
     assert_eq!(unfenced[late].0, 3, "{unfenced:?}");
     let (before, by) = &unfenced[late - 1];
     assert!(by == "heron" && *before > 3, "the counter must have been set back: {unfenced:?}");

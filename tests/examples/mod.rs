@@ -1,4 +1,4 @@
-//! The examples, run as their first lines say, with the permissions that these lines name.
+//! The examples, run as documented in their headers and with the permissions named there.
 
 mod controller;
 mod fence;
@@ -18,10 +18,10 @@ use tempfile::NamedTempFile;
 
 use crate::support::{Program, apply, kubeconfig_with, kubectl, namespace, requests_since, root, shared};
 
-/// Generous: it is only reached when something is wrong.
+/// A generous limit, reached only in case of an error.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A namespace with a service account that may do what an example asks for, and nothing else.
+/// A namespace with a service account that has exactly the documented permissions of an example.
 struct Stage {
     cluster: &'static Cluster,
     namespace: String,
@@ -49,7 +49,7 @@ impl Stage {
         Self { cluster, namespace, example, kubeconfig }
     }
 
-    /// How a replica is started, in the pod of that name.
+    /// Returns the command that starts a replica in the pod of that name.
     fn command(&self, pod: &str) -> Command {
         let mut command = Command::new(built(self.example));
         command.env("POD_NAME", pod).env("POD_NAMESPACE", &self.namespace).env("KUBECONFIG", self.kubeconfig.path());
@@ -65,7 +65,7 @@ impl Stage {
         kubectl(self.cluster, &["get", "leases", "-n", &self.namespace, "-o", &path])
     }
 
-    /// The permissions that the example names are all that it needs.
+    /// Asserts that the documented permissions of the example suffice.
     fn assert_nothing_was_forbidden(&self) {
         let user = format!("system:serviceaccount:{}:{}", self.namespace, self.example);
         let own = |event: &Value| event["user"]["username"] == user.as_str();
@@ -75,7 +75,7 @@ impl Stage {
     }
 }
 
-/// The rules in the example's documentation.
+/// Returns the rules in the example's documentation.
 fn rules(example: &str) -> Value {
     let text = fs::read_to_string(source(example)).unwrap();
     let lines = text.lines().skip_while(|line| *line != "//! ```yaml").skip(1).take_while(|line| *line != "//! ```");
@@ -90,14 +90,14 @@ fn source(example: &str) -> PathBuf {
     if file.exists() { file } else { folder.join(example).join("main.rs") }
 }
 
-/// The example's program, beside the tests' own. `cargo test` builds it, `cargo test --test all` does not.
+/// Returns the path of the example's program. `cargo test` builds it, `cargo test --test all` does not.
 pub fn built(example: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().and_then(Path::parent).unwrap().join("examples").join(example);
     let advice = "build it: cargo build --examples";
     let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let Ok(made) = changed(&program) else { panic!("{} is missing, {advice}", program.display()) };
-    // Cargo lists the sources there, with blanks in paths escaped.
+    // Cargo lists the sources in this file, with spaces in paths escaped.
     let list = fs::read_to_string(program.with_extension("d")).unwrap().replace("\\ ", "\0");
     for path in list.split_whitespace().skip(1).map(|path| PathBuf::from(path.replace('\0', " "))) {
         let newer = changed(&path).map_or(true, |time| time > made);
@@ -106,32 +106,32 @@ pub fn built(example: &str) -> PathBuf {
     program
 }
 
-/// Their names.
+/// Returns the names of all examples.
 fn examples() -> Vec<String> {
     let entries = fs::read_dir(root().join("examples")).unwrap();
     entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
 #[test]
-fn each_example_says_how_to_run_it_and_what_it_may() {
+fn each_example_documents_its_command_and_permissions() {
     for name in examples() {
         let text = fs::read_to_string(source(&name)).unwrap();
         let documentation: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
         let command = format!("cargo run --example {name}");
-        assert!(documentation.iter().any(|line| line.contains(&command)), "{name} must say: {command}");
+        assert!(documentation.iter().any(|line| line.contains(&command)), "{name} must document: {command}");
         let rules = rules(&name);
         assert!(rules.as_array().is_some_and(|rules| !rules.is_empty()), "{name} must name its permissions");
     }
 }
 
 #[test]
-fn examples_are_short_and_need_the_public_face_only() {
+fn examples_are_short_and_use_only_the_public_api() {
     for name in examples() {
         let text = fs::read_to_string(source(&name)).unwrap();
         assert!(text.lines().count() <= 160, "{name} is too long to copy");
         for used in text.lines().filter(|line| line.contains("k8sensus::")) {
             let public = ["use k8sensus::campaign::{", "use k8sensus::runtime::shutdown::Shutdown;"];
-            assert!(public.iter().any(|face| used.starts_with(face)), "{name}: {used}");
+            assert!(public.iter().any(|import| used.starts_with(import)), "{name}: {used}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own, which nobody else can reach.
+//! A PostgreSQL server for one test, unreachable for all other programs.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -19,7 +19,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// With the tables of the example.
+    /// Starts a server with the tables of the example.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let user = unprivileged_user();
@@ -35,12 +35,12 @@ impl Postgres {
             }
             command
         };
-        let made = command("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]).output();
-        let made = made.unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let created = command("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]).output();
+        let created = created.unwrap();
+        assert!(created.status.success(), "initdb: {}", String::from_utf8_lossy(&created.stderr));
         let mut server = command("postgres");
         server.arg("-k").arg(folder.path()).args(["-c", "listen_addresses="]);
-        // Nothing of a killed server is left in /dev/shm.
+        // So that a killed server leaves nothing in /dev/shm.
         server.args(["-c", "dynamic_shared_memory_type=mmap", "-c", "fsync=off"]);
         let server = Program::start("postgres", &mut server);
         server.wait_for("ready to accept connections", Duration::from_secs(60));
@@ -50,7 +50,7 @@ impl Postgres {
         postgres
     }
 
-    /// What a client connects with.
+    /// Returns the connection string for clients.
     pub fn address(&self) -> String {
         format!("host={} user=postgres", self.folder.path().display())
     }
@@ -64,7 +64,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Asked to end it takes its shared memory along. If it does not, the drop of the program kills it.
+        // A graceful shutdown removes the shared memory. If the server does not end, dropping the program kills it.
         let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(self.server.pid()).unwrap(), Signal::INT);
         for _ in 0..100 {
             if !self.folder.path().join("data/postmaster.pid").exists() {
@@ -75,7 +75,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Debian keeps the server's programs out of the PATH, by version.
+/// Returns the folder of the newest server: Debian keeps the programs outside of PATH, by version.
 pub fn programs() -> PathBuf {
     prepare_machine();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
@@ -89,7 +89,7 @@ pub fn programs() -> PathBuf {
         .join("bin")
 }
 
-/// PostgreSQL refuses to run as root. The package made this user.
+/// Returns the user that the package created, because PostgreSQL refuses to run as root.
 fn unprivileged_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;

@@ -13,11 +13,11 @@ struct Replica {
 impl Replica {
     fn start(stage: &Stage, pod: &str) -> Self {
         let program = stage.replica(pod, &["127.0.0.1:0"]);
-        let said = within(60, "an address", || {
+        let address = within(60, "an address", || {
             let output = program.output();
             output.lines().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
         });
-        Self { program, address: said }
+        Self { program, address }
     }
 
     fn begin(&self, head: &str) -> TcpStream {
@@ -40,7 +40,7 @@ impl Replica {
     }
 }
 
-/// The status and the body.
+/// Reads a response; returns its status and body.
 fn answer(stream: &mut BufReader<TcpStream>) -> (u16, String) {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -54,7 +54,7 @@ fn token(answer: &(u16, String)) -> u64 {
 }
 
 #[test]
-fn all_replicas_serve_one_takes_orders_and_it_hands_over_when_the_last_is_taken() {
+fn leader_finishes_open_orders_before_handing_over() {
     let stage = Stage::new("service");
     let mut otter = Replica::start(&stage, "otter");
     within(60, "a leader", || (otter.get("/leader").0 == 200).then_some(()));
@@ -70,7 +70,7 @@ fn all_replicas_serve_one_takes_orders_and_it_hands_over_when_the_last_is_taken(
     let first = token(&otter.order("two loaves"));
     assert_eq!(heron.order("two loaves"), refused);
 
-    // An order that is half told when its replica is to end. The go-ahead comes when the handler reads the body.
+    // An order that is half sent when its replica gets SIGTERM. "100 Continue" arrives when the handler reads the body.
     let mut stream = otter.begin("POST /orders");
     stream.write_all(b"content-length: 10\r\nexpect: 100-continue\r\n\r\n").unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -80,7 +80,7 @@ fn all_replicas_serve_one_takes_orders_and_it_hands_over_when_the_last_is_taken(
     reader.read_line(&mut line).unwrap();
     stream.write_all(b"three ").unwrap();
     otter.program.signal(rustix::process::Signal::TERM);
-    otter.program.wait_for("answering what was begun", LIMIT);
+    otter.program.wait_for("finishing open requests", LIMIT);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(2) {
         assert_eq!(heron.order("two loaves"), refused);

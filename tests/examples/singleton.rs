@@ -4,23 +4,23 @@ use std::path::Path;
 use super::{LIMIT, Stage};
 use crate::support::within;
 
-/// The pieces in the journal, each as (pod, token, number). Panics where one began within another.
+/// Returns the pieces in the journal, each as (pod, token, number). Panics if two pieces overlap.
 fn pieces(journal: &Path) -> Vec<(String, u64, u32)> {
     let text = fs::read_to_string(journal).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let mut pieces = Vec::new();
     for pair in lines.chunks_exact(2) {
         let (begin, end) = (pair[0].strip_prefix("begin "), pair[1].strip_prefix("end "));
-        assert!(begin.is_some() && begin == end, "two at work:\n{text}");
-        let mut words = begin.unwrap().split(' ');
-        let number = words.next().unwrap().parse().unwrap();
-        pieces.push((words.next().unwrap().to_owned(), words.next().unwrap().parse().unwrap(), number));
+        assert!(begin.is_some() && begin == end, "two replicas at work:\n{text}");
+        let mut fields = begin.unwrap().split(' ');
+        let number = fields.next().unwrap().parse().unwrap();
+        pieces.push((fields.next().unwrap().to_owned(), fields.next().unwrap().parse().unwrap(), number));
     }
     pieces
 }
 
 #[test]
-fn of_two_singletons_one_works_and_hands_over_when_it_is_told_to_end() {
+fn singleton_works_alone_and_hands_over_on_sigterm() {
     let stage = Stage::new("singleton");
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("journal");
@@ -34,10 +34,10 @@ fn of_two_singletons_one_works_and_hands_over_when_it_is_told_to_end() {
     within(60, "work beside a standby", || (done_by("otter") >= before + 5).then_some(()));
     assert!(!heron.says("leads"), "{}", heron.output());
 
-    // In the midst of a piece.
+    // SIGTERM comes in the middle of a piece.
     let lines = || fs::read_to_string(&journal).unwrap().lines().count();
     within(60, "the end of a piece", || lines().is_multiple_of(2).then_some(()));
-    within(60, "the begin of a piece", || (!lines().is_multiple_of(2)).then_some(()));
+    within(60, "the start of a piece", || (!lines().is_multiple_of(2)).then_some(()));
     assert!(otter.terminate(LIMIT).success());
     within(60, "work of the successor", || (done_by("heron") >= 3).then_some(()));
     assert!(heron.terminate(LIMIT).success());

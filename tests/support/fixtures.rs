@@ -1,4 +1,4 @@
-//! The programs that stamp a file while they lead. A bench may take this file in by its path.
+//! Programs that append stamps to a file while they lead. A bench may include this file by its path.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,17 +6,18 @@ use std::sync::OnceLock;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// An unmodified client-go candidate that stamps while it leads; `tests/fixtures/client-go/main.go` has its flags.
+/// Returns an unmodified client-go candidate that stamps while it leads; `tests/fixtures/client-go/main.go` has its
+/// flags.
 ///
 /// # Panics
-/// If it cannot be built, saying what is missing.
+/// If it cannot be built; the message names what is missing.
 pub fn client_go() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let source = Path::new(ROOT).join("tests/fixtures/client-go");
     PROGRAM.get_or_init(|| k8sensus_local::go_program(&source).unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// What `k8sensus exec` runs: `stamper FILE IDENTITY`.
+/// Returns the program that `k8sensus exec` runs: `stamper FILE IDENTITY`.
 ///
 /// # Panics
 /// If it cannot be built; the compiler's messages are on standard error.
@@ -25,7 +26,7 @@ pub fn stamper() -> &'static Path {
     PROGRAM.get_or_init(|| example("stamper"))
 }
 
-/// A client of a Service: `traffic ADDRESS:PORT`.
+/// Returns a client of a Service: `traffic ADDRESS:PORT`.
 ///
 /// # Panics
 /// If it cannot be built; the compiler's messages are on standard error.
@@ -35,7 +36,7 @@ pub fn traffic() -> &'static Path {
 }
 
 fn example(name: &str) -> PathBuf {
-    // `cargo test --test all` builds no examples, and a stale one would be worse than none.
+    // `cargo test --test all` builds no examples, and a stale example would be worse than none.
     let output = k8sensus_local::cargo()
         .args(["build", "--quiet", "--locked", "--example", name])
         .args(["--message-format", "json-render-diagnostics"])
@@ -48,5 +49,5 @@ fn example(name: &str) -> PathBuf {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let mut programs = messages.filter(|message| message["target"]["name"] == name);
     let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    program.expect("cargo says where it put the example")
+    program.expect("cargo reports the path of the example")
 }

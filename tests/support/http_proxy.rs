@@ -1,5 +1,5 @@
-//! A way to the API server in plain HTTP that counts what is written, loses what the test says, and refuses to show what
-//! the test says.
+//! A plain HTTP proxy to the API server. It records writes, loses a chosen write, and refuses or silences chosen lists
+//! and watches.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -22,45 +22,46 @@ use tokio::sync::watch;
 use super::objects::{Retry, client, runtime};
 use super::{OPERATOR, Program};
 
-/// Where an operator is killed.
+/// The moment at which an operator is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cut {
-    /// Its write never arrives.
+    /// Before its write reaches the API server.
     Before,
-    /// Its write is done, but it never hears of that.
+    /// After the API server performed the write and before the operator receives the response.
     After,
 }
 
-/// What ends a watch whose beginning the API server has forgotten.
+/// The watch event for a resource version that the API server no longer has.
 const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version","reason":"Expired","code":410}}"#;
 
-/// An HTTP proxy for one operator, whose own Lease is in namespace `default`. It ends when this is dropped.
+/// An HTTP proxy for one operator, whose own Lease is in namespace `default`. It stops when this is dropped.
 pub struct HttpProxy {
     kubeconfig: NamedTempFile,
-    way: Arc<Way>,
-    serving: tokio::task::JoinHandle<()>,
+    shared: Arc<Shared>,
+    server: tokio::task::JoinHandle<()>,
 }
 
-struct Way {
+/// What the proxy and its request handlers share.
+struct Shared {
     client: Client,
-    /// What answers lists and watches.
+    /// The client for lists and watches.
     lister: Client,
     ledger: Mutex<Ledger>,
-    /// By plural: the code that answers every list and watch.
+    /// The status code of every list and watch, by plural.
     refused: watch::Sender<HashMap<String, u16>>,
-    /// The plurals whose watches stay open and bring nothing.
+    /// The plurals whose watches stay open without delivering an event.
     silenced: watch::Sender<HashSet<String>>,
 }
 
 #[derive(Default)]
 struct Ledger {
-    /// As "POST roles" or "PATCH electiongroups/kestrel/status".
+    /// Entries such as "POST roles" or "PATCH electiongroups/kestrel/status".
     writes: Vec<String>,
-    /// At which write from now on, counted from 1, which process is killed.
+    /// The number of the write, counted from 1, at which a process is killed; when exactly; and the PID.
     cut: Option<(usize, Cut, i32)>,
-    /// The write at which it was.
+    /// The write at which the process was killed.
     cut_at: Option<String>,
-    /// The single objects that were read, as "leases/kestrel".
+    /// The single objects that were read, for example "leases/kestrel".
     reads: Vec<String>,
 }
 
@@ -69,9 +70,9 @@ impl HttpProxy {
         Self::between(cluster, cluster.kubeconfig())
     }
 
-    /// One that sends lists and watches to the API server of `second`, a kubeconfig, and all else to the cluster's own.
+    /// Sends lists and watches to the API server of the kubeconfig `second`, and everything else to the cluster's own.
     pub fn between(cluster: &Cluster, second: &Path) -> Self {
-        let way = Arc::new(Way {
+        let shared = Arc::new(Shared {
             client: client(cluster.kubeconfig(), Retry::Never),
             lister: client(second, Retry::Never),
             ledger: Mutex::default(),
@@ -80,8 +81,8 @@ impl HttpProxy {
         });
         let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(answer).with_state(way.clone());
-        let serving = runtime().spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let router = Router::new().fallback(answer).with_state(shared.clone());
+        let server = runtime().spawn(async move { axum::serve(listener, router).await.unwrap() });
         let kubeconfig = NamedTempFile::new().unwrap();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "proxy",
@@ -90,73 +91,73 @@ impl HttpProxy {
             "users": [{ "name": "proxy", "user": {} }],
         });
         std::fs::write(kubeconfig.path(), config.to_string()).unwrap();
-        Self { kubeconfig, way, serving }
+        Self { kubeconfig, shared, server }
     }
 
     pub fn kubeconfig(&self) -> &Path {
         self.kubeconfig.path()
     }
 
-    /// What was written until now, the operator's own Lease apart.
+    /// Returns the writes until now, without those to the operator's own Lease.
     pub fn writes(&self) -> Vec<String> {
-        self.way.ledger.lock().unwrap().writes.clone()
+        self.shared.ledger.lock().unwrap().writes.clone()
     }
 
-    /// The single objects that were read until now, as "leases/kestrel".
+    /// Returns the single objects that were read until now, for example "leases/kestrel".
     pub fn reads(&self) -> Vec<String> {
-        self.way.ledger.lock().unwrap().reads.clone()
+        self.shared.ledger.lock().unwrap().reads.clone()
     }
 
     /// Kills `operator` at its `write`-th write from now on, counted from 1.
     pub fn kill_at(&self, write: usize, cut: Cut, operator: &Program) {
-        let mut ledger = self.way.ledger.lock().unwrap();
+        let mut ledger = self.shared.ledger.lock().unwrap();
         ledger.writes.clear();
         ledger.cut = Some((write, cut, operator.pid()));
     }
 
-    /// Lets the operator live that was to be killed and has not come so far.
+    /// Cancels a kill that has not happened yet.
     pub fn kill_no_more(&self) {
-        self.way.ledger.lock().unwrap().cut = None;
+        self.shared.ledger.lock().unwrap().cut = None;
     }
 
-    /// The write at which the operator was killed.
+    /// Returns the write at which the operator was killed.
     pub fn killed_at(&self) -> Option<String> {
-        self.way.ledger.lock().unwrap().cut_at.clone()
+        self.shared.ledger.lock().unwrap().cut_at.clone()
     }
 
-    /// From now on every list and watch of `plural` is answered with `code`; running watches end with 410.
+    /// Answers every list and watch of `plural` with `code` from now on; running watches end with 410.
     pub fn refuse(&self, plural: &str, code: u16) {
-        self.way.refused.send_modify(|refused| {
+        self.shared.refused.send_modify(|refused| {
             refused.insert(plural.to_owned(), code);
         });
     }
 
-    /// From now on no watch of `plural` brings anything, and none ends: neither those that run nor later ones. All other requests
-    /// pass, single objects and lists of `plural` among them.
+    /// Keeps all running and later watches of `plural` open without delivering an event. All other requests pass,
+    /// including those for single objects and lists of `plural`.
     pub fn silence(&self, plural: &str) {
-        self.way.silenced.send_modify(|silenced| {
+        self.shared.silenced.send_modify(|silenced| {
             silenced.insert(plural.to_owned());
         });
     }
 
-    /// New watches bring everything again; those that were silent stay so, as over a dead connection.
+    /// Lets new watches deliver events again. Watches that were silent stay silent, as over a dead connection.
     pub fn silence_no_more(&self) {
-        self.way.silenced.send_modify(HashSet::clear);
+        self.shared.silenced.send_modify(HashSet::clear);
     }
 
     pub fn refuse_no_more(&self) {
-        self.way.refused.send_modify(HashMap::clear);
+        self.shared.refused.send_modify(HashMap::clear);
     }
 }
 
 impl Drop for HttpProxy {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.server.abort();
     }
 }
 
-/// An operator for one namespace alone, with its Lease `name` in namespace `default`. That one is as long as in production:
-/// many operators share the machine, and none is to lose it.
+/// Starts an operator for one namespace, with its Lease `name` in namespace `default`. That Lease is as long as in
+/// production, because many operators share the machine and none should lose its Lease.
 pub fn operator_for(namespace: &str, name: &str, kubeconfig: &Path, listen: SocketAddr) -> Program {
     let mut command = Command::new(OPERATOR);
     command
@@ -168,11 +169,11 @@ pub fn operator_for(namespace: &str, name: &str, kubeconfig: &Path, listen: Sock
     Program::start(name, &mut command)
 }
 
-/// What a request is about.
+/// The object of a request.
 struct Call {
     namespace: String,
     plural: String,
-    /// The plural and what follows it.
+    /// The path from the plural on.
     text: String,
 }
 
@@ -185,31 +186,31 @@ impl Call {
     }
 }
 
-async fn answer(State(way): State<Arc<Way>>, request: Request) -> Response {
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let call = Call::of(request.uri().path());
     let watching = request.uri().query().unwrap_or_default().contains("watch=true");
     if request.method() == http::Method::GET {
-        let refused = way.refused.borrow().get(&call.plural).copied();
+        let refused = shared.refused.borrow().get(&call.plural).copied();
         if call.text != call.plural {
-            way.ledger.lock().unwrap().reads.push(call.text.clone());
+            shared.ledger.lock().unwrap().reads.push(call.text.clone());
         }
         return match refused {
-            // A single object is still shown.
-            Some(code) if call.text == call.plural => refusal(code),
-            _ if watching => streamed(&way, request, call.plural).await,
-            _ if call.text == call.plural => forwarded(&way.lister, request).await,
-            _ => forwarded(&way.client, request).await,
+            // Single objects can still be read.
+            Some(code) if call.text == call.plural => error_response(code),
+            _ if watching => streamed(&shared, request, call.plural).await,
+            _ if call.text == call.plural => forwarded(&shared.lister, request).await,
+            _ => forwarded(&shared.client, request).await,
         };
     }
     if call.namespace == "default" {
-        return forwarded(&way.client, request).await;
+        return forwarded(&shared.client, request).await;
     }
     let (cut, pid) = {
-        let mut ledger = way.ledger.lock().unwrap();
+        let mut ledger = shared.ledger.lock().unwrap();
         let write = format!("{} {}", request.method(), call.text);
         if ledger.cut_at.is_some() {
-            // It was killed, but this was under way.
-            return refusal(503);
+            // The operator was killed while this request was in flight.
+            return error_response(503);
         }
         ledger.writes.push(write.clone());
         match ledger.cut {
@@ -222,20 +223,20 @@ async fn answer(State(way): State<Arc<Way>>, request: Request) -> Response {
     };
     let kill = || kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     match cut {
-        None => forwarded(&way.client, request).await,
+        None => forwarded(&shared.client, request).await,
         Some(Cut::Before) => {
             kill();
-            refusal(503)
+            error_response(503)
         }
         Some(Cut::After) => {
-            let done = forwarded(&way.client, request).await;
+            let done = forwarded(&shared.client, request).await;
             kill();
             done
         }
     }
 }
 
-fn refusal(code: u16) -> Response {
+fn error_response(code: u16) -> Response {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "refused by the test", "reason": "InternalError", "code": code,
@@ -247,8 +248,8 @@ fn refusal(code: u16) -> Response {
         .unwrap()
 }
 
-/// Hands a request on.
-async fn passed_on(client: &Client, request: Request) -> Result<http::Response<kube::client::Body>, String> {
+/// Sends a request to the API server.
+async fn send(client: &Client, request: Request) -> Result<http::Response<kube::client::Body>, String> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(|error| error.to_string())?;
     let mut onward = http::Request::new(kube::client::Body::from(body.to_vec()));
@@ -261,7 +262,7 @@ async fn passed_on(client: &Client, request: Request) -> Result<http::Response<k
     client.send(onward).await.map_err(|error| error.to_string())
 }
 
-fn answered(status: http::StatusCode, headers: &http::HeaderMap, body: Body) -> Response {
+fn response_of(status: http::StatusCode, headers: &http::HeaderMap, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     if let Some(kind) = headers.get("content-type") {
@@ -271,24 +272,24 @@ fn answered(status: http::StatusCode, headers: &http::HeaderMap, body: Body) -> 
 }
 
 async fn forwarded(client: &Client, request: Request) -> Response {
-    let response = match passed_on(client, request).await {
+    let response = match send(client, request).await {
         Ok(response) => response,
-        Err(_) => return refusal(502),
+        Err(_) => return error_response(502),
     };
     let (parts, body) = response.into_parts();
     match body.collect_bytes().await {
-        Ok(bytes) => answered(parts.status, &parts.headers, Body::from(bytes)),
-        Err(_) => refusal(502),
+        Ok(bytes) => response_of(parts.status, &parts.headers, Body::from(bytes)),
+        Err(_) => error_response(502),
     }
 }
 
-async fn streamed(way: &Way, request: Request, plural: String) -> Response {
-    let response = match passed_on(&way.lister, request).await {
+async fn streamed(shared: &Shared, request: Request, plural: String) -> Response {
+    let response = match send(&shared.lister, request).await {
         Ok(response) => response,
-        Err(_) => return refusal(502),
+        Err(_) => return error_response(502),
     };
     let (parts, body) = response.into_parts();
-    let (mut refused, mut silenced) = (way.refused.subscribe(), way.silenced.subscribe());
+    let (mut refused, mut silenced) = (shared.refused.subscribe(), shared.silenced.subscribe());
     let kind = plural.clone();
     let end = Box::pin(async move { refused.wait_for(|refused| refused.contains_key(&plural)).await.is_ok() });
     let silence = Box::pin(async move { silenced.wait_for(|silenced| silenced.contains(&kind)).await.is_ok() });
@@ -302,5 +303,5 @@ async fn streamed(way: &Way, request: Request, plural: String) -> Response {
             next = data.next() => Some((next?, Some((data, end, silence)))),
         }
     });
-    answered(parts.status, &parts.headers, Body::from_stream(events))
+    response_of(parts.status, &parts.headers, Body::from_stream(events))
 }

@@ -1,4 +1,4 @@
-//! What the tests share: real API servers, programs that end with their test, and a way to look at objects.
+//! Shared test support: real API servers, programs that end with their test, and access to objects.
 
 pub mod fixtures;
 pub mod http_proxy;
@@ -23,71 +23,71 @@ use serde_json::{Value, json};
 pub const CANDIDATE: &str = env!("CARGO_BIN_EXE_k8sensus");
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_k8sensus-operator");
 
-/// A lease that is short enough for tests: a crash is noticed within 3 s.
+/// A lease that is short enough for tests: it expires 3 s after a crash.
 pub const SHORT: [(&str, &str); 3] = [
     ("K8SENSUS_LEASE_DURATION_SECONDS", "3"),
     ("K8SENSUS_RENEW_DEADLINE_SECONDS", "2"),
     ("K8SENSUS_RETRY_PERIOD_SECONDS", "1"),
 ];
 
-/// Installs what the tests need, as root on Debian; elsewhere prints what is missing. The tests that need it then fail.
+/// Installs what the tests need, as root on Debian. Elsewhere prints what is missing; tests that need it fail.
 ///
-/// Once, and before anything else: to build Kubernetes' programs takes minutes.
+/// Runs once and before anything else, because building Kubernetes' programs takes minutes.
 pub fn prepare_machine() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
         if let Err(lines) = k8sensus_local::ensure_tests() {
             let lines: String = lines.iter().map(|line| format!("  - {line}\n")).collect();
-            // Not by eprintln: the test harness would hide it until a test fails.
+            // Not with eprintln, which the test harness hides until a test fails.
             let _ =
                 std::io::stderr().write_all(format!("this machine lacks what some tests need:\n{lines}").as_bytes());
         }
-        // A build takes all processors for minutes. Beside it, tests whose program has to act in time would fail.
+        // A build uses all processors for minutes, so time-critical tests that ran beside it would fail.
         if are_all_tests_wanted() {
             for program in ["k8sensus", "k8sensus-operator"] {
-                // The tests on the node need them, and say what is wrong.
+                // An error is reported by the node tests, which need these programs.
                 let _ = product_program(program, Profile::Demo);
             }
         }
     });
 }
 
-/// Whether the tests were started without a filter.
+/// Returns whether the tests were started without a filter.
 fn are_all_tests_wanted() -> bool {
     std::env::args().skip(1).all(|argument| argument.starts_with('-'))
 }
 
-/// The control plane that tests share, without an operator; each test has a namespace of its own.
+/// Returns the control plane that tests share, without an operator; each test has a namespace of its own.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(control_plane)
 }
 
-/// The control plane that tests share, with one operator that reconciles every namespace.
+/// Returns the control plane that tests share, with one operator that reconciles every namespace.
 pub fn operated() -> &'static Cluster {
     static SHARED: OnceLock<(Cluster, Program)> = OnceLock::new();
     &SHARED
         .get_or_init(|| {
             let cluster = control_plane();
             let operator = operator(&cluster, "keeper", &[]);
-            operator.wait_for("reconciles from now on", Duration::from_secs(10));
+            operator.wait_for("starting to reconcile", Duration::from_secs(10));
             (cluster, operator)
         })
         .0
 }
 
-/// A control plane for one test alone, with the CRD.
+/// Starts a control plane for one test alone, with the CRD.
 pub fn control_plane() -> Cluster {
     control_plane_with(Cluster::control_plane())
 }
 
-/// One whose API server was told something else.
+/// Starts a control plane with the settings of `builder`, with the CRD.
 pub fn control_plane_with(builder: Builder) -> Cluster {
     prepare_machine();
     let cluster = builder.audit(true).start().unwrap_or_else(|error| panic!("{error}"));
     let crd = root().join("crds/electiongroups.k8sensus.dev.yaml");
     kubectl(&cluster, &["apply", "-f", crd.to_str().unwrap()]);
-    // Not `kubectl wait`: it fails on an object without conditions, as a new one is.
+    // Not `kubectl wait`, which fails on a new object because it has no conditions yet.
     within(30, "the CRD to be served", || {
         let crd = get(&cluster, "default", "crd/electiongroups.k8sensus.dev")?;
         (condition(&crd, "Established") == "True/InitialNamesAccepted").then_some(())
@@ -95,12 +95,12 @@ pub fn control_plane_with(builder: Builder) -> Cluster {
     cluster
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// An operator as a process of this machine, ended with the test.
+/// Starts an operator as a process on this machine; it ends with the test.
 pub fn operator(cluster: &Cluster, name: &str, more: &[(&str, &str)]) -> Program {
     let mut command = Command::new(OPERATOR);
     command
@@ -113,7 +113,7 @@ pub fn operator(cluster: &Cluster, name: &str, more: &[(&str, &str)]) -> Program
     Program::start(name, &mut command)
 }
 
-/// A candidate as a process of this machine, with a short lease.
+/// Starts a candidate as a process on this machine, with a short lease.
 pub fn candidate(cluster: &Cluster, namespace: &str, lease: &str, pod: &str, arguments: &[&str]) -> Program {
     Program::start(pod, &mut candidate_command(cluster, namespace, lease, pod, arguments))
 }
@@ -130,7 +130,7 @@ pub fn candidate_command(cluster: &Cluster, namespace: &str, lease: &str, pod: &
     command
 }
 
-/// The cluster's kubeconfig with other credentials.
+/// Writes the cluster's kubeconfig with other credentials.
 pub fn kubeconfig_with(cluster: &Cluster, user: Value) -> tempfile::NamedTempFile {
     let text = kubectl(cluster, &["config", "view", "--raw", "-o", "json"]);
     let mut config: Value = serde_json::from_str(&text).unwrap();
@@ -140,7 +140,7 @@ pub fn kubeconfig_with(cluster: &Cluster, user: Value) -> tempfile::NamedTempFil
     file
 }
 
-/// A namespace of the test's own.
+/// Creates a namespace for one test.
 pub fn namespace(cluster: &Cluster, name: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -148,7 +148,7 @@ pub fn namespace(cluster: &Cluster, name: &str) -> String {
     name
 }
 
-/// What `kubectl delete` is told of when the test ends, however it ends: others share the cluster.
+/// Arguments for the `kubectl delete` that runs when the test ends, because tests share the cluster.
 pub struct Deleted {
     cluster: &'static Cluster,
     what: Vec<String>,
@@ -156,7 +156,7 @@ pub struct Deleted {
 
 impl Deleted {
     pub fn at_the_end(cluster: &'static Cluster, what: &[&str]) -> Self {
-        Self { cluster, what: what.iter().map(|&word| word.to_owned()).collect() }
+        Self { cluster, what: what.iter().map(|&argument| argument.to_owned()).collect() }
     }
 }
 
@@ -166,13 +166,13 @@ impl Drop for Deleted {
         command.args(["delete", "--ignore-not-found", "--wait=false"]).args(&self.what);
         match command.output() {
             Ok(output) if output.status.success() => {}
-            Ok(output) => eprintln!("{:?} is left: {}", self.what, String::from_utf8_lossy(&output.stderr)),
-            Err(error) => eprintln!("{:?} is left: {error}", self.what),
+            Ok(output) => eprintln!("cannot delete {:?}: {}", self.what, String::from_utf8_lossy(&output.stderr)),
+            Err(error) => eprintln!("cannot delete {:?}: {error}", self.what),
         }
     }
 }
 
-/// Runs kubectl, which must succeed, and returns what it printed.
+/// Runs kubectl, which must succeed, and returns its output.
 pub fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
     let output = cluster.kubectl().args(arguments).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -180,7 +180,7 @@ pub fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Applies a manifest; returns kubectl's complaint if it is refused.
+/// Applies a manifest; returns kubectl's error if it is rejected.
 pub fn apply(cluster: &Cluster, namespace: &str, manifest: &Value) -> Result<(), String> {
     let mut child = cluster
         .kubectl()
@@ -195,7 +195,7 @@ pub fn apply(cluster: &Cluster, namespace: &str, manifest: &Value) -> Result<(),
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// A group of the given name; `more` is added to its spec. Its image is never run in these tests.
+/// Returns a group of the given name; `more` is added to its spec. Its image is never run in these tests.
 pub fn group(name: &str, more: Value) -> Value {
     let mut spec = json!({
         "image": "registry.example/kestrel:1",
@@ -206,12 +206,12 @@ pub fn group(name: &str, more: Value) -> Value {
     json!({ "apiVersion": "k8sensus.dev/v1alpha1", "kind": "ElectionGroup", "metadata": { "name": name }, "spec": spec })
 }
 
-/// What the API server takes and the operator refuses: the Service would lead to a port that no container has.
+/// Returns a spec that the API server accepts and the operator refuses: no container has the Service's target port.
 pub fn unusable() -> Value {
     json!({ "leaderService": { "ports": [{ "port": 80, "targetPort": "nowhere" }] } })
 }
 
-/// The condition of that type as `status/reason`.
+/// Returns the condition of that type as `status/reason`.
 pub fn condition(object: &Value, kind: &str) -> String {
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let found = conditions.iter().find(|condition| condition["type"] == kind);
@@ -220,11 +220,11 @@ pub fn condition(object: &Value, kind: &str) -> String {
     })
 }
 
-/// Waits until `look` brings something and returns it; `what` says what is waited for.
-pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls until `poll` returns a value, and returns it. `what` describes it in the message of a timeout.
+pub fn within<T>(seconds: u64, what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
         assert!(start.elapsed() < Duration::from_secs(seconds), "not within {seconds} s: {what}");
@@ -232,14 +232,14 @@ pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) 
     }
 }
 
-/// The writes that the audit log has since line `from` and that are `wanted`, as "verb resource name".
+/// Returns the `wanted` writes in the audit log since line `from`, as "verb resource name".
 pub fn writes_since(cluster: &Cluster, from: usize, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
     let mut requests = requests_since(cluster, from, wanted);
     requests.retain(|request| !["get ", "list ", "watch "].iter().any(|verb| request.starts_with(verb)));
     requests
 }
 
-/// All requests, likewise.
+/// Returns the `wanted` requests in the audit log since line `from`, as "verb resource name".
 pub fn requests_since(cluster: &Cluster, from: usize, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
     let text = std::fs::read_to_string(cluster.audit_log()).unwrap();
     let events = text.lines().skip(from).filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -256,7 +256,7 @@ pub fn requests_since(cluster: &Cluster, from: usize, wanted: impl Fn(&Value) ->
         .collect()
 }
 
-/// Where the audit log ends now.
+/// Returns the number of lines in the audit log.
 pub fn audit_position(cluster: &Cluster) -> usize {
     std::fs::read_to_string(cluster.audit_log()).unwrap().lines().count()
 }

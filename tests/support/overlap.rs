@@ -1,27 +1,27 @@
-//! Judges from stamp files who was at work when. A bench may take this file in by its path.
+//! Finds overlapping work in stamp files. A bench may include this file by its path.
 //!
 //! A line is `<CLOCK_MONOTONIC in ns> <identity> <what>`, where `what` is
-//! - a stamp of work done, every 5 ms: ours have the fencing token (`4711`), client-go's their `leaseTransitions` (`t7`);
-//! - `start` or `stop`. Who is killed writes no `stop`: then the last stamp counts.
+//! - a stamp for work, every 5 ms: ours have the fencing token (`4711`), client-go's their `leaseTransitions` (`t7`);
+//! - `start` or `stop`. A killed process writes no `stop`; its work ends with its last stamp.
 //!
-//! One file has the lines of one process at a time, so twins of one identity need a file each. Stamps further apart than
-//! [`HOLE`] are separate stretches of work: between them the process stood still.
+//! A file has the lines of one process at a time, so two processes with one identity need a file each. Stamps further
+//! apart than [`HOLE`] are separate stretches of work: the process was paused between them.
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Longer than a busy machine keeps a process from its 5 ms, shorter than any lease.
+/// Longer than a busy machine delays a stamp, shorter than any lease.
 pub const HOLE: Duration = Duration::from_millis(500);
 
 /// Uninterrupted work of one incarnation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
     pub identity: String,
-    /// Tells the incarnations of all files from each other: one for each `start`.
+    /// Unique across all files; each `start` begins an incarnation.
     pub incarnation: usize,
-    /// The fencing token; client-go has none.
+    /// The fencing token; `None` for client-go.
     pub token: Option<u64>,
     /// CLOCK_MONOTONIC, as `until`.
     pub from: Duration,
@@ -30,12 +30,12 @@ pub struct Stretch {
 
 impl Stretch {
     fn collides_with(&self, other: &Self) -> bool {
-        // Also true of a single stamp amid another's work, not of two that touch.
+        // A single stamp within other work collides; two stretches that only touch do not.
         self.incarnation != other.incarnation && self.from < other.until && other.from < self.until
     }
 }
 
-/// Two incarnations at work at once. `old` came to lead first.
+/// Concurrent work of two incarnations. `old` led first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
     pub old: Stretch,
@@ -51,13 +51,13 @@ impl Overlap {
         self.old.until.min(self.new.until)
     }
 
-    /// Zero if a single stamp fell into the other's work.
+    /// Returns the length of the overlap: zero if a single stamp fell into the other incarnation's work.
     pub fn length(&self) -> Duration {
         self.until() - self.from()
     }
 }
 
-/// Nobody at work, between two who were.
+/// A time without work, between two stretches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub before: String,
@@ -72,17 +72,17 @@ impl Gap {
     }
 }
 
-/// Work under a token when work under a higher one had begun: what a fenced resource refuses.
+/// Work under a token after work under a higher token started: a fenced resource refuses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stale {
     pub late: Stretch,
     pub higher: Stretch,
 }
 
-/// What the stamps tell.
+/// The findings of stamp files.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// By their beginnings.
+    /// Ordered by their start.
     pub stretches: Vec<Stretch>,
     pub overlaps: Vec<Overlap>,
     pub gaps: Vec<Gap>,
@@ -90,10 +90,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads stamp files; one that does not exist has no stamps, as of a candidate that never led.
+    /// Reads stamp files. A file that does not exist counts as empty: its candidate never led.
     ///
     /// # Panics
-    /// If a file cannot be read or has a line that is no stamp. A torn last line is passed over.
+    /// If a file cannot be read or has a line that is no stamp. An incomplete last line is ignored.
     pub fn of(files: &[impl AsRef<Path>]) -> Self {
         let mut stretches = Vec::new();
         for file in files {
@@ -114,7 +114,7 @@ impl Report {
         for (n, new) in stretches.iter().enumerate() {
             for old in &stretches[..n] {
                 if old.collides_with(new) {
-                    // Of one who was frozen and wakes amid another's work, the first stretch counts.
+                    // A process may wake from a freeze amid the other's work: its first stretch decides which is older.
                     let swap = first(&stretches, new.incarnation) < first(&stretches, old.incarnation);
                     let (old, new) = if swap { (new, old) } else { (old, new) };
                     report.overlaps.push(Overlap { old: old.clone(), new: new.clone() });
@@ -134,7 +134,7 @@ impl Report {
         report
     }
 
-    /// How many incarnations were at work.
+    /// Returns the number of incarnations that worked.
     pub fn incarnations(&self) -> usize {
         self.stretches.iter().map(|stretch| stretch.incarnation).collect::<std::collections::BTreeSet<_>>().len()
     }
@@ -202,7 +202,7 @@ impl fmt::Display for Report {
             writeln!(f, "OVERLAP of {:?}: {} and {}", overlap.length(), overlap.old, overlap.new)?;
         }
         for Stale { late, higher } in &self.stale {
-            writeln!(f, "STALE: {late} after the beginning of {higher}")?;
+            writeln!(f, "STALE: {late} after the start of {higher}")?;
         }
         Ok(())
     }
@@ -212,7 +212,7 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
-    /// Stamps every 5 ms from `from` to `until`, in milliseconds.
+    /// Returns stamps every 5 ms from `from` to `until`, in milliseconds.
     fn stamps(identity: &str, what: &str, from: u64, until: u64) -> String {
         (from..=until).step_by(5).map(|ms| format!("{} {identity} {what}\n", ms * 1_000_000)).collect()
     }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn two_at_work_at_once_are_an_overlap_and_the_older_is_named_first() {
+    fn concurrent_work_is_an_overlap_with_the_older_leader_first() {
         let report = judge(&[
             stamps("otter", "8", 1500, 3000),
             event("heron", "start", 990) + &stamps("heron", "t3", 1000, 2000),
@@ -247,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn one_who_begins_as_the_other_ends_is_no_overlap_and_no_gap() {
+    fn work_that_starts_as_other_work_ends_neither_overlaps_nor_gaps() {
         let report = judge(&[stamps("otter", "7", 0, 1000), stamps("heron", "8", 1000, 2000)]);
         assert!(report.overlaps.is_empty() && report.gaps.is_empty() && report.stale.is_empty(), "{report}");
     }
 
     #[test]
-    fn a_time_without_anybody_is_a_gap_between_those_two() {
+    fn time_without_work_is_a_gap() {
         let report = judge(&[stamps("otter", "7", 0, 1000), stamps("heron", "8", 4000, 5000)]);
         let gap = Gap { before: "otter".into(), after: "heron".into(), from: ms(1000), until: ms(4000) };
         assert_eq!(report.gaps, [gap]);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_killed_one_the_last_stamp_counts_and_a_torn_line_does_not() {
+    fn killed_process_ends_at_its_last_complete_stamp() {
         let killed = event("otter", "start", 0) + &stamps("otter", "7", 0, 1000) + "10050";
         let report = judge(&[killed, stamps("heron", "8", 1010, 2000)]);
         assert_eq!(report.stretches[0].until, ms(1000));
@@ -281,34 +281,34 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_line_ends_the_work_later_than_the_last_stamp() {
+    fn stop_line_extends_work_past_the_last_stamp() {
         let stopped = stamps("otter", "7", 0, 1000) + &event("otter", "stop", 1200);
         let report = judge(&[stopped, stamps("heron", "8", 1100, 2000)]);
         assert_eq!(report.overlaps[0].length(), ms(100));
     }
 
     #[test]
-    fn a_frozen_process_was_not_at_work_meanwhile_but_is_when_it_wakes() {
+    fn frozen_process_works_again_only_when_it_wakes() {
         let frozen = stamps("otter", "7", 0, 1000) + &stamps("otter", "7", 6000, 6000);
         let report = judge(&[frozen.clone() + &event("otter", "stop", 9000), stamps("heron", "8", 4000, 7000)]);
         let [overlap] = &report.overlaps[..] else { panic!("{report}") };
-        // The one stamp, and not the time from 4 s on.
+        // Only the one stamp at 6 s, not the time from 4 s on.
         assert_eq!((overlap.old.identity.as_str(), overlap.from(), overlap.length()), ("otter", ms(6000), ms(0)));
         assert_eq!((report.stale.len(), report.stale[0].late.from), (1, ms(6000)));
-        // Once the other has ended nobody is at work at once, but the resource must still refuse it.
+        // The other process ended before the stamp, so nothing overlaps; the resource must still refuse the stamp.
         let report = judge(&[frozen, stamps("heron", "8", 4000, 5000)]);
         assert_eq!((report.overlaps.len(), report.stale.len()), (0, 1), "{report}");
     }
 
     #[test]
-    fn one_that_wakes_only_to_say_that_it_stops_has_done_nothing() {
+    fn process_that_wakes_only_to_stop_did_no_work() {
         let frozen = stamps("otter", "7", 0, 1000) + &event("otter", "stop", 6000);
         let report = judge(&[frozen, stamps("heron", "8", 4000, 7000)]);
         assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{report}");
     }
 
     #[test]
-    fn twins_of_one_name_and_two_terms_of_one_candidate_are_told_apart() {
+    fn twins_and_successive_terms_are_distinct_incarnations() {
         let report = judge(&[stamps("otter", "7", 0, 1000), stamps("otter", "8", 500, 2000)]);
         assert_eq!(report.overlaps.len(), 1, "{report}");
         let term = |token, from| event("otter", "start", from) + &stamps("otter", token, from, from + 100);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_falls_is_found_and_client_gos_terms_are_no_tokens() {
+    fn falling_token_is_stale_and_client_go_terms_are_no_tokens() {
         let report = judge(&[stamps("otter", "9", 0, 1000), stamps("heron", "8", 2000, 3000)]);
         assert_eq!(report.stale[0].late.identity, "heron");
         let report = judge(&[stamps("otter", "9", 0, 1000), stamps("heron", "t8", 2000, 3000)]);
@@ -327,12 +327,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no stamp")]
-    fn a_line_that_is_no_stamp_is_not_passed_over() {
+    fn line_that_is_no_stamp_panics() {
         judge(&["17 otter\n".to_owned()]);
     }
 
     #[test]
-    fn a_candidate_that_never_led_has_no_file() {
+    fn missing_stamp_file_means_no_work() {
         assert!(Report::of(&["/nowhere/stamps"]).stretches.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Processes that end with their test, however it ends.
+//! Processes that end with their test, even if it panics or is killed.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-/// Starts a process that dies with this one, however this one ends: one that stands in a static is never dropped.
+/// Starts a process that dies with this one. `Drop` does not suffice: a static is never dropped.
 fn spawn(command: &mut Command) -> Child {
-    type Order = (Command, SyncSender<std::io::Result<Child>>);
-    // The signal comes when the *thread* ends that started the process, so that thread must not end.
-    static SPAWNER: OnceLock<SyncSender<Order>> = OnceLock::new();
+    type Job = (Command, SyncSender<std::io::Result<Child>>);
+    // The kernel sends the signal when the *thread* that started the process ends, so that thread must not end.
+    static SPAWNER: OnceLock<SyncSender<Job>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
-        let (orders, queue) = sync_channel::<Order>(0);
+        let (sender, queue) = sync_channel::<Job>(0);
         std::thread::spawn(move || {
             for (mut command, answer) in queue {
                 // SAFETY: prctl is async-signal-safe, and nothing is allocated.
@@ -25,16 +25,16 @@ fn spawn(command: &mut Command) -> Child {
                 let _ = answer.send(command.spawn());
             }
         });
-        orders
+        sender
     });
-    let order = std::mem::replace(command, Command::new(""));
-    let text = format!("{order:?}");
+    let job = std::mem::replace(command, Command::new(""));
+    let text = format!("{job:?}");
     let (answer, child) = sync_channel(1);
-    spawner.send((order, answer)).unwrap();
+    spawner.send((job, answer)).unwrap();
     child.recv().unwrap().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// A process whose streams are the test's own. Killed when dropped.
+/// A process that shares the test's standard streams. Killed when dropped.
 pub struct Process {
     pub child: Child,
 }
@@ -52,7 +52,7 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// How it ended, if it did within `limit`.
+    /// Returns the exit status if the process ends within `limit`.
     pub fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
@@ -65,7 +65,7 @@ impl Process {
     }
 
     fn end(&mut self) {
-        // Neither does anything to one that has been waited for: its number may be another's by now.
+        // Neither call affects a process that was already waited for, whose PID may belong to another process by now.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -120,12 +120,12 @@ impl Program {
         self.process.signal(signal);
     }
 
-    /// How it ended, if it did within `limit`.
+    /// Returns the exit status if the program ends within `limit`.
     pub fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.process.ended(limit)
     }
 
-    /// Waits for the end, which must come within `limit`.
+    /// Waits until the program ends, which must happen within `limit`.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let status = self.ended(limit);
         status.unwrap_or_else(|| panic!("still running after {limit:?}:\n{}", self.output()))
@@ -139,7 +139,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Before the log is taken away or told: it may still say something.
+        // First, because the program may write to its log until it ends.
         self.process.end();
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.log.display(), self.output());
@@ -149,7 +149,7 @@ impl Drop for Program {
     }
 }
 
-/// Removes the logs of test processes that are gone: what stands in a static is never dropped, so its log stays.
+/// Removes the logs of test processes that are gone: a program in a static is never dropped, so its log stays.
 fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

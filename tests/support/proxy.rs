@@ -1,4 +1,4 @@
-//! A way to the API server that can be cut.
+//! A TCP proxy to the API server whose traffic can be cut.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -8,19 +8,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// What a proxy lets pass.
+/// The traffic that a proxy lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
     Open,
-    /// Connections stay, and new ones come about, but nothing passes; what was sent meanwhile passes once it opens again.
+    /// Connections stay open and new ones are accepted, but no data passes; the data passes once the proxy opens again.
     Silent,
-    /// Requests pass, answers do not.
+    /// Requests pass, responses do not.
     Unanswered,
-    /// Connections are reset, and new ones as soon as they come about.
+    /// Connections are reset, and new ones as soon as they are accepted.
     Reset,
 }
 
-/// A TCP proxy. It and its connections end when this is dropped.
+/// A TCP proxy. It closes, with its connections, when this is dropped.
 pub struct Proxy {
     address: SocketAddr,
     passage: watch::Sender<Passage>,
@@ -69,7 +69,7 @@ async fn accept(listener: std::net::TcpListener, target: SocketAddr, passage: Wa
     let mut closed = passage.clone();
     loop {
         tokio::select! {
-            // An error here is the client's: it has gone again.
+            // An error here means that the client disconnected again.
             Ok((client, _)) = listener.accept() => { tokio::spawn(serve(client, target, passage.clone())); }
             _ = until(&mut closed, |_| false) => return,
         }
@@ -77,7 +77,7 @@ async fn accept(listener: std::net::TcpListener, target: SocketAddr, passage: Wa
 }
 
 async fn serve(mut client: TcpStream, target: SocketAddr, mut passage: Watched) {
-    // So that both ends are reset, not closed, if nothing of what follows ends well.
+    // Resets both ends instead of closing them on every early return below.
     let _ = client.set_zero_linger();
     if !until(&mut passage, |passage| passage != Passage::Silent).await || *passage.borrow() == Passage::Reset {
         return;
@@ -86,12 +86,12 @@ async fn serve(mut client: TcpStream, target: SocketAddr, mut passage: Watched) 
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let asking = |passage| matches!(passage, Passage::Open | Passage::Unanswered);
-    let answering = |passage| passage == Passage::Open;
+    let requests_pass = |passage| matches!(passage, Passage::Open | Passage::Unanswered);
+    let answers_pass = |passage| passage == Passage::Open;
     let copies = async {
-        let requests = copy(from_client, to_server, passage.clone(), asking);
-        let answers = copy(from_server, to_client, passage.clone(), answering);
-        // The end of either direction is the end of the other: TLS knows no half-closed connection.
+        let requests = copy(from_client, to_server, passage.clone(), requests_pass);
+        let answers = copy(from_server, to_client, passage.clone(), answers_pass);
+        // When one direction ends, so does the other: TLS has no half-closed connections.
         tokio::select! { () = requests => {} () = answers => {} }
     };
     let mut reset = passage.clone();
@@ -110,14 +110,14 @@ async fn copy(
     let mut buffer = vec![0; 16 << 10];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
-        // Also the news that the other end has hung up does not pass a cut.
+        // A cut also holds back the end of the stream.
         if !until(&mut passage, &open).await || read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
 }
 
-/// `false` if the proxy is gone.
+/// Waits for a wanted passage; returns `false` if the proxy was dropped.
 async fn until(passage: &mut Watched, wanted: impl Fn(Passage) -> bool) -> bool {
     passage.wait_for(|passage| wanted(*passage)).await.is_ok()
 }

@@ -1,14 +1,14 @@
-//! Random numbers that a seed repeats, and the numbers that the environment sets for such tests.
+//! Random numbers that a seed reproduces, and numeric settings from the environment for such tests.
 
 use std::str::FromStr;
 
-/// The number in the environment variable `name`, if it is set.
+/// Returns the number in the environment variable `name`, if it is set.
 pub fn setting<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a number")))
 }
 
-/// Splitmix64.
+/// The SplitMix64 generator.
 pub struct Random(u64);
 
 impl From<u64> for Random {
@@ -18,7 +18,7 @@ impl From<u64> for Random {
 }
 
 impl Random {
-    /// The seed that continues from here.
+    /// Returns the seed that continues from here.
     pub fn state(&self) -> u64 {
         self.0
     }

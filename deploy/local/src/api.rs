@@ -1,4 +1,4 @@
-//! Asks the API server whether it, and the node, are ready: often, so without starting a program for each question.
+//! A minimal client of the API server for readiness checks, which are too frequent to start kubectl for each.
 
 use std::fmt::Display;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// A client of the API server at this URL, as the instance's administrator.
+    /// Returns a client of the API server at this URL, as the instance's administrator.
     pub(crate) fn new(server: &str, folder: &Folder) -> Result<Self, Error> {
         let address = server
             .trim_start_matches("https://")
@@ -44,7 +44,7 @@ impl Api {
         Ok(Self { address, config: Arc::new(config) })
     }
 
-    /// The body of a successful answer; else one line that says what happened.
+    /// Returns the body of a successful response; the error is one line.
     pub(crate) fn get(&self, path: &str) -> Result<String, String> {
         let text = |error: std::io::Error| error.to_string();
         let tcp = TcpStream::connect_timeout(&self.address, LIMIT).map_err(text)?;
@@ -53,16 +53,16 @@ impl Api {
         let name = ServerName::IpAddress(self.address.ip().into());
         let connection = ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| error.to_string())?;
         let mut stream = StreamOwned::new(connection, tcp);
-        // HTTP/1.0: the answer ends with the connection, and is never chunked.
+        // HTTP/1.0: the response ends with the connection and is never chunked.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json, */*\r\n\r\n", self.address)
             .map_err(text)?;
         let mut answer = String::new();
         match stream.read_to_string(&mut answer) {
-            // The server may close without a TLS farewell; the status line and the body tell whether it was all.
+            // The server may close the connection without a TLS close_notify; the status line is checked below.
             Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error.to_string()),
             _ => {}
         }
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer that is not HTTP")?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the response is not HTTP")?;
         match head.lines().next().and_then(|line| line.split(' ').nth(1)) {
             Some("200") => Ok(body.to_owned()),
             _ => {

@@ -1,4 +1,4 @@
-//! The cgroups below which a node's pods live: one root in each hierarchy.
+//! The cgroups of a node's pods: one root in each hierarchy.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::error::{At, Error};
 
 const MOUNTS: &str = "/sys/fs/cgroup";
-/// What the kubelet asks of a cgroup v2 root.
+/// The controllers that the kubelet needs in a cgroup v2 root.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
-/// How long processes may take to stop or to go on: one in the midst of a system call that cannot be interrupted takes its time.
+/// How long processes may take to freeze or thaw: an uninterruptible system call delays a freeze.
 const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Creates the root in every hierarchy.
@@ -30,7 +30,7 @@ pub(crate) fn create(root: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes the root from every hierarchy, waiting a little for the kernel to let go of the last process.
+/// Removes the root from every hierarchy, and waits a little until the kernel has released the last process.
 pub(crate) fn remove(root: &str) -> Result<(), Error> {
     let deadline = Instant::now() + Duration::from_secs(5);
     for hierarchy in hierarchies()? {
@@ -47,7 +47,7 @@ pub(crate) fn remove(root: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The folders of the root in all hierarchies that exist now.
+/// Returns the existing folders of the root in all hierarchies.
 pub(crate) fn existing(root: &str) -> Vec<PathBuf> {
     let paths = hierarchies()
         .unwrap_or_default()
@@ -56,7 +56,7 @@ pub(crate) fn existing(root: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.exists()).collect()
 }
 
-/// The processes in all cgroups below the root whose path contains `part`, as the machine numbers them.
+/// Returns the pids, on this machine, in all cgroups below the root whose path contains `part`.
 pub(crate) fn processes(root: &str, part: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for path in existing(root) {
@@ -72,7 +72,7 @@ pub(crate) fn processes(root: &str, part: &str) -> Vec<i32> {
     found
 }
 
-/// The cgroups below the root that have this name, one in each hierarchy.
+/// Returns the cgroups of this name below the root, one in each hierarchy.
 pub(crate) fn named(root: &str, name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in existing(root) {
@@ -85,7 +85,7 @@ pub(crate) fn named(root: &str, name: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Halts all processes of a cgroup, given by its folders in all hierarchies, or lets them go on; waits until that is so.
+/// Freezes or thaws all processes of a cgroup, given by its folders in all hierarchies, and waits until it is done.
 pub(crate) fn freeze(cgroup: &[PathBuf], frozen: bool) -> Result<(), Error> {
     let [v1, v2] = if frozen { ["FROZEN", "1"] } else { ["THAWED", "0"] };
     let (file, value) = control(cgroup, "freezer.state", "cgroup.freeze", v1, v2)?;
@@ -107,9 +107,10 @@ pub(crate) fn freeze(cgroup: &[PathBuf], frozen: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Limits the processor time of a cgroup, likewise, to `percent` of one CPU; `None` is no limit.
+/// Limits the processor time of a cgroup, given by its folders in all hierarchies, to `percent` of one CPU; `None`
+/// means no limit.
 pub(crate) fn limit_cpu(cgroup: &[PathBuf], percent: Option<u32>) -> Result<(), Error> {
-    // Of a period of 100 ms, which is the default. The limits of the containers inside must not be above it, and have none.
+    // The period is the default of 100 ms. Limits of the containers inside must not exceed this one; they have none.
     let [v1, v2] = match percent.map(|percent| percent * 1000) {
         Some(quota) => [quota.to_string(), format!("{quota} 100000")],
         None => ["-1".to_owned(), "max 100000".to_owned()],
@@ -118,7 +119,7 @@ pub(crate) fn limit_cpu(cgroup: &[PathBuf], percent: Option<u32>) -> Result<(), 
     fs::write(&file, value).at("writing", file)
 }
 
-/// The file that controls a cgroup, under its name in the first or in the second generation, and the value for it.
+/// Returns the control file of a cgroup, by its cgroup v1 or v2 name, and the value for it.
 fn control<'a>(
     cgroup: &[PathBuf],
     v1: &str,
@@ -137,7 +138,7 @@ fn control<'a>(
 struct Hierarchy {
     path: PathBuf,
     unified: bool,
-    /// Whether it is the one that holds all controllers, instead of a v2 hierarchy beside those of v1.
+    /// Whether it has all controllers, unlike a v2 hierarchy beside those of v1.
     main: bool,
 }
 
@@ -185,7 +186,7 @@ fn enable(folder: &Path) -> Result<(), Error> {
 fn remove_tree(path: &Path) -> io::Result<()> {
     let mut folders = Vec::new();
     walk(path, &mut |folder| folders.push(folder.to_owned()));
-    // Files of a cgroup are not removed: they go with the folder, deepest first.
+    // The files of a cgroup cannot be removed; its folder can, deepest first.
     for folder in folders.iter().rev() {
         match fs::remove_dir(folder) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -195,7 +196,7 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Visits a folder and all below it, each before its children.
+/// Visits a folder and all folders below it, each before its children.
 fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     visit(folder);

@@ -21,7 +21,7 @@ use crate::programs;
 use crate::start::{self, Outcome, Plan};
 use crate::stop;
 
-/// A running instance. One that was started with [`Builder::start`] is taken down when this is dropped.
+/// A running instance. If it was started with [`Builder::start`], dropping this takes it down.
 #[derive(Debug)]
 pub struct Cluster {
     folder: Folder,
@@ -32,7 +32,7 @@ pub struct Cluster {
     restarted: Option<Vec<Component>>,
 }
 
-/// What a cluster is to be.
+/// The settings of a cluster.
 #[derive(Clone, Debug)]
 pub struct Builder {
     name: Option<String>,
@@ -45,43 +45,43 @@ pub struct Builder {
 /// A process of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodProcess {
-    /// As this machine numbers it.
+    /// The pid on this machine.
     pub pid: i32,
-    /// As the node numbers it: for [`Cluster::inside`].
+    /// The pid inside the node, for [`Cluster::inside`].
     pub inner_pid: i32,
-    /// The command line, its parts separated by spaces.
+    /// The command line, its arguments separated by spaces.
     pub command: String,
 }
 
 impl Builder {
-    /// Default: `demo` for [`Builder::up`], a name of its own for [`Builder::start`].
+    /// Sets the name. Default: `demo` for [`Builder::up`], a unique name for [`Builder::start`].
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// A further argument of the API server, such as `--v=4`. Given last, it overrides the instance's own.
+    /// Adds an argument of the API server, such as `--v=4`. It comes last, so it overrides the instance's own.
     pub fn api_server_arg(mut self, argument: impl Into<String>) -> Self {
         self.api_server_args.push(argument.into());
         self
     }
 
-    /// Whether every request is noted, without bodies, in [`Cluster::audit_log`]. Default: no.
+    /// Sets whether [`Cluster::audit_log`] records every request, without bodies. Default: no.
     pub fn audit(mut self, audit: bool) -> Self {
         self.audit = audit;
         self
     }
 
-    /// Whether the controller manager runs; without it nothing is collected as garbage. Default: yes.
+    /// Sets whether the controller manager runs; without it there is no garbage collection. Default: yes.
     pub fn controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
         self
     }
 
-    /// Starts an instance that ends with this process, at the latest when the result is dropped.
+    /// Starts an instance that ends when the result is dropped, or with this process.
     ///
     /// # Errors
-    /// Also if an instance of this name runs already.
+    /// Also if an instance of this name is already running.
     pub fn start(self) -> Result<Cluster, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         stop::sweep();
@@ -91,7 +91,7 @@ impl Builder {
         self.bring_up(&default, Lifetime::WithThisProcess)
     }
 
-    /// Makes sure that an instance runs, which stays until it is taken down: starts it, or what is missing of it.
+    /// Makes sure that an instance runs: starts it, or its missing components. It runs until it is taken down.
     pub fn up(self) -> Result<Cluster, Error> {
         stop::sweep();
         self.bring_up(crate::DEFAULT_NAME, Lifetime::Detached)
@@ -121,12 +121,12 @@ impl Builder {
 }
 
 impl Cluster {
-    /// etcd, API server and controller manager on loopback: no root, no pods.
+    /// Builds a control plane: etcd, API server and controller manager on loopback. It needs no root and runs no pods.
     pub fn control_plane() -> Builder {
         Self::builder(Mode::ControlPlane)
     }
 
-    /// A whole node that runs pods. Needs root.
+    /// Builds a complete node that runs pods. Needs root.
     pub fn node() -> Builder {
         Self::builder(Mode::Node)
     }
@@ -135,7 +135,7 @@ impl Cluster {
         Builder { name: None, mode, controller_manager: true, audit: false, api_server_args: Vec::new() }
     }
 
-    /// An instance that runs already.
+    /// Opens an instance that is already running.
     pub fn open(name: &str) -> Result<Self, Error> {
         let folder = Folder::of(name)?;
         let instance = Instance::load(&folder)?.filter(|instance| instance.running(Component::ApiServer).is_some());
@@ -162,51 +162,51 @@ impl Cluster {
         self.state().mode
     }
 
-    /// If [`Builder::up`] found it running: the components that it had to start again.
+    /// Returns the components that [`Builder::up`] restarted, if the instance was already running.
     pub fn found_running(&self) -> Option<&[Component]> {
         self.restarted.as_deref()
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The URL of the API server.
+    /// Returns the URL of the API server.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// The record of the instance as it is now.
+    /// Returns the current record of the instance.
     pub fn instance(&self) -> Instance {
         self.state().clone()
     }
 
-    /// `kubectl` of the cluster's version, as its administrator.
+    /// Returns a `kubectl` command of the cluster's version, as its administrator.
     pub fn kubectl(&self) -> Command {
         let mut command = Command::new(config::program(&self.state(), "kubectl"));
         command.env("KUBECONFIG", &self.kubeconfig);
         command
     }
 
-    /// `helm`, as the cluster's administrator. The first time it may have to be built, which takes minutes.
+    /// Returns a `helm` command, as the cluster's administrator. The first call may build Helm, which takes minutes.
     pub fn helm(&self) -> Result<Command, Error> {
         let mut command = Command::new(programs::helm()?);
         command.env("KUBECONFIG", &self.kubeconfig);
         Ok(command)
     }
 
-    /// The log of a component.
+    /// Returns the log file of a component.
     pub fn log(&self, component: Component) -> PathBuf {
         self.folder.log(component)
     }
 
-    /// One line of JSON for each request (`audit.k8s.io/v1`), if [`Builder::audit`] asked for it.
+    /// Returns the audit log, one line of JSON for each request (`audit.k8s.io/v1`), if [`Builder::audit`] enabled it.
     pub fn audit_log(&self) -> PathBuf {
         self.folder.audit_log()
     }
 
-    /// The component's pid, as this machine numbers it, if it runs.
+    /// Returns the component's pid on this machine, if it runs.
     pub fn pid(&self, component: Component) -> Option<i32> {
         self.state().running(component).map(|process| process.pid)
     }
@@ -214,20 +214,20 @@ impl Cluster {
     /// Sends a signal, such as `libc::SIGSTOP`, to a component.
     pub fn signal(&self, component: Component, signal: i32) -> Result<(), Error> {
         let process = self.state().running(component);
-        let process = process.ok_or(Error::NoComponent { component, reason: "it does not run" })?;
+        let process = process.ok_or(Error::NoComponent { component, reason: "it is not running" })?;
         process.signal(signal).at("sending a signal to", component.program())
     }
 
-    /// Ends a component gently, or after ten seconds by force, and waits until it is gone.
+    /// Ends a component with SIGTERM, after ten seconds with SIGKILL, and waits until it is gone.
     pub fn stop(&self, component: Component) -> Result<(), Error> {
         stop::stop(&self.state(), component)
     }
 
-    /// Starts a component that was stopped or killed, and waits until it is of use.
+    /// Starts a component that was stopped or killed, and waits until it is ready.
     pub fn start_component(&self, component: Component) -> Result<(), Error> {
         let mut state = self.state();
         if !state.components().contains(&component) {
-            return Err(Error::NoComponent { component, reason: "an instance of this kind is without it" });
+            return Err(Error::NoComponent { component, reason: "instances of this mode do not include it" });
         }
         if state.running(component).is_none() {
             start::start(&mut state, &self.folder, component, self.lifetime)?;
@@ -240,27 +240,27 @@ impl Cluster {
         image::import(&self.state(), archive)
     }
 
-    /// A command that runs in the node's network, mounts and process numbers.
+    /// Returns a command that runs in the node's network, mount and process namespaces.
     pub fn inside<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Command, Error> {
         let anchor = self.state().anchor();
-        let reason = "it is a control plane only, or its node is gone";
+        let reason = "it is only a control plane, or its node is gone";
         let anchor = anchor.ok_or(Error::NoComponent { component: Component::Kubelet, reason })?;
         Ok(node::inside(anchor, arguments))
     }
 
-    /// The processes of a pod's containers, without the sandbox's own.
+    /// Returns the processes of a pod's containers, without that of the sandbox.
     pub fn processes_in_pod(&self, pod_uid: &str) -> Vec<PodProcess> {
         let Some(root) = self.state().node.as_ref().map(|node| node.cgroup.clone()) else { return Vec::new() };
         let pids = cgroup::processes(&root, &format!("/pod{pod_uid}"));
         pids.into_iter().filter_map(pod_process).filter(|process| process.command != "/pause").collect()
     }
 
-    /// Their pids, as this machine numbers them.
+    /// Returns the pids of a pod's containers on this machine, without that of the sandbox.
     pub fn pids_in_pod(&self, pod_uid: &str) -> Vec<i32> {
         self.processes_in_pod(pod_uid).into_iter().map(|process| process.pid).collect()
     }
 
-    /// Sends a signal to every process of a pod's containers; returns how many there were.
+    /// Sends a signal to every process of a pod's containers; returns their number.
     pub fn signal_pod(&self, pod_uid: &str, signal: i32) -> Result<usize, Error> {
         let processes: Vec<_> = self.pids_in_pod(pod_uid).into_iter().filter_map(Process::of).collect();
         for process in &processes {
@@ -269,18 +269,18 @@ impl Cluster {
         Ok(processes.len())
     }
 
-    /// Halts every process of a pod, its sandbox included, until [`thaw_pod`](Self::thaw_pod): unlike SIGSTOP, this can be noticed by none
-    /// of them, and in cgroups of the first generation SIGKILL waits for the thaw, too.
+    /// Freezes every process of a pod, including its sandbox, until [`thaw_pod`](Self::thaw_pod). Unlike SIGSTOP, no
+    /// process can detect this, and with cgroups v1 even SIGKILL waits for the thaw.
     pub fn freeze_pod(&self, pod_uid: &str) -> Result<(), Error> {
         cgroup::freeze(&self.pod_cgroups(pod_uid), true)
     }
 
-    /// Ends what [`freeze_pod`](Self::freeze_pod) began.
+    /// Thaws a pod that was frozen by [`freeze_pod`](Self::freeze_pod).
     pub fn thaw_pod(&self, pod_uid: &str) -> Result<(), Error> {
         cgroup::freeze(&self.pod_cgroups(pod_uid), false)
     }
 
-    /// Lets all processes of a pod together have `percent` of one CPU, or as much as they want.
+    /// Limits all processes of a pod together to `percent` of one CPU; `None` removes the limit.
     pub fn limit_cpu_of_pod(&self, pod_uid: &str, percent: Option<u32>) -> Result<(), Error> {
         cgroup::limit_cpu(&self.pod_cgroups(pod_uid), percent)
     }
@@ -290,7 +290,7 @@ impl Cluster {
         root.map(|root| cgroup::named(&root, &format!("pod{pod_uid}"))).unwrap_or_default()
     }
 
-    /// Takes it down now, and tells if something is left.
+    /// Takes the instance down; returns an error if something is left.
     pub fn down(self) -> Result<(), Error> {
         let name = self.name();
         owned().retain(|owned| *owned != name);
@@ -322,24 +322,24 @@ fn pod_process(pid: i32) -> Option<PodProcess> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
-    // One number for each nested namespace, this machine's first, then the node's, then the container's.
+    // One pid for each nested namespace: first of this machine, then of the node, then of the container.
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     let inner_pid = numbers.split_whitespace().nth(1)?.parse().ok()?;
     Some(PodProcess { pid, inner_pid, command })
 }
 
-/// The names of the instances that this process has to take down.
+/// Returns the names of the instances that this process must take down.
 fn owned() -> MutexGuard<'static, Vec<String>> {
     static OWNED: Mutex<Vec<String>> = Mutex::new(Vec::new());
     OWNED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Clusters in statics are never dropped; the harness of Rust's tests leaves by `exit`, which this hears.
+/// Takes owned instances down at exit: clusters in statics are never dropped, and Rust's test harness calls `exit`.
 fn end_at_exit() {
     extern "C" fn end_all() {
         let names = std::mem::take(&mut *owned());
         for name in names {
-            // A panic must not cross into C; whatever is left is swept by the next start.
+            // A panic must not cross into C; the next start sweeps what is left.
             let _ = std::panic::catch_unwind(|| stop::down(&name));
         }
     }

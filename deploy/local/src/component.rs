@@ -1,4 +1,4 @@
-//! The programs a cluster consists of.
+//! The components of a cluster.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub enum Component {
 }
 
 impl Component {
-    /// The components of an instance, in the order in which they start.
+    /// Returns the components of an instance, in the order in which they start.
     pub fn of(mode: Mode, controller_manager: bool) -> Vec<Self> {
         let all: &[Self] = match mode {
             Mode::ControlPlane => &[Self::Etcd, Self::ApiServer, Self::ControllerManager],
@@ -42,7 +42,7 @@ impl Component {
         all.iter().copied().filter(|component| controller_manager || *component != Self::ControllerManager).collect()
     }
 
-    /// The program's file name.
+    /// Returns the program's file name.
     pub const fn program(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",

@@ -13,8 +13,7 @@ use crate::node::is_overlay;
 use crate::pki::ADMIN;
 use crate::programs::{CNI, PAUSE};
 
-/// Pods and services must be able to reach the API server, so a node advertises its bridge instead of a loopback
-/// address.
+/// The bridge of a node, whose address it advertises so that pods and services can reach the API server.
 pub(crate) const BRIDGE: &str = "k8sensus0";
 pub(crate) const BRIDGE_ADDRESS: &str = "10.244.0.1";
 const POD_NETWORK: &str = "10.244.0.0/24";
@@ -39,7 +38,7 @@ pub(crate) fn arguments(component: Component, instance: &Instance, folder: &Fold
                 format!("--listen-peer-urls={peer}"),
                 format!("--initial-advertise-peer-urls={peer}"),
                 format!("--initial-cluster=default={peer}"),
-                // On loopback, too: whoever may write to etcd is above every rule of the API server.
+                // Even on loopback: a client that may write to etcd bypasses every rule of the API server.
                 "--client-cert-auth".into(),
                 file("trusted-ca-file", "ca.crt"),
                 own("cert-file", "crt"),
@@ -48,7 +47,7 @@ pub(crate) fn arguments(component: Component, instance: &Instance, folder: &Fold
                 file("peer-trusted-ca-file", "ca.crt"),
                 own("peer-cert-file", "crt"),
                 own("peer-key-file", "key"),
-                // Data of a local cluster need not survive a power cut, and slow disks make slow tests.
+                // Data of a local cluster need not survive a power failure, and fsync on slow disks slows tests down.
                 "--unsafe-no-fsync".into(),
                 "--logger=zap".into(),
                 "--log-level=warn".into(),
@@ -62,7 +61,7 @@ pub(crate) fn arguments(component: Component, instance: &Instance, folder: &Fold
             "--use-service-account-credentials=true".into(),
             "--leader-elect=false".into(),
             "--secure-port=0".into(),
-            // It creates this folder, by default below /usr of the machine.
+            // The controller manager creates this folder; the default is below the machine's /usr.
             format!("--flex-volume-plugin-dir={}", folder.config("volume-plugins").display()),
         ],
         Component::Scheduler => vec![kubeconfig(), "--leader-elect=false".into(), "--secure-port=0".into()],
@@ -79,7 +78,7 @@ pub(crate) fn arguments(component: Component, instance: &Instance, folder: &Fold
             format!("--hostname-override={NODE_NAME}"),
             "--proxy-mode=iptables".into(),
             "--cluster-cidr=10.244.0.0/16".into(),
-            // These settings belong to the machine, and a node in namespaces of its own may not change them.
+            // These settings belong to the machine; a node in its own namespaces may not change them.
             "--conntrack-max-per-core=0".into(),
             "--oom-score-adj=0".into(),
         ],
@@ -108,13 +107,13 @@ fn api_server(instance: &Instance, folder: &Folder) -> Vec<String> {
         Mode::ControlPlane => arguments.extend([
             "--bind-address=127.0.0.1".into(),
             "--advertise-address=127.0.0.1".into(),
-            // A loopback address is no endpoint that the service `kubernetes` may have.
+            // The service `kubernetes` may not have a loopback address as an endpoint.
             "--endpoint-reconciler-type=none".into(),
         ]),
         Mode::Node => arguments.extend([
             "--bind-address=0.0.0.0".into(),
             format!("--advertise-address={BRIDGE_ADDRESS}"),
-            // The node's name is in no DNS.
+            // DNS does not resolve the node's name.
             "--kubelet-preferred-address-types=InternalIP".into(),
             file("kubelet-certificate-authority", "ca.crt"),
             file("kubelet-client-certificate", &format!("{ADMIN}.crt")),
@@ -144,7 +143,7 @@ pub(crate) fn write(instance: &Instance, folder: &Folder) -> Result<(), Error> {
     put("audit-policy.json", format!("{audit:#}\n"))?;
     let Some(node) = &instance.node else { return Ok(()) };
     put("kubelet.json", kubelet(folder, node))?;
-    // The machine's own may point into /run, which the node does not see, or at servers it cannot reach.
+    // The machine's file may link into /run, which is hidden in the node, or name servers that the node cannot reach.
     put("resolv.conf", "options timeout:1 attempts:1\n".into())?;
     put("cni/10-bridge.conflist", network())?;
     put("containerd.toml", containerd(folder, program_folder(instance, CNI.programs[0])))
@@ -171,11 +170,11 @@ fn kubelet(folder: &Folder, node: &Node) -> String {
         "tlsPrivateKeyFile": folder.pki("kubelet.key"),
         "clusterDomain": "cluster.local",
         "resolvConf": folder.config("resolv.conf"),
-        // The default is below /usr of the machine.
+        // The default is below the machine's /usr.
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-        // Lowering it needs CAP_SYS_RESOURCE; and a test cluster should not outlive the machine's own programs.
+        // A lower value needs CAP_SYS_RESOURCE, and the OOM killer should not prefer the machine's own programs.
         "oomScoreAdj": 0,
-        // A full disk is the machine's matter. Images were imported and could not be pulled again.
+        // The kubelet must not react to a full disk: images are imported and cannot be pulled again.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {
             "memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%",
@@ -216,7 +215,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = "{PAUSE_IMAGE}"
 [plugins."io.containerd.cri.v1.runtime"]
-  # Without CAP_SYS_RESOURCE nobody may lower a score, and pods ask for that.
+  # Pods request lower scores, which need CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = [{cni_folder}]
@@ -229,12 +228,12 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
     )
 }
 
-/// The folder that holds a program of this instance.
+/// Returns the folder of a program of this instance.
 pub(crate) fn program_folder<'a>(instance: &'a Instance, program: &str) -> &'a Path {
     instance.programs.get(program).and_then(|file| file.parent()).unwrap_or(Path::new("/nonexistent"))
 }
 
-/// The file of a program of this instance.
+/// Returns the file of a program of this instance.
 pub(crate) fn program<'a>(instance: &'a Instance, program: &str) -> &'a Path {
     instance.programs.get(program).map_or(Path::new("/nonexistent"), |file| file)
 }
@@ -249,7 +248,7 @@ mod tests {
     use crate::instance::tests::kestrel;
 
     #[test]
-    fn the_audit_log_is_kept_only_if_asked_for_and_own_arguments_come_last() {
+    fn audit_log_is_optional_and_own_arguments_come_last() {
         let folder = Folder::of("kestrel").unwrap();
         let with = arguments(Component::ApiServer, &kestrel(), &folder);
         assert!(with.iter().any(|argument| argument.starts_with("--audit-log-path=")));

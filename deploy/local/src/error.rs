@@ -1,4 +1,4 @@
-//! Each error says what was expected, what was found, in which file or component, and what to do.
+//! Errors. Each names what was expected, what was found, the file or component, and the remedy.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +17,7 @@ pub enum Error {
 
     #[error(
         "building {set} failed ({status}); the end of its output:\n{tail}\n\
-         fix the cause and run again: finished program sets are kept"
+         fix the cause and run again: program sets that are built are kept"
     )]
     Build { set: String, status: String, tail: String },
 
@@ -27,7 +27,7 @@ pub enum Error {
     #[error("`{command}` failed ({status}): {output}")]
     Command { command: String, status: String, output: String },
 
-    #[error("instance name {name:?}: expected 1 to 30 of a-z, 0-9 and -, beginning and ending with a letter or digit")]
+    #[error("instance name {name:?}: expected 1 to 30 of a-z, 0-9 and -, with a letter or digit at both ends")]
     Name { name: String },
 
     #[error("folder {}: {reason}", .path.display())]
@@ -38,44 +38,42 @@ pub enum Error {
 
     #[error(
         "no instance {name:?} is running: `cargo demo -- up --name {name}` starts it, \
-         `cargo demo -- status` lists what runs"
+         `cargo demo -- status` lists running instances"
     )]
     NotRunning { name: String },
 
-    #[error("instance {name:?} belongs to process {pid}, which still runs: choose another name or wait for it to end")]
+    #[error("instance {name:?} belongs to process {pid}, which still runs: choose another name or wait for its end")]
     Owned { name: String, pid: i32 },
 
-    #[error(
-        "instance {name:?} runs as a {found}, not as the wanted {wanted}: choose another name, or first take it down"
-    )]
+    #[error("instance {name:?} is a {found}, expected a {wanted}: choose another name or take the instance down first")]
     OtherMode { name: String, found: &'static str, wanted: &'static str },
 
-    #[error("{component} exited while the cluster needs it; the end of {}:\n{tail}", .log.display())]
+    #[error("{component} exited unexpectedly; the end of {}:\n{tail}", .log.display())]
     Died { component: Component, log: PathBuf, tail: String },
 
     #[error(
-        "{component} was not ready within {}s (last seen: {last}); the end of {}:\n{tail}",
+        "{component} was not ready within {} s (last observed: {last}); the end of {}:\n{tail}",
         .waited.as_secs(), .log.display()
     )]
     NotReady { component: Component, waited: Duration, last: String, log: PathBuf, tail: String },
 
-    #[error("{what} did not come within {}s (last seen: {last})", .limit.as_secs())]
-    Waited { what: String, limit: Duration, last: String },
+    #[error("no {what} within {} s (last observed: {last})", .limit.as_secs())]
+    Timeout { what: String, limit: Duration, last: String },
 
     #[error("this instance has no {component}: {reason}")]
     NoComponent { component: Component, reason: &'static str },
 
-    #[error("the node's namespaces could not be set up: {reason}")]
+    #[error("cannot set up the node's namespaces: {reason}")]
     Namespaces { reason: String },
 
     #[error("certificates: {0}")]
     Certificates(#[from] rcgen::Error),
 
-    #[error("the API server could not be asked: {reason}")]
+    #[error("cannot connect to the API server: {reason}")]
     Api { reason: String },
 
-    #[error("after `down`, instance {name:?} still has {what}: please report it, with the instance's folder")]
-    Left { name: String, what: String },
+    #[error("after `down`, instance {name:?} still has {what}: please report this, with the instance's folder")]
+    Leftovers { name: String, what: String },
 }
 
 impl Error {
@@ -89,13 +87,13 @@ impl Error {
         Self::NotReady { component, waited, last, log, tail }
     }
 
-    /// Whether a component could not have the port it was given, so that another choice of ports may help.
+    /// Returns whether a component failed because its port was in use, so that other ports may help.
     pub(crate) fn is_port_taken(&self) -> bool {
         matches!(self, Self::Died { tail, .. } | Self::NotReady { tail, .. } if tail.contains("address already in use"))
     }
 }
 
-/// Names the file in an input or output error.
+/// Adds the file to an IO error.
 pub(crate) trait At<T> {
     fn at(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T, Error>;
 }
@@ -106,7 +104,7 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
-/// Runs a command to its end and returns its standard output.
+/// Runs a command and returns its standard output.
 pub(crate) fn run(command: &mut Command) -> Result<String, Error> {
     let output = command.stdin(Stdio::null()).output().at("running", command.get_program())?;
     if output.status.success() {
@@ -123,7 +121,7 @@ pub(crate) fn failed(command: &Command, status: ExitStatus, output: &[u8]) -> Er
     }
 }
 
-/// The command as it would be typed.
+/// Returns the command as a shell user would type it.
 pub(crate) fn literal(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
@@ -132,7 +130,7 @@ pub(crate) fn literal(command: &Command) -> String {
     text
 }
 
-/// The last lines of a log, indented.
+/// Returns the last lines of a log, indented.
 pub(crate) fn tail(log: &Path) -> String {
     const LINES: usize = 15;
     let bytes = fs::read(log).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Where an instance keeps its files, and the lock that lets one program at a time change it.
+//! The folder of an instance, and the lock that lets one program at a time change the instance.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -10,8 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 use crate::component::Component;
 use crate::error::{At, Error};
 
-/// The folder that holds all instances: `$K8SENSUS_STATE`, else below `/var/tmp`, which survives what a node writes
-/// (images, etcd) better than a memory-backed `/run` or `/tmp`, and is short enough for sockets.
+/// Returns the folder of all instances: `$K8SENSUS_STATE`, else a folder below `/var/tmp`. That path suits the data of
+/// a node (images, etcd) better than a memory-backed `/run` or `/tmp`, and is short enough for sockets.
 pub fn state_root() -> PathBuf {
     match std::env::var_os("K8SENSUS_STATE") {
         Some(root) if !root.is_empty() => std::path::absolute(&root).unwrap_or_else(|_| root.into()),
@@ -24,7 +24,7 @@ pub fn state_root() -> PathBuf {
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// The folder of the instance of this name, which need not exist.
+    /// Returns the folder of the instance of this name, which need not exist.
     pub fn of(name: &str) -> Result<Self, Error> {
         let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let valid = name.len() <= 30
@@ -73,12 +73,12 @@ impl Folder {
         self.0.join("etcd")
     }
 
-    /// Takes the place of `/var/lib` in the node.
+    /// Returns the folder that replaces `/var/lib` in the node.
     pub(crate) fn var_lib(&self) -> PathBuf {
         self.0.join("node/lib")
     }
 
-    /// Takes the place of `/var/log` in the node.
+    /// Returns the folder that replaces `/var/log` in the node.
     pub(crate) fn var_log(&self) -> PathBuf {
         self.0.join("node/log")
     }
@@ -90,9 +90,9 @@ impl Folder {
         Ok(())
     }
 
-    /// Waits for, and takes, the right to change this instance.
+    /// Waits for and acquires the exclusive lock on this instance.
     ///
-    /// The lock is on the folder itself, so that nothing of it stays when the folder goes.
+    /// The lock is on the folder itself, so that nothing of it remains when the folder is removed.
     pub(crate) fn lock(&self) -> Result<File, Error> {
         let root = self.0.parent().unwrap_or(Path::new("/"));
         loop {
@@ -104,7 +104,7 @@ impl Folder {
                 opened => opened.at("opening", &self.0)?,
             };
             flock(&folder, FlockOperation::LockExclusive).map_err(Into::into).at("locking", &self.0)?;
-            // Whoever held the lock may have removed the folder: then this is the lock of a folder that is no more.
+            // The former holder of the lock may have removed the folder: then this is the lock of a removed folder.
             let locked = folder.metadata().at("reading", &self.0)?.ino();
             if fs::metadata(&self.0).is_ok_and(|now| now.ino() == locked) {
                 return Ok(folder);
@@ -119,29 +119,29 @@ impl Folder {
             _ => {}
         }
         if let Some(root) = self.0.parent() {
-            // Not empty, or removed by another just now: both are well.
+            // It may have other instances, or another process may have just removed it: neither is an error.
             let _ = fs::remove_dir(root);
         }
         Ok(())
     }
 }
 
-/// Creates a folder that only its owner may enter: it holds the cluster's keys.
+/// Creates a folder that only its owner may enter, because it holds the cluster's keys.
 pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
     loop {
         match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-            // Another instance's end may remove the parent meanwhile.
+            // The removal of another instance may remove the parent meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             created => return created.at("creating", path),
         }
     }
 }
 
-/// `/var/tmp` is everyone's: somebody else may have prepared a folder or a link of this name.
+/// Refuses a folder of another user: anyone may create a folder or link of this name in `/var/tmp`.
 fn refuse_foreign(root: &Path) -> Result<(), Error> {
     let found = fs::symlink_metadata(root).at("reading", root)?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
-        let reason = "expected a folder of this user's own; set K8SENSUS_STATE to one".to_owned();
+        let reason = "expected a folder that this user owns; set K8SENSUS_STATE to such a folder".to_owned();
         return Err(Error::Folder { path: root.to_owned(), reason });
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Writes container images without a container engine: one layer, reproducible to the byte.
+//! Writes container images without a container engine: one layer, reproducible byte by byte.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,10 +16,10 @@ use crate::error::{At, Error, failed};
 use crate::instance::Instance;
 use crate::node::inside;
 
-/// An image for this machine's architecture. Its user is 65532:65532, who is nobody.
+/// An image for this machine's architecture. Its user is the unprivileged 65532:65532.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// With a tag: `localhost/k8sensus:dev`.
+    /// The name with a tag: `localhost/k8sensus:dev`.
     pub name: String,
     pub entrypoint: Vec<String>,
     pub files: Vec<ImageFile>,
@@ -28,19 +28,19 @@ pub struct Image {
 #[derive(Clone, Debug)]
 pub struct ImageFile {
     pub source: Source,
-    /// Its path in the image. Folders on the way to it need not be named.
+    /// The path in the image. Parent folders need no entries.
     pub path: String,
-    /// Of no meaning for a link.
+    /// The permissions; ignored for a link.
     pub mode: u32,
 }
 
-/// What stands in an image at some path.
+/// The content of an image at some path.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A file of this machine; a link is followed.
+    /// A file on this machine; links are followed.
     File(PathBuf),
     Text(String),
-    /// A symbolic link to that path of the image.
+    /// A symbolic link to that path in the image.
     Link(String),
     Folder,
 }
@@ -106,7 +106,7 @@ impl Image {
         Ok((archive.into_inner()?, digest(&manifest)))
     }
 
-    /// Sorted, of no time and owned by root, so that equal files make an equal image.
+    /// Packs the files, sorted, without times and owned by root, so that equal files make an equal image.
     fn layer(&self) -> io::Result<Vec<u8>> {
         let mut files: Vec<_> = self.files.iter().collect();
         files.sort_by_key(|file| file.path.trim_start_matches('/'));
@@ -136,10 +136,10 @@ impl Image {
 pub(crate) fn import(instance: &Instance, archive: &Path) -> Result<(), Error> {
     let anchor = instance.anchor().ok_or(Error::NoComponent {
         component: Component::Containerd,
-        reason: "it is a control plane only, or its node is gone",
+        reason: "it is only a control plane, or its node is gone",
     })?;
     let mut command = inside(anchor, [config::program(instance, "ctr").as_os_str()]);
-    // By its standard input: the node need not see the file.
+    // Through standard input, because the file may be hidden in the node.
     command.args(["--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", "images", "import", "-"]);
     let input = File::open(archive).at("opening", archive)?;
     let output = command.stdin(Stdio::from(input)).output().at("running", command.get_program())?;
@@ -170,7 +170,7 @@ fn digest(content: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// This machine's architecture, in Go's words.
+/// Returns this machine's architecture by its Go name.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_files_make_the_same_image_whatever_their_order_and_time() {
+    fn image_does_not_depend_on_the_order_or_time_of_files() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| {
             let source = folder.path().join(name);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_missing_is_named() {
+    fn missing_file_is_named_in_the_error() {
         let files = vec![ImageFile {
             source: Source::File("/nonexistent/kestrel".into()),
             path: "kestrel".into(),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_has_links_texts_and_folders_as_they_were_ordered() {
+    fn image_contains_links_texts_and_folders() {
         let entry = |source, path: &str, mode| ImageFile { source, path: path.into(), mode };
         let files = vec![
             entry(Source::Folder, "/tmp", 0o1777),

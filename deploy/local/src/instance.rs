@@ -1,4 +1,4 @@
-//! `instance.json`: all that another program needs to find, use and end an instance.
+//! `instance.json`: everything that another program needs to find, use and end an instance.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::process::{self, Process};
 pub enum Mode {
     /// etcd, API server and controller manager on loopback: no root, no pods.
     ControlPlane,
-    /// A whole node in namespaces of its own.
+    /// A complete node in its own namespaces.
     Node,
 }
 
@@ -34,18 +34,18 @@ impl Mode {
 pub struct Instance {
     pub name: String,
     pub mode: Mode,
-    /// URL of the API server, for this machine.
+    /// URL of the API server, as seen from this machine.
     pub server: String,
     pub kubeconfig: PathBuf,
-    /// The process with which the instance ends; none if it stays until it is taken down.
+    /// The process with which the instance ends; `None` if it runs until it is taken down.
     pub owner: Option<Process>,
-    /// The boot of the machine in which the processes were started.
+    /// The boot of the machine in which the processes started.
     pub boot: String,
     pub ports: Ports,
     pub controller_manager: bool,
     pub audit: bool,
     pub api_server_args: Vec<String>,
-    /// Where each program was found, by its file name.
+    /// The path of each program, by its file name.
     pub programs: BTreeMap<String, PathBuf>,
     pub processes: BTreeMap<Component, Process>,
     pub node: Option<Node>,
@@ -58,22 +58,22 @@ pub struct Ports {
     pub etcd_peer: u16,
 }
 
-/// What exists outside a node's namespaces.
+/// The parts of a node that exist outside its namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// PID 1 of the namespaces: with it everything inside ends. None until it runs.
+    /// PID 1 of the namespaces: everything inside ends with it. `None` until it runs.
     pub anchor: Option<Process>,
-    /// The host's end of the pair of interfaces.
+    /// The host's end of the veth pair.
     pub interface: String,
     pub host_address: String,
-    /// Where the node's API server answers.
+    /// The address of the node's API server.
     pub address: String,
     /// The kubelet's root in each cgroup hierarchy.
     pub cgroup: String,
 }
 
 impl Instance {
-    /// The recorded instance; none if there is no record.
+    /// Returns the recorded instance; `None` if there is no record.
     pub fn load(folder: &Folder) -> Result<Option<Self>, Error> {
         let path = folder.record();
         let text = match fs::read_to_string(&path) {
@@ -83,7 +83,7 @@ impl Instance {
         serde_json::from_str(&text).map(Some).map_err(|error| Error::Record { path, reason: error.to_string() })
     }
 
-    /// Replaces the record in one step, so that a reader never sees half of it.
+    /// Replaces the record atomically, so that a reader never gets a partial record.
     pub(crate) fn save(&self, folder: &Folder) -> Result<(), Error> {
         let path = folder.record();
         let text = serde_json::to_string_pretty(self)
@@ -93,7 +93,7 @@ impl Instance {
         fs::rename(&new, &path).at("writing", &path)
     }
 
-    /// The component's process, if it runs.
+    /// Returns the component's process, if it runs.
     pub fn running(&self, component: Component) -> Option<Process> {
         self.processes.get(&component).copied().filter(|process| self.this_boot() && process.alive())
     }
@@ -102,12 +102,12 @@ impl Instance {
         Component::of(self.mode, self.controller_manager)
     }
 
-    /// The anchor of the node's namespaces, if it runs.
+    /// Returns the anchor of the node's namespaces, if it runs.
     pub(crate) fn anchor(&self) -> Option<Process> {
         self.node.as_ref()?.anchor.filter(|anchor| self.this_boot() && anchor.alive())
     }
 
-    /// Whether its owner has ended without taking it down.
+    /// Returns whether its owner ended without taking it down.
     pub fn is_stale(&self) -> bool {
         self.owner.is_some_and(|owner| !self.this_boot() || !owner.alive())
     }
@@ -146,14 +146,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_record_survives_its_file_and_names_components_as_their_programs() {
+    fn record_round_trips_and_names_components_by_program() {
         let text = serde_json::to_string(&kestrel()).unwrap();
         assert_eq!(serde_json::from_str::<Instance>(&text).unwrap(), kestrel());
         assert!(text.contains(r#""processes":{"kube-apiserver":{"#), "{text}");
     }
 
     #[test]
-    fn nothing_that_was_recorded_before_a_reboot_is_running() {
+    fn nothing_recorded_before_a_reboot_is_running() {
         let before = Instance { boot: "another".into(), ..kestrel() };
         assert!(kestrel().running(Component::ApiServer).is_some());
         assert!(before.running(Component::ApiServer).is_none());

@@ -1,8 +1,8 @@
 //! One thread that starts every process of every instance.
 //!
-//! Two properties of the kernel make it necessary: the death signal that ties a component to its owner fires when the
-//! *thread* that started it ends, so that thread must last as long as the process; and the process namespace in which a
-//! child begins is set on the thread that starts it.
+//! Two properties of the kernel require it. The death signal that ties a component to its owner fires when the *thread*
+//! that started it ends, so that thread must last as long as the process. And the process namespace of a child is set
+//! on the thread that starts it.
 
 use std::fs::File;
 use std::io;
@@ -18,16 +18,16 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 
 use crate::process::Process;
 
-/// Who keeps a started process alive.
+/// How long a started process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifetime {
-    /// It is killed when this process ends, however it ends.
+    /// It is killed when this process ends, even if this process is killed.
     WithThisProcess,
-    /// It stays until it is taken down.
+    /// It runs until it is taken down.
     Detached,
 }
 
-/// Where a process begins.
+/// Where a process starts.
 pub(crate) enum Place {
     Host,
     /// As PID 1 of new network, mount and process namespaces.
@@ -49,7 +49,7 @@ impl Namespaces {
     }
 }
 
-/// Starts a process in a session of its own.
+/// Starts a process in its own session.
 pub(crate) fn spawn(mut command: Command, place: Place, lifetime: Lifetime) -> io::Result<Process> {
     on_thread(move || {
         let home = File::open("/proc/thread-self/ns/pid")?;
@@ -67,7 +67,7 @@ pub(crate) fn spawn(mut command: Command, place: Place, lifetime: Lifetime) -> i
             setsid()?;
             if lifetime == Lifetime::WithThisProcess {
                 set_parent_process_death_signal(Some(Signal::KILL))?;
-                // The owner may have died before the request. (From within other namespaces its pid cannot be seen.)
+                // The owner may have died before this request. (Its pid is not visible from other namespaces.)
                 if on_host && getppid() != Some(owner) {
                     return Err(io::ErrorKind::NotConnected.into());
                 }

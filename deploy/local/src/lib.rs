@@ -1,20 +1,20 @@
 //! A real one-node Kubernetes on this machine: etcd, the control plane, and, for root, a node that runs pods.
 //!
-//! For `cargo demo` and for tests that need the true thing instead of a fake API server.
+//! For `cargo demo` and for tests that need real components instead of a fake API server.
 //!
 //! # Guarantees
 //! - Several instances run side by side: a control plane picks free loopback ports, a node has network, mount and
 //!   process namespaces of its own.
-//! - An instance that a test owns ([`Builder::start`]) ends with the owning process, however that ends; what files a
-//!   killed owner leaves are swept by the next start of any instance.
+//! - An instance that a test owns ([`Builder::start`]) ends with the owning process, even if that is killed. The next
+//!   start of any instance removes the files of a killed owner.
 //! - [`down`] leaves no process, mount, interface, namespace, cgroup or file of the instance.
 //!
 //! # Assumptions
 //! Linux with pidfds (5.3 or newer). A node needs root, and packages that [`k8sensus_prerequisites`] installs or names.
 //!
 //! # Caveats
-//! etcd runs without fsync: a crash of the machine may lose the data. There is no DNS in the cluster, and pods reach
-//! the API server but not the internet.
+//! etcd runs without fsync: a crash of the machine may lose the data. The cluster has no DNS, and pods reach the API
+//! server but not the internet.
 
 #![allow(
     clippy::disallowed_methods,
@@ -53,7 +53,7 @@ pub use product::{IMAGE, Profile, cargo, product_example, product_image, product
 pub use programs::go_program;
 pub use stop::{down, instances, sweep};
 
-/// Names of instances, unless told otherwise.
+/// The default name of an instance.
 pub const DEFAULT_NAME: &str = "demo";
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! `cargo demo`: a local Kubernetes that shows what k8sensus does.
+//! `cargo demo`: a local Kubernetes that demonstrates k8sensus.
 
 #![allow(
     clippy::disallowed_methods,
@@ -20,18 +20,18 @@ use k8sensus_local::{
     workspace_root,
 };
 
-/// A real Kubernetes on this machine, from its own components: etcd, the control plane and a node that runs pods.
+/// A real Kubernetes on this machine, built from source: etcd, the control plane and a node that runs pods.
 ///
-/// Without a command: the demonstration. The first run builds the components, which takes some ten minutes; later ones
-/// start within seconds. As root on Debian or Ubuntu, packages that are missing are installed with apt-get.
+/// Without a command it runs the demonstration. The first run builds the components, which takes about ten minutes;
+/// later runs start within seconds. As root on Debian or Ubuntu, missing packages are installed with apt-get.
 #[derive(Parser)]
 #[command(name = "cargo demo --", bin_name = "cargo demo --", version)]
 struct Arguments {
-    /// Which instance; several can run side by side
+    /// Name of the instance; several can run side by side
     #[arg(long, global = true, default_value = DEFAULT_NAME)]
     name: String,
 
-    /// Never install packages; say what is missing instead. K8SENSUS_NO_INSTALL=1 does the same
+    /// Never install packages; print what is missing instead. K8SENSUS_NO_INSTALL=1 does the same
     #[arg(long, global = true)]
     no_install: bool,
 
@@ -43,15 +43,15 @@ struct Arguments {
 enum Action {
     /// Show an election, a graceful handover and a failover on a local cluster (default)
     Demo,
-    /// Make sure that a cluster runs
+    /// Start a cluster, or whatever part of it is not running
     Up {
-        /// Only etcd, API server and controller manager, on loopback: needs no root, runs no pods
+        /// Run only etcd, API server and controller manager, on loopback: needs no root, runs no pods
         #[arg(long)]
         control_plane: bool,
     },
-    /// Take a cluster down and remove everything it made
+    /// Stop a cluster and remove everything that it created
     Down {
-        /// Every cluster of this user
+        /// Stop every cluster of this user
         #[arg(long)]
         all: bool,
     },
@@ -59,12 +59,12 @@ enum Action {
     Status,
     /// Print the path of the administrator's kubeconfig
     Kubeconfig,
-    /// Build the product's image as it is released, and write it as an OCI archive
+    /// Build the release image of k8sensus and write it to an OCI archive
     Image {
-        /// The archive [default: target/k8sensus-image.tar in the workspace]
+        /// Path of the archive [default: target/k8sensus-image.tar in the workspace]
         #[arg(long)]
         output: Option<PathBuf>,
-        /// Load it into the running cluster, too; it is built in half the time then, and is larger
+        /// Also load the image into the running cluster; this image is larger and builds in half the time
         #[arg(long)]
         load: bool,
     },
@@ -81,15 +81,15 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    // Let `… | head` end the program, as it does others, instead of a panic at the next line.
+    // So that `… | head` ends the program silently instead of with a panic at the next line.
     // SAFETY: nothing else runs yet, and the default disposition is always valid.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    // `cargo demo up` and `cargo demo -- up` are the same to a person.
-    let mut words: Vec<_> = std::env::args_os().collect();
-    if words.get(1).is_some_and(|word| word == "--") {
-        words.remove(1);
+    // Accepts `cargo demo up` as well as `cargo demo -- up`.
+    let mut command_line: Vec<_> = std::env::args_os().collect();
+    if command_line.get(1).is_some_and(|argument| argument == "--") {
+        command_line.remove(1);
     }
-    let arguments = Arguments::parse_from(words);
+    let arguments = Arguments::parse_from(command_line);
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -108,7 +108,7 @@ fn run(Arguments { name, no_install, command }: Arguments) -> Result<(), Error> 
         Action::Up { control_plane } => {
             up(&name, if control_plane { Mode::ControlPlane } else { Mode::Node }).map(drop)
         }
-        Action::Down { all } => take_down(&name, all),
+        Action::Down { all } => stop(&name, all),
         Action::Status => {
             print!("{}", status::table());
             Ok(())
@@ -134,24 +134,24 @@ fn up(name: &str, mode: Mode) -> Result<Cluster, Error> {
     let what = format!("{} {name:?} at {}", mode.name(), cluster.server());
     match cluster.found_running() {
         None => println!("{what} is ready after {seconds:.1} s"),
-        Some([]) => println!("{what} runs already"),
+        Some([]) => println!("{what} is already running"),
         Some(restarted) => {
             let names: Vec<_> = restarted.iter().map(|component| component.program()).collect();
-            println!("{what} runs already; started again after {seconds:.1} s: {}", names.join(", "));
+            println!("{what} is already running; restarted in {seconds:.1} s: {}", names.join(", "));
         }
     }
     println!("export KUBECONFIG={}", cluster.kubeconfig().display());
     Ok(cluster)
 }
 
-fn take_down(name: &str, all: bool) -> Result<(), Error> {
+fn stop(name: &str, all: bool) -> Result<(), Error> {
     let names = if all { instances().into_iter().map(|(name, _)| name).collect() } else { vec![name.to_owned()] };
     for name in names {
         let start = Instant::now();
         if down(&name)? {
             println!("{name:?} is down after {:.1} s", start.elapsed().as_secs_f64());
         } else {
-            println!("{name:?} was not up");
+            println!("{name:?} was not running");
         }
     }
     Ok(())
@@ -172,7 +172,7 @@ fn default_archive() -> PathBuf {
     workspace_root().join("target/k8sensus-image.tar")
 }
 
-/// Gives way to another program, so that signals, the terminal and the exit code are that program's.
+/// Replaces this process with another program, which gets the signals and the terminal and sets the exit code.
 fn become_command(command: &mut Command) -> Result<(), Error> {
     Err(Error::Io { doing: "running", path: command.get_program().into(), source: command.exec() })
 }

@@ -1,4 +1,4 @@
-//! The pair of interfaces through which this machine reaches a node's API server.
+//! The veth pair through which this machine reaches a node's API server.
 
 use std::process::Command;
 
@@ -7,10 +7,10 @@ use crate::error::{Error, run};
 use crate::instance::Node;
 use crate::process::Process;
 
-/// Interfaces are called this, and a number that is also the third part of their addresses.
+/// The prefix of interface names; a number follows, which is also the third part of the addresses.
 const PREFIX: &str = "k8sensus";
 
-/// Chooses a network that no interface of this machine uses: 10.243.`n`.0/30, from an `n` that the name suggests.
+/// Chooses a network that no interface of this machine uses: 10.243.`n`.0/30, starting at an `n` derived from the name.
 pub(crate) fn choose(name: &str) -> Result<Node, Error> {
     let used = run(Command::new("ip")
         .args(["-oneline", "-4", "address", "show"])
@@ -36,11 +36,11 @@ fn free_number(name: &str, addresses: &str) -> Option<u8> {
     let first = name.bytes().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
     (0..=u8::MAX).map(|step| first.wrapping_add(step)).find(|number| {
         let prefix = format!("10.243.{number}.");
-        !addresses.split_whitespace().any(|word| word.starts_with(&prefix))
+        !addresses.split_whitespace().any(|part| part.starts_with(&prefix))
     })
 }
 
-/// Creates the pair, one end in the anchor's network. `Ok(false)` if another instance has just taken the name.
+/// Creates the pair, with one end in the anchor's network. Returns `Ok(false)` if another instance just used the name.
 pub(crate) fn create_pair(node: &Node, anchor: Process) -> Result<bool, Error> {
     let ip = || {
         let mut command = Command::new("ip");
@@ -58,13 +58,13 @@ pub(crate) fn create_pair(node: &Node, anchor: Process) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Removes the pair if it is there: a network that ends takes some time to let go of it.
+/// Removes the pair if it still exists: a network namespace that ends releases it with a delay.
 pub(crate) fn remove_pair(node: &Node) {
     let _ =
         run(Command::new("ip").args(["link", "delete", &node.interface]).env("PATH", crate::programs::search_path()));
 }
 
-/// The commands that complete the network from within.
+/// Returns the commands that configure the network from inside.
 pub(crate) fn inner_script(node: &Node) -> String {
     let address = &node.address;
     format!(
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_gets_the_network_its_name_suggests_or_the_next_free_one() {
+    fn instance_gets_its_preferred_network_or_the_next_free_one() {
         let preferred = free_number("demo", "1: lo    inet 127.0.0.1/8 scope host lo").unwrap();
         let used = format!("9: x    inet 10.243.{preferred}.1/30 scope global x");
         assert_eq!(free_number("demo", &used), Some(preferred.wrapping_add(1)));

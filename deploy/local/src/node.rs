@@ -1,5 +1,4 @@
-//! The namespaces of a node: everything the node does to networks, mounts and processes stays in them and ends with
-//! them.
+//! The namespaces of a node: all its changes to networks, mounts and processes stay inside and end with them.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,8 +16,8 @@ use crate::process::Process;
 use crate::programs::search_path;
 use crate::stop::MARK;
 
-/// What the kubelet wants of the kernel. Its setting them would change the whole machine, and outlive the cluster;
-/// where it finds the wanted values it changes nothing.
+/// The kernel settings that the kubelet requires. If the kubelet set them, that would change the whole machine and
+/// outlive the cluster. The node shows it these values, so that it changes nothing.
 const SHOWN_KERNEL_SETTINGS: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -28,16 +27,16 @@ const SHOWN_KERNEL_SETTINGS: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// Folders of the machine that the node replaces by its own.
+/// Folders of the machine that the node replaces with its own.
 const REPLACED: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
-/// Refuses paths that the node would not see.
+/// Refuses paths that are hidden in the node.
 pub(crate) fn check_paths(instance: &Instance, folder: &Folder) -> Result<(), Error> {
     for path in instance.programs.values().map(|path| path.as_path()).chain([folder.path()]) {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if let Some(hidden) = REPLACED.into_iter().find(|hidden| real.starts_with(hidden)) {
             let reason = format!(
-                "is below {hidden}, which the node replaces by its own: \
+                "is below {hidden}, which the node replaces with its own: \
                  set K8SENSUS_STATE and K8SENSUS_CACHE to other folders"
             );
             return Err(Error::Folder { path: real, reason });
@@ -46,7 +45,7 @@ pub(crate) fn check_paths(instance: &Instance, folder: &Folder) -> Result<(), Er
     Ok(())
 }
 
-/// Starts PID 1 of new namespaces, and their mounts.
+/// Starts PID 1 of new namespaces, which sets up their mounts.
 pub(crate) fn start_anchor(instance: &Instance, folder: &Folder, lifetime: Lifetime) -> Result<Process, Error> {
     for path in [folder.var_lib(), folder.var_log()] {
         private_folder(&path)?;
@@ -69,10 +68,10 @@ pub(crate) fn start_anchor(instance: &Instance, folder: &Folder, lifetime: Lifet
         .stdout(sender)
         .stderr(errors);
     let anchor = spawn(command, Place::NewNamespaces, lifetime).at("starting", "the node's namespaces")?;
-    let mut said = String::new();
-    // The script closes its output when it gives way to PID 1's final program.
-    answer.read_to_string(&mut said).at("reading from", "the node's namespaces")?;
-    if said != "ready\n" {
+    let mut output = String::new();
+    // The script closes its output when it executes the final program of PID 1.
+    answer.read_to_string(&mut output).at("reading from", "the node's namespaces")?;
+    if output != "ready\n" {
         let _ = anchor.signal(libc::SIGKILL);
         return Err(Error::Namespaces { reason: format!("the end of {}:\n{}", log.display(), tail(&log)) });
     }
@@ -104,7 +103,7 @@ fn anchor_script() -> String {
     )
 }
 
-/// Gives the namespaces their network.
+/// Connects the namespaces to a network. Returns `Ok(false)` if another instance just used the interface's name.
 pub(crate) fn connect(node: &Node, anchor: Process) -> Result<bool, Error> {
     if !network::create_pair(node, anchor)? {
         return Ok(false);
@@ -113,7 +112,7 @@ pub(crate) fn connect(node: &Node, anchor: Process) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// A command that runs in the node's namespaces.
+/// Returns a command that runs in the node's namespaces.
 pub(crate) fn inside<S: AsRef<OsStr>>(anchor: Process, arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--target={}", anchor.pid)).args(["--net", "--mount", "--pid", "--"]).args(arguments);

@@ -13,11 +13,11 @@ use serde_json::json;
 use crate::error::{At, Error};
 use crate::folder::Folder;
 
-/// The administrator's, and the API server's towards the kubelet.
+/// The certificate of the administrator, which the API server also uses as a client of the kubelet.
 pub(crate) const ADMIN: &str = "admin";
 
-/// Users of the API, by the file name of their certificate. RBAC knows the names and groups (Kubernetes: "PKI
-/// certificates and requirements").
+/// Users of the API: file name of the certificate, user name, group. RBAC has roles for these names and groups
+/// (Kubernetes: "PKI certificates and requirements").
 const USERS: [(&str, &str, Option<&str>); 5] = [
     (ADMIN, "admin", Some("system:masters")),
     ("kube-controller-manager", "system:kube-controller-manager", None),
@@ -26,7 +26,7 @@ const USERS: [(&str, &str, Option<&str>); 5] = [
     ("kube-proxy", "system:kube-proxy", None),
 ];
 
-/// Writes all keys and certificates; `addresses` are those at which the API server and the kubelet answer.
+/// Writes all keys and certificates; `addresses` are those of the API server and the kubelet.
 pub(crate) fn write(folder: &Folder, addresses: &[&str]) -> Result<(), Error> {
     let authority_key = KeyPair::generate()?;
     let mut parameters = CertificateParams::default();
@@ -34,7 +34,7 @@ pub(crate) fn write(folder: &Folder, addresses: &[&str]) -> Result<(), Error> {
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let authority = parameters.self_signed(&authority_key)?;
-    // The authority's key is kept in memory only: nothing is signed later.
+    // The authority's key stays in memory: nothing is signed later.
     file(&folder.pki("ca.crt"), &authority.pem())?;
     let issuer = Issuer::new(parameters, authority_key);
 
@@ -63,7 +63,7 @@ pub(crate) fn write(folder: &Folder, addresses: &[&str]) -> Result<(), Error> {
     file(&folder.pki("service-accounts.pub"), &accounts.public_key_pem())
 }
 
-/// Writes the kubeconfig of every user, the administrator's at the instance's top.
+/// Writes the kubeconfig of every user; the administrator's is in the top folder of the instance.
 pub(crate) fn write_kubeconfigs(folder: &Folder, name: &str, server: &str) -> Result<(), Error> {
     let cluster = format!("k8sensus-{name}");
     for (user, _, _) in USERS {

@@ -1,4 +1,4 @@
-//! Processes that are recorded in a file and signalled later, perhaps by another program, never by a reused pid.
+//! Processes that are recorded in a file and signalled later, perhaps by another program, even if pids are reused.
 
 use std::fs;
 use std::io;
@@ -17,14 +17,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process that has this pid now; none if there is none, or it is a zombie.
+    /// Returns the process that has this pid now; `None` if there is none or it is a zombie.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, started) = parse_stat(&stat)?;
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, started })
     }
 
-    /// A child that was just started, even if it has ended already: nobody can have taken its pid yet.
+    /// Returns a child that was just started, even if it has already ended: its pid cannot have been reused yet.
     pub(crate) fn of_child(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (_, started) = parse_stat(&stat).ok_or(io::ErrorKind::InvalidData)?;
@@ -36,19 +36,19 @@ impl Process {
         Self::of(pid).unwrap_or(Self { pid, started: 0 })
     }
 
-    /// Whether it still runs. A child of ours that has exited is reaped.
+    /// Returns whether it still runs; reaps it if it is an exited child of this process.
     pub fn alive(self) -> bool {
         self.reap();
         Self::of(self.pid) == Some(self)
     }
 
-    /// Whether it was halted by SIGSTOP.
+    /// Returns whether it is stopped by SIGSTOP.
     pub fn paused(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         parse_stat(&stat) == Some(('T', self.started))
     }
 
-    /// Sends a signal; a process that is gone is no error.
+    /// Sends a signal; does nothing if the process is gone.
     pub fn signal(self, signal: i32) -> io::Result<()> {
         let Some(descriptor) = self.open() else { return Ok(()) };
         let signal = Signal::from_named_raw(signal).ok_or(io::ErrorKind::InvalidInput)?;
@@ -58,7 +58,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has exited; false if it had not within `limit`.
+    /// Waits until it has exited; returns false if it has not within `limit`.
     pub fn wait(self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.alive() {
@@ -73,7 +73,8 @@ impl Process {
         true
     }
 
-    /// Asks it to end, and ends it after `grace`. A stopped process is continued first: it could not hear the request.
+    /// Sends SIGTERM, and SIGKILL after `grace`. A stopped process also gets SIGCONT, because it could not handle
+    /// SIGTERM.
     pub fn terminate(self, grace: Duration) -> io::Result<()> {
         self.signal(libc::SIGTERM)?;
         self.signal(libc::SIGCONT)?;
@@ -84,26 +85,27 @@ impl Process {
         Ok(())
     }
 
-    /// A descriptor of exactly this process: opened first, checked then, so that the pid cannot be reused in between.
+    /// Opens a descriptor of exactly this process. It is checked after the open, so that the pid cannot be reused in
+    /// between.
     fn open(self) -> Option<OwnedFd> {
         let descriptor = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
         (Self::of(self.pid) == Some(self)).then_some(descriptor)
     }
 
     fn reap(self) {
-        // Only a child of ours is concerned; for every other process the kernel answers ECHILD.
+        // Affects only children of this process; for every other process the kernel returns ECHILD.
         let _ = waitpid(Pid::from_raw(self.pid), WaitOptions::NOHANG);
     }
 }
 
-/// State and start time. The program's name, in parentheses, may itself hold spaces and parentheses.
+/// Returns state and start time. The program's name, in parentheses, may itself contain spaces and parentheses.
 fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?.chars().next()?;
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
-/// Identifies this boot of the machine: start times of processes mean nothing after a restart.
+/// Returns the ID of this boot of the machine: start times of processes are meaningless after a reboot.
 pub(crate) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_pid_is_another_process_and_is_never_signalled() {
+    fn reused_pid_is_never_signalled() {
         let current = Process::current();
         let former = Process { started: current.started - 1, ..current };
         assert!(current.alive());
@@ -130,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_process_can_be_terminated_and_is_reaped() {
+    fn stopped_process_is_terminated_and_reaped() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::of(child.id().cast_signed()).unwrap();
         process.signal(libc::SIGSTOP).unwrap();
         process.terminate(Duration::from_secs(5)).unwrap();
         assert!(!process.alive());
-        child.wait().expect_err("nothing is left to wait for");
+        child.wait().expect_err("the child was already reaped");
     }
 }

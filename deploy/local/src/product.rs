@@ -14,17 +14,17 @@ pub const IMAGE: &str = "localhost/k8sensus:dev";
 
 const PROGRAMS: [&str; 2] = ["k8sensus", "k8sensus-operator"];
 
-/// With which of the workspace's profiles the product's programs are built.
+/// The Cargo profile of the product's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// As they are released, optimised as a whole.
+    /// The release profile, with link-time optimisation.
     Dist,
-    /// In half the time, to be tried and tested: the same programs, larger and a little slower.
+    /// For trials and tests: builds in half the time; the programs are larger and a little slower.
     Demo,
 }
 
 impl Profile {
-    /// Its name in Cargo.toml.
+    /// Returns its name in Cargo.toml.
     fn name(self) -> &'static str {
         match self {
             Self::Dist => "dist",
@@ -33,7 +33,7 @@ impl Profile {
     }
 }
 
-/// The root of the workspace that this crate was built from.
+/// Returns the root of the workspace that this crate was built from.
 pub fn workspace_root() -> &'static Path {
     let local = Path::new(env!("CARGO_MANIFEST_DIR"));
     local.ancestors().nth(2).unwrap_or(local)
@@ -49,10 +49,10 @@ pub fn product_image(output: &Path, profile: Profile) -> Result<String, Error> {
     Image { name: IMAGE.to_owned(), entrypoint: vec![format!("/{}", PROGRAMS[0])], files }.write(output)
 }
 
-/// Cargo in this workspace as a shell would run it.
+/// Returns a Cargo command in this workspace, as a shell would run it.
 ///
-/// What `cargo test` or `cargo run` sets for the program that it runs must not reach another build: ring's build script
-/// would run again, and half of the dependencies after it, back and forth.
+/// The variables that `cargo test` and `cargo run` set for their program must not reach another build: ring's build
+/// script would run again, and half of the dependencies would rebuild, in every such build.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     for (name, _) in env::vars_os() {
@@ -68,26 +68,27 @@ fn is_of_a_package(variable: &str) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
-/// Builds one of the product's programs as its image has it: statically linked.
+/// Builds one of the product's programs, statically linked as in its image.
 pub fn product_program(name: &str, profile: Profile) -> Result<PathBuf, Error> {
     static_programs("--bin", &[name], profile).map(|mut built| built.swap_remove(0))
 }
 
-/// Builds an example of the product's package as a released program is built, to be measured beside it.
+/// Builds an example of the product's package with the release profile, for comparison with the released programs.
 pub fn product_example(name: &str) -> Result<PathBuf, Error> {
     static_programs("--example", &[name], Profile::Dist).map(|mut built| built.swap_remove(0))
 }
 
-/// `kind` is `--bin` or `--example`.
+/// Builds statically linked programs; `kind` is `--bin` or `--example`.
 fn static_programs(kind: &str, names: &[&str], profile: Profile) -> Result<Vec<PathBuf>, Error> {
     let about = run(cargo().arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
     Progress::note(&format!("building {} for {host}, statically linked", names.join(" and ")));
     let mut command = cargo();
     command
-        // With a target named, flags for it do not reach build scripts and procedural macros, which cannot be static.
+        // With an explicit target, its flags do not reach build scripts and procedural macros, which cannot be static.
         .args(["build", "--profile", profile.name(), "--target", host, "--message-format", "json-render-diagnostics"])
-        // Alone: in one build with this crate it would get the features that this crate asks of their dependencies.
+        // Built alone: together with this crate it would get the features that this crate enables in shared
+        // dependencies.
         .args(["--package", "k8sensus"])
         .args(names.iter().flat_map(|name| [kind, name]))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -108,7 +109,7 @@ fn static_programs(kind: &str, names: &[&str], profile: Profile) -> Result<Vec<P
         .collect()
 }
 
-/// Where Cargo says that it put a program: the target folder is the user's choice.
+/// Returns the path of a program from Cargo's messages, because the user chooses the target folder.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let artifact =
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cargos_messages_tell_where_a_program_is() {
+    fn program_path_is_read_from_cargo_messages() {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"name":"kestrel"},"executable":null}"#,
             "\n",
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_within_a_test_does_not_know_the_tests_package() {
+    fn build_in_a_test_does_not_inherit_its_package() {
         let removed: Vec<String> = cargo()
             .get_envs()
             .filter(|(_, value)| value.is_none())
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workspace_is_the_one_this_crate_belongs_to() {
+    fn workspace_root_contains_this_crate() {
         assert!(workspace_root().join("deploy/local/Cargo.toml").is_file());
     }
 }

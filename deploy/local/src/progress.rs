@@ -1,9 +1,10 @@
-//! What a person reads while waiting: on a terminal one line that changes, elsewhere a line now and then.
+//! Progress output: on a terminal one line that changes, elsewhere a new line every 15 s.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Written straight to standard error: a test harness must not swallow why the first run takes minutes.
+/// Progress of a long task. It is written directly to standard error, so that a test harness does not hide why the
+/// first run takes minutes.
 pub(crate) struct Progress {
     terminal: bool,
     last: Instant,
@@ -35,11 +36,11 @@ impl Progress {
 
 fn write(text: &str) {
     let mut stderr = std::io::stderr();
-    // Nobody may be listening; that is no reason to stop.
+    // A closed standard error is no reason to stop.
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
-/// `4.2 s`, or `7 min 30 s` for what takes minutes.
+/// Formats a duration: `4.2 s`, or `7 min 30 s` from a minute on.
 pub(crate) fn seconds(duration: Duration) -> String {
     let whole = duration.as_secs();
     match whole {

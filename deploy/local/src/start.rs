@@ -1,4 +1,4 @@
-//! Brings an instance up: what runs is kept, what is missing is started.
+//! Brings an instance up: keeps what runs and starts what is missing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,7 +24,7 @@ use crate::{cgroup, network, node, pki};
 const COMPONENT_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What an instance is to be.
+/// The wanted instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) name: String,
@@ -35,11 +35,11 @@ pub(crate) struct Plan {
     pub(crate) lifetime: Lifetime,
 }
 
-/// What `bring_up` had to do.
+/// What `bring_up` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Started,
-    /// It ran already; these components did not and were started again.
+    /// The instance was running; these components were not and were restarted.
     Found {
         restarted: Vec<Component>,
     },
@@ -60,10 +60,10 @@ pub(crate) fn bring_up(plan: &Plan) -> Result<(Instance, Folder, Outcome), Error
         folder.create()?;
         match create(plan, &folder, programs.clone()) {
             Ok(instance) => return Ok((instance, folder, Outcome::Started)),
-            // Another program took a port after it was chosen: once more, with others.
+            // Another program bound a port after it was chosen: retries with other ports.
             Err(error) if error.is_port_taken() && plan.mode == Mode::ControlPlane && attempts > 0 => {}
             Err(error) => {
-                // The logs stay for the reader; the processes must not.
+                // The logs stay for inspection; the processes must not.
                 crate::stop::end_processes(&folder);
                 return Err(error);
             }
@@ -71,7 +71,7 @@ pub(crate) fn bring_up(plan: &Plan) -> Result<(Instance, Folder, Outcome), Error
     }
 }
 
-/// The recorded instance, if it can be kept.
+/// Returns the recorded instance, if it can be kept.
 fn usable(plan: &Plan, folder: &Folder) -> Result<Option<Instance>, Error> {
     let Some(found) = Instance::load(folder)? else { return Ok(None) };
     if found.is_stale() {
@@ -80,20 +80,20 @@ fn usable(plan: &Plan, folder: &Folder) -> Result<Option<Instance>, Error> {
     if let Some(owner) = found.owner {
         return Err(Error::Owned { name: plan.name.clone(), pid: owner.pid });
     }
-    // A launcher that was killed may have left it without certificates or network: anew is quicker than finding out.
+    // A killed launcher may have left it without certificates or network: creating it again is faster than checking.
     if !found.components().iter().all(|component| found.processes.contains_key(component)) {
         return Ok(None);
     }
     let runs = found.components().into_iter().any(|component| found.running(component).is_some());
     let kept = match found.mode {
         Mode::ControlPlane => runs,
-        // Everything inside ended with it.
+        // Everything inside the namespaces ends with the anchor.
         Mode::Node => found.anchor().is_some(),
     };
     if kept && plan.lifetime == Lifetime::WithThisProcess {
         return Err(Error::Folder {
             path: folder.path().to_owned(),
-            reason: "an instance of this name runs: take it down first".into(),
+            reason: "an instance of this name is running: take it down first".into(),
         });
     }
     if kept && found.mode != plan.mode {
@@ -133,7 +133,7 @@ fn describe(plan: &Plan, folder: &Folder, programs: BTreeMap<String, PathBuf>) -
     };
     let ports = match plan.mode {
         Mode::ControlPlane => free_ports()?,
-        // The network is the instance's own, and so are all ports.
+        // The instance has its own network, so all ports are free.
         Mode::Node => Ports { api_server: 6443, etcd: 2379, etcd_peer: 2380 },
     };
     let mut instance = Instance {
@@ -160,13 +160,14 @@ fn server(instance: &Instance) -> String {
     format!("https://{address}:{}", instance.ports.api_server)
 }
 
-/// Three ports that are free now, held together so that they differ.
+/// Returns three free ports. All are bound at the same time, so they differ.
 fn free_ports() -> Result<Ports, Error> {
     let listen = || TcpListener::bind("127.0.0.1:0").at("looking for a free port on", "127.0.0.1");
-    let held = [listen()?, listen()?, listen()?];
-    let port =
-        |index: usize| held[index].local_addr().map(|address| address.port()).at("reading", "the address of a port");
-    Ok(Ports { api_server: port(0)?, etcd: port(1)?, etcd_peer: port(2)? })
+    let listeners = [listen()?, listen()?, listen()?];
+    let port = |listener: &TcpListener| {
+        listener.local_addr().map(|address| address.port()).at("reading", "the address of a port")
+    };
+    Ok(Ports { api_server: port(&listeners[0])?, etcd: port(&listeners[1])?, etcd_peer: port(&listeners[2])? })
 }
 
 fn create_namespaces(instance: &mut Instance, folder: &Folder, plan: &Plan) -> Result<(), Error> {
@@ -176,7 +177,7 @@ fn create_namespaces(instance: &mut Instance, folder: &Folder, plan: &Plan) -> R
         node.anchor = Some(anchor);
         let node = node.clone();
         instance.server = server(instance);
-        // Before anything else exists outside the namespaces, so that `down` knows what to remove.
+        // Saved before anything else exists outside the namespaces, so that `down` knows what to remove.
         instance.save(folder)?;
         if node::connect(&node, anchor)? {
             return cgroup::create(&node.cgroup);
@@ -185,14 +186,14 @@ fn create_namespaces(instance: &mut Instance, folder: &Folder, plan: &Plan) -> R
     }
 }
 
-/// Starts these components, which are in their order of starting, and waits until they are of use.
+/// Starts these components in the given order and waits until they are ready.
 fn start_all(
     instance: &mut Instance,
     folder: &Folder,
     components: &[Component],
     lifetime: Lifetime,
 ) -> Result<(), Error> {
-    // All of these wait for each other by themselves, and the API server takes the longest.
+    // The later components wait for each other on their own, and the API server takes the longest.
     let (first, later): (Vec<Component>, Vec<Component>) =
         components.iter().partition(|component| matches!(component, Component::Etcd | Component::Containerd));
     for component in first {
@@ -232,7 +233,7 @@ pub(crate) fn start(
     let mut command = Command::new(config::program(instance, component.program()));
     command
         .args(config::arguments(component, instance, folder))
-        // Nothing of the caller's: a proxy, a KUBECONFIG or Go's own settings would reach the components.
+        // Without the caller's environment: a proxy, a KUBECONFIG or Go's settings would affect the components.
         .env_clear()
         .env("PATH", component_path(instance))
         .env("HOME", folder.path())
@@ -244,7 +245,7 @@ pub(crate) fn start(
     let place = match instance.anchor() {
         Some(anchor) => Place::Namespaces(Namespaces::of(anchor).at("opening the namespaces of", folder.path())?),
         None if instance.mode == Mode::Node => {
-            return Err(Error::NoComponent { component, reason: "its node is gone; `up` makes it anew" });
+            return Err(Error::NoComponent { component, reason: "its node is gone; `up` starts it again" });
         }
         None => Place::Host,
     };
@@ -253,14 +254,14 @@ pub(crate) fn start(
     instance.save(folder)
 }
 
-/// containerd looks for its shim, and the shim for runc, on `PATH`.
+/// Returns the `PATH` of components: containerd finds its shim there, and the shim runc.
 fn component_path(instance: &Instance) -> std::ffi::OsString {
     let own = ["containerd", "runc"].map(|program| config::program_folder(instance, program).to_owned());
     let path = search_path();
     std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path))).unwrap_or(path)
 }
 
-/// Waits until a component does its work; at once for those of which nobody waits for anything.
+/// Waits until a component is ready; returns immediately for components on which nothing waits.
 pub(crate) fn wait_ready(instance: &Instance, folder: &Folder, component: Component) -> Result<(), Error> {
     let deadline = Instant::now() + COMPONENT_LIMIT;
     let api = Api::new(&instance.server, folder)?;
@@ -287,11 +288,11 @@ fn probe(instance: &Instance, component: Component, api: &Api) -> Result<(), Str
         Component::Etcd if instance.mode == Mode::ControlPlane => {
             TcpStream::connect(("127.0.0.1", instance.ports.etcd)).map(drop).map_err(|error| error.to_string())
         }
-        // Inside the node it cannot be asked from here; the API server waits for it.
+        // etcd inside a node is unreachable from here; the API server waits for it.
         Component::Etcd | Component::ControllerManager | Component::Scheduler | Component::Proxy => Ok(()),
         Component::Containerd => {
             let anchor = instance.anchor().ok_or("its node is gone")?;
-            // Through the anchor's root: `/run` is another one there.
+            // Through the anchor's root, because the node has its own `/run`.
             let socket = format!("/proc/{}/root{CONTAINERD_SOCKET}", anchor.pid);
             std::os::unix::net::UnixStream::connect(&socket).map(drop).map_err(|error| format!("{socket}: {error}"))
         }
@@ -300,7 +301,7 @@ fn probe(instance: &Instance, component: Component, api: &Api) -> Result<(), Str
     }
 }
 
-/// Ready, and no longer marked as not: only then are pods scheduled.
+/// Checks that the node is ready and has no taints: only then are pods scheduled.
 fn node_ready(node: &str) -> Result<(), String> {
     let node: serde_json::Value = serde_json::from_str(node).map_err(|error| error.to_string())?;
     let list = |pointer: &str| node.pointer(pointer).and_then(|list| list.as_array()).cloned().unwrap_or_default();
@@ -312,7 +313,7 @@ fn node_ready(node: &str) -> Result<(), String> {
             Err(format!("node {NODE_NAME} is ready but tainted: {taints:?}"))
         }
         Some(condition) => Err(format!("node {NODE_NAME} is not ready: {}", condition["message"])),
-        None => Err(format!("node {NODE_NAME} has not yet reported")),
+        None => Err(format!("node {NODE_NAME} has not reported yet")),
     }
 }
 
@@ -332,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_ready_once_it_says_so_and_is_no_longer_tainted() {
+    fn node_is_ready_once_it_reports_ready_and_has_no_taints() {
         let node = |status: &str, taints: &str| {
             let conditions = format!(r#"[{{"type":"Ready","status":"{status}","message":"why"}}]"#);
             format!(r#"{{"spec":{{"taints":{taints}}},"status":{{"conditions":{conditions}}}}}"#)
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ports_of_an_instance_differ() {
+    fn ports_of_an_instance_differ() {
         let ports = free_ports().unwrap();
         assert!(ports.api_server != ports.etcd && ports.etcd != ports.etcd_peer && ports.etcd_peer != ports.api_server);
     }

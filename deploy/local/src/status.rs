@@ -1,4 +1,4 @@
-//! What `status` prints.
+//! The output of `status`.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use k8sensus_local::{Component, Instance, instances};
 pub(crate) fn table() -> String {
     let instances = instances();
     if instances.is_empty() {
-        return "no clusters; `cargo demo -- up` starts one\n".to_owned();
+        return "no clusters are running; `cargo demo -- up` starts one\n".to_owned();
     }
     let mut text = String::new();
     for (name, instance) in instances {
         match instance {
             Ok(Some(instance)) => describe(&mut text, &instance),
-            Ok(None) => _ = writeln!(text, "{name}: is being started, or was not started fully"),
+            Ok(None) => _ = writeln!(text, "{name}: starting, or not fully started"),
             Err(error) => _ = writeln!(text, "{name}: {error}"),
         }
     }
@@ -22,9 +22,9 @@ pub(crate) fn table() -> String {
 
 fn describe(text: &mut String, instance: &Instance) {
     let lifetime = match instance.owner {
-        None => "stays until taken down".to_owned(),
+        None => "runs until `down`".to_owned(),
         Some(owner) if owner.alive() => format!("ends with process {}", owner.pid),
-        Some(owner) => format!("stale: its owner {} is gone", owner.pid),
+        Some(owner) => format!("stale: its owner, process {}, is gone", owner.pid),
     };
     let _ = writeln!(text, "{}  {}  {}  {lifetime}", instance.name, instance.mode.name(), instance.server);
     let _ = writeln!(text, "  {:<24} {:>8}  STATE", "COMPONENT", "PID");

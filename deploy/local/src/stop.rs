@@ -1,4 +1,4 @@
-//! Takes instances down from their record alone, whoever started them.
+//! Takes instances down from their record alone, independently of the process that started them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use crate::instance::Instance;
 use crate::process::Process;
 use crate::{cgroup, network};
 
-/// In the environment of every process of an instance, with its folder as the value: finds those that no record names,
-/// because their launcher was killed between starting and recording them.
+/// An environment variable of every process of an instance, with the instance's folder as its value. It finds processes
+/// without a record, whose launcher was killed between starting and recording them.
 pub(crate) const MARK: &str = "K8SENSUS_INSTANCE";
 
 const LIMIT: Duration = Duration::from_secs(20);
 const ANCHOR_LIMIT: Duration = Duration::from_secs(5);
 
-/// Takes the instance down; that there is none is no error. Returns whether there was one.
+/// Takes the instance down; returns whether there was one.
 ///
 /// # Guarantees
-/// On success no process, mount, interface, namespace, cgroup or file of it is left.
+/// On success no process, mount, interface, namespace, cgroup or file of the instance is left.
 ///
 /// # Errors
 /// If something could not be removed, or if the instance belongs to another process that still runs.
@@ -42,17 +42,17 @@ pub fn down(name: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Takes down every instance whose owner has ended without doing so.
+/// Takes down every instance whose owner ended without taking it down.
 pub fn sweep() {
     for (name, folder) in folders() {
         if matches!(Instance::load(&folder), Ok(Some(instance)) if instance.is_stale()) {
-            // Somebody else may sweep at the same time; the next start tries again.
+            // Another process may sweep at the same time; the next start retries.
             let _ = down(&name);
         }
     }
 }
 
-/// The names of all instances, with their records, if these can be read.
+/// Returns the names of all instances, each with its record or the error of reading it.
 pub fn instances() -> Vec<(String, Result<Option<Instance>, Error>)> {
     folders().into_iter().map(|(name, folder)| (name, Instance::load(&folder))).collect()
 }
@@ -64,7 +64,7 @@ fn folders() -> Vec<(String, Folder)> {
     names.into_iter().filter_map(|name| Some((name.clone(), Folder::of(&name).ok()?))).collect()
 }
 
-/// Ends all that runs and exists outside the folder, and empties the folder. The caller holds its lock.
+/// Ends all processes, removes everything outside the folder, and empties the folder. The caller holds its lock.
 pub(crate) fn end(folder: &Folder) -> Result<(), Error> {
     let node = Instance::load(folder).ok().flatten().and_then(|instance| instance.node);
     end_processes(folder);
@@ -82,16 +82,16 @@ pub(crate) fn end(folder: &Folder) -> Result<(), Error> {
         return Ok(());
     }
     let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Err(Error::Left { name, what: format!("{left:?}") })
+    Err(Error::Leftovers { name, what: format!("{left:?}") })
 }
 
-/// Kills every process of the instance and waits for its end. Not gently: nothing of what they would save is kept.
+/// Kills every process of the instance and waits for its end. There is no SIGTERM first, because no data is kept.
 pub(crate) fn end_processes(folder: &Folder) {
     let mut processes = Vec::new();
     if let Ok(Some(instance)) = Instance::load(folder)
         && instance.this_boot()
     {
-        // First the anchor: with it goes everything inside, containers included.
+        // The anchor comes first: everything inside ends with it, including containers.
         processes.extend(instance.node.as_ref().and_then(|node| node.anchor));
         processes.extend(instance.processes.values());
     }
@@ -99,9 +99,8 @@ pub(crate) fn end_processes(folder: &Folder) {
         for process in &processes {
             let _ = process.signal(libc::SIGKILL);
         }
-        // The anchor ends after all others, so these are waited for, and reaped, first. Where the machine's PID 1 reaps
-        // nobody, as in some containers, an anchor whose processes are all zombies stays: then a longer wait is of no
-        // use.
+        // The anchor ends after all others, so these are waited for, and reaped, first. If the machine's PID 1 does not
+        // reap, as in some containers, an anchor whose processes are all zombies stays, and a longer wait is useless.
         let anchor = processes.first().copied();
         for process in processes.iter().rev() {
             process.wait(if Some(*process) == anchor { ANCHOR_LIMIT } else { LIMIT });
@@ -114,7 +113,7 @@ pub(crate) fn end_processes(folder: &Folder) {
     }
 }
 
-/// The processes that were started as part of the instance in this folder.
+/// Returns the processes that were started as part of the instance in this folder.
 fn marked(folder: &Path) -> Vec<Process> {
     let mark = [MARK.as_bytes(), b"=", folder.as_os_str().as_encoded_bytes()].concat();
     let own = std::process::id().cast_signed();
@@ -129,7 +128,7 @@ fn marked(folder: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// What is left of an instance: nothing, after [`down`].
+/// The remains of an instance; empty after [`down`].
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Leftovers {
     processes: Vec<Process>,
@@ -159,7 +158,7 @@ impl Leftovers {
     }
 }
 
-/// Ends one component; gently, because the rest goes on.
+/// Ends one component gracefully, because the others keep running.
 pub(crate) fn stop(instance: &Instance, component: Component) -> Result<(), Error> {
     match instance.running(component) {
         Some(process) => process.terminate(Duration::from_secs(10)).at("stopping", component.program()),

@@ -1,4 +1,4 @@
-//! A real control plane: started, found again, taken down, and faulted.
+//! A real control plane: starts, repeated starts, stops and faults.
 
 mod support;
 
@@ -47,26 +47,26 @@ fn a_component_can_be_paused_killed_and_started_again() {
 }
 
 #[test]
-fn a_second_up_finds_the_first_and_starts_what_is_missing() {
+fn second_up_starts_only_missing_components() {
     let program = Program::new("again");
     let first = program.run(&["up", "--control-plane"]);
     assert!(first.contains("is ready after"), "{first}");
     let second = program.run(&["up", "--control-plane"]);
-    assert!(second.contains("runs already\n"), "{second}");
+    assert!(second.contains("is already running\n"), "{second}");
 
     let before = program.instance();
     before.processes[&Component::ControllerManager].terminate(Duration::from_secs(10)).unwrap();
     assert!(program.run(&["status"]).contains("not running"));
     let third = program.run(&["up", "--control-plane"]);
-    assert!(third.contains("started again") && third.contains("kube-controller-manager"), "{third}");
+    assert!(third.contains("restarted in") && third.contains("kube-controller-manager"), "{third}");
     assert_eq!(program.instance().processes[&Component::ApiServer], before.processes[&Component::ApiServer]);
 
     assert!(program.run(&["down"]).contains("is down"));
-    assert!(program.run(&["down"]).contains("was not up"));
+    assert!(program.run(&["down"]).contains("was not running"));
 }
 
 #[test]
-fn down_removes_what_a_killed_launcher_left_half_started() {
+fn down_removes_a_half_started_instance() {
     let program = Program::new("killed");
     let mut launcher = program.command(&["up", "--control-plane"]).stdout(Stdio::null()).spawn().unwrap();
     let record = within(Duration::from_secs(30), || {
@@ -74,15 +74,15 @@ fn down_removes_what_a_killed_launcher_left_half_started() {
     });
     launcher.kill().unwrap();
     launcher.wait().unwrap();
-    assert!(record.running(Component::ApiServer).is_some(), "what was started survives its launcher");
+    assert!(record.running(Component::ApiServer).is_some(), "the API server must survive its launcher");
     assert!(program.run(&["down"]).contains("is down"));
     assert!(record.processes.values().all(|process| !process.alive()));
     assert!(!record.kubeconfig.parent().unwrap().exists());
 }
 
 #[test]
-fn up_starts_anew_what_a_killed_launcher_left_half_started() {
-    let program = Program::new("anew");
+fn up_replaces_a_half_started_instance() {
+    let program = Program::new("replaced");
     let mut launcher = program.command(&["up", "--control-plane"]).stdout(Stdio::null()).spawn().unwrap();
     let record = within(Duration::from_secs(30), || {
         program.try_instance().filter(|found| found.running(Component::Etcd).is_some())
@@ -95,13 +95,13 @@ fn up_starts_anew_what_a_killed_launcher_left_half_started() {
 }
 
 #[test]
-fn what_a_killed_owner_leaves_is_dead_and_swept() {
+fn leftovers_of_a_killed_owner_are_swept() {
     let record = killed_owner("an_owner_waits_to_be_killed");
     assert!(!record.kubeconfig.exists());
 }
 
 #[test]
-#[ignore = "is a part of the test above"]
+#[ignore = "runs as a part of the test above"]
 fn an_owner_waits_to_be_killed() {
     let _cluster = Cluster::control_plane().controller_manager(false).start().unwrap();
     std::thread::sleep(Duration::from_secs(60));
@@ -118,7 +118,7 @@ fn a_cluster_in_a_static_ends_when_its_owner_exits() {
 }
 
 #[test]
-#[ignore = "is a part of the test above"]
+#[ignore = "runs as a part of the test above"]
 fn an_owner_keeps_its_cluster_in_a_static() {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     let start = || Cluster::control_plane().controller_manager(false).start().unwrap();
@@ -126,7 +126,7 @@ fn an_owner_keeps_its_cluster_in_a_static() {
 }
 
 #[test]
-fn the_program_tells_what_is_not_running_and_how_to_start_it() {
+fn error_names_the_stopped_instance_and_how_to_start_it() {
     let output = Command::new(PROGRAM).args(["--", "kubeconfig", "--name", "heron"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());

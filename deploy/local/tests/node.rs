@@ -1,4 +1,4 @@
-//! A real node: pods run under the strictest standard, reach the API server, and can be killed.
+//! A real node: pods run under the Pod Security Standard `restricted`, reach the API server, and can be killed.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::{Program, killed_owner, run, within};
 
 const IMAGE: &str = "localhost/kestrel:dev";
 
-/// Two containers: one asks the API server and ends, one waits to be killed.
+/// Two containers: one queries the API server and ends, one waits to be killed.
 const POD: &str = r#"{
     "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kestrel", "namespace": "strict"},
     "spec": {
@@ -52,8 +52,8 @@ fn pods_run_reach_the_api_server_and_can_be_killed() {
     let exit_code = within(Duration::from_secs(30), || {
         Some(ask(&of("asks", "state.terminated.exitCode"))).filter(|s| !s.is_empty())
     });
-    let said = run(cluster.kubectl().args(["logs", "kestrel", "--namespace=strict", "--container=asks"]));
-    assert_eq!((exit_code.as_str(), said.trim()), ("0", "ok"));
+    let log = run(cluster.kubectl().args(["logs", "kestrel", "--namespace=strict", "--container=asks"]));
+    assert_eq!((exit_code.as_str(), log.trim()), ("0", "ok"));
 
     let uid = ask("{.metadata.uid}");
     let processes =
@@ -70,7 +70,7 @@ fn pods_run_reach_the_api_server_and_can_be_killed() {
 }
 
 #[test]
-fn a_node_outlives_its_launcher_and_two_run_side_by_side() {
+fn two_nodes_run_side_by_side_and_outlive_their_launcher() {
     if !may_run() {
         return;
     }
@@ -84,14 +84,14 @@ fn a_node_outlives_its_launcher_and_two_run_side_by_side() {
     }
     assert!(one.run(&["down"]).contains("is down"));
     let record = other.instance();
-    assert!(record.running(Component::Kubelet).is_some(), "the end of one is no matter of the other");
+    assert!(record.running(Component::Kubelet).is_some(), "stopping one node must not affect the other");
     other.run(&["kubectl", "get", "nodes"]);
     other.run(&["down"]);
     assert_eq!(traces(&record), Vec::<String>::new());
 }
 
 #[test]
-fn a_node_ends_with_its_killed_owner() {
+fn node_ends_with_its_killed_owner() {
     if !may_run() {
         return;
     }
@@ -100,7 +100,7 @@ fn a_node_ends_with_its_killed_owner() {
 }
 
 #[test]
-#[ignore = "is a part of the test above"]
+#[ignore = "runs as a part of the test above"]
 fn an_owner_waits_to_be_killed() {
     let _cluster = Cluster::node().start().unwrap();
     std::thread::sleep(Duration::from_secs(60));
@@ -108,14 +108,14 @@ fn an_owner_waits_to_be_killed() {
 
 fn may_run() -> bool {
     let root = rustix::process::geteuid().is_root();
-    assert!(root || std::env::var_os("CI").is_none(), "in CI the tests of the node must run: give them root");
+    assert!(root || std::env::var_os("CI").is_none(), "CI must run the node tests: run them as root");
     if !root {
-        eprintln!("not run: a node needs root");
+        eprintln!("skipped: a node needs root");
     }
     root
 }
 
-/// An image of two static programs that every node has.
+/// Writes an image with two static programs that every node has.
 fn image(cluster: &Cluster) -> std::path::PathBuf {
     let programs = cluster.instance().programs;
     let file = |program: &str, path: &str| ImageFile {
@@ -129,7 +129,7 @@ fn image(cluster: &Cluster) -> std::path::PathBuf {
     archive
 }
 
-/// What is left of an instance outside its processes.
+/// Returns what remains of an instance besides its processes.
 fn traces(record: &Instance) -> Vec<String> {
     let folder = record.kubeconfig.parent().unwrap();
     let node = record.node.as_ref().unwrap();

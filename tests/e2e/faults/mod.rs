@@ -1,8 +1,8 @@
-//! Faults of a node under programs at work. Whatever is killed, frozen or starved: one program of a group works at a time, another one
-//! takes over within the time that is promised, and the status says why.
+//! Node faults under working programs. Whatever is killed, frozen or starved: one program of a group works at a time,
+//! another takes over within the promised time, and the status has the reason.
 //!
-//! All groups run on one node from the start, and the faults come one after the other. So each fault also shows that it is no
-//! matter of the groups that it does not concern.
+//! All groups run on one node from the start, and the faults come one after the other. So each test also shows that the
+//! fault leaves the other groups alone.
 
 mod restore;
 mod scene;
@@ -20,22 +20,22 @@ use super::images::{BUSYBOX, load_on};
 use crate::support::{get, within};
 use scene::{LEASE, Scene, node, now};
 
-/// How long a frozen program may work, once it is thawed, until its candidate has noticed.
+/// The longest time that a thawed program may work until its candidate stops it.
 const WAKING: Duration = Duration::from_secs(1);
 
-/// The exit code by which containerd says that it does not know how a container ended.
+/// The exit code that containerd reports if it does not know how a container ended.
 const UNKNOWN_END: i64 = 255;
-/// How many groups are set up at a time: to start a pod takes seconds of processor time.
+/// The number of groups that are set up concurrently: starting a pod takes seconds of processor time.
 const AT_ONCE: usize = 3;
 
-/// What follows a fault, and for which of these reasons.
+/// The expected outcome of a fault, with the possible reasons in the status.
 #[derive(Clone, Copy, Debug)]
 enum Then {
-    /// Another term, within the time that is promised.
+    /// A new term within the promised time.
     Changes(&'static [&'static str]),
-    /// Likewise, or the leader leads on.
+    /// A new term within the promised time, or the same leader.
     MayChange(&'static [&'static str]),
-    /// Only [`restore`] can tell.
+    /// An outcome that [`restore`] checks.
     IsRestored,
 }
 
@@ -49,11 +49,11 @@ const fn scenario(name: &'static str, fault: fn(&Scene), then: Then) -> Scenario
     Scenario { name, fault, then }
 }
 
-/// A death that the kubelet reports, perhaps only when the Lease has nearly run out.
+/// A death that the kubelet reports, perhaps only when the Lease has nearly expired.
 const DEATH: Then = Then::Changes(&["KubeletReported", "HolderRestarted", "LeaseExpired"]);
 const SILENCE: Then = Then::Changes(&["LeaseExpired"]);
 
-/// One turn after the other; the faults of a turn come at once.
+/// The turns run one after the other; the faults of a turn are concurrent.
 const TURNS: [&[Scenario]; 5] = [
     &[
         scenario("containerd", without_containerd, DEATH),
@@ -71,7 +71,7 @@ fn kill(component: Component) {
     within(5, &format!("the end of {component}, {pid}"), || node().pid(component).is_none().then_some(()));
 }
 
-/// The container runtime is away when the leader dies: nobody sees it die.
+/// Kills the leader while the container runtime is down, so that its death goes unobserved.
 fn without_containerd(scene: &Scene) {
     kill(Component::Containerd);
     scene.kill(&scene.leader);
@@ -79,41 +79,41 @@ fn without_containerd(scene: &Scene) {
     node().start_component(Component::Containerd).unwrap();
 }
 
-/// The kubelet is away when the leader dies: the container is not started again, and nobody reports its end.
+/// Kills the leader while the kubelet is down: its container does not restart, and its end is not reported.
 fn without_kubelet(scene: &Scene) {
     kill(Component::Kubelet);
     scene.kill(&scene.leader);
     thread::sleep(Duration::from_secs(20));
-    assert!(scene.change().is_some(), "nobody took over while the kubelet was away");
+    assert!(scene.change().is_some(), "there was no successor while the kubelet was down");
     node().start_component(Component::Kubelet).unwrap();
 }
 
-/// The parent of the leader's container is killed. The container runtime kills what it left behind before it reports the end.
+/// Kills the shim of the leader's container. containerd kills the remaining processes before it reports the end.
 fn without_shim(scene: &Scene) {
     let processes = kill_shim(scene);
     let code = reported_end(scene);
     println!("shim: the kubelet reports exit code {code}");
     assert!(
         code == UNKNOWN_END || !processes.iter().any(|process| process.alive()),
-        "shim: not dead, with code {code}"
+        "shim: processes still live, with exit code {code}"
     );
 }
 
-/// Likewise, but the container runtime can kill nothing. It reports the end of the container all the same, as that of the leader's
-/// incarnation. That proves no death: the leader's processes go on.
+/// Kills the shim of the leader's container while containerd cannot kill processes. containerd reports the end of the
+/// leader's incarnation all the same. That is no proof of death: the leader's processes continue.
 fn without_shim_and_runc(scene: &Scene) {
     let runc = node().instance().programs["runc"].to_str().unwrap().to_owned();
     inside(&["mount", "--bind", "/bin/false", &runc]);
-    let _repaired = Repaired(runc);
+    let _hidden = HiddenProgram(runc);
     let processes = kill_shim(scene);
     let code = reported_end(scene);
     let alive = processes.iter().filter(|process| process.alive()).count();
     println!("orphans: the kubelet reports exit code {code} while {alive} processes live");
-    assert!(alive > 0, "orphans: the reported end is true, so that this shows nothing");
+    assert!(alive > 0, "orphans: no process outlived the report, so this test shows nothing");
     within(30, "orphans: the work of a successor", || scene.change());
 }
 
-/// Kills the shim of the leader's container; returns the processes that the container had.
+/// Kills the shim of the leader's container; returns the container's processes.
 fn kill_shim(scene: &Scene) -> Vec<Process> {
     let processes: Vec<_> = node().pids_in_pod(&scene.uid).into_iter().filter_map(Process::of).collect();
     let parent = |process: &Process| {
@@ -126,7 +126,8 @@ fn kill_shim(scene: &Scene) -> Vec<Process> {
     processes
 }
 
-/// Waits for the kubelet's report that the leader's container has ended, with what the candidate left; returns the exit code.
+/// Waits until the kubelet reports the end of the leader's container with its termination message; returns the exit
+/// code.
 fn reported_end(scene: &Scene) -> i64 {
     within(20, &format!("{}: the kubelet's report", scene.name()), || {
         let pod = get(node(), &scene.ns, &format!("pod/{}", scene.leader))?;
@@ -139,10 +140,10 @@ fn reported_end(scene: &Scene) -> i64 {
     })
 }
 
-/// A program of the node that another one hides, until this is dropped.
-struct Repaired(String);
+/// A bind mount over a program of the node, which is unmounted on drop.
+struct HiddenProgram(String);
 
-impl Drop for Repaired {
+impl Drop for HiddenProgram {
     fn drop(&mut self) {
         inside(&["umount", &self.0]);
     }
@@ -153,7 +154,7 @@ fn inside(command: &[&str]) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The leader's pod stands still for longer than its Lease.
+/// Freezes the leader's pod for longer than its Lease.
 fn frozen(scene: &Scene) {
     node().freeze_pod(&scene.uid).unwrap();
     within(25, "the work of a successor while the leader is frozen", || scene.change());
@@ -165,7 +166,7 @@ fn frozen(scene: &Scene) {
     scene.workload.woken.set(woken.clone()).unwrap();
     within(5, "the end of the thawed program", || {
         let processes = node().processes_in_pod(&scene.uid);
-        // The candidate has the program's command line as its own arguments.
+        // The candidate's command line contains the program's as arguments.
         processes.iter().all(|process| !process.command.starts_with("/bin/sh")).then_some(())
     });
     let ended = now() - thawed;
@@ -176,7 +177,7 @@ fn frozen(scene: &Scene) {
     println!("frozen: the program had ended {ended:?} after the thaw; its last work was {worked:?} after it");
 }
 
-/// The leader's pod gets 2 % of a processor for 30 s.
+/// Limits the leader's pod to 2 % of a processor for 30 s.
 fn starved(scene: &Scene) {
     node().limit_cpu_of_pod(&scene.uid, Some(2)).unwrap();
     let limited = now();
@@ -198,13 +199,13 @@ fn starved(scene: &Scene) {
 fn at_once<T: Send, R: Send>(all: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     thread::scope(|scope| {
         let work = &work;
-        let threads: Vec<_> = all.map(|one| scope.spawn(move || work(one))).collect();
+        let threads: Vec<_> = all.map(|item| scope.spawn(move || work(item))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
 #[test]
-fn whatever_befalls_a_node_one_program_of_a_group_works_at_a_time_and_another_takes_over_in_time() {
+fn node_faults_never_overlap_programs_and_takeover_is_in_time() {
     let start = Instant::now();
     load_on(node(), BUSYBOX);
     println!("a node with an operator: {:?}", start.elapsed());
@@ -220,15 +221,15 @@ fn whatever_befalls_a_node_one_program_of_a_group_works_at_a_time_and_another_ta
         let is_of_turn = |scene: &Scene| turn.iter().any(|scenario| scenario.name == scene.name());
         let of_turn: Vec<Scene>;
         (of_turn, scenes) = scenes.into_iter().partition(is_of_turn);
-        // A group goes when it has been judged.
+        // A group is deleted once it was judged.
         let played = at_once(of_turn.into_iter(), |scene| {
             let name = scene.name();
-            // The scene is dropped inside, since that judges it, too.
+            // The scene is dropped inside the closure, because its drop checks it, too.
             let line = catch_unwind(AssertUnwindSafe(move || scene.play())).map_err(|_| name);
             line.map(|line| println!("{line} ({:?})", start.elapsed()))
         });
-        // Why has been printed.
+        // The panic message has been printed.
         failed.extend(played.into_iter().filter_map(Result::err));
     }
-    assert!(failed.is_empty(), "faults after which something was wrong, each with its reason above: {failed:?}");
+    assert!(failed.is_empty(), "failed scenarios, each with its reason above: {failed:?}");
 }

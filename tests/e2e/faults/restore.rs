@@ -1,7 +1,6 @@
-//! etcd is put back to older data under a group that is led.
+//! Restores etcd to older data under a group that has a leader.
 //!
-//! Tokens fall then, and so may all that is counted: what is promised is one program at a time, and that all is well again by
-//! itself.
+//! Tokens and all other counts may fall then. The guarantees are one program at a time and recovery without help.
 
 use std::fs;
 use std::path::Path;
@@ -14,17 +13,19 @@ use super::super::SYSTEM;
 use super::scene::{Scene, node, now};
 use crate::support::{get, kubectl, within};
 
-/// Kubernetes' own programs that watch: they wait for versions that are no more, and their administrator has to start them again.
+/// Kubernetes components that watch: they wait for resource versions that no longer exist, so an administrator has to
+/// restart them.
 const WATCHING: [Component; 4] =
     [Component::Proxy, Component::ControllerManager, Component::Scheduler, Component::Kubelet];
 
-/// A term ends and another begins between the older data and the newer. The leader finds the former one's name in its Lease.
+/// Starts a new term between the older and the newer data, so that the leader finds its predecessor in the restored
+/// Lease.
 pub fn restore(scene: &Scene) {
     let data = node().instance().kubeconfig.with_file_name("etcd");
     let folder = tempfile::tempdir().unwrap();
     let older = folder.path().join("etcd");
     without_etcd(|| copy(&data, &older));
-    // This may have cost a leadership, which the status need not say yet.
+    // The leader may have changed here without the status showing it yet.
     let leader = within(60, "restored: a leader at work", || {
         let leader = lease(scene)["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
         (!leader.is_empty() && scene.works(&leader)).then_some(leader)
@@ -32,7 +33,7 @@ pub fn restore(scene: &Scene) {
     let older_version = version(scene);
     scene.kill(&leader);
     let killed = now();
-    within(30, "restored: the work of a successor", || works_since(scene, killed).then_some(()));
+    within(30, "restored: the work of a successor", || worked_since(scene, killed).then_some(()));
     let newer_version = version(scene);
     let operators = operators();
     without_etcd(|| {
@@ -47,29 +48,29 @@ pub fn restore(scene: &Scene) {
         node().stop(component).unwrap();
         node().start_component(component).unwrap();
     }
-    within(60, "restored: work after the restore", || works_since(scene, restored).then_some(()));
+    within(60, "restored: work after the restore", || worked_since(scene, restored).then_some(()));
     let first = scene.workload.report().stretches.into_iter().find(|stretch| stretch.from > restored).unwrap();
     println!(
         "restored: version {newer_version} to {restored_version}; the next work {:?} later",
         first.from - restored
     );
-    scene.well();
-    println!("restored: all was well {:?} later", now() - restored);
-    // All kinds of objects are watched again: what a user wants comes about.
+    scene.wait_until_healthy();
+    println!("restored: healthy {:?} later", now() - restored);
+    // All kinds are watched again, so the operator applies a change to the spec.
     kubectl(node(), &["scale", "-n", &scene.ns, "electiongroup/kestrel", "--replicas=3"]);
     within(60, "restored: a third pod", || (scene.group()?["status"]["readyReplicas"] == 3).then_some(()));
     println!("restored: a third pod {:?} later", now() - restored);
-    assert_eq!(operators, self::operators(), "an operator was started again");
+    assert_eq!(operators, self::operators(), "an operator restarted");
 }
 
 pub fn judge(scene: &Scene) -> String {
-    scene.no_container_crashes_in_a_loop();
-    let report = scene.workload.judged();
+    scene.assert_no_crash_loop();
+    let report = scene.workload.checked_report();
     assert!(report.overlaps.is_empty() && report.stale.is_empty(), "restored: {report}");
-    format!("restored: {} terms, nobody worked for {:?} at most", report.incarnations(), report.longest_gap())
+    format!("restored: {} terms, longest time without work {:?}", report.incarnations(), report.longest_gap())
 }
 
-fn works_since(scene: &Scene, since: std::time::Duration) -> bool {
+fn worked_since(scene: &Scene, since: std::time::Duration) -> bool {
     scene.workload.report().stretches.iter().any(|stretch| stretch.from > since)
 }
 
@@ -81,7 +82,7 @@ fn version(scene: &Scene) -> u64 {
     lease(scene)["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
 }
 
-/// The operators' processes.
+/// Returns the processes of the operators.
 fn operators() -> Vec<i32> {
     let pods = get(node(), SYSTEM, "pods").unwrap();
     let uids = pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap());

@@ -1,4 +1,4 @@
-//! A group at work on the node that is going to have faults, and what must be true of it after its own.
+//! A group on the node with faults, and the checks after its own fault.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::super::workload::{Mode, Workload};
-use super::super::{holder, install_operator, node_of_its_own, ready_on};
+use super::super::{holder, install_operator, new_node, ready_on};
 use super::{Scenario, Then, restore};
 use crate::support::overlap::Stretch;
 use crate::support::{Deleted, apply, condition, get, namespace, prepare_machine, within};
 
-/// The default lease of groups.
+/// The default lease duration of groups.
 pub const LEASE: Duration = Duration::from_secs(15);
-/// How long after its holder's death somebody else leads, by the default timings: once the Lease has run out and been retried.
+/// The longest time from the leader's death to its successor with default timings: lease duration plus retry period.
 const PROMISED: Duration = Duration::from_secs(15 + 2);
 /// How much longer a busy machine may take to start the successor's program.
 const SLACK: Duration = Duration::from_secs(8);
 
-/// A group at work.
+/// A group whose leader works.
 pub struct Scene {
     scenario: &'static Scenario,
     pub ns: String,
@@ -29,24 +29,25 @@ pub struct Scene {
     pub leader: String,
     pub uid: String,
     transitions: i64,
-    /// Of the leader's term, and how many there were until then: on a busy machine the first may be short.
+    /// The token of the leader's term.
     token: Option<u64>,
+    /// The number of terms until then: on a busy machine the first may be short.
     terms: usize,
     _namespace: Deleted,
 }
 
-/// The node of these tests alone: they kill what others rely on.
+/// Returns the node of these tests, which is not shared because they kill its components.
 pub fn node() -> &'static Cluster {
     static NODE: OnceLock<Cluster> = OnceLock::new();
     NODE.get_or_init(|| {
         prepare_machine();
-        let node = node_of_its_own();
+        let node = new_node();
         install_operator(&node, "crds.keep=true");
         node
     })
 }
 
-/// As the programs' stamps.
+/// Returns the time on the clock of the programs' stamps.
 pub fn now() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     Duration::new(now.tv_sec.try_into().unwrap(), now.tv_nsec.try_into().unwrap())
@@ -57,7 +58,7 @@ fn uid(ns: &str, pod: &str) -> String {
 }
 
 impl Scene {
-    /// A group whose leader's program works, and whose other pod stands by.
+    /// Creates a group whose leader's program works and whose other pod is a standby.
     pub fn set(scenario: &'static Scenario) -> Self {
         let name = scenario.name;
         let ns = namespace(node(), name);
@@ -93,7 +94,7 @@ impl Scene {
         get(node(), &self.ns, "electiongroup/kestrel")
     }
 
-    /// Whether a pod has a candidate and a program.
+    /// Returns whether a pod runs a candidate and a program.
     pub fn works(&self, pod: &str) -> bool {
         node().pids_in_pod(&uid(&self.ns, pod)).len() >= 2
     }
@@ -104,7 +105,7 @@ impl Scene {
         node().signal_pod(&uid(&self.ns, pod), Signal::KILL.as_raw()).unwrap();
     }
 
-    /// The last work of the leader, and the first of its successor.
+    /// Returns the last work of the leader and the first of its successor.
     pub fn change(&self) -> Option<(Stretch, Stretch)> {
         let stretches = self.workload.report().stretches;
         let first = stretches.iter().position(|stretch| stretch.token > self.token)?;
@@ -113,8 +114,8 @@ impl Scene {
         Some((last, next))
     }
 
-    /// Nothing has befallen the group yet.
-    fn is_undisturbed(&self) {
+    /// Asserts that no fault has affected the group yet.
+    fn assert_undisturbed(&self) {
         let report = self.workload.report();
         assert_eq!(
             report.incarnations(),
@@ -125,15 +126,15 @@ impl Scene {
         assert_eq!(holder(&self.group().unwrap()), self.leader, "{}", self.name());
     }
 
-    /// The changes of leadership since the group was set up, the first one first.
+    /// Returns the changes of leadership since the group was set up, oldest first.
     fn changes(&self, group: &Value) -> Vec<Value> {
         let history = group["status"]["history"].as_array().unwrap().iter().rev();
         history.filter(|change| change["leaseTransitions"].as_i64() > Some(self.transitions)).cloned().collect()
     }
 
-    /// Lets the fault come and judges the group by what followed; returns a line that says so.
+    /// Injects the fault and checks the group afterwards; returns a line that describes the outcome.
     pub fn play(&self) -> String {
-        self.is_undisturbed();
+        self.assert_undisturbed();
         (self.scenario.fault)(self);
         let (reasons, must_change) = match self.scenario.then {
             Then::Changes(reasons) => (reasons, true),
@@ -145,45 +146,45 @@ impl Scene {
         if must_change {
             change();
         }
-        let group = self.well();
+        let group = self.wait_until_healthy();
         let changes = self.changes(&group);
         assert!(changes.len() <= 1, "{name}: {changes:?}");
         let line = match changes.first() {
             Some(entry) => {
                 let (last, next) = change();
                 let gap = next.from.saturating_sub(last.until);
-                assert!(gap <= PROMISED + SLACK, "{name}: nobody worked for {gap:?}: {}", self.workload.report());
+                assert!(gap <= PROMISED + SLACK, "{name}: no program worked for {gap:?}: {}", self.workload.report());
                 let (reason, leaderless) = (entry["reason"].as_str().unwrap(), entry["leaderlessSeconds"].as_f64());
                 assert!(reasons.contains(&reason), "{name}: {entry}");
                 // A renewal may be dated up to a second ahead.
                 let has_expired = leaderless.is_some_and(|seconds| seconds + 1.0 >= LEASE.as_secs_f64());
                 assert!(reason != "LeaseExpired" || has_expired, "{name}: {entry}");
-                format!("{} to {}, {reason}, nobody worked for {gap:?}", last.identity, next.identity)
+                format!("{} to {}, {reason}, no program worked for {gap:?}", last.identity, next.identity)
             }
             None => {
                 assert!(!must_change, "{name}: the history has no change: {group}");
-                format!("{} leads on", self.leader)
+                format!("{} remains the leader", self.leader)
             }
         };
-        self.no_container_crashes_in_a_loop();
-        let report = self.workload.judged();
+        self.assert_no_crash_loop();
+        let report = self.workload.checked_report();
         assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{name}: {report}");
         format!("{name}: {line}")
     }
 
-    /// The group once it is Ready with all its pods, and its status says what its Lease says.
-    pub fn well(&self) -> Value {
+    /// Waits until the group is Ready with all its pods and its status matches its Lease; returns the group.
+    pub fn wait_until_healthy(&self) -> Value {
         within(60, &format!("{}: the group to be Ready with all its pods", self.name()), || {
             let group = self.group()?;
             let lease = get(node(), &self.ns, "lease/kestrel")?;
             let is_current = group["status"]["leaseTransitions"] == lease["spec"]["leaseTransitions"]
                 && group["status"]["holderIdentity"] == lease["spec"]["holderIdentity"];
-            let is_well = condition(&group, "Ready") == "True/LeaderElected" && group["status"]["readyReplicas"] == 2;
-            (is_current && is_well).then_some(group)
+            let is_ready = condition(&group, "Ready") == "True/LeaderElected" && group["status"]["readyReplicas"] == 2;
+            (is_current && is_ready).then_some(group)
         })
     }
 
-    pub fn no_container_crashes_in_a_loop(&self) {
+    pub fn assert_no_crash_loop(&self) {
         let pods = get(node(), &self.ns, "pods").unwrap();
         for pod in pods["items"].as_array().unwrap() {
             for status in pod["status"]["containerStatuses"].as_array().unwrap() {

@@ -1,4 +1,4 @@
-//! A client within the node's network, where Services have addresses.
+//! A client in the node's network, where Services have addresses.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
@@ -11,17 +11,17 @@ use serde_json::Value;
 
 use crate::e2e::node;
 
-/// Nothing here takes longer unless it hangs.
+/// The timeout of a connection or a read.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is kept from one request to the next.
+/// What a client keeps from one request to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeping {
     Nothing,
     Connection,
 }
 
-/// A request that was answered with 200.
+/// A response with status 200, and the times of its request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub sent: Instant,
@@ -42,13 +42,14 @@ impl Client {
         Self { address: SocketAddr::new(address.parse().unwrap(), port), keeping, connection: None }
     }
 
-    /// The status and the text of the answer, if there is one.
+    /// Returns the status and the text of the response, if there is one.
     pub fn answer(&mut self, method: &str, path: &str) -> Option<(u16, String)> {
         let (status, body) = self.ask(method, path).ok()?;
         Some((status, String::from_utf8(body).ok()?))
     }
 
-    /// Counts up, many times in a second. A connection is kept until its server closes it. `latest` is the token of the last answer.
+    /// Increments the counter many times a second until `enough` is set. A kept connection lasts until its server
+    /// closes it. `latest` is set to the token of the last answer.
     pub fn ask_until(&mut self, enough: &AtomicBool, latest: &AtomicU64) -> Vec<Answer> {
         let mut answers = Vec::new();
         while !enough.load(Ordering::Relaxed) {
@@ -92,10 +93,10 @@ impl Client {
                 line => lines.push(line.to_ascii_lowercase()),
             }
         }
-        let strange = || Error::new(ErrorKind::InvalidData, format!("{lines:?}"));
+        let invalid = || Error::new(ErrorKind::InvalidData, format!("{lines:?}"));
         let header = |name: &str| lines.iter().find_map(|line| Some(line.strip_prefix(name)?.trim()));
-        let status = lines[0].split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(strange)?;
-        let length = header("content-length:").and_then(|length| length.parse().ok()).ok_or_else(strange)?;
+        let status = lines[0].split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(invalid)?;
+        let length = header("content-length:").and_then(|length| length.parse().ok()).ok_or_else(invalid)?;
         let mut body = vec![0; length];
         connection.read_exact(&mut body)?;
         if self.keeping == Keeping::Connection && header("connection:") != Some("close") {
@@ -105,7 +106,7 @@ impl Client {
     }
 }
 
-/// Does `work` where pods and Services are reached, in a thread of its own.
+/// Runs `work` in a thread in the node's network, where pods and Services are reachable.
 pub fn in_the_nodes_network<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let anchor = node().instance().node.and_then(|node| node.anchor).expect("a node runs");
     let network = File::open(format!("/proc/{}/ns/net", anchor.pid)).unwrap();

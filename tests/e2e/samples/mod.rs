@@ -1,4 +1,4 @@
-//! `deploy/samples`, applied as they stand. The original program's has a file of its own.
+//! `deploy/samples`, applied unchanged. The sample of the original program has its own file.
 
 mod client;
 
@@ -18,7 +18,7 @@ fn apply(ns: &str, sample: &str) {
     kubectl(node(), &["apply", "-n", ns, "-f", sample_path(sample).to_str().unwrap()]);
 }
 
-/// A namespace that admits only what meets the Pod Security Standard `restricted`.
+/// Creates a namespace that enforces the Pod Security Standard `restricted`.
 fn restricted(name: &str) -> Namespace {
     let ns = namespace(name);
     kubectl(node(), &["label", "namespace", &ns, "pod-security.kubernetes.io/enforce=restricted"]);
@@ -33,13 +33,13 @@ fn follow(ns: &str, pod: &str) -> Program {
     Program::start(pod, node().kubectl().args(["logs", "--follow", "-n", ns, pod]))
 }
 
-/// The number behind the last of these words in a log.
-fn token(log: &str, words: &str) -> Option<u64> {
-    log.rsplit_once(words)?.1.split_whitespace().next()?.parse().ok()
+/// Returns the number after the last occurrence of `prefix` in a log.
+fn token(log: &str, prefix: &str) -> Option<u64> {
+    log.rsplit_once(prefix)?.1.split_whitespace().next()?.parse().ok()
 }
 
 #[test]
-fn an_api_server_accepts_every_sample() {
+fn api_server_accepts_every_sample() {
     for entry in std::fs::read_dir(sample_path("")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() || path.extension().is_some_and(|kind| kind == "yaml") {
@@ -49,7 +49,7 @@ fn an_api_server_accepts_every_sample() {
 }
 
 #[test]
-fn the_fenced_sample_has_the_tables_of_the_example() {
+fn fenced_sample_and_example_have_the_same_tables() {
     let sample = std::fs::read_to_string(sample_path("fenced.yaml")).unwrap();
     let schema = std::fs::read_to_string(root().join("examples/fenced/schema.sql")).unwrap();
     let indented: String =
@@ -58,7 +58,7 @@ fn the_fenced_sample_has_the_tables_of_the_example() {
 }
 
 #[test]
-fn the_shortest_sample_runs_its_command_in_one_of_three_pods() {
+fn hello_sample_runs_its_command_in_one_of_three_pods() {
     let _sample = apply_sample("hello.yaml");
     let ns = "default";
     let group = ready(ns, "hello", &[]);
@@ -67,17 +67,17 @@ fn the_shortest_sample_runs_its_command_in_one_of_three_pods() {
     let list = ["get", "pods", "-n", ns, "-l", "k8sensus.dev/group=hello", "-o", "jsonpath={.items[*].metadata.name}"];
     let names = kubectl(node(), &list);
     let lines = |pod: &str| logs(ns, pod).matches("k8sensus is running sample task.").count();
-    within(30, "the command in the leader", || (lines(&first) > 0).then_some(()));
+    within(30, "the command to run on the leader", || (lines(&first) > 0).then_some(()));
     let running: Vec<_> = names.split(' ').filter(|pod| lines(pod) > 0).collect();
     assert_eq!((names.split(' ').count(), running), (3, vec![first.as_str()]));
     delete(ns, &first);
     let second = holder(&ready(ns, "hello", &[&first]));
-    within(30, "the command in its successor", || (lines(&second) > 0).then_some(()));
+    within(30, "the command to run on its successor", || (lines(&second) > 0).then_some(()));
     observer::judge(ns);
 }
 
 #[test]
-fn a_shell_worker_finishes_what_it_has_begun_and_its_successor_goes_on() {
+fn shell_worker_finishes_its_item_before_handing_over() {
     images::load(BUSYBOX);
     let ns = restricted("worker");
     apply(&ns, "worker.yaml");
@@ -88,18 +88,18 @@ fn a_shell_worker_finishes_what_it_has_begun_and_its_successor_goes_on() {
     let names = pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
     let standbys: Vec<_> = names.filter(|pod| *pod != first).collect();
     assert!(standbys.len() == 1 && !logs(&ns, standbys[0]).contains("begins"), "{standbys:?}");
-    // The probe of the script itself, carried out by the candidate.
+    // The script's own probe, which the candidate runs.
     let address = get(node(), &ns, &format!("pod/{first}")).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
-    let (status, told) =
+    let (status, body) =
         in_the_nodes_network(|| Client::of(&address, 4040, Keeping::Nothing).answer("GET", "/app-health/liveness"))
             .unwrap();
-    assert_eq!((status, told.trim()), (200, "/bin/sh ended with exit code 0"));
+    assert_eq!((status, body.trim()), (200, "/bin/sh ended with exit code 0"));
 
     delete(&ns, &first);
     let second = holder(&ready(&ns, "worker", &[&first]));
     log.wait_for(&format!("{first} ends"), Duration::from_secs(10));
     let (before, after) = (log.output(), logs(&ns, &second));
-    // The script's own words; the candidate beside it says more.
+    // Only the script's own lines; the candidate logs more.
     let last = before.lines().rfind(|line| line.starts_with(&first));
     assert_eq!(last, Some(&*format!("{first} ends")), "{before}");
     let tokens = [&before, &after].map(|log| token(log, "begins, fencing token ").expect(log));
@@ -110,7 +110,7 @@ fn a_shell_worker_finishes_what_it_has_begun_and_its_successor_goes_on() {
 }
 
 #[test]
-fn the_python_service_is_served_by_its_leader_alone_through_the_leader_service() {
+fn python_service_is_served_by_its_leader_alone() {
     images::load(PYTHON);
     let ns = restricted("counter");
     apply(&ns, "service.yaml");
@@ -120,14 +120,14 @@ fn the_python_service_is_served_by_its_leader_alone_through_the_leader_service()
 
     let (enough, latest) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
     let tokens = || latest.each_ref().map(|token| token.load(Ordering::Relaxed));
-    // A connection to a pod that is gone takes its time to fail.
+    // A connection to a pod that is gone fails only after its timeout.
     let answered_after = |before: [u64; 2]| {
         within(30, "both clients to be answered in a new term", || {
             tokens().iter().zip(before).all(|(now, before)| *now > before).then_some(())
         });
     };
     let (each, kept) = std::thread::scope(|scope| {
-        // Ends them also where something here fails.
+        // Ends the clients even if an assertion below fails.
         let _end = OnDrop(|| enough.store(true, Ordering::Relaxed));
         let ask = |keeping, latest| {
             let (address, enough) = (&address, &enough);
@@ -136,7 +136,7 @@ fn the_python_service_is_served_by_its_leader_alone_through_the_leader_service()
         let clients = [ask(Keeping::Nothing, &latest[0]), ask(Keeping::Connection, &latest[1])];
         answered_after([0, 0]);
 
-        // The former leader stays: it must close what is connected to it.
+        // The former leader keeps running, so it must close its connections.
         let before = tokens();
         let request = "k8sensus.dev/step-down-requested-at=now";
         kubectl(node(), &["annotate", "-n", &ns, "electiongroup/counter", request]);
@@ -151,8 +151,8 @@ fn the_python_service_is_served_by_its_leader_alone_through_the_leader_service()
                 (status, serde_json::from_str::<Value>(&body).unwrap())
             })
         });
-        let told = json!({ "pod": first, "error": "this pod does not lead: connect again" });
-        assert_eq!(refused, [(503, told), (200, json!({ "pod": first }))], "a standby is ready and does not serve");
+        let body = json!({ "pod": first, "error": "this pod does not lead: connect again" });
+        assert_eq!(refused, [(503, body), (200, json!({ "pod": first }))], "a standby is ready and does not serve");
 
         let before = tokens();
         delete(&ns, &second);
@@ -172,12 +172,12 @@ fn the_python_service_is_served_by_its_leader_alone_through_the_leader_service()
         let known =
             answers[..place].iter().filter(|other| other.received <= answer.sent).max_by_key(|other| other.token);
         if let Some(known) = known.filter(|known| known.token > answer.token) {
-            panic!("{answer:?} was answered by who no longer led: {known:?} had been answered before it was asked");
+            panic!("a former leader sent {answer:?}: {known:?} arrived before its request was sent");
         }
     }
 }
 
-/// Who answered with which token. Each token is one pod's, and its count rises.
+/// Returns the pod of each token. Panics if two pods have one token or a count does not rise.
 fn leaders(answers: &[Answer]) -> BTreeMap<u64, String> {
     let mut leaders = BTreeMap::new();
     let mut last: Option<&Answer> = None;
@@ -194,7 +194,7 @@ fn leaders(answers: &[Answer]) -> BTreeMap<u64, String> {
 }
 
 #[test]
-fn a_database_refuses_the_fenced_worker_that_comes_late() {
+fn database_refuses_a_late_write_with_a_lower_token() {
     images::load(POSTGRES);
     let ns = restricted("fenced");
     apply(&ns, "fenced.yaml");
@@ -207,11 +207,11 @@ fn a_database_refuses_the_fenced_worker_that_comes_late() {
     };
     let earlier = counted_by(&first);
     let counter = || {
-        let ask = "SELECT value, written_by FROM counter WHERE name = 'fenced'";
-        let psql = ["psql", "--username=postgres", "--no-align", "--tuples-only", "--command", ask];
+        let query = "SELECT value, written_by FROM counter WHERE name = 'fenced'";
+        let psql = ["psql", "--username=postgres", "--no-align", "--tuples-only", "--command", query];
         let arguments = [&["exec", "-n", &ns, "deployment/database", "--"][..], &psql].concat();
-        let said = kubectl(node(), &arguments);
-        let (value, by) = said.trim().split_once('|').unwrap();
+        let output = kubectl(node(), &arguments);
+        let (value, by) = output.trim().split_once('|').unwrap();
         (value.parse::<u64>().unwrap(), by.to_owned())
     };
     let (before, by) = counter();
@@ -224,7 +224,7 @@ fn a_database_refuses_the_fenced_worker_that_comes_late() {
     let (after, by) = counter();
     assert!(after > before && by == second, "{before}, {after} by {by}");
 
-    // What the first would send if it woke up now: its own statement.
+    // The statement that the first leader would send if it woke up now.
     let late = |token: u64| -> Output {
         let script = format!(
             "PGHOST=$DATABASE_SERVICE_HOST psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set=lease=fenced \
@@ -238,7 +238,7 @@ fn a_database_refuses_the_fenced_worker_that_comes_late() {
     assert!(!refused.status.success() && error.contains("no rows returned for \\gset"), "{refused:?}");
     let (now, by) = counter();
     assert!(now >= after && by == second, "{now} by {by}");
-    // The statement itself is sound: under the present token it counts.
+    // The statement itself is valid: with the current token it counts.
     let counted = late(later);
     assert!(String::from_utf8_lossy(&counted.stdout).contains("late counted to"), "{counted:?}");
     let pod = get(node(), &ns, &format!("pod/{second}")).unwrap();
@@ -246,7 +246,7 @@ fn a_database_refuses_the_fenced_worker_that_comes_late() {
 }
 
 #[test]
-fn a_controller_on_the_library_greets_and_its_successor_does() {
+fn library_controller_and_its_successor_reconcile() {
     images::load(CONTROLLER);
     // A subject of a RoleBinding has a namespace, so the sample names one.
     let ns = "default";
@@ -259,10 +259,10 @@ fn a_controller_on_the_library_greets_and_its_successor_does() {
     };
     let first = holder(&ready(ns, "controller", &[]));
     assert_eq!(greeted("Hello, Moss."), first);
-    let was = uid(ns, &first);
+    let first_uid = uid(ns, &first);
     delete(ns, &first);
     let second = holder(&ready(ns, "controller", &[&first]));
-    assert_ne!(was, uid(ns, &second));
+    assert_ne!(first_uid, uid(ns, &second));
     kubectl(node(), &["patch", "configmap", "moss", "-n", ns, "-p", r#"{"data":{"name":"Fern"}}"#]);
     assert_eq!(greeted("Hello, Fern."), second);
 }

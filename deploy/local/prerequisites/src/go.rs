@@ -1,9 +1,9 @@
-//! Whether the machine has a Go that can build a module.
+//! Checks for a Go toolchain that can build a module.
 
 use std::process::{Command, Stdio};
 
-/// What is missing for a build of `what`, if the machine has no Go that can build it.
-pub fn lacking_go(wanted: &str, what: &str) -> Option<String> {
+/// Returns a line about the missing Go version, if the machine has no Go that can build `what`.
+pub fn missing_go_message(wanted: &str, what: &str) -> Option<String> {
     let installed = installed_go();
     if installed.as_ref().is_some_and(|go| go.can_build(wanted)) {
         return None;
@@ -18,7 +18,7 @@ pub fn lacking_go(wanted: &str, what: &str) -> Option<String> {
 #[derive(Debug)]
 struct Go {
     version: String,
-    /// Whether it fetches the newer Go that a module asks for, which Go does since 1.21 unless told otherwise.
+    /// Whether it fetches the newer Go that a module requires, which is the default since Go 1.21.
     fetches: bool,
 }
 
@@ -30,7 +30,7 @@ impl Go {
 }
 
 fn installed_go() -> Option<Go> {
-    // Not in a folder with a go.mod: there the answer would be of the Go that the module asks for.
+    // Outside of any folder with a go.mod, where Go would report the version that the module requires.
     let output = Command::new("go")
         .args(["env", "GOVERSION", "GOTOOLCHAIN"])
         .current_dir("/")
@@ -43,7 +43,7 @@ fn installed_go() -> Option<Go> {
     Some(Go { version, fetches: lines.next().is_some_and(|toolchain| !toolchain.starts_with("local")) })
 }
 
-/// The numbers of a version, for comparison: `1.26.8` is `[1, 26, 8]`.
+/// Returns the numbers of a version, for comparison: `1.26.8` is `[1, 26, 8]`.
 pub(crate) fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()).collect()
 }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_go_will_do_only_if_it_may_fetch_a_newer_one() {
+    fn older_go_suffices_only_if_it_may_fetch_a_newer_one() {
         let go = |version: &str, fetches| Go { version: version.into(), fetches };
         assert!(go("1.26.8", false).can_build("1.26.6"));
         assert!(go("1.22.1", true).can_build("1.26.6"));

@@ -1,4 +1,4 @@
-//! Installs what is missing, or says how to.
+//! Installs missing packages, or returns the commands that install them.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -27,14 +27,15 @@ pub(crate) fn is_allowed() -> bool {
     !FORBIDDEN.load(Ordering::Relaxed) && env::var_os(NO_INSTALL).is_none_or(|value| value.is_empty() || value == "0")
 }
 
-/// Makes sure that `machine` has all `needs`: installs what is missing where this user may, after saying what and why.
+/// Makes sure that `machine` has all `needs`: installs missing packages if this user may, and prints what and why
+/// first.
 ///
-/// `others` are lines about what is missing and is in no package. Of several processes that install at the same time one
-/// does and the others wait for it.
+/// `others` are lines about missing prerequisites that no package provides. Concurrent processes wait for the one that
+/// installs.
 ///
 /// # Errors
-/// One line for each thing that is still missing, with what to do. Nothing is installed if `others` is not empty: the
-/// installation would not be enough.
+/// One line for each prerequisite that is still missing, with the remedy. Nothing is installed if `others` is not
+/// empty, because the installation would not suffice.
 pub fn ensure(machine: &Machine, needs: &[&'static Need], others: Vec<String>) -> Result<(), Vec<String>> {
     let mut failure = None;
     if others.is_empty()
@@ -47,7 +48,7 @@ pub fn ensure(machine: &Machine, needs: &[&'static Need], others: Vec<String>) -
     lines.extend(missing(machine, needs).iter().map(|need| {
         format!("{}, needed for {}: apt-get install {}", need.name, need.purpose, need.packages.join(" "))
     }));
-    // What is there now is enough, whatever apt-get says.
+    // Nothing is missing now, even if apt-get reported an error.
     if lines.is_empty() {
         return Ok(());
     }
@@ -59,14 +60,14 @@ fn missing(machine: &Machine, needs: &[&'static Need]) -> Vec<&'static Need> {
     needs.iter().copied().filter(|need| !machine.has(need)).collect()
 }
 
-/// An error is a line with the end of apt-get's output.
+/// Installs missing packages. An error is a line with the end of apt-get's output.
 fn install(machine: &Machine, apt: &Path, needs: &[&'static Need]) -> Result<(), String> {
-    // apt-get's own lock does not cover the lists of packages: the second `update` of two would fail at once.
+    // apt-get's own lock does not cover the package lists: a second concurrent `update` would fail immediately.
     let path = machine.root.join("run/k8sensus-install.lock");
     let lock = OpenOptions::new().create(true).append(true).open(&path);
     let lock = lock.and_then(|lock| lock.lock().map(|()| lock));
-    let _lock = lock.map_err(|error| format!("the lock {} for installing packages: {error}", path.display()))?;
-    // Another process may have installed it meanwhile.
+    let _lock = lock.map_err(|error| format!("cannot lock {} for installing packages: {error}", path.display()))?;
+    // Another process may have installed them meanwhile.
     let missing = missing(machine, needs);
     if missing.is_empty() {
         return Ok(());
@@ -74,7 +75,7 @@ fn install(machine: &Machine, apt: &Path, needs: &[&'static Need]) -> Result<(),
     announce(&missing);
     let packages = missing.iter().flat_map(|need| need.packages.iter().copied());
     let update = run(machine, apt, &["update"], []);
-    // Without fresh lists it may still work: another program may have fetched them, or they may be on this machine.
+    // An install may work even if the update failed: the package lists may already be on this machine.
     match (run(machine, apt, &["install", "--yes", "--no-install-recommends"], packages), update) {
         (Ok(()), _) => Ok(()),
         (Err(install), Ok(())) => Err(install),
@@ -82,7 +83,7 @@ fn install(machine: &Machine, apt: &Path, needs: &[&'static Need]) -> Result<(),
     }
 }
 
-/// Written straight to standard error, so that a test harness does not swallow why the machine changes.
+/// Prints the packages directly to standard error, so that a test harness does not hide why the machine changes.
 fn announce(missing: &[&'static Need]) {
     let mut text =
         format!("installing packages with apt-get ({NO_INSTALL}=1 or `cargo demo --no-install` turns this off):\n");
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
     use crate::need::{NODE, SECCOMP, TESTS};
 
-    /// A Debian machine without anything but an apt-get, which fails if it runs twice at once.
+    /// A Debian machine with nothing but an apt-get, which fails if it runs twice concurrently.
     struct Fresh {
         folder: TempDir,
         machine: Machine,
@@ -161,7 +162,7 @@ rmdir "$ROOT/busy"
                 may_install: true,
             };
             let fresh = Self { folder, machine };
-            // The machine's path has no shell tools: the double names those that it needs.
+            // The machine's path has no shell tools, so the fake apt-get extends it.
             let tools = "PATH=$PATH:/usr/bin:/bin\n";
             fresh.apt_get(&APT.replacen('\n', &format!("\n{tools}"), 1));
             fresh
@@ -184,18 +185,18 @@ rmdir "$ROOT/busy"
     }
 
     #[test]
-    fn root_on_debian_gets_what_is_missing_by_one_call() {
+    fn root_on_debian_installs_missing_packages_in_one_call() {
         let fresh = Fresh::new();
         ensure(&fresh.machine, &all(), Vec::new()).unwrap();
         let install = "-qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends iproute2 iptables util-linux \
                        mount libseccomp-dev pkg-config postgresql busybox-static python3";
         assert_eq!(fresh.calls(), ["-qq -o DPkg::Lock::Timeout=300 update", install]);
         ensure(&fresh.machine, &all(), Vec::new()).unwrap();
-        assert_eq!(fresh.calls().len(), 2, "nothing is missing any more");
+        assert_eq!(fresh.calls().len(), 2, "nothing must be installed twice");
     }
 
     #[test]
-    fn elsewhere_each_missing_thing_is_named_with_its_command_and_nothing_is_installed() {
+    fn other_systems_get_commands_and_no_installation() {
         let machine = |change: fn(&mut Machine)| {
             let mut fresh = Fresh::new();
             change(&mut fresh.machine);
@@ -217,7 +218,7 @@ rmdir "$ROOT/busy"
     }
 
     #[test]
-    fn nothing_is_installed_where_that_would_not_be_enough() {
+    fn nothing_is_installed_if_that_would_not_suffice() {
         let fresh = Fresh::new();
         let lines = ensure(&fresh.machine, &NODE, vec!["Go 1.26.0 or newer".to_owned()]).unwrap_err();
         assert_eq!(lines.len(), 4, "{lines:?}");
@@ -233,7 +234,7 @@ rmdir "$ROOT/busy"
                 thread.join().unwrap().unwrap();
             }
         });
-        assert_eq!(fresh.calls().len(), 2, "one of them installs: {:?}", fresh.calls());
+        assert_eq!(fresh.calls().len(), 2, "only one process must install: {:?}", fresh.calls());
     }
 
     #[test]

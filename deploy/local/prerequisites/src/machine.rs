@@ -1,4 +1,4 @@
-//! A machine: where its files are, which programs it finds, and whether packages may be installed there.
+//! A machine: its files, its programs, and whether packages may be installed.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::need::{FoundBy, Need};
 use crate::programs::{is_program, search_path};
 
-/// This machine, or a folder that stands for one in a test.
+/// This machine, or a folder that represents one in a test.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub(crate) root: PathBuf,
@@ -51,14 +51,14 @@ impl Machine {
         status.is_ok_and(|status| status.success())
     }
 
-    /// apt-get, if this user may install packages by it.
+    /// Returns apt-get, if this user may install packages with it.
     pub(crate) fn installer(&self) -> Option<PathBuf> {
         let debian = self.root.join("etc/debian_version").exists();
         if self.is_root && self.may_install && debian { self.program("apt-get") } else { None }
     }
 }
 
-/// The effective user of this process.
+/// Returns the effective user of this process.
 pub(crate) fn user() -> u32 {
     fs::metadata("/proc/self").map_or(u32::MAX, |process| process.uid())
 }

@@ -1,5 +1,5 @@
-//! `k8sensus-prerequisites tests` sees to what the tests need; `k8sensus-prerequisites demo ARGUMENTS...` to what
-//! `cargo demo ARGUMENTS...` needs, and then gives way to it.
+//! Checks and installs prerequisites: `k8sensus-prerequisites tests` those of the tests,
+//! `k8sensus-prerequisites demo ARGUMENTS...` those of `cargo demo ARGUMENTS...`, which it then executes.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,15 +9,15 @@ use std::process::{Command, ExitCode};
 use k8sensus_prerequisites::recipe::{HELM, KUBERNETES};
 use k8sensus_prerequisites::{NODE_SETS, ensure_cluster, ensure_tests, forbid_installation};
 
-/// The part of the demo's command line that matters here. `k8sensus-local` checks the whole of it.
+/// The prerequisites of a command line of the demo. `k8sensus-local` checks the rest of the command line.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    /// A node, and Helm where the demonstration installs the operator.
+enum Prerequisites {
+    /// A node, and Helm if the demonstration installs the operator.
     Node {
         helm: bool,
     },
     ControlPlane,
-    /// Nothing that this program could see to in advance.
+    /// Nothing that this program could check in advance.
     Nothing,
 }
 
@@ -37,19 +37,19 @@ fn demo(arguments: &[OsString]) -> ExitCode {
     if arguments.iter().any(|argument| argument == "--no-install") {
         forbid_installation();
     }
-    let checked = match wanted(arguments) {
-        Wanted::Node { helm } => {
+    let checked = match prerequisites(arguments) {
+        Prerequisites::Node { helm } => {
             let sets: Vec<_> = NODE_SETS.into_iter().chain(helm.then_some(&HELM)).collect();
             ensure_cluster(&sets, true)
         }
-        Wanted::ControlPlane => ensure_cluster(&[&KUBERNETES], false),
-        Wanted::Nothing => Ok(()),
+        Prerequisites::ControlPlane => ensure_cluster(&[&KUBERNETES], false),
+        Prerequisites::Nothing => Ok(()),
     };
     if checked.is_err() {
         return report(checked, "a local cluster needs");
     }
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What Cargo sets for this program would change the build of another one.
+    // The variables that Cargo sets for this program would affect the build of another program.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -71,28 +71,28 @@ fn report(checked: Result<(), Vec<String>>, what: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn wanted(arguments: &[OsString]) -> Wanted {
-    let mut words = arguments.iter().filter_map(|argument| argument.to_str()).filter(|word| *word != "--");
+fn prerequisites(arguments: &[OsString]) -> Prerequisites {
+    let mut arguments = arguments.iter().filter_map(|argument| argument.to_str()).filter(|text| *text != "--");
     let mut action = "demo";
     let mut rest = Vec::new();
-    while let Some(word) = words.next() {
-        match word {
-            "--name" => drop(words.next()),
-            _ if word.starts_with('-') => rest.push(word),
+    while let Some(argument) = arguments.next() {
+        match argument {
+            "--name" => drop(arguments.next()),
+            _ if argument.starts_with('-') => rest.push(argument),
             _ => {
-                action = word;
+                action = argument;
                 break;
             }
         }
     }
-    rest.extend(words);
-    let has = |names: &[&str]| rest.iter().any(|word| names.contains(word));
+    rest.extend(arguments);
+    let has = |names: &[&str]| rest.iter().any(|argument| names.contains(argument));
     match action {
-        "demo" | "up" if has(&["-h", "--help", "-V", "--version"]) => Wanted::Nothing,
-        "up" if has(&["--control-plane"]) => Wanted::ControlPlane,
-        "up" => Wanted::Node { helm: false },
-        "demo" => Wanted::Node { helm: true },
-        _ => Wanted::Nothing,
+        "demo" | "up" if has(&["-h", "--help", "-V", "--version"]) => Prerequisites::Nothing,
+        "up" if has(&["--control-plane"]) => Prerequisites::ControlPlane,
+        "up" => Prerequisites::Node { helm: false },
+        "demo" => Prerequisites::Node { helm: true },
+        _ => Prerequisites::Nothing,
     }
 }
 
@@ -101,17 +101,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_line_is_checked_for_what_it_will_start() {
-        let wanted = |line: &str| wanted(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>());
+    fn command_line_selects_the_needs_to_check() {
+        let split = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let prerequisites = |line: &str| prerequisites(&split(line));
         for line in ["", "--", "demo", "-- --name up", "--no-install", "--name x demo --no-install"] {
-            assert_eq!(wanted(line), Wanted::Node { helm: true }, "{line}");
+            assert_eq!(prerequisites(line), Prerequisites::Node { helm: true }, "{line}");
         }
         for line in ["up", "-- up", "--name down up --no-install", "--no-install up --name=x"] {
-            assert_eq!(wanted(line), Wanted::Node { helm: false }, "{line}");
+            assert_eq!(prerequisites(line), Prerequisites::Node { helm: false }, "{line}");
         }
-        assert_eq!(wanted("-- up --control-plane"), Wanted::ControlPlane);
+        assert_eq!(prerequisites("-- up --control-plane"), Prerequisites::ControlPlane);
         for line in ["--help", "up -h", "down", "-- status", "kubectl up", "--name x kubectl get pods", "image"] {
-            assert_eq!(wanted(line), Wanted::Nothing, "{line}");
+            assert_eq!(prerequisites(line), Prerequisites::Nothing, "{line}");
         }
     }
 }

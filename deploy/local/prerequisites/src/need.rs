@@ -1,25 +1,25 @@
 //! The list of packages.
 
-/// One thing that a machine must have, and the Debian packages that bring it.
+/// Something that a machine must have, and the Debian packages that provide it.
 #[derive(Debug)]
 pub struct Need {
     pub name: &'static str,
-    /// What it is for; it completes "needed for".
+    /// Its purpose, to complete "needed for".
     pub purpose: &'static str,
     pub packages: &'static [&'static str],
     pub(crate) found_by: FoundBy,
 }
 
-/// How its presence shows.
+/// How its presence is detected.
 #[derive(Debug)]
 pub(crate) enum FoundBy {
     /// All of these programs are in the search path.
     Programs(&'static [&'static str]),
-    /// pkg-config knows this library.
+    /// pkg-config finds this library.
     Library(&'static str),
     /// This file exists; the path has no leading slash.
     File(&'static str),
-    /// A folder of some version below the first path has the second.
+    /// Some version's folder below the first path contains the second path.
     Versioned(&'static str, &'static str),
 }
 
@@ -75,8 +75,8 @@ static PYTHON: Need = Need {
     found_by: FoundBy::File("usr/bin/python3"),
 };
 
-/// What a node needs besides its programs.
+/// The needs of a node besides its programs.
 pub static NODE: [&Need; 3] = [&IP, &IPTABLES, &NAMESPACES];
 
-/// What the tests need besides a node.
+/// The needs of the tests besides a node.
 pub static TESTS: [&Need; 3] = [&POSTGRESQL, &BUSYBOX, &PYTHON];

@@ -1,4 +1,4 @@
-//! Finds the programs of a cluster where they may be already.
+//! Finds programs of a cluster that already exist.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -13,12 +13,12 @@ use crate::recipe::{PAUSE_FOLDER, ProgramSet};
 /// The program that holds a pod's namespaces.
 pub const PAUSE: &str = "pause";
 
-/// Where that program is once it was built.
+/// Returns the path of that program once it is built.
 pub fn pause() -> PathBuf {
     cache().join(PAUSE_FOLDER).join(PAUSE)
 }
 
-/// Every program of the set, or none if one of them is nowhere.
+/// Returns every program of the set, or `None` if one is missing.
 pub fn find(set: &ProgramSet) -> Option<BTreeMap<String, PathBuf>> {
     let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     let cached = cache().join(set.folder());
@@ -35,7 +35,8 @@ pub fn find(set: &ProgramSet) -> Option<BTreeMap<String, PathBuf>> {
     Some(found)
 }
 
-/// `$K8SENSUS_CACHE`, else `k8sensus` in the user's cache folder; the programs are below it, keyed by version.
+/// Returns the folder of built programs, which are keyed by version. It is below `$K8SENSUS_CACHE`, else below
+/// `k8sensus` in the user's cache folder.
 pub fn cache() -> PathBuf {
     let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("K8SENSUS_CACHE")
@@ -48,7 +49,7 @@ pub fn cache() -> PathBuf {
         .join("programs")
 }
 
-/// `PATH`, and the system folders that a login without root privileges often leaves out.
+/// Returns `PATH` and the system folders that are often missing from an unprivileged user's `PATH`.
 pub fn search_path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders =
@@ -64,19 +65,19 @@ pub fn is_program(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// Whether the program says that it is of this version.
+/// Returns whether the program reports this version.
 fn reports(file: &Path, program: &str, version: &str) -> bool {
-    let question: &[&str] = match program {
+    let arguments: &[&str] = match program {
         "kubectl" => &["version", "--client"],
         "helm" => &["version", "--short"],
         "containerd-shim-runc-v2" => &["-v"],
         _ => &["--version"],
     };
-    let output = Command::new(file).args(question).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = Command::new(file).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
     output.is_ok_and(|output| names_version(&String::from_utf8_lossy(&output.stdout), version))
 }
 
-/// Whether the version stands in the text as a whole: 1.5.2 is not in 1.5.20, 11.5.2 or 1.5.2-rc.1.
+/// Returns whether the text contains exactly this version: 1.5.2 does not match 1.5.20, 11.5.2 or 1.5.2-rc.1.
 fn names_version(text: &str, version: &str) -> bool {
     let version = version.trim_start_matches('v');
     text.split(|c: char| c.is_whitespace() || c == ',').any(|word| {
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found_in_what_the_programs_print() {
+    fn versions_are_found_in_program_output() {
         assert!(names_version("Kubernetes v1.37.2\n", "v1.37.2"));
         assert!(names_version("etcd Version: 3.7.0\nGit SHA: none\n", "v3.7.0"));
         assert!(names_version("containerd github.com/containerd/containerd/v2 2.4.2+unknown \n", "v2.4.2"));
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_or_unreleased_version_is_another_one() {
+    fn longer_or_unreleased_version_does_not_match() {
         for text in ["runc version 1.5.20", "v11.5.2", "1.5.2-rc.1", "CNI bridge plugin version unknown"] {
             assert!(!names_version(text, "v1.5.2"), "{text}");
         }

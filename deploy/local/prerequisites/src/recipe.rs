@@ -1,4 +1,4 @@
-//! What is built from which Go module, and how.
+//! The program sets, their Go modules and their build settings.
 //!
 //! Each `go.mod` names the packages with `tool` directives; there is no Go code of ours.
 
@@ -10,9 +10,9 @@ pub struct ProgramSet {
     pub go_sum: &'static str,
     pub tags: &'static str,
     pub ldflags: &'static str,
-    /// Whether C code is part of it: only runc's seccomp filters need that.
+    /// Whether it has C code: only runc's seccomp filters need that.
     pub cgo: bool,
-    /// Measured with empty Go caches on a machine of two cores.
+    /// Measured with empty Go caches on a machine with two cores.
     pub seconds_on_two_cores: u64,
 }
 
@@ -33,7 +33,7 @@ pub const KUBERNETES: ProgramSet = ProgramSet {
     go_mod: include_str!("../../programs/kubernetes/go.mod"),
     go_sum: include_str!("../../programs/kubernetes/go.sum"),
     tags: "",
-    // Else the programs report v0.0.0, and clients refuse to talk to so old a server.
+    // Otherwise the programs report v0.0.0, and clients refuse such an old server.
     ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 \
               -X k8s.io/component-base/version.gitMinor=37 -X k8s.io/component-base/version.gitTreeState=clean",
     cgo: false,
@@ -58,7 +58,7 @@ pub const RUNC: ProgramSet = ProgramSet {
     programs: &["runc"],
     go_mod: include_str!("../../programs/runc/go.mod"),
     go_sum: include_str!("../../programs/runc/go.sum"),
-    // Pods of the standard `restricted` ask for the default seccomp profile, which needs libseccomp.
+    // Pods under the standard `restricted` need the default seccomp profile, which needs libseccomp.
     tags: "seccomp netgo osusergo",
     ldflags: "-s -w -linkmode external -extldflags -static",
     cgo: true,
@@ -89,28 +89,28 @@ pub const HELM: ProgramSet = ProgramSet {
     seconds_on_two_cores: 185,
 };
 
-/// The pause program is ours; its version is that of this source.
+/// The source of our own pause program.
 pub const PAUSE_SOURCE: &str = include_str!("../../programs/pause/pause.c");
 pub const PAUSE_FOLDER: &str = "pause-v1";
 
 impl ProgramSet {
-    /// Below the cache: `<name>-<version>`.
+    /// Returns its folder, relative to the cache: `<name>-<version>`.
     pub fn folder(&self) -> String {
         format!("{}-{}", self.name, self.version)
     }
 
-    /// etcd comes with the Kubernetes set, in the version that Kubernetes is tested with.
+    /// Returns the version of a program. etcd is in the Kubernetes set, in the version with which Kubernetes is tested.
     pub fn version_of(&self, program: &str) -> &'static str {
         if program == "etcd" { "v3.7.0" } else { self.version }
     }
 
-    /// The least Go version that can build it, without `go`: `1.26.0`.
+    /// Returns the minimum Go version for the build, without `go`: `1.26.0`.
     pub fn go_version(&self) -> &'static str {
         go_version_in(self.go_mod)
     }
 }
 
-/// What a `go.mod` asks for: `1.26.0`.
+/// Returns the Go version that a `go.mod` requires: `1.26.0`.
 pub fn go_version_in(go_mod: &str) -> &str {
     go_mod.lines().find_map(|line| line.strip_prefix("go ")).map_or("", str::trim)
 }

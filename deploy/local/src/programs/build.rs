@@ -14,15 +14,15 @@ use crate::error::{At, Error, run, tail};
 use crate::folder::private_folder;
 use crate::progress::{Progress, seconds};
 
-/// A Go module and what is built of it.
+/// A Go module and the programs that are built from it.
 pub(super) struct Module<'a> {
-    /// What a person reads while waiting.
+    /// The title of the progress output.
     pub(super) title: String,
-    /// Below the cache.
+    /// The folder, relative to the cache.
     pub(super) folder: String,
-    /// The package to build, `tool` for all that `go.mod` names as tools.
+    /// The package to build; `tool` for all tools that `go.mod` names.
     pub(super) package: &'a str,
-    /// File names and texts.
+    /// File names and contents.
     pub(super) files: Vec<(&'a str, &'a str)>,
     pub(super) tags: &'a str,
     pub(super) ldflags: &'a str,
@@ -46,7 +46,7 @@ pub(super) fn set(set: &ProgramSet, number: usize, of: usize) -> Result<(), Erro
     })
 }
 
-/// Builds a module into the cache. Of two concurrent builders one builds and the other waits for it.
+/// Builds a module into the cache. Concurrent builds of one module wait for the first.
 pub(super) fn go(module: &Module) -> Result<(), Error> {
     let target = cache().join(&module.folder);
     into_cache(&target, &format!("waiting for another build of {}", module.folder), |folder| {
@@ -60,11 +60,11 @@ pub(super) fn go(module: &Module) -> Result<(), Error> {
         let mut command = Command::new("go");
         command
             .args(["build", "-trimpath", "-tags", module.tags, "-ldflags", module.ldflags, "-o"])
-            // With the slash it is a folder to go, also for a single program.
+            // The trailing slash makes go treat it as a folder, even for a single program.
             .arg(folder.join(""))
             .arg(module.package)
             .current_dir(&source)
-            // A developer's own workspace or flags must not change what is built.
+            // A developer's workspace or flags must not affect the build.
             .envs([("GOWORK", "off"), ("GOFLAGS", "-mod=readonly -buildvcs=false"), ("GO111MODULE", "on")])
             .env("CGO_ENABLED", if module.cgo { "1" } else { "0" })
             .stdin(Stdio::null())
@@ -75,19 +75,19 @@ pub(super) fn go(module: &Module) -> Result<(), Error> {
         if !status.success() {
             return Err(failed(status.to_string()));
         }
-        // The package of etcd's server ends in `server`.
+        // The path of etcd's server package ends in `server`, and so does its program.
         let server = folder.join("server");
         if module.programs.contains(&"etcd") && is_program(&server) {
             fs::rename(&server, folder.join("etcd")).at("renaming", &server)?;
         }
         if let Some(missing) = module.programs.iter().find(|program| !is_program(&folder.join(program))) {
-            return Err(failed(format!("no {missing} came of it")));
+            return Err(failed(format!("it produced no {missing}")));
         }
         fs::remove_dir_all(&source).at("removing", &source)
     })
 }
 
-/// Builds the program that holds a pod's namespaces. Static: it is alone in its image.
+/// Builds the program that holds a pod's namespaces, statically linked because its image has no other files.
 pub(super) fn pause(target: &Path) -> Result<(), Error> {
     let folder = target.parent().unwrap_or(target);
     into_cache(folder, "waiting for another build of pause", |folder| {
@@ -98,7 +98,7 @@ pub(super) fn pause(target: &Path) -> Result<(), Error> {
     })
 }
 
-/// Lets `build` fill a new folder that takes its place in the cache in one step; does nothing if it is there already.
+/// Lets `build` fill a new folder and moves it into the cache in one step; does nothing if it is already there.
 fn into_cache(target: &Path, waiting: &str, build: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
     let parent = target.parent().unwrap_or(target);
     private_folder(parent)?;
@@ -113,7 +113,7 @@ fn into_cache(target: &Path, waiting: &str, build: impl FnOnce(&Path) -> Result<
     }
     let prefix = format!("{}.tmp", name(target));
     for entry in fs::read_dir(parent).at("reading", parent)?.flatten() {
-        // Whoever left it behind no longer holds the lock.
+        // The process that created it no longer holds the lock.
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -133,7 +133,7 @@ fn name(path: &Path) -> String {
 
 fn estimate(seconds_on_two_cores: u64) -> Duration {
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
-    // Linking and the largest packages do not spread over more than about eight cores.
+    // Linking and the largest packages do not scale beyond about eight cores.
     Duration::from_secs((seconds_on_two_cores * 2).div_ceil(cores.min(8)))
 }
 

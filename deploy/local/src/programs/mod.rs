@@ -1,9 +1,8 @@
-//! Finds the programs of a cluster, and builds those that are nowhere to be found.
+//! Finds the programs of a cluster, and builds those that are missing.
 //!
-//! In this order: the folder named by `KUBEBUILDER_ASSETS`, the cache, `PATH` at the right version, a build from Go
-//! modules. There is no download of release files: it would need hosts that many sandboxes and CI networks close, and a
-//! digest of every file for every architecture, where the module proxy and `go.sum` are one verified way that works
-//! everywhere.
+//! The order is: the folder named by `KUBEBUILDER_ASSETS`, the cache, `PATH` at the right version, a build from Go
+//! modules. Release files are not downloaded: that would need hosts that many sandboxes and CI networks block, and a
+//! digest of every file for every architecture. The module proxy with `go.sum` is verified and works everywhere.
 
 mod build;
 mod source;
@@ -20,7 +19,7 @@ pub(crate) use k8sensus_prerequisites::{PAUSE, search_path};
 use crate::error::Error;
 use crate::instance::Mode;
 
-/// The programs that instances of this mode consist of, each with its file; builds what is missing.
+/// Returns the programs of instances of this mode, each with its file; builds what is missing.
 pub(crate) fn for_mode(mode: Mode) -> Result<BTreeMap<String, PathBuf>, Error> {
     match mode {
         Mode::ControlPlane => obtain(&[&KUBERNETES], mode),
@@ -44,7 +43,7 @@ fn obtain(sets: &[&ProgramSet], mode: Mode) -> Result<BTreeMap<String, PathBuf>,
     }
     let pause = pause();
     let pause_missing = mode == Mode::Node && !is_program(&pause);
-    // Before any build: who waits ten minutes must not learn only then that `ip` is not installed.
+    // Checked before any build, so that a missing `ip` is not reported only after ten minutes.
     ensure_cluster(sets, mode == Mode::Node).map_err(|missing| Error::Prerequisites { missing })?;
     for (done, set) in missing.iter().enumerate() {
         build::set(set, done + 1, missing.len())?;

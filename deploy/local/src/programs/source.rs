@@ -1,22 +1,24 @@
-//! Go programs whose source is not this crate's: a test's or a bench's own.
+//! Go programs from sources outside of this crate, of a test or a bench.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use k8sensus_prerequisites::recipe::go_version_in;
-use k8sensus_prerequisites::{cache, is_program, lacking_go};
+use k8sensus_prerequisites::{cache, is_program, missing_go_message};
 use sha2::{Digest, Sha256};
 
 use super::build;
 use crate::error::{At, Error};
 
-/// The program that the Go module in `folder` makes, named as the folder is; built once for each state of its sources.
+/// Returns the program of the Go module in `folder`, named after the folder; builds it once for each state of its
+/// sources.
 ///
-/// `go.mod`, `go.sum` and the Go files count, and only they; there is one package, in the module's root, without C code.
-/// The first build prints its progress to standard error.
+/// Only `go.mod`, `go.sum` and the Go files count as sources. There is one package, in the module's root, without C
+/// code. The first build prints its progress to standard error.
 ///
 /// # Errors
-/// [`Error::Prerequisites`] if there is no Go that can build it, [`Error::Build`] with the end of the compiler's output.
+/// [`Error::Prerequisites`] if there is no Go that can build it, [`Error::Build`] with the end of the compiler's
+/// output.
 pub fn go_program(folder: &Path) -> Result<PathBuf, Error> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let sources = sources(folder)?;
@@ -26,7 +28,7 @@ pub fn go_program(folder: &Path) -> Result<PathBuf, Error> {
         return Ok(program);
     }
     let go_mod = sources.iter().find(|(file, _)| file == "go.mod").map_or("", |(_, text)| text);
-    if let Some(line) = lacking_go(go_version_in(go_mod), &name) {
+    if let Some(line) = missing_go_message(go_version_in(go_mod), &name) {
         return Err(Error::Prerequisites { missing: vec![line] });
     }
     build::go(&build::Module {
@@ -43,7 +45,7 @@ pub fn go_program(folder: &Path) -> Result<PathBuf, Error> {
     Ok(program)
 }
 
-/// The module's files by name, in order.
+/// Returns the module's files, sorted by name.
 fn sources(folder: &Path) -> Result<Vec<(String, String)>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).at("reading", folder)?.flatten() {
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_change_of_a_source_is_another_program() {
+    fn every_source_change_yields_another_program() {
         let folder = tempfile::tempdir().unwrap();
         let key = || digest(&sources(folder.path()).unwrap());
         fs::write(folder.path().join("go.mod"), "module kestrel\n").unwrap();
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_sources_is_named() {
+    fn folder_without_sources_is_named_in_the_error() {
         let error = go_program(Path::new("/nowhere/kestrel")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/kestrel"), "{error}");
     }

@@ -1,9 +1,9 @@
-//! What the tests share.
+//! Shared test support.
 
 #![allow(
     dead_code,
     clippy::disallowed_methods,
-    reason = "each test program uses a part of this, and waits for real processes in real time"
+    reason = "each test program uses only a part of this, and waits for real processes in real time"
 )]
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use k8sensus_local::{Component, Instance, Process, down, instances, sweep};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_k8sensus-local");
 
-/// Runs a command that must succeed and returns what it printed.
+/// Runs a command, which must succeed, and returns its output.
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -22,11 +22,11 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits for a value that may take some time to appear.
-pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls until `poll` returns a value, and returns it.
+pub fn within<T>(limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
         assert!(start.elapsed() < limit, "not within {limit:?}");
@@ -34,15 +34,15 @@ pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// How many requests of this verb for an object of this name the audit log holds.
+/// Returns the number of requests in the audit log with this verb, for an object of this name.
 pub fn audited(log: &Path, verb: &str, name: &str) -> usize {
     let text = std::fs::read_to_string(log).unwrap();
     let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     events.filter(|event| event["verb"] == verb && event["objectRef"]["name"] == name).count()
 }
 
-/// Lets another run of this test program, in the named test, own an instance; kills it while it starts further
-/// components, waits for the end of all processes and sweeps up. Returns what was recorded.
+/// Runs the named test in another process, which owns an instance. Kills that process while it starts further
+/// components, waits until all processes have ended, and sweeps. Returns the record of the instance.
 pub fn killed_owner(test: &str) -> Instance {
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored"])
@@ -61,7 +61,7 @@ pub fn killed_owner(test: &str) -> Instance {
     record
 }
 
-/// The program, with an instance of its own that is taken down in the end, whatever happens.
+/// The program with its own instance, which is taken down on drop.
 pub struct Program {
     name: String,
 }
