@@ -1,4 +1,4 @@
-{{- /* What values.schema.json cannot say, or not clearly. Renders nothing. */}}
+{{- /* The checks that values.schema.json cannot express, or not clearly. Renders nothing. */}}
 {{- define "k8sensus.checks" -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.service.enabled) }}
 {{- fail "serviceMonitor.enabled needs service.enabled" }}

@@ -47,7 +47,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
-{{- /* No app.kubernetes.io/managed-by: Helm adds it itself, and deploy/base is made from the same templates. */}}
+{{- /* No app.kubernetes.io/managed-by: Helm adds it itself, and deploy/base is rendered from the same templates. */}}
 {{- define "k8sensus.labels" -}}
 {{ include "k8sensus.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
