@@ -31,7 +31,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8sensus::campaign::{Campaign, Term};
-use k8sensus::runtime::shutdown::Shutdown;
+use k8sensus::shutdown::Shutdown;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;

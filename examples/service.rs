@@ -30,7 +30,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use k8sensus::campaign::{Campaign, Term};
-use k8sensus::runtime::shutdown::Shutdown;
+use k8sensus::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 

@@ -24,7 +24,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use k8sensus::campaign::{Campaign, Term};
-use k8sensus::runtime::shutdown::Shutdown;
+use k8sensus::shutdown::Shutdown;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -1,24 +1,18 @@
-//! High availability for any program on Kubernetes: one active, the rest ready.
+//! Leader election by a `coordination.k8s.io` Lease, with client-go's semantics, for Rust programs.
 //!
-//! A Rust program that needs one leader uses [`campaign`], which runs the [`election`] on a `coordination.k8s.io`
-//! Lease. The operator and the candidate program use the same two modules.
+//! Start with [`campaign`]: it runs the [`election`] on a Lease and hands out a guard for each term. The operator and the candidate
+//! program of k8sensus lead through these two modules.
 //!
-//! The modules, from the inside out. Each imports only modules above it; a test checks that:
+//! Like every library, this one chooses no version of Kubernetes for `k8s-openapi`: your program does, with one of its features.
 //!
-//! - [`protocol`]: the names that programs and objects share. Constants only.
-//! - [`election`]: the election as a pure transition function. Start here to judge its safety.
-//! - [`api`]: the wire types of the ElectionGroup and its CRD. Pure.
-//! - [`group`]: the meaning of an ElectionGroup: the desired objects, the decisions, the status. Pure.
-//! - [`runtime`]: clocks, signals, logs, admin endpoints.
-//! - [`campaign`]: runs the election on a Lease. The public face of the library.
-//! - [`candidate`]: the program in the pods, on top of a campaign.
-//! - [`operator`]: reconciles ElectionGroups.
+//! Features, none of them on by default: `metrics` has client-go's two metrics for `prometheus-client`; `clap` has the durations of
+//! the election as flags.
 
-pub mod api;
 pub mod campaign;
-pub mod candidate;
-pub mod election;
-pub mod group;
-pub mod operator;
-pub mod protocol;
-pub mod runtime;
+
+pub use k8sensus_election as election;
+#[doc(hidden)]
+pub use k8sensus_protocol as protocol;
+#[doc(hidden)]
+pub use k8sensus_runtime as runtime;
+pub use k8sensus_runtime::shutdown;

@@ -76,7 +76,7 @@ fn clusters() -> Result<(), Error> {
 }
 
 async fn measure(node: &Cluster, n: usize) -> Result<(), Error> {
-    k8sensus::runtime::cli::use_ring();
+    k8sensus_runtime::tls::use_ring();
     let kubeconfig = kube::config::Kubeconfig::read_from(node.kubeconfig())?;
     let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)?;
     let world = World {

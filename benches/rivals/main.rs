@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use contender::{Contender, Durations, Programs, World};
-use k8sensus::runtime::shutdown::Shutdown;
 use k8sensus_local::Cluster;
+use k8sensus_runtime::shutdown::Shutdown;
 use lanes::{LANES, minutes};
 use report::Results;
 use trial::{Fault, Trial};

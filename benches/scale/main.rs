@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use contender::{Contender, Programs};
-use k8sensus::runtime::shutdown::Shutdown;
+use k8sensus_runtime::shutdown::Shutdown;
 use report::Results;
 use trial::{Plan, Trial};
 
@@ -54,7 +54,7 @@ fn main() -> Result<ExitCode, Error> {
     let programs = Programs::build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     clean_up_on_signal(&runtime)?;
-    k8sensus::runtime::cli::use_ring();
+    k8sensus_runtime::tls::use_ring();
     let mut results = Results { plan, trials: Vec::new() };
     let mut left = all;
     for trial in trials {

@@ -64,7 +64,7 @@ struct Context {
 
 #[tokio::main]
 async fn main() -> Result<(), kube::Error> {
-    k8sensus::runtime::cli::use_ring();
+    k8sensus::runtime::tls::use_ring();
     let caches = std::env::args().any(|argument| argument == "--caches");
     let client = Client::try_default().await?;
     let controller = Controller::new(Api::<ElectionGroup>::all(client.clone()), watcher::Config::default());

@@ -27,7 +27,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use k8sensus::campaign::{Campaign, Term};
-use k8sensus::runtime::shutdown::Shutdown;
+use k8sensus::shutdown::Shutdown;
 use tokio_postgres::{Client, NoTls};
 
 const LEASE: &str = "fenced";

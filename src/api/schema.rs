@@ -25,13 +25,13 @@ const LIST_KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// The pattern that controller-gen uses for quantities. Without it a typo would only be refused with the Deployment.
-pub(crate) const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+pub const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
 /// The pattern of image references, which are ASCII. Without it a homoglyph or an invisible space would only show as a
 /// pod that never starts.
-pub(crate) const IMAGE: &str = "^[!-~]+$";
+pub const IMAGE: &str = "^[!-~]+$";
 /// The pattern of Kubernetes for label values.
-pub(crate) const LABEL_VALUE: &str = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+pub const LABEL_VALUE: &str = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 /// The pattern of Kubernetes for names of containers and volumes.
 const LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 

@@ -1,4 +1,4 @@
-//! The operator: parses its arguments and hands over to `k8sensus::operator`.
+//! The operator: parses its arguments and hands over to `k8sensus_operator`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use k8sensus::campaign::{self, Campaign, TimingFlags};
-use k8sensus::operator;
-use k8sensus::protocol::environment;
-use k8sensus::runtime::cli;
-use k8sensus::runtime::kubeconfig::Source;
-use k8sensus::runtime::telemetry::{self, LogFormat};
+use k8sensus_operator as operator;
+use k8sensus_protocol::environment;
+use k8sensus_runtime::cli;
+use k8sensus_runtime::kubeconfig::Source;
+use k8sensus_runtime::telemetry::{self, LogFormat};
 
 /// Manages ElectionGroups: one active, the rest ready.
 #[derive(Parser)]
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     match cli::parse::<Arguments>(std::env::args_os()) {
         Ok(Arguments { command: Command::Run(run) }) => start(*run),
         Ok(Arguments { command: Command::Crd }) => {
-            print!("{}", k8sensus::api::crd_yaml());
+            print!("{}", k8sensus_api::crd_yaml());
             ExitCode::SUCCESS
         }
         Err(code) => code,

@@ -1,4 +1,4 @@
-//! The candidate: parses its arguments and hands over to `k8sensus::candidate`.
+//! The candidate: parses its arguments and hands over to `k8sensus_candidate`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use k8sensus::candidate::{CandidateFlags, HttpFlags, exec, install, observe, run, sample, sidecar};
-use k8sensus::runtime::clock::SystemClock;
-use k8sensus::runtime::kubeconfig::Source;
-use k8sensus::runtime::{cli, end_reason, telemetry};
+use k8sensus_candidate::{CandidateFlags, HttpFlags, exec, install, observe, run, sample, sidecar};
+use k8sensus_runtime::clock::SystemClock;
+use k8sensus_runtime::kubeconfig::Source;
+use k8sensus_runtime::{cli, end_reason, telemetry};
 
 /// One active, the rest ready: campaigns for a Kubernetes Lease.
 ///

@@ -54,7 +54,7 @@ pub(super) fn failure_of(error: &kube::Error) -> Failure {
 }
 
 /// Whether the API server denied the watch or its list.
-pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
+pub fn is_forbidden(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -64,7 +64,7 @@ pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
 }
 
 /// Returns the error of a watch in one line, like [`describe`].
-pub(crate) fn describe_watch_error(error: &watcher::Error) -> String {
+pub fn describe_watch_error(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -88,7 +88,7 @@ fn one_line(text: &str) -> String {
 
 /// Returns an error of the API server or of the connection in one line, with its causes: the outermost text of a
 /// connection error is useless on its own.
-pub(crate) fn describe(error: &kube::Error) -> String {
+pub fn describe(error: &kube::Error) -> String {
     one_line(&with_causes(error))
 }
 

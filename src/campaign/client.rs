@@ -10,14 +10,14 @@ use kube::{Client, Config};
 
 use super::LeaseName;
 use crate::election::Timing;
-use crate::runtime::cli::use_ring;
 use crate::runtime::retry_after::KeepRetryAfter;
+use crate::runtime::tls::use_ring;
 
 /// The last resort against hanging requests. The driver already drops a request at its timeout, which closes its
 /// connection.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 /// The server ends a watch after at most 290 s (kube's `watcher::Config`). A watch that is silent for longer is dead.
-pub(crate) const LONGEST_WATCH: Duration = Duration::from_secs(300);
+pub const LONGEST_WATCH: Duration = Duration::from_secs(300);
 
 /// The error of a configuration that cannot be turned into a client.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,6 @@ impl Clients {
 }
 
 /// Returns the API of the Lease as a dynamic object, so that unknown fields survive a read and a write.
-pub(crate) fn leases(client: Client, lease: &LeaseName) -> Api<DynamicObject> {
+pub fn leases(client: Client, lease: &LeaseName) -> Api<DynamicObject> {
     Api::namespaced_with(client, &lease.namespace, &ApiResource::erase::<Lease>(&()))
 }

@@ -60,11 +60,13 @@ mod builder;
 mod callbacks;
 mod client;
 mod driver;
+#[cfg(feature = "clap")]
 mod flags;
 mod guard;
 mod health;
 mod lease;
 mod lease_watch;
+#[cfg_attr(not(feature = "metrics"), path = "no_metrics.rs")]
 mod metrics;
 mod term;
 
@@ -72,11 +74,14 @@ use std::fmt;
 
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use answer::{describe, describe_watch_error, is_forbidden};
+#[doc(hidden)]
+pub use answer::{describe, describe_watch_error, is_forbidden};
 pub use builder::{Builder, StartError};
 pub use callbacks::Callbacks;
 pub use client::{Clients, ConnectError};
-pub(crate) use client::{LONGEST_WATCH, leases};
+#[doc(hidden)]
+pub use client::{LONGEST_WATCH, leases};
+#[cfg(feature = "clap")]
 pub use flags::TimingFlags;
 pub use guard::LeaderGuard;
 pub use health::{Health, Unhealthy};

@@ -45,7 +45,8 @@ const TAKEN: u8 = 1;
 const ENDED: u8 = 2;
 
 impl Term {
-    pub(crate) fn new(
+    #[doc(hidden)]
+    pub fn new(
         number: u64,
         token: Version,
         transitions: i32,

@@ -5,6 +5,9 @@
 //! both. [`observe`] prints the leader and takes no part in the election. [`install`] copies this program to a place
 //! from which a container without it can start it. [`lock`] proves that the previous process of a container is dead.
 
+use k8sensus::campaign;
+use {k8sensus_election as election, k8sensus_protocol as protocol, k8sensus_runtime as runtime};
+
 mod access;
 pub mod activity;
 pub mod app;
@@ -18,6 +21,7 @@ mod message;
 mod node;
 pub mod observe;
 pub mod promise;
+mod response;
 pub mod run;
 pub mod sample;
 pub mod serve;

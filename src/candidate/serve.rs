@@ -45,6 +45,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::access::{PATHS, refusal};
+use super::response::{reply, text, verdict};
 use crate::campaign::{Campaign, Metrics};
 use crate::protocol::paths;
 use crate::runtime::clock::{Clock, SystemClock};
@@ -158,7 +160,7 @@ impl Server {
 
     /// Starts to answer, as a task of the current runtime.
     pub fn serve(self, answers: Answers) -> Serving {
-        Serving(tokio::spawn(connections::accept(self.listener, Arc::new(answers), self.node)))
+        Serving(tokio::spawn(connections::accept(self.listener, SharedAnswers(Arc::new(answers)), self.node)))
     }
 }
 
@@ -283,7 +285,19 @@ impl Answers {
     }
 }
 
-impl Answer for Arc<Answers> {
+/// One set of answers for all connections.
+#[derive(Clone)]
+struct SharedAnswers(Arc<Answers>);
+
+impl Deref for SharedAnswers {
+    type Target = Answers;
+
+    fn deref(&self) -> &Answers {
+        &self.0
+    }
+}
+
+impl Answer for SharedAnswers {
     async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
@@ -375,26 +389,4 @@ async fn has_ended(body: Incoming) -> bool {
 /// Rounds down, so that a promise does not grow in transit.
 fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn verdict(result: Result<String, String>) -> Response<Full<Bytes>> {
-    match result {
-        Ok(what) => text(StatusCode::OK, what),
-        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
-    }
-}
-
-fn text(status: StatusCode, sentence: impl Into<String>) -> Response<Full<Bytes>> {
-    let mut sentence: String = sentence.into();
-    sentence.push('\n');
-    reply(status, "text/plain; charset=utf-8", sentence.into_bytes())
-}
-
-fn reply(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

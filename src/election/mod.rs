@@ -104,6 +104,8 @@
 //! The record and its rules are those of client-go `tools/leaderelection` (v0.37). Each deviation is named where it
 //! occurs.
 
+use k8sensus_protocol as protocol;
+
 mod candidate;
 mod elector;
 mod event;

@@ -7,6 +7,8 @@
 //! 5. [`status`]: what is reported.
 //! 6. [`events`]: what is reported about the change from one status to the next.
 
+use {k8sensus_api as api, k8sensus_election as election, k8sensus_protocol as protocol};
+
 pub mod desired;
 pub mod events;
 pub mod judge;

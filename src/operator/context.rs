@@ -8,20 +8,20 @@ use futures::future::{Either, select};
 use kube::{Client, ResourceExt};
 
 use crate::api::ElectionGroup;
+use crate::cache::{Cache, Memory};
 use crate::group::judge::candidate_update::Offer;
-use crate::operator::cache::{Cache, Memory};
-use crate::operator::others::OtherOperators;
-use crate::operator::report::events::Recorder;
-use crate::operator::report::publish::Metrics;
-use crate::operator::steps::apply::Applier;
-use crate::operator::steps::step_down::StepDowns;
+use crate::others::OtherOperators;
+use crate::report::events::Recorder;
+use crate::report::publish::Metrics;
 use crate::runtime::clock::Clock;
+use crate::steps::apply::Applier;
+use crate::steps::step_down::StepDowns;
 
 /// How long a reconcile may wait for an optional request.
 const BUDGET: Duration = Duration::from_secs(2);
 
 /// The delay before a failed write of the Lease or of a pod is retried.
-pub(in crate::operator) const RETRY: Duration = Duration::from_secs(10);
+pub(crate) const RETRY: Duration = Duration::from_secs(10);
 
 /// The clients, the cache and the settings of one term of the operator's leadership.
 pub(super) struct Context {

@@ -1,7 +1,7 @@
 //! Why a reconcile failed.
 
-use crate::operator::steps::apply::ApplyError;
-use crate::operator::steps::release::ReleaseError;
+use crate::steps::apply::ApplyError;
+use crate::steps::release::ReleaseError;
 
 /// A failed request. A retry may succeed.
 #[derive(Debug, thiserror::Error)]

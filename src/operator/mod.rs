@@ -24,6 +24,12 @@
 //! A paused group skips step 6, and so does an invalid one. An operator may die at any point: the next one continues
 //! from what the API server stores.
 
+use k8sensus::campaign;
+use {
+    k8sensus_api as api, k8sensus_election as election, k8sensus_group as group, k8sensus_protocol as protocol,
+    k8sensus_runtime as runtime,
+};
+
 mod cache;
 mod context;
 mod error;

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::kubeconfig::Source;
 use super::shutdown::Shutdown;
+use super::tls::use_ring;
 use super::{end_reason, kubeconfig, telemetry};
 
 /// Parses the arguments. Otherwise returns the exit code: 2 after one line about a mistake, 0 after `--help` and
@@ -71,10 +72,4 @@ pub fn run<F: Future<Output = ExitCode>>(
     runtime.shutdown_background();
     telemetry::flush();
     code
-}
-
-/// Installs ring as the cryptography of rustls, which picks none by itself when several could be linked.
-pub fn use_ring() {
-    // Fails only if a provider is already installed, and then that one is used.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -2,15 +2,26 @@
 //!
 //! Imports no other module of this crate except `protocol`.
 
+use k8sensus_protocol as protocol;
+
+#[cfg(feature = "programs")]
 pub mod admin;
 pub mod backoff;
+#[cfg(feature = "programs")]
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "programs")]
 pub mod connections;
+#[cfg(feature = "programs")]
 pub mod end_reason;
+#[cfg(feature = "programs")]
 pub mod kubeconfig;
+#[cfg(feature = "programs")]
 pub mod memory;
+#[cfg(feature = "programs")]
 pub mod origin;
 pub mod retry_after;
 pub mod shutdown;
+#[cfg(feature = "programs")]
 pub mod telemetry;
+pub mod tls;

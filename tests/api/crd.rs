@@ -1,9 +1,9 @@
 //! The published schema.
 
-use k8sensus::api::{crd, crd_yaml};
+use k8sensus_api::{crd, crd_yaml};
 use serde_json::Value;
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/electiongroups.k8sensus.dev.yaml");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds/electiongroups.k8sensus.dev.yaml");
 /// Less than the 262,144 bytes of the annotation in which a client-side apply stores the whole object.
 const LIMIT: usize = 100_000;
 

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::process::Stdio;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8sensus::api::ElectionGroup;
-use k8sensus::group::Group;
+use k8sensus_api::ElectionGroup;
+use k8sensus_group::Group;
 use k8sensus_local::Cluster;
 use serde_json::Value;
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use k8sensus::api::names::{
+use k8sensus_api::names::{
     ConditionType, GROUP, KIND, MAX_NAME_LENGTH, RESERVED_PREFIX, SHORTCUT_CONTAINER, VERSION, annotation, label,
 };
-use k8sensus::api::rules::RULES;
-use k8sensus::api::status::HISTORY_LIMIT;
-use k8sensus::api::{ElectionGroup, Reason, crd};
-use k8sensus::protocol::lease;
+use k8sensus_api::rules::RULES;
+use k8sensus_api::status::HISTORY_LIMIT;
+use k8sensus_api::{ElectionGroup, Reason, crd};
+use k8sensus_protocol::lease;
 use kube::Resource;
 
 #[test]

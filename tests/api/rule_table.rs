@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use k8sensus::api::ElectionGroup;
-use k8sensus::api::rules::RULES;
+use k8sensus_api::ElectionGroup;
+use k8sensus_api::rules::RULES;
 use serde_json::Value;
 
 use super::hostile::manifests;

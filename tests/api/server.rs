@@ -10,7 +10,7 @@ use crate::support::{kubectl, namespace, shared, within};
 
 async fn client() -> Client {
     let kubeconfig = kube::config::Kubeconfig::read_from(shared().kubeconfig()).unwrap();
-    k8sensus::runtime::cli::use_ring();
+    k8sensus_runtime::tls::use_ring();
     Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap()).unwrap()
 }
 

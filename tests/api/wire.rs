@@ -1,7 +1,7 @@
 //! Manifests and statuses on the wire.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8sensus::api::{ElectionGroup, ElectionGroupStatus, Mode, ServiceType};
+use k8sensus_api::{ElectionGroup, ElectionGroupStatus, Mode, ServiceType};
 use kube::core::{ObjectList, WatchEvent};
 use serde_json::{Value, json};
 

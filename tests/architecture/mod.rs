@@ -2,4 +2,6 @@
 
 mod directions;
 mod generated;
+mod language;
+mod modules;
 mod tests;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use k8sensus::campaign::{Campaign, Term};
-use k8sensus::election::Timing;
+use k8sensus_election::Timing;
 use serde_json::{Value, json};
 
 use super::answers_server::{Nonsense, Server, http, lease, ok};

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use k8sensus::campaign::{Campaign, Metrics, StartError, Stop};
-use k8sensus::election::{Loss, Timing};
+use k8sensus_election::{Loss, Timing};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::Value;

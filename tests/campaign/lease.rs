@@ -4,7 +4,7 @@ use k8sensus::campaign::{
     CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, STEP_DOWN_OF, STEP_DOWN_TO, apply_record, candidate_version,
     micro_time, snapshot_of,
 };
-use k8sensus::election::{Record, Version, WallTime};
+use k8sensus_election::{Record, Version, WallTime};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8sensus::campaign::{Builder, Campaign, LeaderGuard};
-use k8sensus::election::Timing;
+use k8sensus_election::Timing;
 use serde_json::{Value, json};
 
 /// The result of a PUT.

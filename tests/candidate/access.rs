@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use k8sensus::campaign::{Campaign, Metrics};
-use k8sensus::candidate::serve::{Answers, AppHealth, ProbeKind, Server};
+use k8sensus_candidate::serve::{Answers, AppHealth, ProbeKind, Server};
 use tokio::net::TcpSocket;
 
 use super::http::{Answer, Sidecar, ask, exchange, loopback, own_address, read_answer};

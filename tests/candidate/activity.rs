@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use k8sensus::candidate::activity::Activity;
-use k8sensus::election::Moment;
+use k8sensus_candidate::activity::Activity;
+use k8sensus_election::Moment;
 
 fn at(seconds: f64) -> Moment {
     Moment::since_boot(Duration::from_secs_f64(1_000.0 + seconds))

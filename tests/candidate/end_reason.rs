@@ -45,8 +45,8 @@ fn every_refusal_at_the_start_is_the_termination_message() {
         ] {
             let (found, message) = end(program, environment);
             assert_eq!(found, Some(code), "{program:?} {environment:?}: {message}");
-            let is_told = why.split('|').any(|why| message.contains(why));
-            assert!(is_told && message.ends_with('\n'), "{program:?} {environment:?}: {message:?}");
+            let has_reason = why.split('|').any(|why| message.contains(why));
+            assert!(has_reason && message.ends_with('\n'), "{program:?} {environment:?}: {message:?}");
             assert_eq!(message.lines().count(), 1, "{program:?} {environment:?}: {message:?}");
         }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use k8sensus::campaign::{INCARNATION, LeaseName};
-use k8sensus::candidate::observe::{Change, How, Kind, LeaseSight, Observer, Sight, TokenSource, Verdict};
-use k8sensus::election::{Moment, Reading, Version, WallTime};
+use k8sensus_candidate::observe::{Change, How, Kind, LeaseSight, Observer, Sight, TokenSource, Verdict};
+use k8sensus_election::{Moment, Reading, Version, WallTime};
 use serde_json::{Value, json};
 
 /// The wall clock is wrong on purpose: nothing may depend on it.

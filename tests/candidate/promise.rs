@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use k8sensus::candidate::promise::{Promises, StopOutcome};
-use k8sensus::election::Moment;
+use k8sensus_candidate::promise::{Promises, StopOutcome};
+use k8sensus_election::Moment;
 use proptest::prelude::*;
 
 const LONGEST: Duration = Duration::from_secs(2);

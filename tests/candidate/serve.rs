@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt};
 use k8sensus::campaign::{Campaign, Metrics, Timing};
-use k8sensus::candidate::serve::{Answers, AppHealth, ProbeKind, Server};
+use k8sensus_candidate::serve::{Answers, AppHealth, ProbeKind, Server};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 

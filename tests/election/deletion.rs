@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8sensus::election::{Action, Event, Loss, Moment, Purpose, RECREATED_HOLDER, Record, Sight, Timing, Version};
+use k8sensus_election::{Action, Event, Loss, Moment, Purpose, RECREATED_HOLDER, Record, Sight, Timing, Version};
 
 use super::scenarios::{OTHER, Setup, held_by, lease, only_write, stop_of, writes};
 
@@ -60,7 +60,7 @@ fn a_renewal_that_finds_no_lease_is_a_deletion_too() {
     let (mut setup, _) = leader();
     let (request, purpose, _) = only_write(&setup.after(2.0).send(Event::Tick));
     assert_eq!(purpose, Purpose::Renew);
-    let failure = k8sensus::election::Failure::NotFound;
+    let failure = k8sensus_election::Failure::NotFound;
     let actions = setup.send(Event::Written { request, result: Err(failure) });
     assert_eq!(stop_of(&actions), Some((Loss::LeaseDeleted, None)));
 }

@@ -1,6 +1,6 @@
 //! A candidate that is not ready neither acquires nor keeps a Lease.
 
-use k8sensus::election::{Candidate, Event, Loss, Purpose, Record, Sight, Timing, Version, WallTime};
+use k8sensus_election::{Candidate, Event, Loss, Purpose, Record, Sight, Timing, Version, WallTime};
 
 use super::scenarios::{ME, OTHER, Setup, held_by, lease, only_write, stop_of, writes};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8sensus::election::{
+use k8sensus_election::{
     Action, Candidate, Elector, Event, Failure, Loss, Moment, Preference, Purpose, Reading, Record, Sight, Snapshot,
     Timing, Version, WallTime,
 };

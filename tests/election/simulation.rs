@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use k8sensus::election::{
+use k8sensus_election::{
     Action, Candidate, Elector, Event, Failure, Moment, Preference, Purpose, Reading, Record, Sight, Snapshot, Timing,
     Version, WallTime,
 };

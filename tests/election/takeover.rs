@@ -1,6 +1,6 @@
 //! Preferences, abstention and dead predecessors: which candidate acquires an available Lease, and when.
 
-use k8sensus::election::{Candidate, Event, Preference, Purpose, Record, Sight, Snapshot, Timing, Version, WallTime};
+use k8sensus_election::{Candidate, Event, Preference, Purpose, Record, Sight, Snapshot, Timing, Version, WallTime};
 
 use super::scenarios::{ME, OTHER, Setup, held_by, lease, only_write, stop_of, writes};
 

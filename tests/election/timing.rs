@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use k8sensus::election::{Candidate, InvalidCandidate, Timing};
+use k8sensus_election::{Candidate, InvalidCandidate, Timing};
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)

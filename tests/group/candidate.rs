@@ -1,12 +1,12 @@
 //! The candidate of a group's pods, and the request for the operator's own.
 
-use k8sensus::api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
-use k8sensus::api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, InjectionStatus};
-use k8sensus::group::judge::candidate_update::{Offer, Question, Update, decide};
-use k8sensus::group::observed::lease::LeaseView;
-use k8sensus::group::observed::pod::PodView;
-use k8sensus::group::spec::injection::REVISION;
-use k8sensus::group::{Desired, Group};
+use k8sensus_api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
+use k8sensus_api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, InjectionStatus};
+use k8sensus_group::judge::candidate_update::{Offer, Question, Update, decide};
+use k8sensus_group::observed::lease::LeaseView;
+use k8sensus_group::observed::pod::PodView;
+use k8sensus_group::spec::injection::REVISION;
+use k8sensus_group::{Desired, Group};
 use serde_json::json;
 
 use super::status::{lease, pod};

@@ -2,13 +2,13 @@ use std::collections::BTreeSet;
 
 use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8sensus::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, RolloutStatus};
-use k8sensus::group::Observed;
-use k8sensus::group::judge::candidate_update::{Offer, Update};
-use k8sensus::group::observed::lease::LeaseView;
-use k8sensus::group::observed::pod::{Obstacle, PodView};
-use k8sensus::group::observed::{DeploymentView, Outcome};
-use k8sensus::group::status::{InjectionRecord, starting_wait};
+use k8sensus_api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, RolloutStatus};
+use k8sensus_group::Observed;
+use k8sensus_group::judge::candidate_update::{Offer, Update};
+use k8sensus_group::observed::lease::LeaseView;
+use k8sensus_group::observed::pod::{Obstacle, PodView};
+use k8sensus_group::observed::{DeploymentView, Outcome};
+use k8sensus_group::status::{InjectionRecord, starting_wait};
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 use insta::assert_yaml_snapshot;
-use k8sensus::api::InjectionStatus;
-use k8sensus::group::Desired;
-use k8sensus::group::desired::{NewLease, new_lease};
+use k8sensus_api::InjectionStatus;
+use k8sensus_group::Desired;
+use k8sensus_group::desired::{NewLease, new_lease};
 use serde_json::{Value, json};
 
 use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SIDECAR, SPECS, TEMPLATE, UID, by_kind, children, group, valid, with};

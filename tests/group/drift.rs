@@ -1,4 +1,4 @@
-use k8sensus::group::desired::drift::{contains, is_as_desired};
+use k8sensus_group::desired::drift::{contains, is_as_desired};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

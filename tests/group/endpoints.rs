@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use insta::assert_yaml_snapshot;
-use k8sensus::group::judge::endpoints::{Decision, Question, ServicePort, Target, comparable, decide, ports_of};
-use k8sensus::group::observed::lease::LeaseView;
-use k8sensus::group::observed::pod::PodView;
+use k8sensus_group::judge::endpoints::{Decision, Question, ServicePort, Target, comparable, decide, ports_of};
+use k8sensus_group::observed::lease::LeaseView;
+use k8sensus_group::observed::pod::PodView;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -265,7 +265,7 @@ proptest! {
         // The slice on the API server: it changes only by writes.
         let mut stands: Option<Value> = None;
         for ((lease, pods), suspended, window) in history {
-            let lease = k8sensus::group::status::leading(&Default::default(), lease.as_ref());
+            let lease = k8sensus_group::status::leading(&Default::default(), lease.as_ref());
             let address_type = stands.as_ref().map(|slice| slice["addressType"].as_str().unwrap().to_owned());
             let handing_over = window.map(Duration::from_millis);
             let (ports, address_type) = (http(), address_type.as_deref());

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use k8sensus::api::names::ChangeReason;
-use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, RolloutStatus};
-use k8sensus::election::Record;
-use k8sensus::group::Observed;
-use k8sensus::group::events::series::{CAPACITY, FORGOTTEN_AFTER, Now, REFRESH, STANDING_REFRESH};
-use k8sensus::group::events::{About, Event, Series, Words, Write, between};
-use k8sensus::group::observed::Outcome;
-use k8sensus::group::observed::lease::{Ended, LeaseView};
-use k8sensus::group::status::EndedBy;
+use k8sensus_api::names::ChangeReason;
+use k8sensus_api::{ConditionType, ElectionGroup, ElectionGroupStatus, RolloutStatus};
+use k8sensus_election::Record;
+use k8sensus_group::Observed;
+use k8sensus_group::events::series::{CAPACITY, FORGOTTEN_AFTER, Now, REFRESH, STANDING_REFRESH};
+use k8sensus_group::events::{About, Event, Series, Words, Write, between};
+use k8sensus_group::observed::Outcome;
+use k8sensus_group::observed::lease::{Ended, LeaseView};
+use k8sensus_group::status::EndedBy;
 
 use super::history::{at, held};
 use super::status::{RECREATED, but, healthy, status};

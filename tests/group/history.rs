@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8sensus::api::names::ChangeReason;
-use k8sensus::api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
-use k8sensus::election::{Record, WallTime};
-use k8sensus::group::Observed;
-use k8sensus::group::observed::lease::{Ended, LeaseView};
-use k8sensus::group::status::EndedBy;
+use k8sensus_api::names::ChangeReason;
+use k8sensus_api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
+use k8sensus_election::{Record, WallTime};
+use k8sensus_group::Observed;
+use k8sensus_group::observed::lease::{Ended, LeaseView};
+use k8sensus_group::status::EndedBy;
 use proptest::prelude::*;
 
 use super::status::{RECREATED, healthy, status};

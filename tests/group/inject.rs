@@ -1,4 +1,4 @@
-use k8sensus::api::ElectionGroup;
+use k8sensus_api::ElectionGroup;
 use serde_json::{Value, json};
 
 use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, SIDECAR, SPECS, TEMPLATE, children, group, with};

@@ -24,8 +24,8 @@ mod trouble;
 mod unhealthy;
 mod valid;
 
-use k8sensus::api::ElectionGroup;
-use k8sensus::group::{Desired, Group};
+use k8sensus_api::ElectionGroup;
+use k8sensus_group::{Desired, Group};
 use serde_json::{Value, json};
 
 const CANDIDATE_IMAGE: &str = "registry.example/k8sensus:0.1.0";

@@ -1,5 +1,5 @@
-use k8sensus::candidate::app::AppSpec;
-use k8sensus::candidate::app::signal::name_of;
+use k8sensus_candidate::app::AppSpec;
+use k8sensus_candidate::app::signal::name_of;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -109,7 +109,7 @@ fn verdicts(lifecycle: &Value) -> (Result<(), String>, Result<(), String>) {
     let mut container = written("{}");
     container["lifecycle"] = lifecycle.clone();
     let group = group_of(json!({ "template": { "spec": { "containers": [container] } } }));
-    let operator = k8sensus::group::Group::check(&group).map(drop).map_err(|error| error.to_string());
+    let operator = k8sensus_group::Group::check(&group).map(drop).map_err(|error| error.to_string());
     (operator, AppSpec::parse(&json!({ "lifecycle": lifecycle }).to_string()).map(drop))
 }
 
@@ -180,10 +180,10 @@ fn probes_that_the_api_server_would_have_refused_are_refused() {
         ),
     ] {
         let group = group_of(json!({ "template": { "spec": { "containers": [written(more)] } } }));
-        let refused = k8sensus::group::Group::check(&group).expect_err(more);
+        let refused = k8sensus_group::Group::check(&group).expect_err(more);
         assert_eq!(refused.to_string(), format!("spec.template.spec.containers[main].{expected}"));
         let mut native = group;
-        native.spec.candidate.mode = k8sensus::api::Mode::Native;
+        native.spec.candidate.mode = k8sensus_api::Mode::Native;
         valid(&native);
     }
 }

@@ -1,7 +1,7 @@
 //! Which parts of a pod's status prove that a leader is dead, and which do not.
 
-use k8sensus::group::judge::proof::{ProvenRelease, is_dead};
-use k8sensus::group::observed::proof::dead_incarnations;
+use k8sensus_group::judge::proof::{ProvenRelease, is_dead};
+use k8sensus_group::observed::proof::dead_incarnations;
 use serde_json::{Value, json};
 
 const POD: &str = "0c7e5a52-1f50-4be4-9d80-3a0b5d2f7d01";

@@ -1,6 +1,6 @@
 //! The API server's refusal of a child, explained by the fields of the group.
 
-use k8sensus::group::desired::refusal::explain;
+use k8sensus_group::desired::refusal::explain;
 
 use super::{MINIMAL, NATIVE, TEMPLATE, group, valid, with};
 

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
-use k8sensus::api::names::ChangeReason;
-use k8sensus::api::{ConditionType, ElectionGroup, RolloutStatus};
-use k8sensus::group::judge::rollout;
-use k8sensus::group::judge::rollout::{AnnotationChange, NAMELESS, opens, preferred};
-use k8sensus::group::judge::step_down::{Decision, Question, decide};
-use k8sensus::group::judge::successor::StepDownIntent;
-use k8sensus::group::judge::unhealthy;
-use k8sensus::group::observed::DeploymentView;
-use k8sensus::group::observed::lease::StepDownRequest;
-use k8sensus::group::observed::lease::{Ended, LeaseView};
-use k8sensus::group::observed::pod::PodView;
-use k8sensus::group::observed::program::Watch;
-use k8sensus::group::status::EndedBy;
-use k8sensus::group::{Desired, Group, Observed};
+use k8sensus_api::names::ChangeReason;
+use k8sensus_api::{ConditionType, ElectionGroup, RolloutStatus};
+use k8sensus_group::judge::rollout;
+use k8sensus_group::judge::rollout::{AnnotationChange, NAMELESS, opens, preferred};
+use k8sensus_group::judge::step_down::{Decision, Question, decide};
+use k8sensus_group::judge::successor::StepDownIntent;
+use k8sensus_group::judge::unhealthy;
+use k8sensus_group::observed::DeploymentView;
+use k8sensus_group::observed::lease::StepDownRequest;
+use k8sensus_group::observed::lease::{Ended, LeaseView};
+use k8sensus_group::observed::pod::PodView;
+use k8sensus_group::observed::program::Watch;
+use k8sensus_group::status::EndedBy;
+use k8sensus_group::{Desired, Group, Observed};
 use proptest::prelude::*;
 
 use super::status::condition;
@@ -240,7 +240,7 @@ impl World {
             }
             self.lease.step_down_request = Some(request);
         }
-        let new = k8sensus::group::status::status(&self.resource, Some(&self.group), &observed, &Time(self.time()));
+        let new = k8sensus_group::status::status(&self.resource, Some(&self.group), &observed, &Time(self.time()));
         let is_new = before.as_ref() != Some(&new);
         let open = proven_in(&new.rollout).map(str::to_owned);
         for pod in self.pods.iter_mut().filter(|pod| opens(pod, open.as_deref())) {

@@ -1,8 +1,8 @@
 //! The leader Service: the check of its spec, and the desired object.
 
 use insta::assert_yaml_snapshot;
-use k8sensus::group::desired::refusal;
-use k8sensus::group::{Desired, Group};
+use k8sensus_group::desired::refusal;
+use k8sensus_group::{Desired, Group};
 use serde_json::{Value, json};
 
 use super::{CANDIDATE_IMAGE, MINIMAL, NATIVE, children, group, group_of, valid, with, yaml};

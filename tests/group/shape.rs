@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8sensus::api::crd;
-use k8sensus::group::Group;
+use k8sensus_api::crd;
+use k8sensus_group::Group;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -119,7 +119,7 @@ fn null_is_not_set() {
 fn fields_of_a_newer_version_are_ignored() {
     let spec =
         Group::parse(r#"{ "image": "b", "colour": { "red": 1 }, "candidate": { "mode": "Telepathy", "range": 3 } }"#);
-    assert_eq!(spec.expect("it is read").candidate.mode, k8sensus::api::Mode::Unknown);
+    assert_eq!(spec.expect("it is read").candidate.mode, k8sensus_api::Mode::Unknown);
 }
 
 #[test]

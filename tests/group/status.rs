@@ -2,14 +2,14 @@ use std::collections::BTreeSet;
 
 use insta::assert_yaml_snapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
-use k8sensus::api::names::ChangeReason;
-use k8sensus::api::status::HISTORY_LIMIT;
-use k8sensus::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
-use k8sensus::group::observed::lease::{Ended, LeaseView};
-use k8sensus::group::observed::pod::PodView;
-use k8sensus::group::observed::{DeploymentView, Outcome};
-use k8sensus::group::status::{EndedBy, InjectionRecord};
-use k8sensus::group::{Group, Observed};
+use k8sensus_api::names::ChangeReason;
+use k8sensus_api::status::HISTORY_LIMIT;
+use k8sensus_api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
+use k8sensus_group::observed::lease::{Ended, LeaseView};
+use k8sensus_group::observed::pod::PodView;
+use k8sensus_group::observed::{DeploymentView, Outcome};
+use k8sensus_group::status::{EndedBy, InjectionRecord};
+use k8sensus_group::{Group, Observed};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -83,7 +83,7 @@ pub fn deployment_of(observed: &mut Observed) -> &mut DeploymentView {
 
 fn status_at(group: &ElectionGroup, observed: &Observed, now: &Time) -> ElectionGroupStatus {
     let valid = Group::check(group).ok();
-    k8sensus::group::status::status(group, valid.as_ref(), observed, now)
+    k8sensus_group::status::status(group, valid.as_ref(), observed, now)
 }
 
 pub fn status(group: &ElectionGroup, observed: &Observed) -> ElectionGroupStatus {

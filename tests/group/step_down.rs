@@ -1,13 +1,13 @@
-use k8sensus::api::ElectionGroup;
-use k8sensus::api::names::ChangeReason;
-use k8sensus::group::Observed;
-use k8sensus::group::judge::step_down::{Decision, Question, Refused, StepDown, decide};
-use k8sensus::group::judge::successor::StepDownIntent;
-use k8sensus::group::observed::Outcome;
-use k8sensus::group::observed::lease::LeaseView;
-use k8sensus::group::observed::lease::StepDownRequest;
-use k8sensus::group::observed::pod::PodView;
-use k8sensus::group::spec::group::Group;
+use k8sensus_api::ElectionGroup;
+use k8sensus_api::names::ChangeReason;
+use k8sensus_group::Observed;
+use k8sensus_group::judge::step_down::{Decision, Question, Refused, StepDown, decide};
+use k8sensus_group::judge::successor::StepDownIntent;
+use k8sensus_group::observed::Outcome;
+use k8sensus_group::observed::lease::LeaseView;
+use k8sensus_group::observed::lease::StepDownRequest;
+use k8sensus_group::observed::pod::PodView;
+use k8sensus_group::spec::group::Group;
 use serde_json::json;
 
 use super::status::{RECREATED, but, conflicting, healthy, lease_of, status};

@@ -1,6 +1,6 @@
-use k8sensus::group::Group;
-use k8sensus::group::judge::suspension::change;
-use k8sensus::group::observed::pod::PodView;
+use k8sensus_group::Group;
+use k8sensus_group::judge::suspension::change;
+use k8sensus_group::observed::pod::PodView;
 
 use super::{MINIMAL, NATIVE, with};
 

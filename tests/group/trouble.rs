@@ -1,6 +1,6 @@
 //! What keeps pods from being created, scheduled, started or ready, from statuses as Kubernetes 1.37 writes them.
 
-use k8sensus::group::observed::trouble::{container_trouble, eviction, last_end, obstacle, replica_failure};
+use k8sensus_group::observed::trouble::{container_trouble, eviction, last_end, obstacle, replica_failure};
 use serde_json::{Value, json};
 
 fn pod(kind: &str, state: Value, last_state: Value) -> Value {

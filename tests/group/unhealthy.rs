@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8sensus::api::HistoryEntry;
-use k8sensus::api::names::ChangeReason;
-use k8sensus::group::Group;
-use k8sensus::group::judge::flapping::flapping_wait;
-use k8sensus::group::judge::unhealthy::decide;
-use k8sensus::group::observed::lease::LeaseView;
-use k8sensus::group::observed::lease::StepDownRequest;
-use k8sensus::group::observed::pod::PodView;
-use k8sensus::group::observed::program::Watch;
-use k8sensus::group::spec::group::GroupMode;
+use k8sensus_api::HistoryEntry;
+use k8sensus_api::names::ChangeReason;
+use k8sensus_group::Group;
+use k8sensus_group::judge::flapping::flapping_wait;
+use k8sensus_group::judge::unhealthy::decide;
+use k8sensus_group::observed::lease::LeaseView;
+use k8sensus_group::observed::lease::StepDownRequest;
+use k8sensus_group::observed::pod::PodView;
+use k8sensus_group::observed::program::Watch;
+use k8sensus_group::spec::group::GroupMode;
 
 use super::status::{healthy, pod};
 use super::{MINIMAL, NATIVE, with};

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use k8sensus::api::{ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, Mode};
-use k8sensus::group::spec::group::{GroupMode, GroupTiming, ServiceAccount};
-use k8sensus::group::{Desired, Group, Invalid};
+use k8sensus_api::{ElectionGroup, ElectionGroupStatus, GROUP, InjectionStatus, Mode};
+use k8sensus_group::spec::group::{GroupMode, GroupTiming, ServiceAccount};
+use k8sensus_group::{Desired, Group, Invalid};
 use serde_json::json;
 
 use super::{MINIMAL, NATIVE, TEMPLATE, group, valid, with};
@@ -357,7 +357,7 @@ fn explicit_defaults_in_a_pod_are_accepted() {
 fn mode_native_allows_shared_processes_and_any_stop_grace() {
     for more in ["hostPID: true", "shareProcessNamespace: true"] {
         let mut group = pod(more);
-        group.spec.candidate.mode = k8sensus::api::Mode::Native;
+        group.spec.candidate.mode = k8sensus_api::Mode::Native;
         valid(&group);
     }
     let group = valid(&with(NATIVE, "candidate: { mode: Native, stopGracePeriodSeconds: 600 }"));

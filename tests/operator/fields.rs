@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use k8sensus::api::ElectionGroup;
-use k8sensus::group::{Desired, Group};
+use k8sensus_api::ElectionGroup;
+use k8sensus_group::{Desired, Group};
 use serde_json::{Map, Value, json};
 
 use super::crashes::{ANYWHERE, PLURALS};

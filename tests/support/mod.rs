@@ -97,7 +97,8 @@ pub fn control_plane_with(builder: Builder) -> Cluster {
 
 /// Returns the root of the repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    // The package of the tests is src/bin.
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// Starts an operator as a process on this machine; it ends with the test.

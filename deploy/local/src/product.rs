@@ -89,7 +89,7 @@ fn static_programs(kind: &str, names: &[&str], profile: Profile) -> Result<Vec<P
         .args(["build", "--profile", profile.name(), "--target", host, "--message-format", "json-render-diagnostics"])
         // Built alone: together with this crate it would get the features that this crate enables in shared
         // dependencies.
-        .args(["--package", "k8sensus"])
+        .args(["--package", if kind == "--bin" { "k8sensus-programs" } else { "k8sensus" }])
         .args(names.iter().flat_map(|name| [kind, name]))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

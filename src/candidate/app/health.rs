@@ -20,9 +20,9 @@ use tracing::{info, warn};
 use super::probe::{ProbeError, Prober};
 use super::replay::{Event, Kind, Liveness, Order, Replay};
 use super::spec::AppSpec;
-use crate::candidate::serve::{AppHealth, ProbeKind};
 use crate::election::Moment;
 use crate::runtime::clock::{Clock, sleep_until};
+use crate::serve::{AppHealth, ProbeKind};
 
 type Answer = Shared<BoxFuture<'static, Result<String, String>>>;
 

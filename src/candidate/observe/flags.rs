@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::campaign::LeaseName;
-use crate::candidate::flags::{FlagError, lease_name};
+use crate::flags::{FlagError, lease_name};
 use crate::protocol::environment;
 
 /// The format of printed changes.

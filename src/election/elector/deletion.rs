@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use super::super::event::{Action, Loss};
+use super::super::moment::Moment;
+use super::super::state::{Known, Role};
+use super::super::timing::Timing;
 use super::Elector;
-use crate::election::event::{Action, Loss};
-use crate::election::moment::Moment;
-use crate::election::state::{Known, Role};
-use crate::election::timing::Timing;
 
 impl Elector {
     /// Stops the leader of a deleted Lease gracefully: no candidate can acquire the Lease before it is recreated and

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::super::event::{Action, Purpose};
+use super::super::moment::{Moment, Reading, WallTime};
+use super::super::record::Record;
+use super::super::state::Flight;
 use super::Elector;
-use crate::election::event::{Action, Purpose};
-use crate::election::moment::{Moment, Reading, WallTime};
-use crate::election::record::Record;
-use crate::election::state::Flight;
 
 /// The timeout of the first try of a request, at most a fifth of the renew deadline. It doubles with each retry, so
 /// that a slow server is not mistaken for an unreachable one.

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::api::names::{annotation, label};
 use crate::api::{GROUP, KIND, VERSION};
-use crate::group::spec::group::Group;
-use crate::group::spec::injection::hash;
+use crate::spec::group::Group;
+use crate::spec::injection::hash;
 
-pub(in crate::group) fn child(group: &Group, api_version: &str, kind: &str, name: &str) -> Value {
+pub(crate) fn child(group: &Group, api_version: &str, kind: &str, name: &str) -> Value {
     json!({
         "apiVersion": api_version,
         "kind": kind,

@@ -4,11 +4,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use super::child::child;
-use crate::group::spec::group::Group;
-use crate::group::spec::leader_service::name_of;
+use crate::spec::group::Group;
+use crate::spec::leader_service::name_of;
 
 /// Returns the Service to apply. The API server chooses addresses and node ports.
-pub(in crate::group) fn desired(group: &Group) -> Option<Value> {
+pub(crate) fn desired(group: &Group) -> Option<Value> {
     let spec = group.leader_service.as_ref()?;
     let mut service = child(group, "v1", "Service", &name_of(&group.name));
     let ports = spec.ports.iter().map(|port| {

@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 use super::probe;
 use crate::api::InjectionStatus;
 use crate::api::names::{PROVEN_GATE, annotation, label};
-use crate::group::spec::group::{Group, GroupMode};
-use crate::group::spec::injection::{OWN_SETTINGS, SERVING, TERMINATION_MESSAGE, hash};
 use crate::protocol::pod::{API_SERVER, INSTALLER, LOCK, MOUNT, PROGRAM, SIDECAR, VOLUME};
 use crate::protocol::{environment, paths};
+use crate::spec::group::{Group, GroupMode};
+use crate::spec::injection::{OWN_SETTINGS, SERVING, TERMINATION_MESSAGE, hash};
 
 /// The longest duration that the chart's policy lets a Lease have, in seconds.
 const LONGEST_LEASE: u64 = 3600;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::group::spec::probe::port_number;
 use crate::protocol::paths;
+use crate::spec::probe::port_number;
 
 /// Replaces the probes and hooks of `container` with the candidate's. Returns the originals for the candidate, as JSON
 /// with the field names of Kubernetes. `ours` are the variables that the operator adds in place of the user's of the
 /// same name.
-pub(in crate::group) fn hand_over(container: &mut Value, http_port: i32, ours: &[Value]) -> Value {
+pub(crate) fn hand_over(container: &mut Value, http_port: i32, ours: &[Value]) -> Value {
     let original = container.clone();
     let mut app = Map::new();
     let literals = literals(&original, ours);

@@ -3,8 +3,8 @@
 
 use super::pods::pod_template;
 use crate::api::InjectionStatus;
-use crate::group::spec::group::{Group, GroupMode};
-use crate::group::spec::injection::REVISION;
+use crate::spec::group::{Group, GroupMode};
+use crate::spec::injection::REVISION;
 
 /// The limit of complaints that the status quotes.
 const MOST: usize = 3;

@@ -12,10 +12,10 @@
 
 use crate::api::names::annotation::UPDATE_CANDIDATE_REQUESTED_AT;
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus};
-use crate::group::observed::lease::{LeaseView, is_candidate};
-use crate::group::observed::pod::PodView;
-use crate::group::spec::group::Group;
-use crate::group::spec::injection;
+use crate::observed::lease::{LeaseView, is_candidate};
+use crate::observed::pod::PodView;
+use crate::spec::group::Group;
+use crate::spec::injection;
 
 /// The candidate that this operator adds to pods now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum Update {
 
 impl Update {
     /// Returns the request that this outcome handles.
-    pub(in crate::group) fn handled(&self) -> Option<String> {
+    pub(crate) fn handled(&self) -> Option<String> {
         match self {
             Self::Done { value } => Some(value.clone()),
             Self::Replace { value, .. } => value.clone(),

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::api::names::label;
 use crate::api::{GROUP, KIND, VERSION};
-use crate::group::observed::lease::LeaseView;
-use crate::group::observed::pod::{PodView, pod_of};
-use crate::group::spec::leader_service::name_of;
+use crate::observed::lease::LeaseView;
+use crate::observed::pod::{PodView, pod_of};
+use crate::spec::leader_service::name_of;
 
 /// The label of Kubernetes that binds an EndpointSlice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -62,7 +62,7 @@ pub struct Question<'a> {
     pub uid: &'a str,
     /// The ports of the Service.
     pub ports: &'a [ServicePort],
-    /// The Lease while it is held and valid: [`leading`](crate::group::status::leading).
+    /// The Lease while it is held and valid: [`leading`](crate::status::leading).
     pub lease: Option<&'a LeaseView>,
     /// The group's pods.
     pub pods: &'a [PodView],

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
-use crate::group::observed::pod::{PodView, pod_of};
+use crate::observed::pod::{PodView, pod_of};
 
 /// The number of leader failures within [`FLAPPING_TIME`] from which leadership is flapping.
 const FLAPPING: usize = 3;
@@ -68,11 +68,11 @@ fn trouble_of(pod: &PodView) -> Option<String> {
 }
 
 /// Whether containers of a pod that is not being deleted have ended.
-pub(in crate::group) fn has_failed(pod: &PodView) -> bool {
+pub(crate) fn has_failed(pod: &PodView) -> bool {
     !pod.terminating && (pod.trouble.is_some() || pod.restarts > 0)
 }
 
-pub(in crate::group) fn reason_of(entry: &HistoryEntry) -> Option<ChangeReason> {
+pub(crate) fn reason_of(entry: &HistoryEntry) -> Option<ChangeReason> {
     entry.reason.as_deref().and_then(ChangeReason::parse)
 }
 

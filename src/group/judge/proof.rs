@@ -1,8 +1,8 @@
-//! Whether a Lease may be released because its holder is proved dead. [`crate::group::observed::proof`] defines the
+//! Whether a Lease may be released because its holder is proved dead. [`crate::observed::proof`] defines the
 //! proof.
 
 /// Returns whether the holder of a Lease is proved dead. `incarnation` is the Lease's annotation, `pod_name` the pod
-/// that was examined, and `dead` [what that pod proves](crate::group::observed::proof::dead_incarnations).
+/// that was examined, and `dead` [what that pod proves](crate::observed::proof::dead_incarnations).
 ///
 /// A client that does not know the annotation leaves it in place when it acquires the Lease. The holder is then another
 /// pod.

@@ -12,11 +12,11 @@
 use super::successor::{StepDownIntent, standby};
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, annotation, event};
-use crate::group::observed::lease::{LeaseView, StepDownRequest, is_candidate, term_of};
-use crate::group::observed::pod::{PodView, pod_of};
-use crate::group::observed::{Facts, Outcome};
-use crate::group::spec::group::{Group, GroupMode};
-use crate::group::spec::injection;
+use crate::observed::lease::{LeaseView, StepDownRequest, is_candidate, term_of};
+use crate::observed::pod::{PodView, pod_of};
+use crate::observed::{Facts, Outcome};
+use crate::spec::group::{Group, GroupMode};
+use crate::spec::injection;
 
 /// The outcome of a request. `value` is the group's annotation, `why` an explanation as a sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

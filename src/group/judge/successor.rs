@@ -1,14 +1,14 @@
 //! The choice of a leader's successor, and the operator's own reasons for a step-down.
 
 use crate::api::names::ChangeReason;
-use crate::group::observed::lease::StepDownRequest;
-use crate::group::observed::pod::PodView;
-use crate::group::observed::trial::Trial;
+use crate::observed::lease::StepDownRequest;
+use crate::observed::pod::PodView;
+use crate::observed::trial::Trial;
 
 /// Returns the pod that should follow `leader`: a ready pod, preferably on another node and with few restarts. If no
 /// pod is ready, a pod of the leader's own revision qualifies whose revision is not proven yet but whose containers are
 /// ready.
-pub(in crate::group) fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Option<&'a PodView> {
+pub(crate) fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Option<&'a PodView> {
     let able = |pod: &&PodView| {
         let waits = pod.proven == Some(false) && pod.containers_ready && pod.template == leader.template;
         pod.name != leader.name && !pod.terminating && (pod.ready || waits)

@@ -1,8 +1,8 @@
 //! The suspension of a group. All pods are deleted, and no standby may take over only because the leader's pod is
 //! deleted first.
 
-use crate::group::observed::pod::PodView;
-use crate::group::spec::group::Group;
+use crate::observed::pod::PodView;
+use crate::spec::group::Group;
 
 /// Returns whether the Lease must carry the annotation `k8sensus.dev/suspended`, or `None` if no change is needed.
 /// `is_suspended` is whether the Lease has the annotation now.

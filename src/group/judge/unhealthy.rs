@@ -6,10 +6,10 @@ use super::flapping::in_a_row;
 use super::successor::{StepDownIntent, standby};
 use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
-use crate::group::observed::lease::LeaseView;
-use crate::group::observed::pod::PodView;
-use crate::group::observed::program::Watch;
-use crate::group::spec::group::{Group, GroupMode};
+use crate::observed::lease::LeaseView;
+use crate::observed::pod::PodView;
+use crate::observed::program::Watch;
+use crate::spec::group::{Group, GroupMode};
 
 /// The limit of doublings of the timeout: from 30 s to 16 minutes.
 const MOST_DOUBLINGS: usize = 5;

@@ -9,8 +9,8 @@ use super::pod::{PodView, pod_of};
 use super::trial::Trial;
 use crate::api::names::ChangeReason;
 use crate::election::{Record, WallTime};
-use crate::group::spec::group::GroupMode;
 use crate::protocol::lease::{RECREATED_HOLDER, term_name};
+use crate::spec::group::GroupMode;
 
 /// The current state of the Lease.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,7 +65,7 @@ impl LeaseView {
     }
 
     /// Whether a candidate holds it, valid or expired.
-    pub(in crate::group) fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         is_candidate(&self.holder)
     }
 }
@@ -74,7 +74,7 @@ fn micro_time(time: WallTime) -> Option<MicroTime> {
     Timestamp::from_microsecond(time.0).ok().map(MicroTime)
 }
 
-pub(in crate::group) fn is_candidate(holder: &str) -> bool {
+pub(crate) fn is_candidate(holder: &str) -> bool {
     !holder.is_empty() && holder != RECREATED_HOLDER
 }
 
@@ -156,7 +156,7 @@ impl Ended {
 
 /// Returns the name of the current term of `lease`: that of an incarnation, or in mode Native of a holder. `None` if
 /// the holder has no candidate of ours although it should.
-pub(in crate::group) fn term_of(mode: GroupMode, lease: &LeaseView, pods: &[PodView]) -> Option<String> {
+pub(crate) fn term_of(mode: GroupMode, lease: &LeaseView, pods: &[PodView]) -> Option<String> {
     match mode {
         GroupMode::Exec | GroupMode::Sidecar => incarnation_of(lease, pod_of(&lease.holder, pods))
             .map(|incarnation| term_name(lease.transitions, incarnation)),

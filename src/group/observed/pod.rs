@@ -64,19 +64,19 @@ pub struct Obstacle {
 
 impl Obstacle {
     /// Returns an obstacle that does not pass by itself.
-    pub(in crate::group) fn lasting(what: String) -> Self {
+    pub(crate) fn lasting(what: String) -> Self {
         Self { what, is_passing: false }
     }
 
     /// Returns an obstacle that every pod meets while it starts.
-    pub(in crate::group) fn passing(what: String) -> Self {
+    pub(crate) fn passing(what: String) -> Self {
         Self { what, is_passing: true }
     }
 }
 
 /// Returns the pod of a Lease's holder. controller-runtime uses `<pod>_<uuid>` as its identity, and pod names have no
 /// underscore.
-pub(in crate::group) fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
+pub(crate) fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
     let name = holder.split_once('_').map_or(holder, |(name, _)| name);
     pods.iter().find(|pod| pod.name == name)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::lease::{LeaseView, is_candidate, term_of};
 use super::pod::{PodView, pod_of};
-use crate::group::spec::group::GroupMode;
+use crate::spec::group::GroupMode;
 
 /// The observations of the leader's program since its term was first observed. Times are since boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Watch {
 impl PodView {
     /// Whether the program of this pod, which holds `lease`, is ready. The pod decides how, because it may have another
     /// mode than its group has by now.
-    pub(in crate::group) fn program_is_ready(&self, lease: &LeaseView) -> bool {
+    pub(crate) fn program_is_ready(&self, lease: &LeaseView) -> bool {
         match (self.reports_readiness, self.proven) {
             // Standbys are Ready to the kubelet, too, so the candidate's report for this very term counts. For the
             // other containers the kubelet's report means the same on the leader as on a standby.

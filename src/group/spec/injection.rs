@@ -23,13 +23,13 @@ pub const REVISION: i32 = 4;
 pub const STEP_DOWN: i32 = 2;
 
 /// The first revision whose candidates know the path of the termination message.
-pub(in crate::group) const TERMINATION_MESSAGE: i32 = 2;
+pub(crate) const TERMINATION_MESSAGE: i32 = 2;
 
 /// The first revision whose candidates serve HTTP and whose pods have the readiness gate. The first with mode Sidecar.
 pub const SERVING: i32 = 3;
 
 /// The first revision whose candidates read nothing from the program's environment.
-pub(in crate::group) const OWN_SETTINGS: i32 = 4;
+pub(crate) const OWN_SETTINGS: i32 = 4;
 
 /// Whether `injection` is valid: it names an image, and a revision that this operator knows. Any other is ignored,
 /// unless it is [newer](is_newer), so that an edited status leaves no group stuck.
@@ -44,23 +44,23 @@ pub fn is_newer(injection: &InjectionStatus) -> bool {
 
 /// Whether pods of the user's `template` stay as a newer operator made them, because the template has not changed
 /// since. To recreate them by older rules would move every leader when the operator is rolled back.
-pub(in crate::group) fn keeps_newer(template: &Value, recorded: &InjectionStatus) -> bool {
+pub(crate) fn keeps_newer(template: &Value, recorded: &InjectionStatus) -> bool {
     is_newer(recorded) && recorded.template_hash.as_deref() == Some(hash(template).as_str())
 }
 
 /// Whether `recorded` is kept for pods of the user's `template`: the template has not changed since, and the mode is
 /// supported at that revision.
-pub(in crate::group) fn is_kept(mode: GroupMode, template: &Value, recorded: &InjectionStatus) -> bool {
+pub(crate) fn is_kept(mode: GroupMode, template: &Value, recorded: &InjectionStatus) -> bool {
     let is_same = || recorded.template_hash.as_deref() == Some(hash(template).as_str());
     is_known(recorded) && (mode != GroupMode::Sidecar || recorded.revision >= SERVING) && is_same()
 }
 
 /// Whether the candidates of `template`'s pods serve HTTP, given `recorded` in the status.
-pub(in crate::group) fn serves(mode: GroupMode, template: &Value, recorded: &InjectionStatus) -> bool {
+pub(crate) fn serves(mode: GroupMode, template: &Value, recorded: &InjectionStatus) -> bool {
     recorded.revision >= SERVING || !is_kept(mode, template, recorded)
 }
 
 /// Returns the first 16 hexadecimal digits of the SHA-256 of `value` as JSON, whose keys serde_json sorts.
-pub(in crate::group) fn hash(value: &Value) -> String {
+pub(crate) fn hash(value: &Value) -> String {
     Sha256::digest(value.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

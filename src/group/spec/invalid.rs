@@ -12,10 +12,10 @@ pub struct Invalid {
     pub rule: String,
 }
 
-pub(in crate::group) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Invalid {
+pub(crate) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Invalid {
     Invalid { field: field.into(), rule: rule.into() }
 }
 
-pub(in crate::group) fn reserved(field: impl Into<String>, key: &str) -> Invalid {
+pub(crate) fn reserved(field: impl Into<String>, key: &str) -> Invalid {
     invalid(field, format!("keys that begin with {RESERVED_PREFIX} are reserved, found {key}"))
 }

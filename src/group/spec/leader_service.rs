@@ -1,7 +1,7 @@
 //! The leader Service: its name, and the check of its spec.
 //!
 //! It has no selector, so that no controller of the cluster gives it endpoints. The operator alone writes them:
-//! [`endpoints`](crate::group::judge::endpoints).
+//! [`endpoints`](crate::judge::endpoints).
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
@@ -21,10 +21,7 @@ pub fn name_of(group: &str) -> String {
 }
 
 /// Returns the user's leader Service, checked against the pods of `template`.
-pub(in crate::group) fn checked(
-    spec: &ElectionGroupSpec,
-    template: &Value,
-) -> Result<Option<LeaderServiceSpec>, Invalid> {
+pub(crate) fn checked(spec: &ElectionGroupSpec, template: &Value) -> Result<Option<LeaderServiceSpec>, Invalid> {
     let Some(service) = &spec.leader_service else { return Ok(None) };
     if service.type_ == ServiceType::Unknown {
         let rule = "is not known to this version of the operator; use ClusterIP, NodePort or LoadBalancer, or upgrade \

@@ -8,7 +8,7 @@ pub mod leader_service;
 
 mod check;
 mod pod;
-pub(in crate::group) mod probe;
+pub(crate) mod probe;
 mod schema_check;
 mod timing;
 

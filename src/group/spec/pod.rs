@@ -29,7 +29,7 @@ const SETTINGS_OF_SERVING: &[&str] =
     &[environment::HTTP_PORT, environment::REVISION, environment::LOCK_PATH, environment::APP];
 
 /// Returns the pod template, made from `spec.image` if that is set.
-pub(in crate::group) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
+pub(crate) fn template(spec: &ElectionGroupSpec) -> Result<Value, Invalid> {
     match (&spec.image, &spec.template) {
         (Some(_), Some(_)) | (None, None) => {
             Err(invalid("spec.image, spec.template", "exactly one of the two must be set"))
@@ -67,7 +67,7 @@ pub(in crate::group) fn template(spec: &ElectionGroupSpec) -> Result<Value, Inva
 }
 
 /// Returns the name of the container that leads.
-pub(in crate::group) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<String, Invalid> {
+pub(crate) fn leading_container(spec: &ElectionGroupSpec, template: &Value) -> Result<String, Invalid> {
     let mut names = items(&template["spec"]["containers"]).iter().filter_map(|container| container["name"].as_str());
     match &spec.candidate.container {
         None => names
@@ -83,7 +83,7 @@ pub(in crate::group) fn leading_container(spec: &ElectionGroupSpec, template: &V
 
 /// Checks the template, whose container `leading` leads. `from_template` is whether it comes from `spec.template`, and
 /// `serves` whether the candidates of its pods serve HTTP.
-pub(in crate::group) fn check(
+pub(crate) fn check(
     template: &Value,
     mode: GroupMode,
     leading: &str,
@@ -172,7 +172,7 @@ fn check_collisions(spec: &Value) -> Result<(), Invalid> {
 }
 
 /// Checks that no container has the candidate's port: all containers of a pod share its ports.
-pub(in crate::group) fn check_port(template: &Value, http_port: i32) -> Result<(), Invalid> {
+pub(crate) fn check_port(template: &Value, http_port: i32) -> Result<(), Invalid> {
     let spec = &template["spec"];
     let containers = ["containers", "initContainers"].into_iter().flat_map(|kind| items(&spec[kind]));
     let is_taken = |port: &Value| port["containerPort"] == http_port && port["protocol"] != "UDP";

@@ -58,7 +58,7 @@ const SIGNALS: &[&str] = &[
 
 /// Checks what the API server would check but cannot, because the Deployment has other probes. `at` is the container's
 /// path.
-pub(in crate::group) fn check(container: &Value, at: &str) -> Result<(), Invalid> {
+pub(crate) fn check(container: &Value, at: &str) -> Result<(), Invalid> {
     for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = &container[kind];
         if probe.is_null() {
@@ -141,7 +141,7 @@ fn check_handler(container: &Value, of: &Value, kinds: &[&str], at: &str) -> Res
 }
 
 /// Returns the number of a port, which may be given by name.
-pub(in crate::group) fn port_number(container: &Value, port: &Value) -> Option<i64> {
+pub(crate) fn port_number(container: &Value, port: &Value) -> Option<i64> {
     let number = match port {
         Value::String(name) => {
             let ports = container["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -154,7 +154,7 @@ pub(in crate::group) fn port_number(container: &Value, port: &Value) -> Option<i
 
 /// Returns how long the program of container `leading` may take from its start until it is ready, according to its
 /// probes: the initial delays, and the tries of the startup probe.
-pub(in crate::group) fn start_up(template: &Value, leading: &str) -> Duration {
+pub(crate) fn start_up(template: &Value, leading: &str) -> Duration {
     let containers = template["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(container) = containers.iter().find(|one| one["name"] == leading) else { return Duration::ZERO };
     let delay = |probe: &Value| number(probe, "initialDelaySeconds", 0);
@@ -166,7 +166,7 @@ pub(in crate::group) fn start_up(template: &Value, leading: &str) -> Duration {
 
 /// Returns how long it may take until the kubelet reports that a program became unready: the longest time that a
 /// readiness probe of `template` needs to fail.
-pub(in crate::group) fn until_unready(template: &Value) -> Duration {
+pub(crate) fn until_unready(template: &Value) -> Duration {
     let containers = ["containers", "initContainers"].into_iter();
     let containers = containers.flat_map(|kind| template["spec"][kind].as_array().into_iter().flatten());
     let probes = containers.map(|container| &container["readinessProbe"]).filter(|probe| !probe.is_null());

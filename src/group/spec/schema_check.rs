@@ -24,7 +24,7 @@ static SPEC: LazyLock<Shape> = LazyLock::new(|| {
 });
 
 /// Checks the spec of a group, in which null means "not set".
-pub(in crate::group) fn check_spec(spec: &Value) -> Result<(), Invalid> {
+pub(crate) fn check_spec(spec: &Value) -> Result<(), Invalid> {
     SPEC.check(spec, &Path { parent: None, step: Step::Field("spec") })
 }
 
@@ -34,7 +34,7 @@ pub fn prepare() {
 }
 
 /// Removes nulls, as an API server does before any check.
-pub(in crate::group) fn drop_nulls(value: &mut Value) {
+pub(crate) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());

@@ -2,11 +2,11 @@
 
 use super::input::Observed;
 use crate::api::{InjectionStatus, Reason};
-use crate::group::judge::candidate_update::{Offer, Update};
-use crate::group::observed::lease::{LeaseView, term_of};
-use crate::group::observed::pod::pod_of;
-use crate::group::spec::group::Group;
-use crate::group::spec::injection;
+use crate::judge::candidate_update::{Offer, Update};
+use crate::observed::lease::{LeaseView, term_of};
+use crate::observed::pod::pod_of;
+use crate::spec::group::Group;
+use crate::spec::injection;
 
 /// The advice where the operator would add something else.
 const ADVICE: &str = "to replace the pods, which moves leadership once, set the group's annotation \
@@ -14,7 +14,7 @@ const ADVICE: &str = "to replace the pods, which moves leadership once, set the 
 
 /// Returns why condition `CandidateOutdated` is True, or `None` if the candidate is the operator's own. `recorded` is
 /// what the pods have, and `leader` the Lease while there is a leader.
-pub(in crate::group) fn outdated(
+pub(crate) fn outdated(
     group: &Group,
     recorded: &InjectionStatus,
     observed: &Observed,

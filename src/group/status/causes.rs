@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::input::Observed;
-use crate::group::observed::pod::{Obstacle, PodView};
+use crate::observed::pod::{Obstacle, PodView};
 
 /// The age from which a pod that has not started yet is reported.
 const STARTING: Duration = Duration::from_secs(30);

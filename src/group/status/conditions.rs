@@ -7,10 +7,10 @@ use super::candidate;
 use super::causes::with_causes;
 use super::input::Observed;
 use crate::api::{ConditionType, ElectionGroup, Reason};
-use crate::group::observed::lease::{LeaseView, is_candidate};
-use crate::group::observed::pod::{PodView, pod_of};
-use crate::group::observed::{DeploymentView, Outcome};
-use crate::group::spec::group::Group;
+use crate::observed::lease::{LeaseView, is_candidate};
+use crate::observed::pod::{PodView, pod_of};
+use crate::observed::{DeploymentView, Outcome};
+use crate::spec::group::Group;
 
 pub(super) struct Verdict {
     kind: ConditionType,

@@ -8,7 +8,7 @@ use super::input::Observed;
 use crate::api::names::ChangeReason;
 use crate::api::status::HISTORY_LIMIT;
 use crate::api::{ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
-use crate::group::observed::lease::{Ended, LeaseView};
+use crate::observed::lease::{Ended, LeaseView};
 use crate::protocol::lease::RECREATED_HOLDER;
 
 /// The past in the status.

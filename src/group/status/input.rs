@@ -2,11 +2,11 @@
 
 use crate::api::names::ChangeReason;
 use crate::api::{ElectionGroupStatus, InjectionStatus, RolloutStatus};
-use crate::group::judge::candidate_update::{Offer, Update};
-use crate::group::judge::step_down::StepDown;
-use crate::group::observed::lease::LeaseView;
-use crate::group::observed::pod::PodView;
-use crate::group::observed::{DeploymentView, Facts, Outcome};
+use crate::judge::candidate_update::{Offer, Update};
+use crate::judge::step_down::StepDown;
+use crate::observed::lease::LeaseView;
+use crate::observed::pod::PodView;
+use crate::observed::{DeploymentView, Facts, Outcome};
 
 /// Why the term of `holder` ended, where the operator knows more than the Lease shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum InjectionRecord {
 
 impl InjectionRecord {
     /// Returns the record that follows `before`.
-    pub(in crate::group) fn after<'a>(&'a self, before: Option<&'a InjectionStatus>) -> Option<&'a InjectionStatus> {
+    pub(crate) fn after<'a>(&'a self, before: Option<&'a InjectionStatus>) -> Option<&'a InjectionStatus> {
         match self {
             Self::Keep => before,
             Self::Set(injection) => Some(injection),

@@ -25,7 +25,7 @@ use crate::group::spec::leader_service;
 
 /// The kinds of children that are named after their group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::operator) enum Kind {
+pub(crate) enum Kind {
     Deployment,
     ServiceAccount,
     Role,
@@ -48,7 +48,7 @@ static RESOURCES: LazyLock<[ApiResource; Kind::ALL.len()]> = LazyLock::new(|| {
 });
 
 impl Kind {
-    pub(in crate::operator) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Deployment,
         Self::ServiceAccount,
         Self::Role,
@@ -58,12 +58,12 @@ impl Kind {
         Self::EndpointSlice,
     ];
 
-    pub(in crate::operator) fn resource(self) -> &'static ApiResource {
+    pub(crate) fn resource(self) -> &'static ApiResource {
         &RESOURCES[self as usize]
     }
 
     /// Returns the name of the child of that group.
-    pub(in crate::operator) fn name_of(self, group: &str) -> Cow<'_, str> {
+    pub(crate) fn name_of(self, group: &str) -> Cow<'_, str> {
         match self {
             Self::Service | Self::EndpointSlice => leader_service::name_of(group).into(),
             _ => group.into(),
@@ -95,8 +95,8 @@ impl Kind {
 
 /// What is known of a child.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::operator) struct ChildView {
-    pub(in crate::operator) uid: Box<str>,
+pub(crate) struct ChildView {
+    pub(crate) uid: Box<str>,
     version: u64,
     /// The uid of its controller.
     controller: Option<Box<str>>,
@@ -106,12 +106,12 @@ pub(in crate::operator) struct ChildView {
     content: u64,
     /// The hash of the desired object that this content matches, if that is known.
     matched: Option<u64>,
-    pub(in crate::operator) detail: Detail,
+    pub(crate) detail: Detail,
 }
 
 /// What a reconcile needs of a child of one kind.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::operator) enum Detail {
+pub(crate) enum Detail {
     None,
     Deployment(Box<DeploymentView>),
     /// The ServiceAccounts that a RoleBinding binds.
@@ -168,11 +168,11 @@ impl ChildView {
         Self { matched: Some(hash_of(wanted)), ..self }
     }
 
-    pub(in crate::operator) fn is_controlled_by(&self, uid: &str) -> bool {
+    pub(crate) fn is_controlled_by(&self, uid: &str) -> bool {
         self.controller.as_deref() == Some(uid)
     }
 
-    pub(in crate::operator) fn matches(&self, wanted: &Value) -> bool {
+    pub(crate) fn matches(&self, wanted: &Value) -> bool {
         self.matched == Some(hash_of(wanted))
     }
 
@@ -198,7 +198,7 @@ impl ChildView {
     }
 }
 
-pub(in crate::operator) fn controller_of(object: &DynamicObject) -> Option<&str> {
+pub(crate) fn controller_of(object: &DynamicObject) -> Option<&str> {
     let owner = object.metadata.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))?;
     Some(&owner.uid)
 }
@@ -222,7 +222,7 @@ fn content_of(object: &DynamicObject) -> u64 {
     hash_of(&json!([data, metadata.labels, annotations, metadata.owner_references, metadata.deletion_timestamp]))
 }
 
-pub(in crate::operator) fn value_of(object: &DynamicObject) -> Value {
+pub(crate) fn value_of(object: &DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 

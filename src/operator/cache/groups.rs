@@ -29,9 +29,12 @@ use crate::group::{Group, Invalid};
 /// The annotations that carry a request to the operator.
 const REQUESTS: [&str; 2] = [annotation::STEP_DOWN_REQUESTED_AT, annotation::UPDATE_CANDIDATE_REQUESTED_AT];
 
+/// A reference to a group that has to be reconciled.
+pub(crate) type GroupRef = ObjectRef<RawGroup>;
+
 /// An ElectionGroup as the API server sent it, with only the metadata that the operator needs.
 #[derive(Clone, Debug, Deserialize)]
-pub(in crate::operator) struct RawGroup {
+pub(crate) struct RawGroup {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: Option<Box<RawValue>>,
@@ -71,7 +74,7 @@ impl Resource for RawGroup {
 impl RawGroup {
     /// Removes the metadata that is not needed: managed fields and the manifest that kubectl adds are most of an
     /// object.
-    pub(in crate::operator) fn slim(&mut self) {
+    pub(crate) fn slim(&mut self) {
         let metadata = std::mem::take(&mut self.metadata);
         let mut annotations = metadata.annotations;
         if let Some(annotations) = &mut annotations {
@@ -90,7 +93,7 @@ impl RawGroup {
     }
 
     /// Parses the group. Returns it, and whether its spec can be read; if not, the group has an empty spec.
-    pub(in crate::operator) fn read(&self) -> (ElectionGroup, Result<(), Invalid>) {
+    pub(crate) fn read(&self) -> (ElectionGroup, Result<(), Invalid>) {
         let text = self.spec.as_ref().map_or("{}", |spec| spec.get());
         let (spec, readable) = match Group::parse(text) {
             Ok(spec) => (Some(spec), Ok(())),
@@ -130,35 +133,35 @@ pub(super) fn version_of(metadata: &ObjectMeta) -> u64 {
 
 /// What this operator remembers of a group as long as the group exists, besides what the API server stores.
 #[derive(Clone, Debug, Default)]
-pub(in crate::operator) struct Memory {
+pub(crate) struct Memory {
     /// The number of failed reconciles in a row.
-    pub(in crate::operator) failures: u32,
+    pub(crate) failures: u32,
     /// When the status was written last, since boot.
-    pub(in crate::operator) written_at: Option<Duration>,
+    pub(crate) written_at: Option<Duration>,
     /// Whether the last reconcile found a problem that a person has to solve.
-    pub(in crate::operator) blocked: bool,
+    pub(crate) blocked: bool,
     /// The last release of the Lease after its leader was proven dead.
-    pub(in crate::operator) proven_release: Option<ProvenRelease>,
+    pub(crate) proven_release: Option<ProvenRelease>,
     /// The hash of the EndpointSlice that was last applied.
-    pub(in crate::operator) endpoints: Option<u64>,
+    pub(crate) endpoints: Option<u64>,
     /// Whether a write of the status is in flight: its event must trigger no reconcile.
-    pub(in crate::operator) writing: bool,
+    pub(crate) writing: bool,
     /// The version of the last change of the status that was observed during that write.
     observed_during_write: u64,
     /// The step-down that was last reported, so that it is reported only once.
-    pub(in crate::operator) reported_step_down: Option<StepDown>,
+    pub(crate) reported_step_down: Option<StepDown>,
     /// The request that was refused last, so that it stays refused.
-    pub(in crate::operator) refused_step_down: Option<Refused>,
+    pub(crate) refused_step_down: Option<Refused>,
     /// The leader's program.
-    pub(in crate::operator) watch: Option<Watch>,
+    pub(crate) watch: Option<Watch>,
     /// Whether this operator has reconciled the group: its status has named this operator.
-    pub(in crate::operator) was_reconciled: bool,
+    pub(crate) was_reconciled: bool,
     /// Since when, since boot, the group is left to another operator.
-    pub(in crate::operator) left_at: Option<Duration>,
+    pub(crate) left_at: Option<Duration>,
     /// Whether the last patch of a pod failed, which was logged.
-    pub(in crate::operator) has_unmarked_pods: bool,
+    pub(crate) has_unmarked_pods: bool,
     /// Whether its leader moves because its pods get another candidate.
-    pub(in crate::operator) updates_candidate: bool,
+    pub(crate) updates_candidate: bool,
 }
 
 /// All groups. The store that the controller reads is closed until [`Groups::open`].
@@ -167,7 +170,7 @@ pub(super) struct Groups {
     store: Store<RawGroup>,
     known: Table<Memory>,
     /// The groups that were listed before the store is open.
-    waiting: Option<HashMap<ObjectRef<RawGroup>, RawGroup>>,
+    waiting: Option<HashMap<GroupRef, RawGroup>>,
 }
 
 impl Groups {
@@ -206,7 +209,7 @@ impl Groups {
     }
 
     /// Applies an event. Returns the groups to reconcile.
-    pub(super) fn apply_event(&mut self, scope: &Scope, event: Event<RawGroup>) -> Vec<ObjectRef<RawGroup>> {
+    pub(super) fn apply_event(&mut self, scope: &Scope, event: Event<RawGroup>) -> Vec<GroupRef> {
         let mut groups = Vec::new();
         let arrived = match &event {
             Event::InitApply(group) | Event::Apply(group) => Some(group.clone()),
@@ -235,7 +238,7 @@ impl Groups {
     }
 
     /// Stores `group` if it is newer than the known state. Returns it if it has to be reconciled.
-    fn arrive(&mut self, group: RawGroup) -> Option<ObjectRef<RawGroup>> {
+    fn arrive(&mut self, group: RawGroup) -> Option<GroupRef> {
         let key = ObjectRef::from(&group);
         let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
         let before = self.get(&namespace, &name);
@@ -290,7 +293,7 @@ impl Groups {
         changed || overwritten
     }
 
-    fn forget(&mut self, key: &ObjectRef<RawGroup>) {
+    fn forget(&mut self, key: &GroupRef) {
         let group = match &mut self.waiting {
             Some(waiting) => waiting.remove(key).map(Arc::new),
             None => self.store.get(key),
@@ -301,7 +304,7 @@ impl Groups {
     }
 
     /// Opens the store, once everything is listed. Returns all groups.
-    pub(super) fn open(&mut self) -> Vec<ObjectRef<RawGroup>> {
+    pub(super) fn open(&mut self) -> Vec<GroupRef> {
         let waiting = self.waiting.take().unwrap_or_default();
         self.writer.apply_watcher_event(&Event::Init);
         let mut keys = Vec::with_capacity(waiting.len());

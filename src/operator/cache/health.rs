@@ -18,7 +18,7 @@ const ESTABLISHED_AFTER: Duration = Duration::from_secs(16);
 
 /// The health of each watch, by its name. All clones share it.
 #[derive(Clone)]
-pub(in crate::operator) struct WatchHealth {
+pub(crate) struct WatchHealth {
     watches: Arc<Mutex<HashMap<String, Watch>>>,
     clock: Arc<dyn Clock>,
 }
@@ -43,12 +43,12 @@ struct Trouble {
 }
 
 impl WatchHealth {
-    pub(in crate::operator) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { watches: Arc::default(), clock }
     }
 
     /// Returns why the operator is not ready, `None` if all watches work.
-    pub(in crate::operator) fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         let (now, watches) = (self.clock.since_boot(), self.lock());
         let mut texts: Vec<String> = watches
             .iter()
@@ -66,7 +66,7 @@ impl WatchHealth {
     }
 
     /// Forgets the state of all watches, which have been stopped.
-    pub(in crate::operator) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.lock().clear();
     }
 

@@ -6,15 +6,23 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 
 use super::children::{ChildView, Kind};
-use super::groups::Groups;
+use super::groups::{GroupRef, Groups};
 use super::leases::Leases;
 use super::pods::Pods;
 use super::table::{Scope, Table};
-use super::{GroupRef, WatchedKind};
 use crate::runtime::memory;
 
 /// How many deleted children are remembered: more than there can be requests in flight, which last a few seconds.
 const DELETED: usize = 1_024;
+
+/// A kind of watched objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum WatchedKind {
+    Groups,
+    Child(Kind),
+    Pods,
+    Leases,
+}
 
 pub(super) struct Known {
     pub(super) groups: Groups,

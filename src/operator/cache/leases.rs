@@ -153,7 +153,7 @@ impl LeaseEntry {
 }
 
 /// Returns the view of a Lease that is observed for the first time.
-pub(in crate::operator) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
+pub(crate) fn view_of(lease: &DynamicObject) -> Option<LeaseView> {
     LeaseEntry::of(lease, None, false, Duration::ZERO).map(|entry| entry.view())
 }
 
@@ -168,12 +168,12 @@ fn annotated<'a>(lease: &'a DynamicObject, name: &str) -> Option<&'a str> {
 }
 
 /// The holder of a Lease, and what the status of its pod proves.
-pub(in crate::operator) struct LeaseHolder {
-    pub(in crate::operator) holder: String,
-    pub(in crate::operator) incarnation: Option<String>,
-    pub(in crate::operator) transitions: i32,
+pub(crate) struct LeaseHolder {
+    pub(crate) holder: String,
+    pub(crate) incarnation: Option<String>,
+    pub(crate) transitions: i32,
     /// The incarnations that are proven dead.
-    pub(in crate::operator) dead: Vec<String>,
+    pub(crate) dead: Vec<String>,
 }
 
 /// All Leases with the label of a group.

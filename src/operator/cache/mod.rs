@@ -18,15 +18,15 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{ApiResource, DynamicObject};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 
-pub(in crate::operator) use children::{ChildView, Detail, Kind, controller_of, value_of};
-pub(in crate::operator) use groups::{Memory, RawGroup};
-pub(in crate::operator) use health::WatchHealth;
-pub(in crate::operator) use leases::{LeaseHolder, view_of};
-pub(in crate::operator) use streams::triggers;
-pub(in crate::operator) use table::Scope;
+pub(crate) use children::{ChildView, Detail, Kind, controller_of, value_of};
+pub(crate) use groups::{GroupRef, Memory, RawGroup};
+pub(crate) use health::WatchHealth;
+pub(crate) use leases::{LeaseHolder, view_of};
+pub(crate) use streams::triggers;
+pub(crate) use table::Scope;
 
 use crate::group::judge::endpoints::ServicePort;
 use crate::group::observed::DeploymentView;
@@ -36,53 +36,41 @@ use crate::group::{Desired, Group};
 use crate::runtime::clock::Clock;
 
 use groups::Groups;
-use known::Known;
+use known::{Known, WatchedKind};
 use leases::Leases;
 use pods::Pods;
 
-/// A reference to a group that has to be reconciled.
-pub(in crate::operator) type GroupRef = ObjectRef<RawGroup>;
-
-/// A kind of watched objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum WatchedKind {
-    Groups,
-    Child(Kind),
-    Pods,
-    Leases,
-}
-
 /// What this operator knows of the cluster. All clones share it.
 #[derive(Clone)]
-pub(in crate::operator) struct Cache {
+pub(crate) struct Cache {
     known: Arc<Mutex<Known>>,
     clock: Arc<dyn Clock>,
     candidate_image: Arc<str>,
 }
 
 /// The observed state of one group.
-pub(in crate::operator) struct GroupState {
-    pub(in crate::operator) deployment: Option<DeploymentView>,
-    pub(in crate::operator) lease: Option<LeaseView>,
-    pub(in crate::operator) pods: Vec<PodView>,
+pub(crate) struct GroupState {
+    pub(crate) deployment: Option<DeploymentView>,
+    pub(crate) lease: Option<LeaseView>,
+    pub(crate) pods: Vec<PodView>,
     /// The last pod that the kubelet ended for good, as by an eviction, and why.
-    pub(in crate::operator) eviction: Option<String>,
+    pub(crate) eviction: Option<String>,
 }
 
 /// The observed state of a leader Service, and of what its EndpointSlice depends on.
-pub(in crate::operator) struct LeaderServiceState {
-    pub(in crate::operator) ports: Box<[ServicePort]>,
+pub(crate) struct LeaderServiceState {
+    pub(crate) ports: Box<[ServicePort]>,
     /// Its EndpointSlice, if the group controls it.
-    pub(in crate::operator) slice: Option<ChildView>,
-    pub(in crate::operator) lease: Option<LeaseView>,
-    pub(in crate::operator) pods: Vec<PodView>,
+    pub(crate) slice: Option<ChildView>,
+    pub(crate) lease: Option<LeaseView>,
+    pub(crate) pods: Vec<PodView>,
     /// When the Lease was released, since boot, if it still is.
-    pub(in crate::operator) released_at: Option<Duration>,
+    pub(crate) released_at: Option<Duration>,
 }
 
 impl Cache {
     /// Returns an empty cache, which triggers nothing until everything in `scopes` has been listed.
-    pub(in crate::operator) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
+    pub(crate) fn new(scopes: &[Scope], clock: Arc<dyn Clock>, candidate_image: &str) -> Self {
         let kinds = [WatchedKind::Groups, WatchedKind::Pods, WatchedKind::Leases]
             .into_iter()
             .chain(Kind::ALL.map(WatchedKind::Child));
@@ -103,22 +91,22 @@ impl Cache {
     }
 
     /// Returns the store of groups for the controller.
-    pub(in crate::operator) fn store(&self) -> Store<RawGroup> {
+    pub(crate) fn store(&self) -> Store<RawGroup> {
         self.lock().groups.store()
     }
 
     /// Returns what is known of a child.
-    pub(in crate::operator) fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<ChildView> {
+    pub(crate) fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<ChildView> {
         self.lock().children[kind as usize].get(namespace, name).cloned()
     }
 
     /// Whether the group's Lease is known, and has its owner reference and labels.
-    pub(in crate::operator) fn has_lease(&self, group: &Group) -> bool {
+    pub(crate) fn has_lease(&self, group: &Group) -> bool {
         self.lock().leases.is_marked(&group.namespace, &group.lease_name, &group.uid, &group.name)
     }
 
     /// Returns the holder of the group's Lease.
-    pub(in crate::operator) fn lease_holder(&self, group: &Group) -> Option<LeaseHolder> {
+    pub(crate) fn lease_holder(&self, group: &Group) -> Option<LeaseHolder> {
         let known = self.lock();
         let (holder, incarnation, transitions) =
             known.leases.holder_of(&group.namespace, &group.lease_name, &group.uid)?;
@@ -127,28 +115,22 @@ impl Cache {
     }
 
     /// Whether the group's Lease shows that the group is suspended; `None` if there is no Lease.
-    pub(in crate::operator) fn is_suspended(&self, group: &Group) -> Option<bool> {
+    pub(crate) fn is_suspended(&self, group: &Group) -> Option<bool> {
         self.lock().leases.is_suspended(&group.namespace, &group.lease_name, &group.uid)
     }
 
     /// Returns when the group's Lease was released, since boot, if it still is.
-    pub(in crate::operator) fn released_at(&self, group: &Group) -> Option<Duration> {
+    pub(crate) fn released_at(&self, group: &Group) -> Option<Duration> {
         self.lock().leases.released_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
     /// Returns when the group's Lease was recreated, since boot, if no candidate has acquired it since.
-    pub(in crate::operator) fn recreated_at(&self, group: &Group) -> Option<Duration> {
+    pub(crate) fn recreated_at(&self, group: &Group) -> Option<Duration> {
         self.lock().leases.recreated_at(&group.namespace, &group.lease_name, &group.uid)
     }
 
     /// Returns the state of the group of that uid. Objects that another owner controls are not part of it.
-    pub(in crate::operator) fn group_state(
-        &self,
-        namespace: &str,
-        name: &str,
-        lease_name: &str,
-        uid: &str,
-    ) -> GroupState {
+    pub(crate) fn group_state(&self, namespace: &str, name: &str, lease_name: &str, uid: &str) -> GroupState {
         let known = self.lock();
         let deployment = known.children[Kind::Deployment as usize].get(namespace, name);
         GroupState {
@@ -163,7 +145,7 @@ impl Cache {
     }
 
     /// Returns the state of the leader Service of the group of that uid; `None` if it has none.
-    pub(in crate::operator) fn leader_service_state(
+    pub(crate) fn leader_service_state(
         &self,
         namespace: &str,
         name: &str,
@@ -186,44 +168,34 @@ impl Cache {
     }
 
     /// Expects the group's EndpointSlice to become `wanted`: the event that shows this triggers no reconcile.
-    pub(in crate::operator) fn expect_endpoints(&self, namespace: &str, name: &str, wanted: &serde_json::Value) {
+    pub(crate) fn expect_endpoints(&self, namespace: &str, name: &str, wanted: &serde_json::Value) {
         let hash = children::hash_of(wanted);
         self.remember(namespace, name, |memory| memory.endpoints = Some(hash));
     }
 
     /// Changes the memory of a group. Returns `None` if the group is gone.
-    pub(in crate::operator) fn remember<T>(
-        &self,
-        namespace: &str,
-        name: &str,
-        change: impl FnOnce(&mut Memory) -> T,
-    ) -> Option<T> {
+    pub(crate) fn remember<T>(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
         self.lock().groups.memory(namespace, name).map(change)
     }
 
     /// Counts a group among those that replace their candidate, unless `most` others do. Returns whether it counts.
-    pub(in crate::operator) fn begin_candidate_update(&self, namespace: &str, name: &str, most: usize) -> bool {
+    pub(crate) fn begin_candidate_update(&self, namespace: &str, name: &str, most: usize) -> bool {
         self.lock().groups.begin_candidate_update(namespace, name, most)
     }
 
     /// Starts a write of that group's status: until [`apply_group_response`](Self::apply_group_response), or until
     /// `writing` is reset, a change of the status triggers no reconcile.
-    pub(in crate::operator) fn begin_write(&self, namespace: &str, name: &str) {
+    pub(crate) fn begin_write(&self, namespace: &str, name: &str) {
         self.lock().groups.begin_write(namespace, name);
     }
 
     /// Applies the response to a write of the group's status. Returns whether it has to be reconciled again.
-    pub(in crate::operator) fn apply_group_response(&self, group: RawGroup) -> bool {
+    pub(crate) fn apply_group_response(&self, group: RawGroup) -> bool {
         self.lock().groups.apply_response(group)
     }
 
     /// Applies a response that shows a child, which matches `wanted`.
-    pub(in crate::operator) fn apply_child_response(
-        &self,
-        kind: Kind,
-        object: &DynamicObject,
-        wanted: &serde_json::Value,
-    ) {
+    pub(crate) fn apply_child_response(&self, kind: Kind, object: &DynamicObject, wanted: &serde_json::Value) {
         let known = &mut *self.lock();
         let table = &mut known.children[kind as usize];
         let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), names(object));
@@ -237,22 +209,22 @@ impl Cache {
     }
 
     /// Applies the response to a patch of a pod. Returns whether it shows a change by another client.
-    pub(in crate::operator) fn apply_pod_response(&self, pod: &DynamicObject) -> bool {
+    pub(crate) fn apply_pod_response(&self, pod: &DynamicObject) -> bool {
         self.lock().pods.apply_response(pod)
     }
 
     /// Applies a response that shows a Lease of a group.
-    pub(in crate::operator) fn apply_lease_response(&self, lease: &DynamicObject) {
+    pub(crate) fn apply_lease_response(&self, lease: &DynamicObject) {
         self.lock().leases.apply_response(lease, self.clock.since_boot());
     }
 
     /// Returns the duration of the group's deleted Lease; 0 if none was deleted.
-    pub(in crate::operator) fn lost_lease_seconds(&self, group: &Group) -> i32 {
+    pub(crate) fn lost_lease_seconds(&self, group: &Group) -> i32 {
         self.lock().leases.lost_seconds(&group.namespace, &group.lease_name)
     }
 
     /// Whether a pod of the group is being deleted.
-    pub(in crate::operator) fn has_terminating_pods(&self, namespace: &str, group: &str) -> bool {
+    pub(crate) fn has_terminating_pods(&self, namespace: &str, group: &str) -> bool {
         self.lock().pods.of(namespace, group).iter().any(|pod| pod.terminating)
     }
 

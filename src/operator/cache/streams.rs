@@ -25,12 +25,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const PAGE: u32 = 20;
 
 /// The stream of groups to reconcile.
-pub(in crate::operator) type Trigger = BoxStream<'static, GroupRef>;
+pub(crate) type Trigger = BoxStream<'static, GroupRef>;
 
 type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
 
 /// Starts all watches, which update `cache`. Returns the groups to reconcile.
-pub(in crate::operator) fn triggers(client: &Client, cache: &Cache, scopes: &[Scope], health: &WatchHealth) -> Trigger {
+pub(crate) fn triggers(client: &Client, cache: &Cache, scopes: &[Scope], health: &WatchHealth) -> Trigger {
     // Children are compared with their groups as they arrive, so their watches start after the list of groups.
     let (groups_known, waiting) = watch::channel(false);
     let groups_known = Arc::new(groups_known);

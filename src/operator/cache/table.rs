@@ -7,7 +7,7 @@ use kube::runtime::watcher::Event;
 
 /// The scope of a watch: one namespace, or all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::operator) struct Scope(pub(in crate::operator) Option<String>);
+pub(crate) struct Scope(pub(crate) Option<String>);
 
 impl Scope {
     pub(super) fn holds(&self, namespace: &str) -> bool {

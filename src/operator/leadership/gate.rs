@@ -13,19 +13,19 @@ use crate::campaign::Term;
 
 /// The gate of one term. It permits reads always, and writes while it is open and the term is valid.
 #[derive(Clone)]
-pub(in crate::operator) struct Gate {
+pub(crate) struct Gate {
     term: Term,
     open: Arc<AtomicBool>,
 }
 
 impl Gate {
     /// Returns an open gate.
-    pub(in crate::operator) fn open(term: Term) -> Self {
+    pub(crate) fn open(term: Term) -> Self {
         Self { term, open: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Refuses all further writes, in every clone.
-    pub(in crate::operator) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.open.store(false, Ordering::Release);
     }
 
@@ -36,7 +36,7 @@ impl Gate {
 
 /// The service behind a [`Gate`].
 #[derive(Clone)]
-pub(in crate::operator) struct Gated<S> {
+pub(crate) struct Gated<S> {
     gate: Gate,
     inner: S,
 }

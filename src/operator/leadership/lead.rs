@@ -12,21 +12,21 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::cache::{self, Cache, RawGroup, Scope, WatchHealth};
 use crate::campaign::{self, Builder, LeaderGuard, StartError};
+use crate::context::Context;
 use crate::group::judge::candidate_update::Offer;
-use crate::operator::cache::{self, Cache, RawGroup, Scope, WatchHealth};
-use crate::operator::context::Context;
-use crate::operator::leadership::gate::Gate;
-use crate::operator::others::OtherOperators;
-use crate::operator::reconcile::{on_error, reconcile};
-use crate::operator::report::events::Recorder;
-use crate::operator::report::publish::Metrics;
-use crate::operator::steps::apply::Applier;
-use crate::operator::steps::step_down::StepDowns;
+use crate::leadership::gate::Gate;
+use crate::others::OtherOperators;
+use crate::reconcile::{on_error, reconcile};
+use crate::report::events::Recorder;
+use crate::report::publish::Metrics;
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::memory;
 use crate::runtime::shutdown::Shutdown;
+use crate::steps::apply::Applier;
+use crate::steps::step_down::StepDowns;
 
 /// How long a watch may be silent: the minute between bookmarks, the second by which one may be late, and some time for
 /// its transfer.

@@ -29,13 +29,13 @@ const LONGEST_INSTANCE: usize = 128;
 
 /// The sender of Events to the task that writes them. All clones share it.
 #[derive(Clone)]
-pub(in crate::operator) struct Recorder {
+pub(crate) struct Recorder {
     queue: Sender<(About, Event)>,
 }
 
 impl Recorder {
     /// Starts the task. It writes with `client`, as `reportingInstance` `instance`, until it is aborted.
-    pub(in crate::operator) fn start(client: Client, clock: Arc<dyn Clock>, instance: &str) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(client: Client, clock: Arc<dyn Clock>, instance: &str) -> (Self, JoinHandle<()>) {
         let (queue, waiting) = channel(QUEUE);
         let instance = instance[..instance.floor_char_boundary(LONGEST_INSTANCE)].to_owned();
         let writer = Writer { client, clock, instance, series: Series::default(), failing: false };
@@ -43,23 +43,18 @@ impl Recorder {
     }
 
     /// Records what happened to `group` when its status became `after`. Returns at once.
-    pub(in crate::operator) fn record_changes(
-        &self,
-        group: &ElectionGroup,
-        after: &ElectionGroupStatus,
-        observed: &Observed,
-    ) {
+    pub(crate) fn record_changes(&self, group: &ElectionGroup, after: &ElectionGroupStatus, observed: &Observed) {
         let first = ElectionGroupStatus::default();
         self.enqueue(group, between(group.status.as_ref().unwrap_or(&first), after, observed));
     }
 
     /// Records the progress of a step-down. Returns at once.
-    pub(in crate::operator) fn record_step_down(&self, group: &ElectionGroup, step_down: &StepDown) {
+    pub(crate) fn record_step_down(&self, group: &ElectionGroup, step_down: &StepDown) {
         self.enqueue(group, of_step_down(step_down));
     }
 
     /// Records `event` of `group`. Returns at once.
-    pub(in crate::operator) fn record(&self, group: &ElectionGroup, event: Event) {
+    pub(crate) fn record(&self, group: &ElectionGroup, event: Event) {
         self.enqueue(group, [event]);
     }
 

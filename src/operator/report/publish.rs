@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 /// The operator's own metrics. Names of groups and holders are never labels: their number has no bound.
 #[derive(Clone, Default)]
-pub(in crate::operator) struct Metrics {
+pub(crate) struct Metrics {
     reconciles: Family<Result, Counter>,
     leader_changes: Counter,
 }
@@ -19,7 +19,7 @@ struct Result {
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-pub(in crate::operator) enum ResultLabel {
+pub(crate) enum ResultLabel {
     Applied,
     Invalid,
     Conflict,
@@ -28,7 +28,7 @@ pub(in crate::operator) enum ResultLabel {
 }
 
 impl Metrics {
-    pub(in crate::operator) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
             "k8sensus_reconciles",
             "Reconciliations of ElectionGroups, by how they ended",
@@ -41,11 +41,11 @@ impl Metrics {
         );
     }
 
-    pub(in crate::operator) fn count(&self, result: ResultLabel) {
+    pub(crate) fn count(&self, result: ResultLabel) {
         self.reconciles.get_or_create(&Result { result }).inc();
     }
 
-    pub(in crate::operator) fn leader_changed(&self) {
+    pub(crate) fn leader_changed(&self) {
         self.leader_changes.inc();
     }
 }

@@ -10,17 +10,17 @@ use serde_json::json;
 
 use crate::api::names::{ChangeReason, FIELD_MANAGER};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, KIND, LeaderStatus, VERSION};
+use crate::cache::{Cache, GroupState, RawGroup};
 use crate::group::judge::candidate_update::Update;
 use crate::group::judge::proof::ProvenRelease;
 use crate::group::judge::step_down::StepDown;
 use crate::group::observed::Outcome;
 use crate::group::status::{EndedBy, InjectionRecord, status};
 use crate::group::{Group, Observed};
-use crate::operator::cache::{Cache, GroupState, RawGroup};
 use crate::runtime::clock::Clock;
 
 /// How long a standby needs at most to acquire a released Lease.
-pub(in crate::operator) const HANDOVER: Duration = Duration::from_millis(250);
+pub(crate) const HANDOVER: Duration = Duration::from_millis(250);
 
 /// The minimum time between two writes that change only counts of pods.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 const BETWEEN_CAUSES: Duration = Duration::from_secs(5);
 
 /// Returns what exists of `group`, after its children were applied.
-pub(in crate::operator) fn observe(
+pub(crate) fn observe(
     group: &ElectionGroup,
     outcome: Outcome,
     injection: InjectionRecord,
@@ -66,7 +66,7 @@ pub(in crate::operator) fn observe(
 }
 
 /// Returns the status that `group` should have now.
-pub(in crate::operator) fn of(
+pub(crate) fn of(
     group: &ElectionGroup,
     valid: Option<&Group>,
     observed: &Observed,
@@ -79,7 +79,7 @@ pub(in crate::operator) fn of(
 }
 
 /// Sets the observed generation of `new` to that of `before`: the present generation is not fully applied.
-pub(in crate::operator) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut ElectionGroupStatus) {
+pub(crate) fn keep_generation(before: Option<&ElectionGroupStatus>, new: &mut ElectionGroupStatus) {
     let Some(before) = before else { return };
     new.observed_generation = before.observed_generation;
     for condition in &mut new.conditions {
@@ -90,7 +90,7 @@ pub(in crate::operator) fn keep_generation(before: Option<&ElectionGroupStatus>,
 /// Returns how long the write of `new` may wait, if `before` was written at `written_at`: several changes of the number
 /// of pods, or of the causes why pods are not ready, share one write. A new leader and the result of a changed spec are
 /// written at once.
-pub(in crate::operator) fn wait(
+pub(crate) fn wait(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
     written_at: Option<Duration>,
@@ -124,7 +124,7 @@ fn without_causes(status: &ElectionGroupStatus) -> ElectionGroupStatus {
 
 /// Returns how long the write of `new` may wait, if it shows no leader because the Lease was released at `released_at`:
 /// a standby acquires it within milliseconds, and one write reports both.
-pub(in crate::operator) fn handing_over(
+pub(crate) fn handing_over(
     before: Option<&ElectionGroupStatus>,
     new: &ElectionGroupStatus,
     released_at: Duration,
@@ -136,7 +136,7 @@ pub(in crate::operator) fn handing_over(
 }
 
 /// Writes `new`. Returns the group as the API server then has it, `None` if the group is gone.
-pub(in crate::operator) async fn write(
+pub(crate) async fn write(
     client: &Client,
     group: &ElectionGroup,
     new: &ElectionGroupStatus,

@@ -7,13 +7,13 @@ use kube::ResourceExt;
 use tracing::{info, warn};
 
 use crate::api::{ElectionGroup, ElectionGroupStatus};
+use crate::context::{Context, remember};
+use crate::error::Error;
 use crate::group::Group;
 use crate::group::events::of_candidate_update;
 use crate::group::judge::candidate_update::{Question, Update, decide, is_rolled_out};
-use crate::operator::context::{Context, remember};
-use crate::operator::error::Error;
-use crate::operator::name::qualified_name;
-use crate::operator::report::status;
+use crate::name::qualified_name;
+use crate::report::status;
 
 /// How many groups with a leader replace their candidate at a time. A group whose rollout does not end keeps its place,
 /// so that a broken candidate reaches no further leaders.
@@ -26,7 +26,7 @@ const NEXT_TRY: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The status could not be written: nothing was changed.
-pub(in crate::operator) async fn carry_out(
+pub(crate) async fn carry_out(
     resource: &mut ElectionGroup,
     group: Option<&Group>,
     context: &Context,
@@ -69,12 +69,12 @@ pub(in crate::operator) async fn carry_out(
 }
 
 /// Returns the time until the next reconcile for `update`, where no event triggers it.
-pub(in crate::operator) fn wait(update: &Update) -> Option<Duration> {
+pub(crate) fn wait(update: &Update) -> Option<Duration> {
     matches!(update, Update::Pending { for_others: true, .. }).then_some(NEXT_TRY)
 }
 
 /// Frees the place of the group once its status `stored` shows that its rollout has ended.
-pub(in crate::operator) fn settle(resource: &ElectionGroup, stored: &ElectionGroupStatus, context: &Context) {
+pub(crate) fn settle(resource: &ElectionGroup, stored: &ElectionGroupStatus, context: &Context) {
     if is_rolled_out(stored) {
         remember(resource, context, |memory| memory.updates_candidate = false);
     }

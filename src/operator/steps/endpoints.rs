@@ -10,18 +10,18 @@ use serde_json::Value;
 use tracing::info;
 
 use crate::api::ElectionGroup;
+use crate::cache::{ChildView, Detail, Kind, LeaderServiceState};
 use crate::group::Group;
 use crate::group::judge::endpoints::{Decision, Question, decide};
 use crate::group::status::leading;
-use crate::operator::cache::{ChildView, Detail, Kind, LeaderServiceState};
-use crate::operator::report::status::HANDOVER;
-use crate::operator::steps::apply::{Applier, ApplyError, Child, Owner};
+use crate::report::status::HANDOVER;
 use crate::runtime::clock::Clock;
+use crate::steps::apply::{Applier, ApplyError, Child, Owner};
 
 impl Applier {
     /// Points an existing EndpointSlice to the leader. Returns the time until the next reconcile, where no event
     /// triggers it.
-    pub(in crate::operator) async fn follow(
+    pub(crate) async fn follow(
         &self,
         resource: &ElectionGroup,
         valid: Option<&Group>,
@@ -44,7 +44,7 @@ impl Applier {
     }
 
     /// Applies the Service and its EndpointSlice, or removes both if no Service is desired.
-    pub(in crate::operator) async fn apply_leader_service(
+    pub(crate) async fn apply_leader_service(
         &self,
         group: &Group,
         resource: &ElectionGroup,

@@ -7,16 +7,13 @@ use kube::{Client, ResourceExt};
 
 use crate::api::names::{annotation, label};
 use crate::group::Group;
-use crate::operator::steps::apply::ApplyError;
+use crate::steps::apply::ApplyError;
 
 /// Returns the metadata of every pod with the group's label, including pods of a former group of that name.
 ///
 /// # Errors
 /// [`ApplyError::Request`].
-pub(in crate::operator) async fn pods_of(
-    client: &Client,
-    group: &Group,
-) -> Result<Vec<PartialObjectMeta<Pod>>, ApplyError> {
+pub(crate) async fn pods_of(client: &Client, group: &Group) -> Result<Vec<PartialObjectMeta<Pod>>, ApplyError> {
     let pods = Api::<Pod>::namespaced(client.clone(), &group.namespace);
     let ours = ListParams::default().labels(&format!("{}={}", label::GROUP, group.name));
     let listed = pods.list_metadata(&ours).await.map_err(|source| ApplyError::Request {
@@ -31,13 +28,13 @@ pub(in crate::operator) async fn pods_of(
 
 /// Returns the longest time in seconds that one of `pods` relies on: every candidate waits that long for a recreated
 /// Lease.
-pub(in crate::operator) fn longest_wait(pods: &[PartialObjectMeta<Pod>]) -> i32 {
+pub(crate) fn longest_wait(pods: &[PartialObjectMeta<Pod>]) -> i32 {
     let wait = |pod: &PartialObjectMeta<Pod>| pod.annotations().get(annotation::RECREATED_LEASE_SECONDS)?.parse().ok();
     pods.iter().filter_map(wait).max().unwrap_or_default()
 }
 
 /// Whether one of `pods` was created before the time `lease`, or in the same second: `creationTimestamp` has whole
 /// seconds.
-pub(in crate::operator) fn any_is_older(pods: &[PartialObjectMeta<Pod>], lease: &Time) -> bool {
+pub(crate) fn any_is_older(pods: &[PartialObjectMeta<Pod>], lease: &Time) -> bool {
     pods.iter().any(|pod| pod.creation_timestamp().is_none_or(|created| created.0 <= lease.0))
 }

@@ -11,19 +11,19 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::api::ElectionGroup;
+use crate::cache::RawGroup;
 use crate::campaign::{describe, snapshot_of};
+use crate::context::{Context, remember};
 use crate::election::WallTime;
 use crate::group::events::of_other_operator;
 use crate::group::judge::other_operator::{OtherOperator, is_left};
-use crate::operator::cache::RawGroup;
-use crate::operator::context::{Context, remember};
-use crate::operator::name::qualified_name;
+use crate::name::qualified_name;
 
 /// The delay before a group of another operator is reconciled again.
 const NEXT_TRY: Duration = Duration::from_secs(10);
 
 /// Which operator reconciles a group.
-pub(in crate::operator) enum Ownership {
+pub(crate) enum Ownership {
     /// This operator.
     Own,
     /// Another operator; this one checks again after that time.
@@ -32,7 +32,7 @@ pub(in crate::operator) enum Ownership {
 
 /// Returns which operator reconciles `resource`. Records an Event when the group is left to the other operator or taken
 /// over.
-pub(in crate::operator) async fn ownership(resource: &ElectionGroup, context: &Context) -> Ownership {
+pub(crate) async fn ownership(resource: &ElectionGroup, context: &Context) -> Ownership {
     let recorded = resource.status.as_ref().and_then(|status| status.operator.as_deref());
     let Some(other) = recorded.filter(|recorded| *recorded != context.operator) else {
         remember(resource, context, |memory| {

@@ -16,16 +16,16 @@ use tracing::{debug, warn};
 use crate::api::names::{FIELD_MANAGER, PROVEN_GATE, annotation, label};
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::campaign::describe;
+use crate::context::{Context, RETRY, remember};
 use crate::group::judge::rollout::{opens, proven_in};
 use crate::group::observed::Outcome;
 use crate::group::observed::pod::PodView;
 use crate::group::{Group, Observed};
-use crate::operator::context::{Context, RETRY, remember};
-use crate::operator::name::qualified_name;
+use crate::name::qualified_name;
 
 /// Patches the pods to match `stored`. Returns the time until the next reconcile, if a request failed or a response
 /// showed a change by another client.
-pub(in crate::operator) async fn patch(
+pub(crate) async fn patch(
     resource: &ElectionGroup,
     group: Option<&Group>,
     observed: &Observed,

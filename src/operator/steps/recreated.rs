@@ -15,13 +15,13 @@ use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::{Client, ResourceExt};
 use tracing::info;
 
+use crate::cache::Cache;
 use crate::campaign::snapshot_of;
+use crate::error::Error;
 use crate::group::Group;
-use crate::operator::cache::Cache;
-use crate::operator::error::Error;
-use crate::operator::steps::live_pods::{any_is_older, pods_of};
-use crate::operator::steps::release::{failed, is_replaceable, leases_of, release_if};
 use crate::runtime::clock::Clock;
+use crate::steps::live_pods::{any_is_older, pods_of};
+use crate::steps::release::{failed, is_replaceable, leases_of, release_if};
 
 /// Releases the recreated Lease of `group` if every pod that is older than the Lease is gone. Returns the time until
 /// the next check.
@@ -31,7 +31,7 @@ use crate::runtime::clock::Clock;
 ///
 /// # Errors
 /// A request failed. The Lease is as it was, or was released by a write whose response was lost.
-pub(in crate::operator) async fn release_unawaited(
+pub(crate) async fn release_unawaited(
     client: &Client,
     group: &Group,
     cache: &Cache,

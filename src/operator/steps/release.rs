@@ -34,12 +34,12 @@ use kube::{Client, ResourceExt};
 use tracing::info;
 
 use crate::api::names::FIELD_MANAGER;
+use crate::cache::{Cache, LeaseHolder, controller_of};
 use crate::campaign::{apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
 use crate::group::judge::proof::{ProvenRelease, is_dead};
 use crate::group::spec::group::GroupMode;
-use crate::operator::cache::{Cache, LeaseHolder, controller_of};
 use crate::protocol::lease::{CANDIDATE_VERSION, READY_OF};
 use crate::runtime::clock::Clock;
 
@@ -52,7 +52,7 @@ const TRIES: u32 = 3;
     "cannot {verb} Lease {lease} to release it, although no process works under it: {}; it expires by itself",
     crate::campaign::describe(source)
 )]
-pub(in crate::operator) struct ReleaseError {
+pub(crate) struct ReleaseError {
     verb: &'static str,
     lease: String,
     source: Box<kube::Error>,
@@ -63,7 +63,7 @@ pub(in crate::operator) struct ReleaseError {
 ///
 /// # Errors
 /// [`ReleaseError`]. The Lease is as it was, or was released by a write whose response was lost.
-pub(in crate::operator) async fn release_of_dead(
+pub(crate) async fn release_of_dead(
     client: &Client,
     group: &Group,
     cache: &Cache,
@@ -106,7 +106,7 @@ async fn release(
 
 /// Returns the API of the Leases in the group's namespace. Objects are read in full, so that a PUT keeps foreign
 /// fields.
-pub(in crate::operator) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
+pub(crate) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
 }
 
@@ -115,7 +115,7 @@ pub(in crate::operator) fn leases_of(client: &Client, group: &Group) -> Api<Dyna
 ///
 /// # Errors
 /// [`ReleaseError`]. The Lease is as it was, or was released by a write whose response was lost.
-pub(in crate::operator) async fn release_if(
+pub(crate) async fn release_if(
     client: &Client,
     group: &Group,
     clock: &dyn Clock,
@@ -147,7 +147,7 @@ fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-pub(in crate::operator) fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseError {
+pub(crate) fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseError {
     ReleaseError { verb, lease: format!("{}/{}", group.namespace, group.lease_name), source: Box::new(source) }
 }
 
@@ -158,7 +158,7 @@ fn is_of_dead(lease: &DynamicObject, group: &Group, pod: &str, dead: &[String]) 
 }
 
 /// Whether the group controls the Lease, and its version is known: a PUT without a version would overwrite any state.
-pub(in crate::operator) fn is_replaceable(lease: &DynamicObject, group: &Group) -> bool {
+pub(crate) fn is_replaceable(lease: &DynamicObject, group: &Group) -> bool {
     let has_version = lease.resource_version().is_some_and(|version| !version.is_empty());
     controller_of(lease) == Some(&group.uid) && has_version
 }

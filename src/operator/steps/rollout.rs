@@ -39,6 +39,7 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
+use crate::context::{Context, RETRY, remember};
 use crate::group::judge::flapping::flapping_wait;
 use crate::group::judge::rollout;
 use crate::group::judge::rollout::{AnnotationChange, preferred, proven_in};
@@ -48,12 +49,11 @@ use crate::group::observed::Outcome;
 use crate::group::observed::program::Watch;
 use crate::group::status::starting_wait;
 use crate::group::{Desired, Group, Observed};
-use crate::operator::context::{Context, RETRY, remember};
-use crate::operator::name::qualified_name;
+use crate::name::qualified_name;
 use crate::protocol::lease;
 
 /// The revision of the pod template that the group should get.
-pub(in crate::operator) enum TargetRevision {
+pub(crate) enum TargetRevision {
     /// The pods are left as they are: the rollout in the status stays.
     Unknown,
     /// The pods have no readiness gate: there is no trial.
@@ -64,7 +64,7 @@ pub(in crate::operator) enum TargetRevision {
 
 impl TargetRevision {
     /// Returns the target of `desired`.
-    pub(in crate::operator) fn of(desired: &Desired) -> Self {
+    pub(crate) fn of(desired: &Desired) -> Self {
         if desired.keeps_pods {
             return Self::Unknown;
         }
@@ -74,15 +74,15 @@ impl TargetRevision {
 
 /// The result of [`judge`].
 #[derive(Default)]
-pub(in crate::operator) struct LeaderJudgement {
+pub(crate) struct LeaderJudgement {
     /// The step-down that the operator intends.
-    pub(in crate::operator) intent: Option<StepDownIntent>,
+    pub(crate) intent: Option<StepDownIntent>,
     /// The time until the next reconcile.
-    pub(in crate::operator) wait: Option<Duration>,
+    pub(crate) wait: Option<Duration>,
 }
 
 /// Writes the state of the rollout and of the program into `observed`, and the proven revision onto the Lease.
-pub(in crate::operator) async fn judge(
+pub(crate) async fn judge(
     resource: &ElectionGroup,
     group: Option<&Group>,
     target: &TargetRevision,
@@ -150,7 +150,7 @@ async fn annotate_proven_revision(
 
 /// Returns the time until the next reconcile after `stored` became the status: zero if the rollout has to be decided
 /// again.
-pub(in crate::operator) fn next_reconcile(
+pub(crate) fn next_reconcile(
     resource: &ElectionGroup,
     stored: &ElectionGroupStatus,
     observed: &Observed,

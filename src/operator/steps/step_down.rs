@@ -38,6 +38,7 @@ use tracing::{info, warn};
 
 use crate::api::ElectionGroup;
 use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
+use crate::cache::{Cache, Memory, controller_of, view_of};
 use crate::campaign::describe;
 use crate::group::judge::step_down::{Decision, Question, StepDown, decide};
 use crate::group::judge::successor::StepDownIntent;
@@ -45,10 +46,9 @@ use crate::group::observed::lease::LeaseView;
 use crate::group::observed::lease::StepDownRequest;
 use crate::group::observed::trial::Trial;
 use crate::group::{Group, Observed};
-use crate::operator::cache::{Cache, Memory, controller_of, view_of};
-use crate::operator::name::qualified_name;
-use crate::operator::report::events::Recorder;
+use crate::name::qualified_name;
 use crate::protocol::lease;
+use crate::report::events::Recorder;
 
 /// The delay before a failed request is retried: no event reports that a PodDisruptionBudget permits an eviction.
 const RETRY: Duration = Duration::from_secs(10);
@@ -58,20 +58,20 @@ const NEXT: Duration = Duration::from_secs(1);
 const TRIES: usize = 5;
 
 /// The executor of step-downs. It reports each of them once.
-pub(in crate::operator) struct StepDowns {
+pub(crate) struct StepDowns {
     client: Client,
     events: Recorder,
     cache: Cache,
 }
 
 impl StepDowns {
-    pub(in crate::operator) fn new(client: Client, events: Recorder, cache: Cache) -> Self {
+    pub(crate) fn new(client: Client, events: Recorder, cache: Cache) -> Self {
         Self { client, events, cache }
     }
 
     /// Takes the next steps of the step-down that `resource` requests, or else of `intent`, and sets
     /// `observed.step_down` to the result. Returns the delay before the next try, where no event triggers it.
-    pub(in crate::operator) async fn carry_out(
+    pub(crate) async fn carry_out(
         &self,
         resource: &ElectionGroup,
         group: Option<&Group>,
@@ -147,7 +147,7 @@ impl StepDowns {
     ///
     /// # Errors
     /// The text names the request that failed, and the cause.
-    pub(in crate::operator) async fn annotate(
+    pub(crate) async fn annotate(
         &self,
         group: &Group,
         annotation: &str,

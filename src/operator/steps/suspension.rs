@@ -23,19 +23,15 @@ use tracing::warn;
 
 use crate::api::ElectionGroup;
 use crate::campaign::snapshot_of;
+use crate::context::{Context, RETRY};
 use crate::group::Group;
 use crate::group::judge::suspension;
-use crate::operator::context::{Context, RETRY};
-use crate::operator::name::qualified_name;
+use crate::name::qualified_name;
 use crate::protocol::lease;
 
 /// Writes or removes the annotation. Returns the delay before a failed write is retried; a failure delays no other
 /// step.
-pub(in crate::operator) async fn annotate_suspended(
-    resource: &ElectionGroup,
-    group: &Group,
-    context: &Context,
-) -> Option<Duration> {
+pub(crate) async fn annotate_suspended(resource: &ElectionGroup, group: &Group, context: &Context) -> Option<Duration> {
     let cache = &context.cache;
     let pods = || cache.group_state(&group.namespace, &group.name, &group.lease_name, &group.uid).pods;
     let suspended = suspension::change(group, cache.is_suspended(group)?, pods)?;

@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8sensus::candidate::app::AppSpec;
-use k8sensus::candidate::app::probe::{ProbeError, Prober, Runner};
-use k8sensus::candidate::app::spec::Probe;
-use k8sensus::runtime::clock::SystemClock;
+use k8sensus_candidate::app::AppSpec;
+use k8sensus_candidate::app::probe::{ProbeError, Prober, Runner};
+use k8sensus_candidate::app::spec::Probe;
+use k8sensus_runtime::clock::SystemClock;
 use serde_json::{Value, json};
 
 use crate::support::shared;

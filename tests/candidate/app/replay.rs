@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8sensus::candidate::app::AppSpec;
-use k8sensus::candidate::app::replay::{Event, Kind, Liveness, Order, Replay};
-use k8sensus::election::Moment;
+use k8sensus_candidate::app::AppSpec;
+use k8sensus_candidate::app::replay::{Event, Kind, Liveness, Order, Replay};
+use k8sensus_election::Moment;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

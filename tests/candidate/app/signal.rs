@@ -1,6 +1,6 @@
 //! Signals by their names in Kubernetes.
 
-use k8sensus::candidate::app::signal::{name_of, named};
+use k8sensus_candidate::app::signal::{name_of, named};
 use rustix::process::Signal;
 
 /// The enum of `stopSignal` in the Kubernetes API, version 1.33.

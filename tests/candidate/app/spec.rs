@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use k8sensus::candidate::app::AppSpec;
-use k8sensus::candidate::app::spec::Action;
+use k8sensus_candidate::app::AppSpec;
+use k8sensus_candidate::app::spec::Action;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ mod flaw;
 mod flaws;
 
 /// Unchanged modules that the copies use.
-pub use k8sensus::{protocol, runtime};
+pub use {k8sensus_protocol as protocol, k8sensus_runtime as runtime};
 
 pub use flaw::{Flaw, FoundBy};
 pub use flaws::FLAWS;

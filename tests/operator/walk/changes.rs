@@ -1,7 +1,7 @@
 //! The changes of a group's spec in a walk.
 
-use k8sensus::api::ElectionGroup;
-use k8sensus::group::Group;
+use k8sensus_api::ElectionGroup;
+use k8sensus_group::Group;
 use serde_json::{Value, json};
 
 use crate::support::group;

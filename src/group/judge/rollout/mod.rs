@@ -18,11 +18,11 @@ use std::time::Duration;
 use super::successor::StepDownIntent;
 use crate::api::names::{ChangeReason, label};
 use crate::api::{ElectionGroupStatus, RolloutStatus};
-use crate::group::desired::Desired;
-use crate::group::observed::lease::{LeaseView, is_candidate};
-use crate::group::observed::pod::{PodView, pod_of};
-use crate::group::observed::program::Watch;
-use crate::group::spec::group::Group;
+use crate::desired::Desired;
+use crate::observed::lease::{LeaseView, is_candidate};
+use crate::observed::pod::{PodView, pod_of};
+use crate::observed::program::Watch;
+use crate::spec::group::Group;
 
 /// The revision of pods without a revision label.
 pub const NAMELESS: &str = "";

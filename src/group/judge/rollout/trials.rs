@@ -7,9 +7,9 @@
 use super::{Question, TRIES, is_of};
 use crate::api::HistoryEntry;
 use crate::api::names::ChangeReason;
-use crate::group::judge::flapping::{has_failed, reason_of};
-use crate::group::observed::pod::{PodView, pod_of};
-use crate::group::observed::trial::Trial;
+use crate::judge::flapping::{has_failed, reason_of};
+use crate::observed::pod::{PodView, pod_of};
+use crate::observed::trial::Trial;
 
 impl<'a> Question<'a> {
     /// Returns a pod of the wanted revision whose term ended although the pod is not being deleted, and how the term

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 
 use super::{LeaseEntry, Leases};
-use crate::operator::cache::table::Scope;
+use crate::cache::table::Scope;
 
 /// The delay before a Lease that seems to have expired is read again, if the last read had no result.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -14,7 +14,7 @@ impl Leases {
     /// Returns the Leases that seem to have expired, as namespace and name, except those in the scopes `unseen`, whose
     /// renewals the watch may miss. Each has to be read, and the result passed to [`confirm`](Self::confirm): until
     /// then it has not expired.
-    pub(in crate::operator::cache) fn due(&mut self, now: Duration, unseen: &[&Scope]) -> Vec<(String, String)> {
+    pub(in crate::cache) fn due(&mut self, now: Duration, unseen: &[&Scope]) -> Vec<(String, String)> {
         let is_watched = |namespace: &str| !unseen.iter().any(|scope| scope.holds(namespace));
         let mut due = Vec::new();
         for (namespace, name, entry) in self.table.iter_mut().filter(|(namespace, ..)| is_watched(namespace)) {
@@ -29,7 +29,7 @@ impl Leases {
 
     /// Applies the result of the read: the Lease, or that there is none. Returns the groups to reconcile, as namespace
     /// and name, and whether the read shows a change that the watch has not shown.
-    pub(in crate::operator::cache) fn confirm(
+    pub(in crate::cache) fn confirm(
         &mut self,
         namespace: &str,
         name: &str,

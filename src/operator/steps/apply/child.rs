@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use crate::api::names::FIELD_MANAGER;
+use crate::cache::{controller_of, value_of};
 use crate::campaign::snapshot_of;
 use crate::group::Group;
 use crate::group::desired::{drift, refusal};
-use crate::operator::cache::{controller_of, value_of};
 
 /// The field manager of [`Child::scale`].
 const SCALE_MANAGER: &str = "k8sensus-operator-scale";
 
 /// Why a child could not be applied.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::operator) enum ApplyError {
+pub(crate) enum ApplyError {
     /// The group is not the controller of an object with that name.
     #[error(
         "{kind} {namespace}/{name} exists and is not this group's ({found}); delete or rename it, or rename the group"
@@ -30,7 +30,7 @@ pub(in crate::operator) enum ApplyError {
 
 impl ApplyError {
     /// The status code, if the API server refused the request.
-    pub(in crate::operator) fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Request { source, .. } => match &**source {
                 kube::Error::Api(status) => Some(status.code),
@@ -41,7 +41,7 @@ impl ApplyError {
     }
 
     /// Returns the API server's objections to the child, with the fields of the group that they concern.
-    pub(in crate::operator) fn explained(&self, group: &Group) -> String {
+    pub(crate) fn explained(&self, group: &Group) -> String {
         let Self::Request { kind, source, .. } = self else { return self.to_string() };
         let kube::Error::Api(status) = &**source else { return self.to_string() };
         let causes = status.details.iter().flat_map(|details| &details.causes);
@@ -68,9 +68,9 @@ impl ApplyError {
 
 /// The group that children belong to.
 #[derive(Clone, Copy)]
-pub(in crate::operator) struct Owner<'a> {
-    pub(in crate::operator) namespace: &'a str,
-    pub(in crate::operator) uid: &'a str,
+pub(crate) struct Owner<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) uid: &'a str,
 }
 
 impl<'a> From<&'a Group> for Owner<'a> {
@@ -80,7 +80,7 @@ impl<'a> From<&'a Group> for Owner<'a> {
 }
 
 /// One child of a group, whether it exists or not.
-pub(in crate::operator) struct Child<'a> {
+pub(crate) struct Child<'a> {
     api: Api<DynamicObject>,
     kind: &'a str,
     owner: Owner<'a>,
@@ -88,12 +88,7 @@ pub(in crate::operator) struct Child<'a> {
 }
 
 impl<'a> Child<'a> {
-    pub(in crate::operator) fn new(
-        client: &Client,
-        resource: &'a ApiResource,
-        owner: impl Into<Owner<'a>>,
-        name: &'a str,
-    ) -> Self {
+    pub(crate) fn new(client: &Client, resource: &'a ApiResource, owner: impl Into<Owner<'a>>, name: &'a str) -> Self {
         let owner = owner.into();
         let api = Api::namespaced_with(client.clone(), owner.namespace, resource);
         Self { api, kind: &resource.kind, owner, name }
@@ -114,7 +109,7 @@ impl<'a> Child<'a> {
     }
 
     /// Creates the child. Returns `None` if an object of that name exists.
-    pub(in crate::operator) async fn create(&self, desired: &Value) -> Result<Option<DynamicObject>, ApplyError> {
+    pub(crate) async fn create(&self, desired: &Value) -> Result<Option<DynamicObject>, ApplyError> {
         let object: DynamicObject = serde_json::from_value(desired.clone())
             .map_err(|source| self.failed("create", kube::Error::SerdeError(source)))?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -171,7 +166,7 @@ impl<'a> Child<'a> {
     }
 
     /// Applies `desired` to the object of that uid: the server refuses if the object has been recreated.
-    pub(in crate::operator) async fn apply_to(&self, desired: &Value, uid: &str) -> Result<DynamicObject, ApplyError> {
+    pub(crate) async fn apply_to(&self, desired: &Value, uid: &str) -> Result<DynamicObject, ApplyError> {
         let mut desired = desired.clone();
         desired["metadata"]["uid"] = json!(uid);
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -198,7 +193,7 @@ impl<'a> Child<'a> {
     }
 
     /// Deletes the object of that uid.
-    pub(in crate::operator) async fn delete_of(&self, uid: Option<String>) -> Result<(), ApplyError> {
+    pub(crate) async fn delete_of(&self, uid: Option<String>) -> Result<(), ApplyError> {
         let preconditions = Preconditions { uid, resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api.delete(self.name, &params).await {

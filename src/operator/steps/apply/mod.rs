@@ -12,25 +12,25 @@ use kube::api::ApiResource;
 use serde_json::{Value, json};
 use tracing::info;
 
-pub(in crate::operator) use child::{ApplyError, Child, Owner};
+pub(crate) use child::{ApplyError, Child, Owner};
 
 use crate::api::ElectionGroup;
+use crate::cache::{Cache, Detail, Kind, controller_of, value_of};
 use crate::group::desired::drift;
 use crate::group::desired::{NewLease, new_lease};
 use crate::group::{Desired, Group};
-use crate::operator::cache::{Cache, Detail, Kind, controller_of, value_of};
-use crate::operator::steps::live_pods::{longest_wait, pods_of};
 use crate::runtime::clock::Clock;
+use crate::steps::live_pods::{longest_wait, pods_of};
 use child::is_as_desired;
 
 /// The client and the cache for applying children.
-pub(in crate::operator) struct Applier {
-    pub(in crate::operator) client: Client,
-    pub(in crate::operator) cache: Cache,
+pub(crate) struct Applier {
+    pub(crate) client: Client,
+    pub(crate) cache: Cache,
 }
 
 impl Applier {
-    pub(in crate::operator) fn new(client: Client, cache: Cache) -> Self {
+    pub(crate) fn new(client: Client, cache: Cache) -> Self {
         Self { client, cache }
     }
 
@@ -38,7 +38,7 @@ impl Applier {
     ///
     /// # Errors
     /// [`ApplyError`] of the first child that failed; the children after it were not applied.
-    pub(in crate::operator) async fn apply(
+    pub(crate) async fn apply(
         &self,
         group: &Group,
         resource: &ElectionGroup,
@@ -92,24 +92,19 @@ impl Applier {
     }
 
     /// Whether the group's Deployment exists.
-    pub(in crate::operator) fn has_deployment(&self, group: &Group) -> bool {
+    pub(crate) fn has_deployment(&self, group: &Group) -> bool {
         let known = self.cache.child(Kind::Deployment, &group.namespace, &group.name);
         known.is_some_and(|known| known.is_controlled_by(&group.uid))
     }
 
     /// Whether the Deployment is as `desired`, even if another child failed.
-    pub(in crate::operator) fn has_deployed(&self, group: &Group, desired: &Desired) -> bool {
+    pub(crate) fn has_deployed(&self, group: &Group, desired: &Desired) -> bool {
         let known = self.cache.child(Kind::Deployment, &group.namespace, &group.name);
         known.is_some_and(|known| known.is_controlled_by(&group.uid) && known.matches(&desired.deployment))
     }
 
     /// Creates or applies one child.
-    pub(in crate::operator) async fn ensure(
-        &self,
-        group: &Group,
-        kind: Kind,
-        desired: &Value,
-    ) -> Result<(), ApplyError> {
+    pub(crate) async fn ensure(&self, group: &Group, kind: Kind, desired: &Value) -> Result<(), ApplyError> {
         let child = Child::new(
             &self.client,
             kind.resource(),
@@ -167,7 +162,7 @@ impl Applier {
     }
 
     /// Deletes a child that the group no longer needs, if the group controls it.
-    pub(in crate::operator) async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
+    pub(crate) async fn remove(&self, group: &Group, kind: Kind) -> Result<(), ApplyError> {
         let name = kind.name_of(&group.name);
         let known = self.cache.child(kind, &group.namespace, &name);
         if !known.is_some_and(|known| known.is_controlled_by(&group.uid)) {
