@@ -130,7 +130,7 @@ fn examples_are_short_and_use_only_the_public_api() {
         let text = fs::read_to_string(source(&name)).unwrap();
         assert!(text.lines().count() <= 160, "{name} is too long to copy");
         for used in text.lines().filter(|line| line.contains("k8sensus::")) {
-            let public = ["use k8sensus::campaign::{", "use k8sensus_runtime::shutdown::Shutdown;"];
+            let public = ["use k8sensus::campaign::{", "use k8sensus::shutdown::Shutdown;"];
             assert!(public.iter().any(|import| used.starts_with(import)), "{name}: {used}");
         }
     }
