@@ -21,7 +21,7 @@ const OBJECTS: &[&str] = &[
 #[test]
 fn explain_output_of_each_object_matches_its_snapshot() {
     // The API server publishes the schema of a new CRD a moment after it serves it.
-    within(30, "kubectl explain electiongroup", || {
+    within(90, "kubectl explain electiongroup", || {
         shared().kubectl().args(["explain", "electiongroup"]).output().unwrap().status.success().then_some(())
     });
     let texts: Vec<String> = OBJECTS.iter().map(|object| kubectl(shared(), &["explain", object])).collect();
@@ -30,7 +30,7 @@ fn explain_output_of_each_object_matches_its_snapshot() {
 
 #[test]
 fn explain_lists_every_field_with_its_type() {
-    within(30, "kubectl explain electiongroup", || {
+    within(90, "kubectl explain electiongroup", || {
         shared().kubectl().args(["explain", "electiongroup"]).output().unwrap().status.success().then_some(())
     });
     let text = kubectl(shared(), &["explain", "electiongroup", "--recursive"]);

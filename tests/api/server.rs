@@ -85,7 +85,7 @@ fn client_side_apply_accepts_the_crd_and_explain_describes_each_field() {
     for field in ["spec", "spec.candidate", "spec.election", "status", "status.leader"] {
         let what = format!("electiongroup.{field}");
         // The API server publishes the schema of a new CRD a moment after it serves it.
-        let text = within(30, &format!("kubectl explain {what}"), || {
+        let text = within(90, &format!("kubectl explain {what}"), || {
             let output = cluster.kubectl().args(["explain", &what]).output().unwrap();
             output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
         });

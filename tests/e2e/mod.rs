@@ -194,7 +194,7 @@ fn uid(ns: &str, pod: &str) -> String {
 /// Kills a candidate and its command once both run; returns the time of the kill.
 fn kill(ns: &str, pod: &str) -> Instant {
     let uid = uid(ns, pod);
-    within(10, &format!("the candidate and its command in {pod}"), || {
+    within(60, &format!("the candidate and its command in {pod}"), || {
         (node().pids_in_pod(&uid).len() == 2).then_some(())
     });
     let killed = Instant::now();

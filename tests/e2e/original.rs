@@ -23,12 +23,12 @@ fn original_manifests_and_demonstration_work() {
         text.split(' ').map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(pods().len(), 3);
-    within(10, "the task in the leader's log", || {
+    within(60, "the task in the leader's log", || {
         logs("default", &first).contains("k8sensus is running sample task.").then_some(())
     });
     let others: Vec<String> = pods().into_iter().filter(|pod| *pod != first).collect();
     for pod in &others {
-        within(10, "the leader in the others' logs", || {
+        within(60, "the leader in the others' logs", || {
             logs("default", pod).contains(&format!("New leader is: {first}")).then_some(())
         });
     }
@@ -37,7 +37,7 @@ fn original_manifests_and_demonstration_work() {
     let second = within(30, "a successor", || leader().filter(|now| *now != first));
     let witness = others.iter().find(|pod| **pod != second);
     if let Some(witness) = witness {
-        within(10, "the successor in the other's log", || {
+        within(60, "the successor in the other's log", || {
             logs("default", witness).contains(&format!("New leader is: {second}")).then_some(())
         });
     }

@@ -3,6 +3,9 @@
 //! The first and the second occurrence are written at once. Further ones are counted, and the count is written at most
 //! once in [`REFRESH`]. The count of something that goes on is written at most once in [`STANDING_REFRESH`], so that
 //! its Event outlives the hour for which an API server keeps Events.
+//!
+//! kube's `Recorder` (5.0) also counts a series. It writes each occurrence in a request of its own, its series do not
+//! distinguish notes, it forgets a series after 6 minutes, and its memory has no limit.
 
 use std::collections::HashMap;
 use std::time::Duration;

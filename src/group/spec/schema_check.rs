@@ -1,5 +1,8 @@
 //! The check of a spec's shape: types, bounds and forms of single fields, by the schema that the CRD publishes. An API
 //! server has checked all of it, unless its CRD is older than the operator, or edited.
+//!
+//! kube's feature `cel` evaluates the rules of a schema (`x-kubernetes-validations`), but not its types, bounds and
+//! patterns, which are checked here. The rules are Rust code in [`check`](super::check): each names the field and what to do.
 
 use std::collections::HashSet;
 use std::fmt;
