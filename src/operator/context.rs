@@ -17,6 +17,8 @@ use crate::runtime::clock::Clock;
 use crate::steps::apply::Applier;
 use crate::steps::step_down::StepDowns;
 
+/// The delay before the first retry of a request that failed.
+pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// How long a reconcile may wait for an optional request.
 const BUDGET: Duration = Duration::from_secs(2);
 

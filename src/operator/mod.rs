@@ -13,12 +13,12 @@
 //! 4. `steps/release` releases the Lease of a leader that is proven dead; `steps/recreated` releases a recreated Lease
 //!    that no pod has to wait for.
 //! 5. `steps/candidate_update` records the candidate that the pods get.
-//! 6. `steps/suspension` writes onto the Lease that the group is suspended, or that it no longer is. `steps/apply` then
-//!    applies the children.
+//! 6. `steps/children` applies the children: `steps/suspension` first writes onto the Lease that the group is suspended, or
+//!    that it no longer is, then `steps/apply` applies one child after another.
 //! 7. `report/status` reads from the cache what there is now.
 //! 8. `steps/rollout` decides how far the newest revision is, and whether the leader has to hand over.
 //! 9. `steps/step_down` carries out a step-down: a requested one, or else the one from step 8.
-//! 10. `report/status` writes the status, `report/events` the Events, `report/publish` defines the metrics.
+//! 10. `report/status_write` writes the status, `report/events` the Events, `report/publish` the metrics.
 //! 11. `steps/pods` opens readiness gates and writes role labels.
 //!
 //! A paused group skips step 6, and so does an invalid one. An operator may die at any point: the next one continues

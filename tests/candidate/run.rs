@@ -103,7 +103,7 @@ fn a_lease_changed_or_deleted_by_hand_stops_the_leader_immediately() {
     });
     kubectl(cluster, &["delete", "-n", &ns, "lease/weir"]);
     within(2, "the leader to stop", || (leader.output().matches("Evicted as leader").count() == 2).then_some(()));
-    within(8, "the lease to be made again", || {
+    within(8, "the lease to be recreated", || {
         (leader.output().matches("I'm the new leader!").count() == 3).then_some(())
     });
 }

@@ -48,7 +48,11 @@ fn idle_connections_and_large_objects_do_not_starve_the_operator() {
     let second = operator_for(&ns, OPERATOR, cluster.kubeconfig(), listen);
     within(20, "the endpoints", || TcpStream::connect(listen).ok());
     let idle: Vec<TcpStream> = (0..IDLE_CONNECTIONS).filter_map(|_| TcpStream::connect(listen).ok()).collect();
-    let files = std::fs::read_dir(format!("/proc/{}/fd", second.pid())).unwrap().count();
+    // Connections beyond the limit are closed by tasks that a busy machine runs a moment later.
+    let files = within(10, "at most 200 open files", || {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", second.pid())).unwrap().count();
+        (files < 200).then_some(files)
+    });
     within(60, "readiness", || fetch(listen, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
     second.wait_for("starting to reconcile", Duration::from_secs(60));
     let ready = start.elapsed();
@@ -64,7 +68,6 @@ fn idle_connections_and_large_objects_do_not_starve_the_operator() {
          ready after {ready:?}; new groups after {times:?}; /healthz in {health:?}",
         idle.len()
     );
-    assert!(files < 200, "{files} open files");
     assert!(peak < LIMIT_KIB, "{peak} KiB");
     assert!(times[0] < Duration::from_secs(1), "{times:?}");
     assert!(health < Duration::from_secs(1), "{health:?}");

@@ -39,7 +39,7 @@ fn holder_transitions_and_expiry_are_shown() {
     assert!(group["status"].get("leader").is_none());
     assert_eq!(group["status"]["leaseTransitions"], 2);
     let message = group["status"]["conditions"][1]["message"].as_str().unwrap();
-    assert!(message.contains("heron held lease"), "{message}");
+    assert!(message.contains("heron stopped renewing it"), "{message}");
 
     let columns = kubectl(cluster, &["get", "-n", &ns, "electiongroups"]);
     let head: Vec<&str> = columns.lines().next().unwrap().split_whitespace().collect();

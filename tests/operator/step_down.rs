@@ -114,16 +114,20 @@ fn new_value_moves_the_leader_once_and_is_acknowledged() {
     assert_eq!(scene.transitions(), before + 1);
     assert_eq!(scene.get("electiongroup/kestrel")["status"]["leaseTransitions"], before + 1);
 
-    // The same value again causes no step-down and no write.
-    let start = audit_position(scene.cluster);
-    scene.request("first");
-    kubectl(scene.cluster, &["label", "-n", &scene.ns, "electiongroup/kestrel", "colour=red"]);
-    std::thread::sleep(Duration::from_secs(4));
+    // The same value again causes no step-down and no write. Events are written a moment after what they report.
     let by_the_operator = |event: &Value| {
         let agent = event["userAgent"].as_str().unwrap_or_default();
         let candidate = event["objectRef"]["resource"] == "leases" && event["verb"] == "update";
         event["objectRef"]["namespace"] == scene.ns.as_str() && !agent.starts_with("kube") && !candidate
     };
+    let start = within(20, "a second without a write", || {
+        let start = audit_position(scene.cluster);
+        std::thread::sleep(Duration::from_secs(1));
+        writes_since(scene.cluster, start, by_the_operator).is_empty().then_some(start)
+    });
+    scene.request("first");
+    kubectl(scene.cluster, &["label", "-n", &scene.ns, "electiongroup/kestrel", "colour=red"]);
+    std::thread::sleep(Duration::from_secs(4));
     assert_eq!(writes_since(scene.cluster, start, by_the_operator), Vec::<String>::new());
     scene.leads(1);
     assert_eq!(scene.transitions(), before + 1);

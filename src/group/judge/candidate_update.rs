@@ -126,10 +126,8 @@ pub fn decide(question: &Question<'_>) -> Update {
     };
     match group {
         _ if offer.matches(recorded) => Update::Done { value },
-        None => Update::pending("the update that was requested waits until the spec is valid"),
-        Some(group) if group.paused => {
-            Update::pending("the update that was requested waits until spec.paused is false")
-        }
+        None => Update::pending("the requested update waits until the spec is valid"),
+        Some(group) if group.paused => Update::pending("the requested update waits until spec.paused is false"),
         Some(_) => Update::Replace { value: Some(value), moves_leader: is_led },
     }
 }

@@ -12,4 +12,4 @@ pub(crate) mod probe;
 mod schema_check;
 mod timing;
 
-pub use schema_check::prepare;
+pub use schema_check::{drop_nulls, prepare};

@@ -37,7 +37,7 @@ pub fn prepare() {
 }
 
 /// Removes nulls, as an API server does before any check.
-pub(crate) fn drop_nulls(value: &mut Value) {
+pub fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());

@@ -3,3 +3,4 @@
 pub(super) mod events;
 pub(super) mod publish;
 pub(super) mod status;
+pub(super) mod status_write;

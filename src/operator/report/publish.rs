@@ -1,9 +1,15 @@
 //! The metrics of reconciling.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use tracing::warn;
+
+use crate::api::{ConditionType, ElectionGroup};
+use crate::group::observed::Outcome;
+use crate::name::qualified_name;
 
 /// The operator's own metrics. Names of groups and holders are never labels: their number has no bound.
 #[derive(Clone, Default)]
@@ -47,5 +53,21 @@ impl Metrics {
 
     pub(crate) fn leader_changed(&self) {
         self.leader_changes.inc();
+    }
+}
+
+/// Counts the reconcile, and logs a problem that the status did not report before.
+pub(crate) fn publish(resource: &ElectionGroup, outcome: &Outcome, metrics: &Metrics) {
+    let (label, why) = match outcome {
+        Outcome::Applied => return metrics.count(ResultLabel::Applied),
+        Outcome::Invalid(why) => (ResultLabel::Invalid, why),
+        Outcome::Conflict(why) => (ResultLabel::Conflict, why),
+        Outcome::Forbidden(why) => (ResultLabel::Forbidden, why),
+    };
+    metrics.count(label);
+    let stalled =
+        |condition: &Condition| condition.type_ == ConditionType::Stalled.as_str() && condition.message == *why;
+    if !resource.status.as_ref().is_some_and(|status| status.conditions.iter().any(stalled)) {
+        warn!(group = qualified_name(resource), "{why}");
     }
 }

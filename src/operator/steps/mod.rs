@@ -2,6 +2,7 @@
 
 pub(super) mod apply;
 pub(super) mod candidate_update;
+pub(super) mod children;
 pub(super) mod endpoints;
 pub(super) mod live_pods;
 pub(super) mod other_operator;

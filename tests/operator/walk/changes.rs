@@ -2,6 +2,7 @@
 
 use k8sensus_api::ElectionGroup;
 use k8sensus_group::Group;
+use k8sensus_group::spec::drop_nulls;
 use serde_json::{Value, json};
 
 use crate::support::group;
@@ -320,17 +321,6 @@ pub fn set(spec: &mut Value, path: &str, value: &Value) {
         (Value::Null, Value::Null) => {}
         (node, value) => node[last] = value.clone(),
     }
+    // Access to a missing field leaves a null behind.
     drop_nulls(spec);
-}
-
-/// Removes the nulls that access to a missing field leaves behind.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
 }
