@@ -1,4 +1,4 @@
-//! One test binary for everything, so that a real API server is brought up once. The rooms mirror `src`.
+//! One test binary for everything, so that a real API server is brought up once. The folders mirror `src`.
 
 #![allow(clippy::disallowed_methods, reason = "these tests wait for real processes in real time")]
 

@@ -14,7 +14,7 @@ use k8sensus_runtime::telemetry::{self, LogFormat};
 
 /// Manages ElectionGroups: one active, the rest ready.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "k8sensus-operator", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

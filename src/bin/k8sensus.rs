@@ -15,7 +15,7 @@ use k8sensus_runtime::{cli, end_reason, telemetry};
 ///
 /// Without a command it runs a sample task while it leads, as the original k8sensus does.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "k8sensus", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

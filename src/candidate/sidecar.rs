@@ -7,8 +7,8 @@
 //!   has expired, or immediately when the app reports that it has stopped; until then it is renewed.
 //! - It acquires the Lease only while the app asks, and releases it when the app has fallen silent, see
 //!   [`activity`](super::activity): an app that does not run cannot lead.
-//! - An app that reports on its own that it has stopped releases the Lease; this candidate then abstains for a lease
-//!   duration.
+//! - An app that reports on its own that it has stopped releases the Lease; this candidate then abstains until it
+//!   observes another holder, for a lease duration at most.
 //!
 //! # Caveats
 //! The app must ask again before its promise expires, and stop leading when it gets no other: the candidate cannot stop

@@ -1,4 +1,4 @@
-//! The meaning of an `ElectionGroup`, without IO. Each module imports only those above it:
+//! The meaning of an `ElectionGroup`, without IO. Each folder imports only those before it:
 //!
 //! 1. [`spec`]: what the user wrote, checked.
 //! 2. [`desired`]: the objects that the cluster should have, built.

@@ -1,6 +1,6 @@
 //! The surroundings of every program here: clocks, signals, logs and the admin endpoints.
 //!
-//! Imports no other module of this crate except `protocol`.
+//! Depends on no other crate of this workspace except `k8sensus-protocol`.
 
 use k8sensus_protocol as protocol;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::root;
 
-/// The modules of this crate that each module may import.
+/// The folders of `src` that each folder may import.
 const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("protocol", &[]),
     ("api", &[]),
@@ -41,11 +41,11 @@ fn code(path: &Path) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the names that directly follow `crate::` (or `k8sensus::` in programs).
+/// Returns the names that directly follow `crate::` or `k8sensus::`, and those of crates such as `k8sensus_group`.
 fn modules_in(code: &str) -> BTreeSet<String> {
     let name =
         |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
-    ["crate::", "k8sensus::"]
+    ["crate::", "k8sensus::", "k8sensus_"]
         .iter()
         .flat_map(|prefix| code.split(prefix).skip(1))
         .map(name)

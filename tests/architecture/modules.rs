@@ -60,7 +60,7 @@ impl<'ast> Visit<'ast> for Imports {
     }
 }
 
-/// The modules of `src`, each with its imports. The first name of a module is its room.
+/// The modules of `src`, each with its imports. The first name of a module is its folder.
 fn modules() -> BTreeMap<Name, Imports> {
     let src = root().join("src");
     let name_of = |path: &Path| -> Name {
@@ -82,7 +82,7 @@ fn modules() -> BTreeMap<Name, Imports> {
 /// The path from the root of `src`, `None` for one into another crate.
 fn absolute(module: &[String], path: &[String], modules: &BTreeMap<Name, Imports>) -> Option<Name> {
     match path.first()?.as_str() {
-        // Rooms are crates, in which a module of the room and another room go by the same kind of path.
+        // Folders are crates, in which their own modules and other crates go by the same kind of path.
         "crate" if modules.contains_key(&[&module[..1], path.get(1..2)?].concat()) => {
             Some([&module[..1], &path[1..]].concat())
         }

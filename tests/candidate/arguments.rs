@@ -80,7 +80,8 @@ fn install_copies_a_program_that_starts() {
     for _ in 0..2 {
         assert!(call(&["install", target.to_str().unwrap()], &[]).status.success());
     }
-    assert!(Command::new(&target).arg("--version").output().unwrap().status.success());
+    let version = Command::new(&target).arg("--version").output().unwrap();
+    assert_eq!(String::from_utf8(version.stdout).unwrap(), concat!("k8sensus ", env!("CARGO_PKG_VERSION"), "\n"));
     let missing = call(&["install", "/nowhere/k8sensus"], &[]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8(missing.stderr).unwrap().contains("cannot install /nowhere/k8sensus"));

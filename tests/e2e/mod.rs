@@ -45,20 +45,37 @@ fn node() -> &'static Cluster {
     NODE.get_or_init(|| {
         prepare_machine();
         println!("e2e: building the image (takes minutes the first time), then starting a node (10 s)");
-        let node = new_node();
+        let existing = std::env::var("K8SENSUS_CLUSTER").ok();
+        let node = existing.as_deref().map_or_else(new_node, existing_node);
         install_operator(&node, "crds.keep=true");
+        if existing.is_some() {
+            // The tag of the image is the same as before.
+            let operator = ["-n", SYSTEM, "deployment/k8sensus-operator"];
+            kubectl(&node, &[&["rollout", "restart"], &operator[..]].concat());
+            kubectl(&node, &[&["rollout", "status", "--timeout=120s"], &operator[..]].concat());
+        }
         observer::start();
         node
     })
 }
 
+/// Returns the running cluster of that name, as `cargo demo -- --name NAME up` leaves it, with the product's image. It keeps
+/// running after the tests.
+fn existing_node(name: &str) -> Cluster {
+    with_image(|| Cluster::open(name))
+}
+
 /// Starts a node with the product's image.
 fn new_node() -> Cluster {
+    with_image(|| Cluster::node().start())
+}
+
+fn with_image(node: impl FnOnce() -> Result<Cluster, k8sensus_local::Error>) -> Cluster {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("image-{}-{}.tar", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     product_image(&archive, Profile::Demo).unwrap_or_else(|error| panic!("{error}"));
-    let node = Cluster::node().start().unwrap_or_else(|error| panic!("{error}"));
+    let node = node().unwrap_or_else(|error| panic!("{error}"));
     node.load_image(&archive).unwrap_or_else(|error| panic!("{error}"));
     let _ = std::fs::remove_file(&archive);
     node

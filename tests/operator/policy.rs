@@ -109,8 +109,8 @@ fn forged_writes_are_refused_with_the_reason() {
     let uid = get(cluster, &ns, "deployment/kestrel").unwrap()["metadata"]["uid"].clone();
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "name": "gone", "uid": uid });
     let cases: [(Forge<'_>, &str); 13] = [
-        (&lower, "leaseTransitions is the fencing token and must never fall, expected 1 or more, found 0"),
-        (&spec("leaseTransitions", Value::Null), "leaseTransitions is the fencing token and must never fall"),
+        (&lower, "leaseTransitions must never fall: they count the terms, expected 1 or more, found 0"),
+        (&spec("leaseTransitions", Value::Null), "leaseTransitions must never fall: they count the terms"),
         (&spec("leaseDurationSeconds", json!(i32::MAX)), "leaseDurationSeconds must be 1 to 3600, found 2147483647"),
         (&spec("leaseDurationSeconds", json!(3601)), "leaseDurationSeconds must be 1 to 3600, found 3601"),
         (&spec("holderIdentity", json!("o".repeat(254))), "holderIdentity must be at most 253 bytes"),

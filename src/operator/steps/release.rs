@@ -21,7 +21,8 @@
 //!   Lease expires.
 //! - The operator dies between steps 4 and 6: the proof was only in its memory, so the history shows the change as the
 //!   next operator observes it.
-//! - The response to step 4 is lost: the Lease is released or as it was. The next reconcile reads it again.
+//! - The response to step 4 is lost: the Lease is released or as it was. The next reconcile tries again
+//!   if the cache still shows the dead holder; otherwise the history shows a plain release.
 //! - Another candidate acquires the Lease before step 4: the holder or the incarnation differs, or the PUT meets a
 //!   conflict. The Lease is left alone.
 //! - A late renewal of the dead leader arrives before step 4: a conflict, after which the Lease is released. One that

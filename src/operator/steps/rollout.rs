@@ -2,24 +2,26 @@
 //! step.
 //!
 //! # Flow of a rollout
+//! Modes Exec and Sidecar, by injection revision 3 or later; other groups have no trial.
+//!
 //! 1. The pod template changes. `apply` writes the Deployment, whose pods carry the revision in their label
 //!    `k8sensus.dev/revision` and have the readiness gate `k8sensus.dev/proven`. The gate of new pods is closed, so the
 //!    Deployment waits. `status.rollout.provenRevision` still names the former revision.
-//! 2. While pods of several revisions exist, the operator writes `k8sensus.dev/proven-revision` onto the Lease:
+//! 2. While pods of another revision exist, or the Lease has the annotation already, the operator writes `k8sensus.dev/proven-revision` onto the Lease:
 //!    candidates of other revisions hold back for 1 s.
 //! 3. The containers of the first new pod are ready, and the status has the present term. The operator intends a
 //!    step-down to that pod: [`step_down`](super::step_down) writes the request and `k8sensus.dev/trial` onto the Lease
 //!    in one PUT.
 //! 4. The leader stops its program and releases the Lease. The new pod acquires it: the trial.
-//! 5. The program must stay ready for `minReadySeconds`, and beyond that for as long as the kubelet takes to fail its
-//!    readiness probe, and 1 s more. Then the operator writes the new `provenRevision` into the status.
+//! 5. The program must stay ready for `minReadySeconds`, in mode Sidecar beyond that for as long as the kubelet takes to
+//!    fail its readiness probe, and 1 s more. Then the operator writes the new `provenRevision` into the status.
 //! 6. Once the status is stored, [`pods`](super::pods) opens the gates of the new revision, and the Deployment replaces
 //!    the other pods. The next reconcile updates `proven-revision` on the Lease.
 //! 7. A trial fails, for example, if a container of the pod ends, if the program is not ready for
 //!    `unhealthyTimeoutSeconds` (600 s if that is 0; longer during its start-up), or if the candidate releases the
 //!    Lease three times. If a ready pod of the proven revision exists, the operator then writes `failedRevision` into
 //!    the status. Once that is stored, it intends a step-down back to the proven revision. The revision gets no second
-//!    trial until the pod template changes.
+//!    trial until the pod template changes, unless one of its pods leads and no pod of the proven revision is ready.
 //!
 //! # Interruptions
 //! - The operator dies: what is decided is in the status, and what follows from it happens only after the status is

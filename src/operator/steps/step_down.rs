@@ -2,7 +2,7 @@
 //!
 //! # Flow
 //! 1. A user sets `k8sensus.dev/step-down-requested-at` on the ElectionGroup, or the operator has an intent: a rollout,
-//!    an unhealthy leader, or a leader whose pod is being deleted.
+//!    an unhealthy leader, or (mode Sidecar) a leader whose pod is being deleted.
 //! 2. The operator [decides](crate::group::judge::step_down) by its cache. If the leader has to step down, it reads the
 //!    Lease and decides again.
 //! 3. The operator writes onto the Lease, by a PUT at the version that it read: `k8sensus.dev/step-down-requested-at`
@@ -14,7 +14,7 @@
 //!    refuse that.
 //! 5. The successor acquires the Lease; if one is named, other candidates hold back for 1 s. With its first write of
 //!    the new term a candidate removes `step-down-to`; `step-down-of` stays, and no later term matches it.
-//! 6. The Lease shows another term, so the next reconcile writes the reason of the change into the status and, for a
+//! 6. The Lease has no leader, or shows another term, so the next reconcile writes the reason of the change into the status and, for a
 //!    request, `status.lastHandledStepDownAt`. The ElectionGroup keeps its annotation; a new value is a new request.
 //!
 //! # Interruptions

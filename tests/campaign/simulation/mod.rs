@@ -232,6 +232,8 @@ fn inject(
         Fault::Delete if guard.plan.create && !guard.deletion_is_safe() => "deletions too early",
         Fault::Delete => {
             if guard.server.delete() && !guard.plan.create {
+                // A leader that did not observe the foreign holder before the deletion cannot know of it.
+                guard.server.foreign_until = Duration::ZERO;
                 delayed.push((now + guard.random.between(5, 3_000), DelayedAction::Recreate));
             }
             "Leases deleted"

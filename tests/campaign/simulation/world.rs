@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::plan::{Plan, Random, Weather};
 use super::process::Signal;
-use super::server::{Change, Server, Write};
+use super::server::{Change, RECREATED, Server, Write, holder};
 use crate::subject::campaign::Term;
 
 /// The connection of a candidate to the server.
@@ -202,10 +202,18 @@ impl Shared {
         world.members[member].term = None;
     }
 
-    /// Rule 4: a candidate that observed another holder, or none, must not believe that it leads.
+    /// Rule 4: a candidate that observed another holder, or none, must not believe that it leads. A deletion is different
+    /// where only an operator creates the Lease: no candidate may follow before it has waited for the recreated Lease, so
+    /// the term lasts until its deadline.
     pub fn expect_end_of_term(&self, member: usize, life: u64, change: &Change) {
         let world = self.lock();
         let Some(term) = world.members[member].term.clone() else { return };
+        // Also a change that arrives after the deletion that followed it.
+        let is_deletion = |it: &Change| it.kind == "DELETED" || holder(&it.object) == RECREATED;
+        let is_deleted = world.server.changes.iter().any(|it| it.version >= change.version && is_deletion(it));
+        if is_deleted && !world.plan.create {
+            return;
+        }
         let acquired = term.token().parse().unwrap_or(u64::MAX);
         if change.version <= acquired || change.author == Some((member, life)) || world.members[member].life != life {
             return;
