@@ -20,6 +20,9 @@ pub struct Flaw {
 pub enum FoundBy {
     /// The exhaustive model of the election, in this family of faults.
     Model(&'static str),
+    /// The model, in this family, but not a thousand seeds of the simulation: its programs are always ready, and its
+    /// clocks seldom need the margin after a deletion.
+    ModelAlone(&'static str),
     /// The simulation of the campaign, by seeds.
     Simulation,
 }

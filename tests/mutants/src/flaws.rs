@@ -153,7 +153,7 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector/deletion.rs",
         original: STOP_AFTER_DELETION,
         flawed: "renewed + wait.saturating_sub(self.timing.stop_grace())",
-        found_by: FoundBy::Model("deletion, crashes, an operator"),
+        found_by: FoundBy::ModelAlone("deletion, crashes, an operator"),
     },
     Flaw {
         name: "expiry is computed from the record's timestamps",
@@ -306,7 +306,7 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector.rs",
         original: "!self.candidate.is_ready()",
         flawed: "false",
-        found_by: FoundBy::Model("unready programs"),
+        found_by: FoundBy::ModelAlone("unready programs"),
     },
     Flaw {
         name: "a leader that becomes unready keeps leading",
@@ -314,7 +314,7 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/elector.rs",
         original: "self.takes_part()",
         flawed: "self.candidate.is_ready() && self.takes_part()",
-        found_by: FoundBy::Model("unready programs"),
+        found_by: FoundBy::ModelAlone("unready programs"),
     },
     Flaw {
         name: "a candidate that was not ready once never leads again",
@@ -322,7 +322,7 @@ pub const FLAWS: &[Flaw] = &[
         file: "election/candidate.rs",
         original: "self.is_ready = is_ready;",
         flawed: "self.is_ready &= is_ready;",
-        found_by: FoundBy::Model("unready programs"),
+        found_by: FoundBy::ModelAlone("unready programs"),
     },
     Flaw {
         name: "any Lease in an answer counts as the written one",
