@@ -7,8 +7,8 @@
 //! 1. The pod template changes. `apply` writes the Deployment, whose pods carry the revision in their label
 //!    `k8sensus.dev/revision` and have the readiness gate `k8sensus.dev/proven`. The gate of new pods is closed, so the
 //!    Deployment waits. `status.rollout.provenRevision` still names the former revision.
-//! 2. While pods of another revision exist, or the Lease has the annotation already, the operator writes `k8sensus.dev/proven-revision` onto the Lease:
-//!    candidates of other revisions hold back for 1 s.
+//! 2. While pods of another revision exist, or the Lease has the annotation already, the operator writes
+//!    `k8sensus.dev/proven-revision` onto the Lease: candidates of other revisions hold back for 1 s.
 //! 3. The containers of the first new pod are ready, and the status has the present term. The operator intends a
 //!    step-down to that pod: [`step_down`](super::step_down) writes the request and `k8sensus.dev/trial` onto the Lease
 //!    in one PUT.

@@ -14,8 +14,9 @@
 //!    refuse that.
 //! 5. The successor acquires the Lease; if one is named, other candidates hold back for 1 s. With its first write of
 //!    the new term a candidate removes `step-down-to`; `step-down-of` stays, and no later term matches it.
-//! 6. The Lease has no leader, or shows another term, so the next reconcile writes the reason of the change into the status and, for a
-//!    request, `status.lastHandledStepDownAt`. The ElectionGroup keeps its annotation; a new value is a new request.
+//! 6. The Lease has no leader, or shows another term, so the next reconcile writes the reason of the change into the
+//!    status and, for a request, `status.lastHandledStepDownAt`. The ElectionGroup keeps its annotation; a new value is
+//!    a new request.
 //!
 //! # Interruptions
 //! - The operator dies before step 3: the next one starts with step 2. A refusal is remembered only in memory; the next
