@@ -18,21 +18,24 @@ const OBJECTS: &[&str] = &[
     "electiongroup.status.injection",
 ];
 
-#[test]
-fn explain_output_of_each_object_matches_its_snapshot() {
-    // The API server publishes the schema of a new CRD a moment after it serves it.
-    within(90, "kubectl explain electiongroup", || {
+/// The API server publishes the schemas of CRDs a moment after it serves them. If it fails to collect them while it
+/// starts, it tries again after one minute, then after two (kube-aggregator's OpenAPI v3 controller).
+fn wait_until_explain_works() {
+    within(240, "kubectl explain electiongroup", || {
         shared().kubectl().args(["explain", "electiongroup"]).output().unwrap().status.success().then_some(())
     });
+}
+
+#[test]
+fn explain_output_of_each_object_matches_its_snapshot() {
+    wait_until_explain_works();
     let texts: Vec<String> = OBJECTS.iter().map(|object| kubectl(shared(), &["explain", object])).collect();
     insta::assert_snapshot!("explain", texts.join("\n----\n\n"));
 }
 
 #[test]
 fn explain_lists_every_field_with_its_type() {
-    within(90, "kubectl explain electiongroup", || {
-        shared().kubectl().args(["explain", "electiongroup"]).output().unwrap().status.success().then_some(())
-    });
+    wait_until_explain_works();
     let text = kubectl(shared(), &["explain", "electiongroup", "--recursive"]);
     let depth = |line: &str| line.len() - line.trim_start().len();
     let mut template = None;

@@ -97,6 +97,13 @@ fn few_groups_at_a_time_replace_their_candidate() {
         record(&cluster, &ns, name, &json!({ "image": OTHER_IMAGE }));
     }
     names.iter().for_each(|name| becomes(&cluster, &ns, name, "True/ImageDiffers"));
+    for name in &names {
+        // Without a pod of the other image, the return to the operator's own would be complete at once.
+        within(90, &format!("a pod of the other image in {name}"), || {
+            let status = get(&cluster, &ns, &format!("deployment/{name}"))?["status"].clone();
+            (status["replicas"] == 3 && status["updatedReplicas"] == 1).then_some(())
+        });
+    }
     names.iter().for_each(|name| request(&cluster, &ns, name, "now"));
     let waiting = || -> Vec<&String> {
         names
