@@ -20,4 +20,4 @@ pub use desired::Desired;
 pub use spec::group::Group;
 pub use spec::invalid::Invalid;
 pub use spec::prepare;
-pub use status::Observed;
+pub use status::Findings;

@@ -10,12 +10,12 @@ use kube::{Client, ResourceExt};
 use crate::api::ElectionGroup;
 use crate::cache::{Cache, Memory};
 use crate::group::judge::candidate_update::Offer;
+use crate::lease::LeaseWriter;
 use crate::others::OtherOperators;
 use crate::report::events::Recorder;
 use crate::report::publish::Metrics;
 use crate::runtime::clock::Clock;
 use crate::steps::apply::Applier;
-use crate::steps::step_down::StepDowns;
 
 /// The delay before the first retry of a request that failed.
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cache: Cache,
     pub(super) applier: Applier,
-    pub(super) step_downs: StepDowns,
+    pub(super) leases: LeaseWriter,
     pub(super) offer: Offer,
     /// The namespace and name of this operator's own Lease: `k8sensus-system/k8sensus-operator`.
     pub(super) operator: String,
@@ -40,16 +40,21 @@ pub(super) struct Context {
     pub(super) events: Recorder,
 }
 
+/// An optional request that took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server did not answer within {} s", BUDGET.as_secs())]
+pub(super) struct Late;
+
 impl Context {
     /// Awaits `work` for at most [`BUDGET`], so that an optional request cannot stall a reconcile.
     ///
     /// # Errors
-    /// The time was over; the text contains the limit.
-    pub(super) async fn within_budget<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+    /// The time was over.
+    pub(super) async fn within_budget<T>(&self, work: impl Future<Output = T>) -> Result<T, Late> {
         let late = self.clock.sleep_until(self.clock.since_boot() + BUDGET);
         match select(pin!(work), late).await {
             Either::Left((result, _)) => Ok(result),
-            Either::Right(_) => Err(format!("the API server did not answer within {} s", BUDGET.as_secs())),
+            Either::Right(_) => Err(Late),
         }
     }
 }

@@ -13,19 +13,23 @@
 //! 4. `steps/release` releases the Lease of a leader that is proven dead; `steps/recreated` releases a recreated Lease
 //!    that no pod has to wait for.
 //! 5. `steps/candidate_update` records the candidate that the pods get.
-//! 6. `steps/children` applies the children: `steps/suspension` first writes onto the Lease that the group is suspended, or
-//!    that it no longer is, then `steps/apply` applies one child after another.
-//! 7. `report/status` reads from the cache what there is now.
-//! 8. `steps/rollout` decides how far the newest revision is, and whether the leader has to hand over: to a new revision,
-//!    or because its program is not ready (`unhealthyTimeoutSeconds`).
-//! 9. `steps/step_down` carries out a step-down: a requested one, or else the one from step 8.
-//! 10. `report/status_write` writes the status, `report/events` the Events, `report/publish` the metrics.
+//! 6. `steps/children` applies the children: `steps/suspension` first writes onto the Lease that the group is suspended,
+//!    or that it no longer is, then `steps/apply` applies one child after another.
+//! 7. `report/status` reads the facts from the cache.
+//! 8. `group::judge` judges them, with the leader's program as `steps/rollout` observes it: how far the newest revision
+//!    is, and whether the leader has to hand over, to a new revision or because its program is not ready
+//!    (`unhealthyTimeoutSeconds`).
+//! 9. `steps/rollout` writes the proven revision onto the Lease. `steps/step_down` carries out a step-down: a requested
+//!    one, or else the one from step 8.
+//! 10. `report/status_write` writes the status, built from the results of steps 5 to 9, `report/events` the Events,
+//!     `report/publish` the metrics.
 //! 11. `steps/pods` opens readiness gates and writes role labels.
 //!
-//! A paused or invalid group skips steps 4 and 6 and gets no role labels in step 11; an invalid one skips step 8, too. Steps
-//! 1, 5 and 9 record Events of their own. If a request of step 6 failed, the reconcile ends after step 10 and is retried.
-//! An operator may die at any point: the next one continues
-//! from what the API server stores.
+//! `steps/apply` creates and adopts the group's Lease; every other write of it goes through `lease`.
+//!
+//! A paused or invalid group skips steps 4 and 6 and gets no role labels in step 11; an invalid one skips step 8, too.
+//! Steps 1, 5 and 9 record Events of their own. If a request of step 6 failed, the reconcile ends after step 10 and is
+//! retried. An operator may die at any point: the next one continues from what the API server stores.
 
 use k8sensus::campaign;
 use {
@@ -37,6 +41,7 @@ mod cache;
 mod context;
 mod error;
 mod leadership;
+mod lease;
 mod name;
 mod others;
 mod reconcile;

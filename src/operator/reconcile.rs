@@ -7,20 +7,25 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use tracing::warn;
 
+use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::cache::RawGroup;
 use crate::context::{Context, FIRST_BACKOFF, remember};
 use crate::error::Error;
-use crate::group::Group;
+use crate::group::judge::Judgement;
 use crate::group::judge::candidate_update::Update;
-use crate::group::observed::Outcome;
+use crate::group::judge::proof::ProvenRelease;
+use crate::group::observed::{Facts, Outcome};
+use crate::group::{Findings, Group};
 use crate::name::qualified_name;
 use crate::report::publish::{ResultLabel, publish};
 use crate::report::status;
 use crate::report::status_write::write_status;
+use crate::steps::children::Applied;
 use crate::steps::other_operator::{self, Ownership};
 use crate::steps::recreated::release_unawaited;
-use crate::steps::release::release_of_dead;
-use crate::steps::{candidate_update, children, pods, rollout};
+use crate::steps::release::{ReleaseError, release_of_dead};
+use crate::steps::step_down::Performed;
+use crate::steps::{candidate_update, children, pods, rollout, step_down};
 
 /// The time between reconciles without a trigger, for changes that a watch may have missed.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -48,68 +53,118 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     let mut valid = readable.and_then(|()| Group::check(&resource));
     // First of all: clients of the leader Service wait for nothing else.
     let followed = context.applier.follow(&resource, valid.as_ref().ok(), &*context.clock).await;
-    let proven_release = match &valid {
-        Ok(group) => release_of_dead(&context.client, group, &context.cache, &*context.clock).await,
-        Err(_) => Ok(None),
-    };
-    let recreated = match &valid {
-        Ok(group) => release_unawaited(&context.client, group, &context.cache, &*context.clock).await,
-        Err(_) => Ok(None),
-    };
+    let released = release_leases(valid.as_ref().ok(), &context).await;
     let update = candidate_update::carry_out(&mut resource, valid.as_ref().ok(), &context).await?;
     if matches!(update, Update::Replace { .. }) {
         valid = Group::check(&resource);
     }
-    let applied = children::apply(&resource, &valid, &context).await?;
-    let release = proven_release.as_ref().ok().copied().flatten();
-    let mut observed =
-        status::observe(&resource, applied.outcome, applied.injection, release, &context.operator, &context.cache);
-    observed.offer = Some(context.offer.clone());
     let update_wait = candidate_update::wait(&update);
-    observed.update = update;
-    let judged = rollout::judge(&resource, valid.as_ref().ok(), &applied.target, &mut observed, &context).await;
-    let step_down_wait =
-        context.step_downs.carry_out(&resource, valid.as_ref().ok(), &mut observed, judged.intent.as_ref()).await;
-    let written = write_status(&resource, valid.as_ref().ok(), &observed, applied.failed.is_none(), &context).await?;
-    if let Some(error) = applied.failed {
+    let Applied { outcome, injection, target, suspension_wait, failed } =
+        children::apply(&resource, &valid, &context).await?;
+    let group = valid.as_ref().ok();
+    let facts = status::facts(&resource, outcome, released.on_proof(), &context.cache);
+    let judgement = rollout::judged(&resource, group, &target, &facts, &context);
+    let judgement_wait = judgement.wait;
+    let Performed { step_down, wait: step_down_wait } = perform(&resource, group, &facts, &judgement, &context).await;
+    let operator = Some(context.operator.clone());
+    let offer = Some(context.offer.clone());
+    let findings = Findings { facts, judgement, step_down, injection, operator, offer, update };
+    let written = write_status(&resource, group, &findings, failed.is_none(), &context).await?;
+    if let Some(error) = failed {
         return Err(error);
     }
-    publish(&resource, &observed.outcome, &context.metrics);
-    let pods_wait = match &written.stored {
-        Some(stored) => pods::patch(&resource, valid.as_ref().ok(), &observed, stored, &context).await,
+    let outcome = &findings.facts.outcome;
+    publish(&resource, outcome, &context.metrics);
+    let follow_up_wait = match &written.stored {
+        Some(stored) => follow_up(&resource, group, &findings.facts, stored, &context).await,
         None => None,
     };
-    written.stored.iter().for_each(|stored| candidate_update::settle(&resource, stored, &context));
-    let next_judgement =
-        written.stored.as_ref().and_then(|stored| rollout::next_reconcile(&resource, stored, &observed, &context));
     // Returned only now, so that a failure delays neither the children nor the status.
-    proven_release?;
-    let recreated_wait = recreated?;
+    let release_wait = released.wait()?;
     let endpoints_wait = followed?;
-    let next = match observed.outcome {
-        Outcome::Applied => Some(RESYNC + jitter(&resource)),
-        // An admission policy may have refused a child, and policies change.
-        Outcome::Invalid(_) if valid.is_ok() => Some(REFUSED_RETRY),
-        Outcome::Invalid(_) => None,
-        Outcome::Conflict(_) | Outcome::Forbidden(_) => Some(BLOCKED_RETRY),
-    };
     remember(&resource, &context, |memory| {
         memory.failures = 0;
-        memory.blocked = observed.outcome != Outcome::Applied;
+        memory.blocked = *outcome != Outcome::Applied;
     });
     let waits = [
-        written.wait,
-        judged.wait,
-        step_down_wait,
-        applied.suspension_wait,
-        pods_wait,
-        next_judgement,
-        next,
-        endpoints_wait,
-        recreated_wait,
+        release_wait,
         update_wait,
+        suspension_wait,
+        judgement_wait,
+        step_down_wait,
+        written.wait,
+        follow_up_wait,
+        endpoints_wait,
+        next_resync(&resource, outcome, valid.is_ok()),
     ];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
+}
+
+/// The results of [`release_leases`].
+struct Released {
+    on_proof: Result<Option<ProvenRelease>, ReleaseError>,
+    recreated: Result<Option<Duration>, Error>,
+}
+
+impl Released {
+    /// Returns the last release of a Lease whose holder was proven dead, if the present term follows from it.
+    fn on_proof(&self) -> Option<ProvenRelease> {
+        self.on_proof.as_ref().ok().copied().flatten()
+    }
+
+    /// Returns the time until the next check of a recreated Lease.
+    fn wait(self) -> Result<Option<Duration>, Error> {
+        self.on_proof?;
+        self.recreated
+    }
+}
+
+/// Releases the group's Lease if its holder is dead, or if it was recreated and no pod waits for a former leader.
+async fn release_leases(group: Option<&Group>, context: &Context) -> Released {
+    let Some(group) = group else { return Released { on_proof: Ok(None), recreated: Ok(None) } };
+    Released {
+        on_proof: release_of_dead(&context.leases, group, &context.cache, &*context.clock).await,
+        recreated: release_unawaited(group, context).await,
+    }
+}
+
+/// Writes what follows from `judgement` onto the Lease.
+async fn perform(
+    resource: &ElectionGroup,
+    group: Option<&Group>,
+    facts: &Facts,
+    judgement: &Judgement,
+    context: &Context,
+) -> Performed {
+    let retry = rollout::annotate_proven_revision(resource, group, &judgement.proven_revision, context).await;
+    let Performed { step_down, wait } =
+        step_down::carry_out(resource, group, facts, judgement.intent.as_ref(), context).await;
+    Performed { step_down, wait: [retry, wait].into_iter().flatten().min() }
+}
+
+/// Does what has to wait until the API server has `stored` as the status. Returns the time until the next reconcile.
+async fn follow_up(
+    resource: &ElectionGroup,
+    group: Option<&Group>,
+    facts: &Facts,
+    stored: &ElectionGroupStatus,
+    context: &Context,
+) -> Option<Duration> {
+    let retry = pods::patch(resource, group, facts, stored, context).await;
+    candidate_update::settle(resource, stored, context);
+    let next = rollout::next_reconcile(resource, stored, facts, context);
+    [retry, next].into_iter().flatten().min()
+}
+
+/// Returns the time until the group is reconciled although nothing has changed.
+fn next_resync(resource: &ElectionGroup, outcome: &Outcome, is_valid: bool) -> Option<Duration> {
+    match outcome {
+        Outcome::Applied => Some(RESYNC + jitter(resource)),
+        // An admission policy may have refused a child, and policies change.
+        Outcome::Invalid(_) if is_valid => Some(REFUSED_RETRY),
+        Outcome::Invalid(_) => None,
+        Outcome::Conflict(_) | Outcome::Forbidden(_) => Some(BLOCKED_RETRY),
+    }
 }
 
 /// Returns the backoff after `error`. Each group has its own, so that a failing group delays no other.

@@ -120,7 +120,7 @@ fn pods_of_a_newer_operator_stay_until_their_template_changes() {
 #[test]
 fn status_shows_image_and_version_of_the_leaders_candidate() {
     let observed = super::status::but(|it| {
-        it.pods[0].candidate_image = Some(OLDER_IMAGE.to_owned());
+        it.facts.pods[0].candidate_image = Some(OLDER_IMAGE.to_owned());
         super::status::lease_of(it).candidate_version = Some("0.0.9".to_owned());
     });
     let status = super::status::status(&group(MINIMAL), &observed);

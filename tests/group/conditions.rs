@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8sensus_api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, RolloutStatus};
-use k8sensus_group::Observed;
+use k8sensus_group::Findings;
 use k8sensus_group::judge::candidate_update::{Offer, Update};
 use k8sensus_group::observed::lease::LeaseView;
 use k8sensus_group::observed::pod::{Obstacle, PodView};
@@ -13,7 +13,8 @@ use k8sensus_group::status::{InjectionRecord, starting_wait};
 use serde_json::Value;
 
 use super::status::{
-    RECREATED, but, condition, conflicting, deployment_of, forbidden, healthy, lease, lease_of, pod, refused, status,
+    RECREATED, but, changed, condition, conflicting, deployment_of, forbidden, healthy, lease, lease_of, pod, refused,
+    status,
 };
 use super::{MINIMAL, with};
 
@@ -21,7 +22,7 @@ use super::{MINIMAL, with};
 pub struct Case {
     /// Further fields of the minimal spec.
     pub more: &'static str,
-    pub observed: Observed,
+    pub observed: Findings,
     /// The changes of leadership that the former status has.
     history: Vec<HistoryEntry>,
     kind: ConditionType,
@@ -31,14 +32,14 @@ pub struct Case {
 
 fn case(
     more: &'static str,
-    observed: Observed,
+    observed: Findings,
     kind: ConditionType,
     expected: (&'static str, &'static str, &'static str),
 ) -> Case {
     Case { more, observed, history: Vec::new(), kind, expected: Some(expected) }
 }
 
-fn absent(more: &'static str, observed: Observed, kind: ConditionType) -> Case {
+fn absent(more: &'static str, observed: Findings, kind: ConditionType) -> Case {
     Case { more, observed, history: Vec::new(), kind, expected: None }
 }
 
@@ -54,7 +55,7 @@ impl Case {
 }
 
 /// billing-1 leads since `seconds` before noon, after as many terms that ended for `reasons`, 20 s apart.
-fn led_after(observed: &mut Observed, seconds: i64, reasons: &[&str]) -> Vec<HistoryEntry> {
+fn led_after(observed: &mut Findings, seconds: i64, reasons: &[&str]) -> Vec<HistoryEntry> {
     let entries = reasons.iter().enumerate().map(|(index, reason)| {
         let back = seconds + 20 * i64::try_from(index).expect("few");
         let time = MicroTime("2026-03-01T12:00:00Z".parse::<jiff::Timestamp>().expect("a time") - back.seconds());
@@ -83,18 +84,23 @@ fn ready() -> Vec<Case> {
     let suspended = ("False", "Suspended", "spec.suspend is true");
     vec![
         case("{}", healthy(), kind, ("True", "LeaderElected", "billing-1 leads")),
-        case("{}", but(|it| it.lease = None), kind, ("False", "NoLeader", "lease shop/billing does not exist")),
-        case("replicas: 0", but(|it| it.lease = None), kind, ("False", "NoLeader", "spec.replicas is 0")),
+        case("{}", but(|it| it.facts.lease = None), kind, ("False", "NoLeader", "lease shop/billing does not exist")),
+        case("replicas: 0", but(|it| it.facts.lease = None), kind, ("False", "NoLeader", "spec.replicas is 0")),
         case(
             "{}",
             but(|it| deployment_of(it).ready = 1),
             kind,
             ("False", "InsufficientReplicas", "1 of 2 pods are ready"),
         ),
-        case("{}", but(|it| it.deployment = None), kind, ("False", "InsufficientReplicas", "0 of 2 pods are ready")),
+        case(
+            "{}",
+            but(|it| it.facts.deployment = None),
+            kind,
+            ("False", "InsufficientReplicas", "0 of 2 pods are ready"),
+        ),
         case("replicas: 1", but(|it| deployment_of(it).ready = 2), kind, ("True", "LeaderElected", "billing-1 leads")),
         case("suspend: true", healthy(), kind, suspended),
-        case("suspend: true", but(|it| it.lease = None), kind, suspended),
+        case("suspend: true", but(|it| it.facts.lease = None), kind, suspended),
         case("replicas: 101", refused(), kind, ("False", "Invalid", "spec.replicas: must be from 0 to 100, found 101")),
         case("{}", conflicting(), kind, ("False", "Conflict", "Role shop/billing exists")),
         case("suspend: true", conflicting(), kind, ("False", "Conflict", "Role shop/billing exists")),
@@ -124,7 +130,7 @@ fn elected() -> Vec<Case> {
         ),
         case(
             "{}",
-            but(|it| it.lease = Some(lease(RECREATED))),
+            but(|it| it.facts.lease = Some(lease(RECREATED))),
             kind,
             (
                 "False",
@@ -134,20 +140,25 @@ fn elected() -> Vec<Case> {
         ),
         case(
             "{}",
-            but(|it| it.lease = Some(LeaseView { expired: true, ..lease("") })),
+            but(|it| it.facts.lease = Some(LeaseView { expired: true, ..lease("") })),
             kind,
             ("False", "LeaseReleased", "lease shop/billing is free; no pod has acquired it yet"),
         ),
-        case("{}", but(|it| it.lease = None), kind, ("False", "NoCandidates", "lease shop/billing does not exist")),
+        case(
+            "{}",
+            but(|it| it.facts.lease = None),
+            kind,
+            ("False", "NoCandidates", "lease shop/billing does not exist"),
+        ),
         case(
             "replicas: 0",
-            but(|it| it.lease = Some(lease(""))),
+            but(|it| it.facts.lease = Some(lease(""))),
             kind,
             ("False", "NoCandidates", "spec.replicas is 0"),
         ),
         case(
             "suspend: true",
-            but(|it| it.lease = Some(lease(""))),
+            but(|it| it.facts.lease = Some(lease(""))),
             kind,
             ("False", "Suspended", "spec.suspend is true"),
         ),
@@ -158,18 +169,23 @@ fn failover() -> Vec<Case> {
     let kind = ConditionType::FailoverReady;
     let node = |node: Option<&str>| {
         let node = node.map(str::to_owned);
-        but(|it| it.pods[1].node = node)
+        but(|it| it.facts.pods[1].node = node)
     };
     let ready = |message| ("True", "StandbyReady", message);
     vec![
         case("{}", healthy(), kind, ready("1 standby is ready")),
-        case("replicas: 3", but(|it| it.pods.push(pod(3))), kind, ready("2 standbys are ready")),
+        case("replicas: 3", but(|it| it.facts.pods.push(pod(3))), kind, ready("2 standbys are ready")),
         case("{}", node(None), kind, ready("1 standby is ready")),
         // Two unknown nodes are not the same node.
-        case("{}", but(|it| it.pods.iter_mut().for_each(|pod| pod.node = None)), kind, ready("1 standby is ready")),
+        case(
+            "{}",
+            but(|it| it.facts.pods.iter_mut().for_each(|pod| pod.node = None)),
+            kind,
+            ready("1 standby is ready"),
+        ),
         case("replicas: 1", healthy(), kind, ("False", "SingleReplica", "spec.replicas is 1: there is no standby")),
-        case("{}", but(|it| it.pods[1].ready = false), kind, ("False", "NoReadyStandby", "no standby is ready")),
-        case("{}", but(|it| it.pods.clear()), kind, ("False", "NoReadyStandby", "no standby is ready")),
+        case("{}", but(|it| it.facts.pods[1].ready = false), kind, ("False", "NoReadyStandby", "no standby is ready")),
+        case("{}", but(|it| it.facts.pods.clear()), kind, ("False", "NoReadyStandby", "no standby is ready")),
         case("{}", but(|it| lease_of(it).holder.push_str("_0fb1c3a4")), kind, ready("1 standby is ready")),
         case(
             "{}",
@@ -180,8 +196,8 @@ fn failover() -> Vec<Case> {
         case(
             "replicas: 3",
             but(|it| {
-                it.pods[1].node = Some("node-1".to_owned());
-                it.pods.push(pod(3));
+                it.facts.pods[1].node = Some("node-1".to_owned());
+                it.facts.pods.push(pod(3));
             }),
             kind,
             ready("2 standbys are ready"),
@@ -189,8 +205,8 @@ fn failover() -> Vec<Case> {
         case(
             "replicas: 3",
             but(|it| {
-                it.pods[1].node = Some("node-1".to_owned());
-                it.pods.push(PodView { ready: false, ..pod(3) });
+                it.facts.pods[1].node = Some("node-1".to_owned());
+                it.facts.pods.push(PodView { ready: false, ..pod(3) });
             }),
             kind,
             ("False", "StandbysOnSameNode", "all ready standbys are on the leader's node node-1"),
@@ -198,18 +214,18 @@ fn failover() -> Vec<Case> {
         // There is no leader: every ready pod may take over.
         case("{}", but(|it| lease_of(it).expired = true), kind, ready("2 standbys are ready")),
         // The leader is not among the pods, such as one of an older Deployment.
-        case("{}", but(|it| it.lease = Some(lease("billing-0"))), kind, ready("2 standbys are ready")),
+        case("{}", but(|it| it.facts.lease = Some(lease("billing-0"))), kind, ready("2 standbys are ready")),
     ]
 }
 
 /// What keeps a pod from running is reported.
 fn troubled() -> Vec<Case> {
-    let trouble: fn(&mut Observed) = |it| {
-        it.pods[1].ready = false;
-        it.pods[1].trouble = Some("container app: ImagePullBackOff: no such image".to_owned());
+    let trouble: fn(&mut Findings) = |it| {
+        it.facts.pods[1].ready = false;
+        it.facts.pods[1].trouble = Some("container app: ImagePullBackOff: no such image".to_owned());
         deployment_of(it).ready = 1;
     };
-    let free = |it: &mut Observed| {
+    let free = |it: &mut Findings| {
         trouble(it);
         lease_of(it).holder = String::new();
     };
@@ -226,7 +242,7 @@ fn troubled() -> Vec<Case> {
             "{}",
             but(|it| {
                 trouble(it);
-                it.pods[1].terminating = true;
+                it.facts.pods[1].terminating = true;
             }),
             ConditionType::Ready,
             ("False", "InsufficientReplicas", "1 of 2 pods are ready"),
@@ -237,17 +253,17 @@ fn troubled() -> Vec<Case> {
 /// What keeps pods from being created is quoted, and what keeps a pod from being ready.
 fn caused() -> Vec<Case> {
     let quota = "FailedCreate: pods \"billing-7\" is forbidden: exceeded quota: small";
-    let uncreated: fn(&mut Observed) = |it| {
+    let uncreated: fn(&mut Findings) = |it| {
         deployment_of(it).ready = 1;
         deployment_of(it).replica_failure =
             Some("FailedCreate: pods \"billing-7\" is forbidden: exceeded quota: small".to_owned());
-        it.pods.pop();
+        it.facts.pods.pop();
     };
-    let free = |it: &mut Observed| {
+    let free = |it: &mut Findings| {
         uncreated(it);
         lease_of(it).holder = String::new();
-        it.pods[0].ready = false;
-        it.pods[0].trouble = Some("container app: InvalidImageName".to_owned());
+        it.facts.pods[0].ready = false;
+        it.facts.pods[0].trouble = Some("container app: InvalidImageName".to_owned());
     };
     let leaked = |text: String| -> &'static str { text.leak() };
     let both = format!("pods cannot be created: {quota}; pod billing-1: container app: InvalidImageName");
@@ -259,17 +275,17 @@ fn caused() -> Vec<Case> {
         let created = created.parse().ok();
         but(move |it| {
             deployment_of(it).ready = 1;
-            it.pods[1].ready = false;
-            it.pods[1].created = created;
-            it.pods[1].obstacle = Some(Obstacle { what, is_passing: passing });
+            it.facts.pods[1].ready = false;
+            it.facts.pods[1].created = created;
+            it.facts.pods[1].obstacle = Some(Obstacle { what, is_passing: passing });
         })
     };
     let quoted = "1 of 2 pods are ready; pod billing-2: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.";
     let ready = ConditionType::Ready;
-    let evicted = |change: fn(&mut Observed)| {
+    let evicted = |change: fn(&mut Findings)| {
         but(|it| {
             deployment_of(it).ready = 1;
-            it.eviction = Some("pod billing-0: Evicted: The node was low on resource: memory.".to_owned());
+            it.facts.eviction = Some("pod billing-0: Evicted: The node was low on resource: memory.".to_owned());
             change(it);
         })
     };
@@ -289,7 +305,7 @@ fn caused() -> Vec<Case> {
         ),
         case(
             "{}",
-            evicted(|it| it.pods[1].trouble = Some("container app: InvalidImageName".to_owned())),
+            evicted(|it| it.facts.pods[1].trouble = Some("container app: InvalidImageName".to_owned())),
             ready,
             few("1 of 2 pods are ready; pod billing-2: container app: InvalidImageName"),
         ),
@@ -299,18 +315,18 @@ fn caused() -> Vec<Case> {
 /// Leadership that moves from pod to pod.
 fn flapping() -> Vec<Case> {
     let kind = ConditionType::FailoverReady;
-    let after = |seconds, reasons: &[&str], change: fn(&mut Observed), expected| {
+    let after = |seconds, reasons: &[&str], change: fn(&mut Findings), expected| {
         let mut observed = but(change);
         let history = led_after(&mut observed, seconds, reasons);
         Case { history, ..case("{}", observed, kind, expected) }
     };
     let ready = ("True", "StandbyReady", "1 standby is ready");
     let flaps = |message| ("False", "LeaderFlapping", message);
-    let crashed: fn(&mut Observed) = |it| {
-        (it.pods[1].restarts, it.pods[1].trouble) = (7, Some("container app: CrashLoopBackOff".to_owned()));
+    let crashed: fn(&mut Findings) = |it| {
+        (it.facts.pods[1].restarts, it.facts.pods[1].trouble) = (7, Some("container app: CrashLoopBackOff".to_owned()));
     };
     let crashes = "3 leaders failed within 120 s; pod billing-2: container app: CrashLoopBackOff";
-    let unready = |it: &mut Observed| it.unready = true;
+    let unready = |it: &mut Findings| it.judgement.unready = true;
     let row = "3 leaders in a row were not ready in time, and the current one is not ready";
     vec![
         after(0, &["KubeletReported", "HolderRestarted", "LeaseExpired"], crashed, flaps(crashes)),
@@ -336,11 +352,12 @@ fn reconciling() -> Vec<Case> {
     let kind = ConditionType::Reconciling;
     let deployment = |replicas, updated, observed| {
         but(|it| {
-            it.deployment = Some(DeploymentView { replicas, ready: 2, updated, observed, ..Default::default() });
+            it.facts.deployment = Some(DeploymentView { replicas, ready: 2, updated, observed, ..Default::default() });
         })
     };
     let stuck = but(|it| {
-        it.deployment = Some(DeploymentView { deadline_exceeded: Some("stuck".to_owned()), ..Default::default() });
+        it.facts.deployment =
+            Some(DeploymentView { deadline_exceeded: Some("stuck".to_owned()), ..Default::default() });
     });
     let rolling = |message| ("True", "RollingOut", message);
     let scaling = |message| ("True", "Scaling", message);
@@ -363,7 +380,7 @@ fn reconciling() -> Vec<Case> {
         absent("replicas: 101", refused(), kind),
         absent("replicas: 5", conflicting(), kind),
         absent("replicas: 5", forbidden(), kind),
-        absent("replicas: 5", but(|it| it.deployment = None), kind),
+        absent("replicas: 5", but(|it| it.facts.deployment = None), kind),
         absent("{}", stuck, kind),
         case("{}", waiting(deployment(3, 1, true)), kind, rolling("1 of 2 pods are of the newest revision; it waits")),
         case("{}", waiting(deployment(3, 2, true)), kind, rolling("1 pod of a former revision exists; it waits")),
@@ -372,17 +389,17 @@ fn reconciling() -> Vec<Case> {
     ]
 }
 
-fn waiting(observed: Observed) -> Observed {
-    Observed { waiting: Some("it waits".to_owned()), ..observed }
+fn waiting(observed: Findings) -> Findings {
+    changed(observed, |it| it.judgement.waiting = Some("it waits".to_owned()))
 }
 
-fn failed(observed: Observed) -> Observed {
+fn failed(observed: Findings) -> Findings {
     let rollout = RolloutStatus {
         proven_revision: Some("old".to_owned()),
         failed_revision: Some("new".to_owned()),
         message: Some("billing-3 led and its program ended".to_owned()),
     };
-    Observed { rollout: Some(rollout), ..observed }
+    changed(observed, |it| it.judgement.rollout = Some(rollout))
 }
 
 const OFFERED: &str = "registry.example/k8sensus:0.1.0";
@@ -391,11 +408,11 @@ const ADVICE: &str = "to replace the pods, which moves leadership once, set the 
 
 /// A healthy group whose pods have `image` by `revision` and whose leader reports `version`. The operator adds 0.1.0 by
 /// revision 4.
-fn injected(image: &str, revision: i32, version: Option<&str>) -> Observed {
+fn injected(image: &str, revision: i32, version: Option<&str>) -> Findings {
     but(|it| {
         it.injection = InjectionRecord::Set(InjectionStatus { image: image.to_owned(), revision, template_hash: None });
         it.offer = Some(Offer { image: OFFERED.to_owned(), revision: 4, version: "0.1.0".to_owned() });
-        it.pods[0].candidate_image = Some(image.to_owned());
+        it.facts.pods[0].candidate_image = Some(image.to_owned());
         let lease = lease_of(it);
         lease.incarnation = Some("uid-1/app/7".to_owned());
         lease.candidate_version = version.map(str::to_owned);
@@ -422,7 +439,7 @@ fn candidate_outdated() -> Vec<Case> {
         "image {OFFERED} is not of the operator's version: change the operator's candidate image (in the chart: \
          candidateImage), then request the update of the groups"
     );
-    let pending = |observed: Observed| Observed {
+    let pending = |observed: Findings| Findings {
         update: Update::Pending { why: "it waits".to_owned(), for_others: true },
         ..observed
     };
@@ -438,16 +455,15 @@ fn candidate_outdated() -> Vec<Case> {
         outdated("{}", injected(OFFERED, 4, None), "VersionDiffers", version("no version", &pinned)),
         outdated(
             "{}",
-            Observed {
-                pods: vec![PodView { candidate_image: Some(older.to_owned()), ..pod(1) }, pod(2)],
-                ..injected(OFFERED, 4, Some("0.0.9"))
-            },
+            changed(injected(OFFERED, 4, Some("0.0.9")), |it| {
+                it.facts.pods = vec![PodView { candidate_image: Some(older.to_owned()), ..pod(1) }, pod(2)];
+            }),
             "VersionDiffers",
             version("version 0.0.9", &format!("its pod has image {older} until the rollout replaces it")),
         ),
         // Another client holds the Lease.
-        absent("{}", Observed { lease: Some(lease("by-hand")), ..injected(OFFERED, 4, None) }, kind),
-        absent("{}", Observed { lease: Some(lease("")), ..injected(OFFERED, 4, None) }, kind),
+        absent("{}", changed(injected(OFFERED, 4, None), |it| it.facts.lease = Some(lease("by-hand"))), kind),
+        absent("{}", changed(injected(OFFERED, 4, None), |it| it.facts.lease = Some(lease(""))), kind),
     ]
 }
 
@@ -463,7 +479,9 @@ fn stalled() -> Vec<Case> {
         case("{}", stuck(), kind, ("True", "ProgressDeadlineExceeded", message)),
         case(
             "{}",
-            Observed { pods: vec![PodView { trouble: Some("container app: Error".into()), ..pod(1) }], ..stuck() },
+            changed(stuck(), |it| {
+                it.facts.pods = vec![PodView { trouble: Some("container app: Error".into()), ..pod(1) }];
+            }),
             kind,
             (
                 "True",
@@ -485,7 +503,7 @@ fn stalled() -> Vec<Case> {
         case("{}", failed(conflicting()), kind, ("True", "Conflict", "Role shop/billing exists")),
         case(
             "{}",
-            Observed { outcome: Outcome::Conflict("Role shop/billing exists".to_owned()), ..stuck() },
+            changed(stuck(), |it| it.facts.outcome = Outcome::Conflict("Role shop/billing exists".to_owned())),
             kind,
             ("True", "Conflict", "Role shop/billing exists"),
         ),
@@ -515,7 +533,7 @@ pub fn kstatus(group: &Value) -> &'static str {
 
 #[test]
 fn kstatus_computes_the_intended_status() {
-    let of = |more: &str, observed: &Observed| {
+    let of = |more: &str, observed: &Findings| {
         let mut group = with(MINIMAL, more);
         group.status = Some(status(&group, observed));
         kstatus(&serde_json::to_value(&group).expect("JSON"))
@@ -523,7 +541,7 @@ fn kstatus_computes_the_intended_status() {
     let stuck = but(|it| deployment_of(it).deadline_exceeded = Some("stuck".to_owned()));
     assert_eq!(of("{}", &healthy()), "Current");
     assert_eq!(of("replicas: 1", &healthy()), "InProgress", "one pod too many");
-    assert_eq!(of("{}", &but(|it| it.lease = None)), "InProgress");
+    assert_eq!(of("{}", &but(|it| it.facts.lease = None)), "InProgress");
     assert_eq!(of("{}", &but(|it| deployment_of(it).updated = 1)), "InProgress");
     assert_eq!(of("{}", &but(|it| deployment_of(it).ready = 1)), "InProgress");
     for failed in [stuck, conflicting(), forbidden()] {
@@ -556,18 +574,19 @@ fn passing_obstacles_are_not_reported_of_new_pods() {
     let starting = |seconds: i64| {
         but(|it| {
             deployment_of(it).ready = 1;
-            it.pods[1].ready = false;
-            it.pods[1].created = Some(noon - seconds.seconds());
-            it.pods[1].obstacle = Some(Obstacle { what: "ContainersNotReady: [app]".to_owned(), is_passing: true });
+            it.facts.pods[1].ready = false;
+            it.facts.pods[1].created = Some(noon - seconds.seconds());
+            it.facts.pods[1].obstacle =
+                Some(Obstacle { what: "ContainersNotReady: [app]".to_owned(), is_passing: true });
         })
     };
-    let message = |observed: &Observed| {
+    let message = |observed: &Findings| {
         let status = status(&with(MINIMAL, "{}"), observed);
         condition(&status, ConditionType::Ready).expect("Ready").message.clone()
     };
     assert_eq!(message(&starting(29)), "1 of 2 pods are ready");
     assert_eq!(message(&starting(30)), "1 of 2 pods are ready; pod billing-2: ContainersNotReady: [app]");
-    let wait = |seconds| starting_wait(&starting(seconds).pods, noon).map(|wait| wait.as_secs());
+    let wait = |seconds| starting_wait(&starting(seconds).facts.pods, noon).map(|wait| wait.as_secs());
     assert_eq!((wait(0), wait(29), wait(30)), (Some(31), Some(2), None));
 }
 

@@ -5,15 +5,14 @@ use std::time::Duration;
 use k8sensus_api::names::ChangeReason;
 use k8sensus_api::{ConditionType, ElectionGroup, ElectionGroupStatus, RolloutStatus};
 use k8sensus_election::Record;
-use k8sensus_group::Observed;
+use k8sensus_group::Findings;
 use k8sensus_group::events::series::{CAPACITY, FORGOTTEN_AFTER, Now, REFRESH, STANDING_REFRESH};
 use k8sensus_group::events::{About, Event, Series, Words, Write, between};
-use k8sensus_group::observed::Outcome;
 use k8sensus_group::observed::lease::{Ended, LeaseView};
-use k8sensus_group::status::EndedBy;
+use k8sensus_group::observed::{EndedBy, Outcome};
 
 use super::history::{at, held};
-use super::status::{RECREATED, but, healthy, status};
+use super::status::{RECREATED, but, changed, status};
 use super::{MINIMAL, group};
 
 /// A group whose reconciles return their Events, as "Type Reason pod: note".
@@ -33,15 +32,15 @@ impl Reporter {
         reporter
     }
 
-    fn events(&mut self, observed: &Observed) -> Vec<Event> {
+    fn events(&mut self, observed: &Findings) -> Vec<Event> {
         let before = self.group.status.clone().unwrap_or_default();
         let after = status(&self.group, observed);
         self.group.status = Some(after.clone());
-        assert_eq!(new_events(&between(&after, &status(&self.group, observed), observed)), Vec::<String>::new());
-        between(&before, &after, observed)
+        assert_eq!(new_events(&between(&after, &status(&self.group, observed), &observed.facts)), Vec::<String>::new());
+        between(&before, &after, &observed.facts)
     }
 
-    fn reconcile(&mut self, observed: &Observed) -> Vec<String> {
+    fn reconcile(&mut self, observed: &Findings) -> Vec<String> {
         self.events(observed).iter().map(text_of).collect()
     }
 }
@@ -61,25 +60,26 @@ fn view(record: &Record) -> LeaseView {
     LeaseView::of(record, false, None)
 }
 
-fn observed(record: Record) -> Observed {
-    but(|it| it.lease = Some(view(&record)))
+fn observed(record: Record) -> Findings {
+    but(|it| it.facts.lease = Some(view(&record)))
 }
 
-fn lost(record: Record) -> Observed {
-    but(|it| it.lease = Some(LeaseView { expired: true, ..view(&record) }))
+fn lost(record: Record) -> Findings {
+    but(|it| it.facts.lease = Some(LeaseView { expired: true, ..view(&record) }))
 }
 
-fn handed_over(reason: ChangeReason) -> Observed {
+fn handed_over(reason: ChangeReason) -> Findings {
     let former = Some(Ended { reason, since: None });
-    but(|it| it.lease = Some(LeaseView { former, ..view(&held("billing-2", 2, 9_000, 9_000)) }))
+    but(|it| it.facts.lease = Some(LeaseView { former, ..view(&held("billing-2", 2, 9_000, 9_000)) }))
 }
 
 #[test]
 fn event_claims_that_a_revision_led_only_if_it_did() {
     let of = |revision: &str, template: &str| {
         let mut observed = observed(held("billing-1", 1, 0, 0));
-        observed.pods[0].template = Some(template.to_owned());
-        observed.rollout = Some(RolloutStatus { proven_revision: Some(revision.to_owned()), ..Default::default() });
+        observed.facts.pods[0].template = Some(template.to_owned());
+        observed.judgement.rollout =
+            Some(RolloutStatus { proven_revision: Some(revision.to_owned()), ..Default::default() });
         observed
     };
     let mut reporter = Reporter::new();
@@ -170,7 +170,7 @@ fn release_without_a_successor_is_reported() {
     let note = "Normal LeaderReleased billing-1: billing-1 is no longer the leader: it released the Lease";
     assert_eq!(Reporter::led().reconcile(&released()), [note]);
     let by = EndedBy { holder: "billing-1".to_owned(), reason: ChangeReason::SteppedDown };
-    let stepped_down = Observed { ended: Some(by), ..released() };
+    let stepped_down = changed(released(), |it| it.facts.ended = Some(by));
     let note = "Normal SteppedDown billing-1: billing-1 stepped down as requested";
     assert_eq!(Reporter::led().reconcile(&stepped_down), [note]);
 }
@@ -178,7 +178,7 @@ fn release_without_a_successor_is_reported() {
 #[test]
 fn recreated_lease_is_reported_once() {
     let mut reporter = Reporter::led();
-    let gone = reporter.reconcile(&but(|it| it.lease = None));
+    let gone = reporter.reconcile(&but(|it| it.facts.lease = None));
     assert_eq!(gone, ["Warning LeaderLost billing-1: billing-1 is no longer the leader: the Lease was deleted"]);
     let again = reporter.reconcile(&observed(held(RECREATED, 1, 9_000, 9_000)));
     let note = "Lease billing was missing and was recreated; no pod leads until a former leader must have stopped";
@@ -189,7 +189,7 @@ fn recreated_lease_is_reported_once() {
 #[test]
 fn stall_is_reported_at_its_start_and_while_it_lasts() {
     let mut reporter = Reporter::led();
-    let stalled = |outcome| Observed { outcome, ..observed(held("billing-1", 1, 0, 0)) };
+    let stalled = |outcome| changed(observed(held("billing-1", 1, 0, 0)), |it| it.facts.outcome = outcome);
     let conflict = || stalled(Outcome::Conflict("Role shop/billing exists".to_owned()));
     let goes_on = |events: &[Event]| events.iter().map(|event| event.goes_on).collect::<Vec<_>>();
     let start = reporter.events(&conflict());
@@ -203,8 +203,8 @@ fn stall_is_reported_at_its_start_and_while_it_lasts() {
     assert_eq!(forbidden, ["Warning Forbidden -: cannot create Role"]);
     assert_eq!(reporter.reconcile(&stalled(Outcome::Applied)), Vec::<String>::new());
     let stuck = but(|it| {
-        it.lease = Some(view(&held("billing-1", 1, 0, 0)));
-        it.deployment.as_mut().unwrap().deadline_exceeded = Some("has timed out".to_owned());
+        it.facts.lease = Some(view(&held("billing-1", 1, 0, 0)));
+        it.facts.deployment.as_mut().unwrap().deadline_exceeded = Some("has timed out".to_owned());
     });
     assert_eq!(reporter.reconcile(&stuck), ["Warning ProgressDeadlineExceeded -: has timed out"]);
 }
@@ -213,7 +213,7 @@ fn stall_is_reported_at_its_start_and_while_it_lasts() {
 fn note_is_cut_to_the_limit_of_events() {
     // 3 bytes each, so that a cut at a fixed byte is wrong.
     let long = "\u{2026}".repeat(800);
-    let events = Reporter::new().events(&Observed { outcome: Outcome::Invalid(long), ..healthy() });
+    let events = Reporter::new().events(&but(|it| it.facts.outcome = Outcome::Invalid(long)));
     let note = &events.iter().find(|event| event.words.reason == "Invalid").expect("an Event").words.note;
     assert!(note.len() <= 1024 && note.ends_with(" ..."), "{}", note.len());
 }
@@ -229,14 +229,15 @@ fn every_stall_has_its_reason() {
             _ => Outcome::Applied,
         };
         let observed = but(|it| {
-            it.lease = None;
-            it.outcome = outcome;
-            it.deployment.as_mut().unwrap().deadline_exceeded = Some("x".to_owned());
+            it.facts.lease = None;
+            it.facts.outcome = outcome;
+            it.facts.deployment.as_mut().unwrap().deadline_exceeded = Some("x".to_owned());
             if reason.as_str() == "RevisionFailed" {
-                it.rollout = Some(RolloutStatus { failed_revision: Some("b".to_owned()), ..Default::default() });
+                it.judgement.rollout =
+                    Some(RolloutStatus { failed_revision: Some("b".to_owned()), ..Default::default() });
             }
         });
-        let events = between(&before, &status(&group(MINIMAL), &observed), &observed);
+        let events = between(&before, &status(&group(MINIMAL), &observed), &observed.facts);
         assert_eq!(events.iter().map(|event| event.words.reason.as_str()).collect::<Vec<_>>(), [reason.as_str()]);
     }
 }

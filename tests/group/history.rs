@@ -6,12 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8sensus_api::names::ChangeReason;
 use k8sensus_api::{ElectionGroup, ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
 use k8sensus_election::{Record, WallTime};
-use k8sensus_group::Observed;
+use k8sensus_group::Findings;
+use k8sensus_group::observed::EndedBy;
 use k8sensus_group::observed::lease::{Ended, LeaseView};
-use k8sensus_group::status::EndedBy;
 use proptest::prelude::*;
 
-use super::status::{RECREATED, healthy, status};
+use super::status::{RECREATED, but, status};
 use super::{MINIMAL, group};
 
 const NOON: i64 = 1_772_366_400_000_000;
@@ -74,8 +74,8 @@ impl Story {
         story
     }
 
-    pub fn observed(&self, lease: Option<LeaseView>) -> Observed {
-        Observed { lease, ended: self.ended.clone(), ..healthy() }
+    pub fn observed(&self, lease: Option<LeaseView>) -> Findings {
+        but(|it| (it.facts.lease, it.facts.ended) = (lease, self.ended.clone()))
     }
 
     pub fn reconcile(&mut self, lease: Option<LeaseView>) -> ElectionGroupStatus {

@@ -7,18 +7,15 @@ use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8sensus_api::names::ChangeReason;
 use k8sensus_api::{ConditionType, ElectionGroup, RolloutStatus};
-use k8sensus_group::judge::rollout;
-use k8sensus_group::judge::rollout::{AnnotationChange, NAMELESS, opens, preferred};
+use k8sensus_group::judge::rollout::{AnnotationChange, NAMELESS, TargetRevision, opens};
 use k8sensus_group::judge::step_down::{Decision, Question, decide};
-use k8sensus_group::judge::successor::StepDownIntent;
-use k8sensus_group::judge::unhealthy;
-use k8sensus_group::observed::DeploymentView;
+use k8sensus_group::judge::{self, Judgement};
 use k8sensus_group::observed::lease::StepDownRequest;
 use k8sensus_group::observed::lease::{Ended, LeaseView};
 use k8sensus_group::observed::pod::PodView;
 use k8sensus_group::observed::program::Watch;
-use k8sensus_group::status::EndedBy;
-use k8sensus_group::{Desired, Group, Observed};
+use k8sensus_group::observed::{DeploymentView, EndedBy, Facts};
+use k8sensus_group::{Desired, Findings, Group};
 use proptest::prelude::*;
 
 use super::status::condition;
@@ -195,52 +192,39 @@ impl World {
         let before = self.resource.status.clone();
         let known = before.clone().unwrap_or_default();
         let request = self.lease.step_down_request.as_ref();
-        let mut observed = Observed {
-            deployment: Some(DeploymentView {
-                replicas: 2,
-                ready: 2,
-                updated: 2,
-                observed: true,
-                ..DeploymentView::default()
-            }),
+        let deployment = DeploymentView { replicas: 2, ready: 2, updated: 2, observed: true, ..Default::default() };
+        let facts = Facts {
+            deployment: Some(deployment),
             lease: Some(self.lease.clone()),
             pods: self.pods.clone(),
             ended: request.and_then(|request| EndedBy::of_term(&known, request.transitions()?, request.reason())),
-            ..Observed::default()
+            ..Facts::default()
         };
-        let question = rollout::Question {
-            group: &self.group,
-            wanted: &self.wanted,
+        let judgement = judge::judge(&judge::Question {
+            group: Some(&self.group),
             status: before.as_ref(),
-            lease: Some(&self.lease),
-            pods: &self.pods,
+            target: &TargetRevision::Revision(self.wanted.clone()),
+            facts: &facts,
             watch: self.watch.as_ref(),
             now,
-        };
-        let decided = rollout::decide(&question);
-        let unhealthy =
-            unhealthy::decide(&self.group, Some(&self.lease), &self.pods, &known.history, self.watch.as_ref(), now);
-        self.check(&decided);
-        self.waiting.clone_from(&decided.waiting);
-        (observed.rollout, observed.waiting) = (Some(decided.status.clone()), decided.waiting);
-        let newly_failed = decided.status.failed_revision.is_some()
-            && known.rollout.as_ref().is_none_or(|known| known.failed_revision.is_none());
-        let intent: Option<StepDownIntent> = decided.intent.or(unhealthy.intent.filter(|_| !newly_failed));
-        match preferred(&self.lease, &self.pods, proven_in(&known.rollout)) {
+        });
+        self.check(&judgement);
+        self.waiting.clone_from(&judgement.waiting);
+        match &judgement.proven_revision {
             AnnotationChange::Keep => {}
-            AnnotationChange::Set(revision) => self.lease.proven_revision = Some(revision.to_owned()),
+            AnnotationChange::Set(revision) => self.lease.proven_revision = Some(revision.clone()),
             AnnotationChange::Remove => self.lease.proven_revision = None,
         }
-        if let Decision::Mark(request) =
-            decide(&Question::of(&self.resource, Some(&self.group), observed.facts(), intent.as_ref()))
-        {
+        let intent = judgement.intent.as_ref();
+        if let Decision::Mark(request) = decide(&Question::of(&self.resource, Some(&self.group), &facts, intent)) {
             self.requests.push(request.clone());
-            if let Some(trial) = intent.as_ref().and_then(|intent| intent.trial_of(&request)) {
+            if let Some(trial) = intent.and_then(|intent| intent.trial_of(&request)) {
                 self.lease.trial = Some(trial.clone());
             }
             self.lease.step_down_request = Some(request);
         }
-        let new = k8sensus_group::status::status(&self.resource, Some(&self.group), &observed, &Time(self.time()));
+        let findings = Findings { facts, judgement, ..Findings::default() };
+        let new = k8sensus_group::status::status(&self.resource, Some(&self.group), &findings, &Time(self.time()));
         let is_new = before.as_ref() != Some(&new);
         let open = proven_in(&new.rollout).map(str::to_owned);
         for pod in self.pods.iter_mut().filter(|pod| opens(pod, open.as_deref())) {
@@ -255,9 +239,9 @@ impl World {
     }
 
     /// Checks the invariants of every decision.
-    fn check(&self, decided: &rollout::Decision) {
-        let failed = decided.status.failed_revision.as_deref();
-        if let Some(intent) = &decided.intent {
+    fn check(&self, judgement: &Judgement) {
+        let failed = judgement.rollout.as_ref().and_then(|rollout| rollout.failed_revision.as_deref());
+        if let Some(intent) = &judgement.intent {
             let to = intent.to.as_deref().expect("a successor");
             let to = self.pods.iter().find(|pod| pod.name == to).expect("a pod that exists");
             assert!(
@@ -268,7 +252,7 @@ impl World {
             assert_eq!(Some(&intent.of), self.term().as_ref());
         }
         if let (Some(now), Some(then)) = (
-            decided.status.proven_revision.as_ref(),
+            judgement.rollout.as_ref().and_then(|rollout| rollout.proven_revision.as_ref()),
             self.resource.status.as_ref().and_then(|status| proven_in(&status.rollout)),
         ) {
             assert!(now == then || self.provable.contains(now), "{now} was never proven");
@@ -898,7 +882,11 @@ fn only_templates_with_a_gate_have_a_revision() {
             injection.revision = revision;
             injection
         });
-        rollout::wanted(&Desired::of(&group, recorded.as_ref(), CANDIDATE_IMAGE)).map(str::len)
+        match TargetRevision::of(&Desired::of(&group, recorded.as_ref(), CANDIDATE_IMAGE)) {
+            TargetRevision::Revision(name) => Some(name.len()),
+            TargetRevision::None => None,
+            TargetRevision::Unknown => panic!("the pods of {} are left as they are", group.name),
+        }
     };
     assert_eq!(wanted(&with(MINIMAL, "{}"), 3), Some(16));
     assert_eq!(wanted(&with(MINIMAL, "candidate: { mode: Sidecar }"), 3), Some(16));

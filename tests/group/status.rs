@@ -7,9 +7,9 @@ use k8sensus_api::status::HISTORY_LIMIT;
 use k8sensus_api::{ConditionType, ElectionGroup, ElectionGroupStatus, InjectionStatus, LeaderStatus};
 use k8sensus_group::observed::lease::{Ended, LeaseView};
 use k8sensus_group::observed::pod::PodView;
-use k8sensus_group::observed::{DeploymentView, Outcome};
-use k8sensus_group::status::{EndedBy, InjectionRecord};
-use k8sensus_group::{Group, Observed};
+use k8sensus_group::observed::{DeploymentView, EndedBy, Facts, Outcome};
+use k8sensus_group::status::InjectionRecord;
+use k8sensus_group::{Findings, Group};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -56,42 +56,46 @@ pub fn lease(holder: &str) -> LeaseView {
 }
 
 /// Two ready pods on two nodes. The first one leads.
-pub fn healthy() -> Observed {
-    Observed {
+pub fn healthy() -> Findings {
+    let facts = Facts {
         outcome: Outcome::Applied,
         deployment: Some(DeploymentView { replicas: 2, ready: 2, updated: 2, observed: true, ..Default::default() }),
         lease: Some(lease("billing-1")),
         pods: vec![pod(1), pod(2)],
-        ..Observed::default()
-    }
+        ..Facts::default()
+    };
+    Findings { facts, ..Findings::default() }
 }
 
 /// [`healthy`] with one change.
-pub fn but(change: impl FnOnce(&mut Observed)) -> Observed {
-    let mut observed = healthy();
-    change(&mut observed);
-    observed
+pub fn but(change: impl FnOnce(&mut Findings)) -> Findings {
+    changed(healthy(), change)
 }
 
-pub fn lease_of(observed: &mut Observed) -> &mut LeaseView {
-    observed.lease.as_mut().expect("a lease")
+pub fn changed(mut findings: Findings, change: impl FnOnce(&mut Findings)) -> Findings {
+    change(&mut findings);
+    findings
 }
 
-pub fn deployment_of(observed: &mut Observed) -> &mut DeploymentView {
-    observed.deployment.as_mut().expect("a deployment")
+pub fn lease_of(observed: &mut Findings) -> &mut LeaseView {
+    observed.facts.lease.as_mut().expect("a lease")
 }
 
-fn status_at(group: &ElectionGroup, observed: &Observed, now: &Time) -> ElectionGroupStatus {
+pub fn deployment_of(observed: &mut Findings) -> &mut DeploymentView {
+    observed.facts.deployment.as_mut().expect("a deployment")
+}
+
+fn status_at(group: &ElectionGroup, observed: &Findings, now: &Time) -> ElectionGroupStatus {
     let valid = Group::check(group).ok();
     k8sensus_group::status::status(group, valid.as_ref(), observed, now)
 }
 
-pub fn status(group: &ElectionGroup, observed: &Observed) -> ElectionGroupStatus {
+pub fn status(group: &ElectionGroup, observed: &Findings) -> ElectionGroupStatus {
     status_at(group, observed, &noon())
 }
 
 /// Returns `group` with its status after `observed`, at noon.
-fn after(mut group: ElectionGroup, observed: &Observed) -> ElectionGroup {
+fn after(mut group: ElectionGroup, observed: &Findings) -> ElectionGroup {
     group.status = Some(status(&group, observed));
     group
 }
@@ -101,16 +105,16 @@ pub fn condition(status: &ElectionGroupStatus, kind: ConditionType) -> Option<&C
 }
 
 /// A refused spec, with the message of the refusal.
-pub fn refused() -> Observed {
-    but(|it| it.outcome = Outcome::Invalid("spec.replicas: must be from 0 to 100, found 101".to_owned()))
+pub fn refused() -> Findings {
+    but(|it| it.facts.outcome = Outcome::Invalid("spec.replicas: must be from 0 to 100, found 101".to_owned()))
 }
 
-pub fn conflicting() -> Observed {
-    but(|it| it.outcome = Outcome::Conflict("Role shop/billing exists".to_owned()))
+pub fn conflicting() -> Findings {
+    but(|it| it.facts.outcome = Outcome::Conflict("Role shop/billing exists".to_owned()))
 }
 
-pub fn forbidden() -> Observed {
-    but(|it| it.outcome = Outcome::Forbidden("cannot create Role shop/billing".to_owned()))
+pub fn forbidden() -> Findings {
+    but(|it| it.facts.outcome = Outcome::Forbidden("cannot create Role shop/billing".to_owned()))
 }
 
 #[test]
@@ -121,11 +125,14 @@ fn typical_statuses_match_their_snapshots() {
         template_hash: Some("0011223344556677".to_owned()),
     };
     let free = LeaseView { transitions: 0, ..lease("") };
-    let fresh = Observed { lease: Some(free), pods: vec![], ..but(|it| deployment_of(it).ready = 0) };
-    let led = Observed { injection: InjectionRecord::Set(injection), ..healthy() };
+    let fresh = but(|it| {
+        deployment_of(it).ready = 0;
+        it.facts = Facts { lease: Some(free), pods: vec![], ..it.facts.clone() };
+    });
+    let led = Findings { injection: InjectionRecord::Set(injection), ..healthy() };
     let expired = but(|it| {
         lease_of(it).expired = true;
-        it.pods[0].ready = false;
+        it.facts.pods[0].ready = false;
         deployment_of(it).ready = 1;
     });
     let led_before = |more| ElectionGroup { status: Some(status(&group(MINIMAL), &led)), ..with(MINIMAL, more) };
@@ -133,12 +140,13 @@ fn typical_statuses_match_their_snapshots() {
     assert_yaml_snapshot!("led", status(&group(MINIMAL), &led));
     assert_yaml_snapshot!("leader_lost", status_at(&led_before("{}"), &expired, &later()));
     assert_yaml_snapshot!("refused", status_at(&led_before("replicas: 101"), &refused(), &later()));
-    let gone = Observed {
-        deployment: Some(DeploymentView { observed: true, ..Default::default() }),
-        lease: Some(LeaseView { transitions: 5, ..lease("") }),
-        pods: vec![],
-        ..led.clone()
-    };
+    let gone = changed(led.clone(), |it| {
+        it.facts = Facts {
+            deployment: Some(DeploymentView { observed: true, ..Default::default() }),
+            lease: Some(LeaseView { transitions: 5, ..lease("") }),
+            ..Facts::default()
+        };
+    });
     assert_yaml_snapshot!("suspended", status_at(&led_before("suspend: true"), &gone, &later()));
 }
 
@@ -154,7 +162,7 @@ fn same_observation_gives_the_same_status() {
 fn transition_time_changes_with_the_status_and_not_the_reason() {
     let ready = ConditionType::Ready;
     let times = |status: &ElectionGroupStatus, kind| condition(status, kind).expect("it").last_transition_time.clone();
-    let no_leader = but(|it| it.lease = None);
+    let no_leader = but(|it| it.facts.lease = None);
     let no_replicas = but(|it| deployment_of(it).ready = 1);
     let group = after(group(MINIMAL), &no_leader);
 
@@ -183,13 +191,13 @@ fn expired_holder_is_no_holder() {
 
 #[test]
 fn recreated_lease_has_no_holder() {
-    let status = status(&group(MINIMAL), &but(|it| it.lease = Some(lease(RECREATED))));
+    let status = status(&group(MINIMAL), &but(|it| it.facts.lease = Some(lease(RECREATED))));
     assert_eq!((status.holder_identity, status.acquire_time, status.leader), (None, None, None));
 }
 
 #[test]
 fn leader_is_described_by_its_pod() {
-    let of = |observed: &Observed| status(&group(MINIMAL), observed).leader;
+    let of = |observed: &Findings| status(&group(MINIMAL), observed).leader;
     let by_controller_runtime = but(|it| lease_of(it).holder.push_str("_0fb1c3a4-52f1-4a54-9b8e-5f2f6f0d7d11"));
     assert_eq!(of(&by_controller_runtime), of(&healthy()), "the pod's name is before the underscore");
     let expected = LeaderStatus {
@@ -198,30 +206,30 @@ fn leader_is_described_by_its_pod() {
         pod_ip: Some("10.0.0.2".to_owned()),
         revision: Some("6c9f7d5b8".to_owned()),
     };
-    assert_eq!(of(&but(|it| it.lease = Some(lease("billing-2")))), Some(expected));
+    assert_eq!(of(&but(|it| it.facts.lease = Some(lease("billing-2")))), Some(expected));
     let unknown = LeaderStatus { pod_name: "billing-0".to_owned(), ..LeaderStatus::default() };
-    assert_eq!(of(&but(|it| it.lease = Some(lease("billing-0")))), Some(unknown));
+    assert_eq!(of(&but(|it| it.facts.lease = Some(lease("billing-0")))), Some(unknown));
 }
 
 #[test]
 fn transitions_never_fall() {
     let group = after(group(MINIMAL), &healthy());
-    let transitions = |observed: &Observed| status(&group, observed).lease_transitions;
-    assert_eq!(transitions(&but(|it| it.lease = None)), Some(4));
+    let transitions = |observed: &Findings| status(&group, observed).lease_transitions;
+    assert_eq!(transitions(&but(|it| it.facts.lease = None)), Some(4));
     assert_eq!(transitions(&but(|it| lease_of(it).transitions = 0)), Some(4));
     assert_eq!(transitions(&but(|it| lease_of(it).transitions = 5)), Some(5));
 }
 
 #[test]
 fn group_without_a_lease_reports_none() {
-    let status = status(&group(MINIMAL), &but(|it| it.lease = None));
+    let status = status(&group(MINIMAL), &but(|it| it.facts.lease = None));
     assert_eq!((status.lease_name, status.lease_transitions), (None, None));
 }
 
 #[test]
 fn lost_lease_is_still_named() {
     let group = after(with(MINIMAL, "election: { leaseName: ledger }"), &healthy());
-    let status = status(&group, &but(|it| it.lease = None));
+    let status = status(&group, &but(|it| it.facts.lease = None));
     assert_eq!(status.lease_name.as_deref(), Some("ledger"), "shows that it is lost and not new");
 }
 
@@ -269,7 +277,7 @@ fn one_pod_exists() {
     assert_eq!(reconciling.map(|it| it.message.as_str()), Some("1 pod exists, 2 are wanted"));
 }
 
-fn observations() -> impl Strategy<Value = Observed> {
+fn observations() -> impl Strategy<Value = Findings> {
     let outcome = prop_oneof![
         3 => Just(Outcome::Applied),
         1 => "[a-z]{0,5}".prop_map(Outcome::Invalid),
@@ -310,13 +318,9 @@ fn observations() -> impl Strategy<Value = Observed> {
         PodView { name, node, ip, revision, ready, ..PodView::default() }
     });
     (outcome, prop::option::of(deployment), prop::option::of(lease), prop::collection::vec(pod, 0..4), ended).prop_map(
-        |(outcome, deployment, lease, pods, ended)| Observed {
-            outcome,
-            deployment,
-            lease,
-            pods,
-            ended,
-            ..Observed::default()
+        |(outcome, deployment, lease, pods, ended)| {
+            let facts = Facts { outcome, deployment, lease, pods, ended, ..Facts::default() };
+            Findings { facts, ..Findings::default() }
         },
     )
 }

@@ -1,6 +1,6 @@
 use k8sensus_api::ElectionGroup;
 use k8sensus_api::names::ChangeReason;
-use k8sensus_group::Observed;
+use k8sensus_group::Findings;
 use k8sensus_group::judge::step_down::{Decision, Question, Refused, StepDown, decide};
 use k8sensus_group::judge::successor::StepDownIntent;
 use k8sensus_group::observed::Outcome;
@@ -27,13 +27,13 @@ fn requesting(spec: &str, more: &str, value: Option<&str>) -> ElectionGroup {
     group
 }
 
-fn decision(group: &ElectionGroup, observed: &Observed) -> Decision {
+fn decision(group: &ElectionGroup, observed: &Findings) -> Decision {
     let valid = Group::check(group).ok();
-    decide(&Question::of(group, valid.as_ref(), observed.facts(), None))
+    decide(&Question::of(group, valid.as_ref(), &observed.facts, None))
 }
 
 /// Two ready pods of which the first leads, as a candidate of ours, with one change.
-fn led(change: impl FnOnce(&mut Observed)) -> Observed {
+fn led(change: impl FnOnce(&mut Findings)) -> Findings {
     but(|it| {
         lease_of(it).incarnation = Some(INCARNATION.to_owned());
         change(it);
@@ -44,7 +44,7 @@ fn mark(value: &str, of: &str) -> StepDownRequest {
     StepDownRequest { value: value.to_owned(), of: of.to_owned(), to: None }
 }
 
-fn marked(value: &str, of: &str) -> Observed {
+fn marked(value: &str, of: &str) -> Findings {
     led(|it| lease_of(it).step_down_request = Some(mark(value, of)))
 }
 
@@ -72,7 +72,7 @@ fn new_value_is_written_for_the_current_term() {
 fn handled_empty_and_removed_values_request_nothing() {
     for value in [Some("old"), Some(""), None] {
         let group = requesting(MINIMAL, "{}", value);
-        for observed in [led(|_| {}), marked("new", "4/uid-1/app/0011"), led(|it| it.pods.clear())] {
+        for observed in [led(|_| {}), marked("new", "4/uid-1/app/0011"), led(|it| it.facts.pods.clear())] {
             assert_eq!(decision(&group, &observed), Decision::Rest(StepDown::None), "{value:?}");
         }
     }
@@ -90,13 +90,13 @@ fn value_from_before_the_first_status_is_handled_without_a_step_down() {
 #[test]
 fn request_is_handled_once_its_term_is_over() {
     let group = requesting(MINIMAL, "{}", Some("new"));
-    let handled = |observed: &Observed, expected: &str| {
+    let handled = |observed: &Findings, expected: &str| {
         let event = event_of(decision(&group, observed));
         assert_eq!((event.0, event.1.as_str()), ("StepDownHandled", expected));
         assert_eq!(
             status(
                 &group,
-                &Observed { step_down: StepDown::Done { value: "new".into(), why: String::new() }, ..observed.clone() }
+                &Findings { step_down: StepDown::Done { value: "new".into(), why: String::new() }, ..observed.clone() }
             )
             .last_handled_step_down_at
             .as_deref(),
@@ -126,7 +126,7 @@ fn request_is_handled_once_its_term_is_over() {
         handled(&led(|it| lease_of(it).holder = holder.to_owned()), "there is no leader that could step down");
     }
     handled(&led(|it| lease_of(it).expired = true), "there is no leader that could step down");
-    handled(&led(|it| it.lease = None), "there is no leader that could step down");
+    handled(&led(|it| it.facts.lease = None), "there is no leader that could step down");
     let mut released = marked("new", "4/uid-1/app/0011");
     lease_of(&mut released).holder = String::new();
     handled(&released, "the leader that was asked to step down is no longer the leader");
@@ -135,11 +135,11 @@ fn request_is_handled_once_its_term_is_over() {
 #[test]
 fn step_down_is_refused_without_a_ready_standby() {
     let group = requesting(MINIMAL, "{}", Some("new"));
-    let alone: [fn(&mut Observed); 4] = [
-        |it| it.pods[1].ready = false,
-        |it| drop(it.pods.pop()),
-        |it| it.pods.clear(),
-        |it| it.pods.retain(|pod| pod.name == "billing-1"),
+    let alone: [fn(&mut Findings); 4] = [
+        |it| it.facts.pods[1].ready = false,
+        |it| drop(it.facts.pods.pop()),
+        |it| it.facts.pods.clear(),
+        |it| it.facts.pods.retain(|pod| pod.name == "billing-1"),
     ];
     for change in alone {
         let (reason, why) = event_of(decision(&group, &led(change)));
@@ -159,9 +159,8 @@ fn refused_request_is_handled_once_another_pod_leads() {
     let group = requesting(MINIMAL, "{}", Some("new"));
     let valid = Group::check(&group).unwrap();
     let refused = |value: &str, holder: &str| Refused { value: value.to_owned(), holder: holder.to_owned() };
-    let after = |refused: &Refused, observed: &Observed| {
-        let question =
-            Question { refused: Some(refused), ..Question::of(&group, Some(&valid), observed.facts(), None) };
+    let after = |refused: &Refused, observed: &Findings| {
+        let question = Question { refused: Some(refused), ..Question::of(&group, Some(&valid), &observed.facts, None) };
         (decide(&question), question.to_be_remembered())
     };
     let others = refused("new", "billing-2");
@@ -173,16 +172,16 @@ fn refused_request_is_handled_once_another_pod_leads() {
         assert_eq!(after(&former, &led(|_| {})).0, Decision::Mark(mark("new", "4/uid-1/app/0011")), "{former:?}");
     }
     assert_eq!(event_of(after(&others, &marked("new", "4/uid-1/app/0011")).0).0, "StepDownRequested");
-    let alone = led(|it| it.pods[1].ready = false);
-    let question = Question::of(&group, Some(&valid), alone.facts(), None);
+    let alone = led(|it| it.facts.pods[1].ready = false);
+    let question = Question::of(&group, Some(&valid), &alone.facts, None);
     assert_eq!(question.to_be_remembered(), Some(refused("new", "billing-1")));
     // Likewise if the operator has an intent of its own.
     let intent = intent(ChangeReason::Rollout);
-    let with_intent = Question::of(&group, Some(&valid), alone.facts(), Some(&intent));
+    let with_intent = Question::of(&group, Some(&valid), &alone.facts, Some(&intent));
     assert!(matches!(decide(&with_intent), Decision::Mark(_)));
     assert_eq!(with_intent.to_be_remembered(), Some(refused("new", "billing-1")));
     let removed = requesting(MINIMAL, "{}", None);
-    let question = Question { refused: Some(&others), ..Question::of(&removed, Some(&valid), alone.facts(), None) };
+    let question = Question { refused: Some(&others), ..Question::of(&removed, Some(&valid), &alone.facts, None) };
     assert_eq!(question.to_be_remembered(), None);
 }
 
@@ -216,7 +215,7 @@ fn request_waits_while_the_group_is_paused_suspended_or_refused() {
     let (reason, why) = event_of(decision(&group, &conflicting()));
     assert_eq!((reason, why.as_str()), ("StepDownPending", "the group is not applied: Role shop/billing exists"));
     let invalid = requesting(MINIMAL, "replicas: 101", Some("new"));
-    let refused = led(|it| it.outcome = Outcome::Invalid("spec.replicas: …".into()));
+    let refused = led(|it| it.facts.outcome = Outcome::Invalid("spec.replicas: …".into()));
     let (reason, why) = event_of(decision(&invalid, &refused));
     assert_eq!((reason, why.as_str()), ("StepDownPending", "the group is not applied: spec.replicas: …"));
 }
@@ -227,7 +226,7 @@ fn native_leader_is_evicted_after_the_request_is_written() {
     // client-go names the pod, controller-runtime adds a number.
     for holder in ["billing-1", "billing-1_5e0c"] {
         let of = format!("4/{holder}");
-        let held = |request: Option<StepDownRequest>, change: fn(&mut Observed)| {
+        let held = |request: Option<StepDownRequest>, change: fn(&mut Findings)| {
             but(|it| {
                 (lease_of(it).holder, lease_of(it).step_down_request) = (holder.to_owned(), request);
                 change(it);
@@ -238,11 +237,16 @@ fn native_leader_is_evicted_after_the_request_is_written() {
         let evict = Decision::Evict { value: "new".into(), pod: "billing-1".into(), uid: Some("uid-1".into()) };
         assert_eq!(decision(&group, &held(carried.clone(), |_| {})), evict);
         // The pod is being deleted already, or gone: the operator waits for its Lease.
-        for gone in [(|it| it.pods[0].terminating = true) as fn(&mut Observed), |it| drop(it.pods.remove(0))] {
+        for gone in
+            [(|it| it.facts.pods[0].terminating = true) as fn(&mut Findings), |it| drop(it.facts.pods.remove(0))]
+        {
             assert_eq!(event_of(decision(&group, &held(carried.clone(), gone))).0, "StepDownRequested");
         }
-        assert_eq!(event_of(decision(&group, &held(None, |it| it.pods[1].ready = false))).0, "StepDownRefused");
-        assert_eq!(event_of(decision(&group, &held(carried, |it| it.pods[1].ready = false))).0, "StepDownRefused");
+        assert_eq!(event_of(decision(&group, &held(None, |it| it.facts.pods[1].ready = false))).0, "StepDownRefused");
+        assert_eq!(
+            event_of(decision(&group, &held(carried, |it| it.facts.pods[1].ready = false))).0,
+            "StepDownRefused"
+        );
     }
     let stranger = but(|it| lease_of(it).holder = "stork".to_owned());
     let (reason, why) = event_of(decision(&group, &stranger));
@@ -256,9 +260,9 @@ fn intent(reason: ChangeReason) -> StepDownIntent {
     StepDownIntent { reason, of, to, why: "it must hand over".to_owned(), trial: None }
 }
 
-fn decision_with(group: &ElectionGroup, observed: &Observed, intent: &StepDownIntent) -> Decision {
+fn decision_with(group: &ElectionGroup, observed: &Findings, intent: &StepDownIntent) -> Decision {
     let valid = Group::check(group).ok();
-    decide(&Question::of(group, valid.as_ref(), observed.facts(), Some(intent)))
+    decide(&Question::of(group, valid.as_ref(), &observed.facts, Some(intent)))
 }
 
 #[test]
@@ -276,11 +280,11 @@ fn operators_own_step_down_has_its_reason_and_a_successor() {
         assert_eq!(event_of(decision_with(&group, &requested, &intent)), (expected, "it must hand over".to_owned()));
         let other = StepDownIntent { reason: ChangeReason::Rollout, ..intent.clone() };
         assert!(matches!(decision_with(&group, &requested, &other), Decision::Rest(StepDown::Intended { .. })));
-        let over: [fn(&mut Observed); 4] = [
+        let over: [fn(&mut Findings); 4] = [
             |it| lease_of(it).transitions = 5,
             |it| lease_of(it).expired = true,
             |it| lease_of(it).holder = "billing-2".to_owned(),
-            |it| it.lease = None,
+            |it| it.facts.lease = None,
         ];
         for change in over {
             assert_eq!(decision_with(&group, &led(change), &intent), Decision::Rest(StepDown::None));
@@ -309,7 +313,7 @@ fn request_precedes_the_operators_intent_and_keeps_its_successor() {
     let of = "5/uid-1/app/0011".to_owned();
     assert_eq!(event_of(decision_with(&group, &next, &StepDownIntent { of, ..intent.clone() })).0, "StepDownHandled");
     // A request that is refused without a standby does not prevent the operator's handover to a pod on trial.
-    let alone = led(|it| it.pods[1].ready = false);
+    let alone = led(|it| it.facts.pods[1].ready = false);
     assert_eq!(decision_with(&group, &alone, &intent), Decision::Mark(own));
 }
 
@@ -330,7 +334,7 @@ fn native_leader_is_evicted_for_the_operators_intent_too() {
     let evict = Decision::Evict { value: "Unhealthy".into(), pod: "billing-1".into(), uid: Some("uid-1".into()) };
     assert_eq!(decision_with(&group, &requested, &intent), evict);
     let going = but(|it| {
-        (lease_of(it).step_down_request, it.pods[0].terminating) = (Some(request), true);
+        (lease_of(it).step_down_request, it.facts.pods[0].terminating) = (Some(request), true);
     });
     assert!(matches!(decision_with(&group, &going, &intent), Decision::Rest(StepDown::Intended { .. })));
 }
@@ -364,7 +368,7 @@ impl World {
         }
     }
 
-    fn observed(&self) -> Observed {
+    fn observed(&self) -> Findings {
         but(|it| {
             *lease_of(it) = LeaseView {
                 holder: if self.holder == 0 { String::new() } else { format!("billing-{}", self.holder) },
@@ -374,7 +378,7 @@ impl World {
                 ..lease_of(it).clone()
             };
             if self.terminating {
-                let pod: &mut PodView = &mut it.pods[usize::from(self.holder) - 1];
+                let pod: &mut PodView = &mut it.facts.pods[usize::from(self.holder) - 1];
                 (pod.terminating, pod.ready) = (true, false);
             }
         })
@@ -390,7 +394,7 @@ impl World {
             .then(|| [("k8sensus.dev/step-down-requested-at".to_owned(), self.requested.to_string())].into());
         let mut next = self.clone();
         let observed = self.observed();
-        match decide(&Question::of(&resource, Some(group), observed.facts(), None)) {
+        match decide(&Question::of(&resource, Some(group), &observed.facts, None)) {
             Decision::Mark(request) => next.request = Some((request.value.parse().unwrap(), request.of)),
             Decision::Evict { pod, .. } => {
                 assert_eq!(pod, format!("billing-{}", self.holder));
@@ -496,7 +500,7 @@ fn status_keeps_the_last_handled_request() {
         StepDown::Refused { value: value.clone(), why: why.clone() },
         StepDown::Carried { value, why },
     ] {
-        let status = status(&group, &Observed { step_down, ..healthy() });
+        let status = status(&group, &Findings { step_down, ..healthy() });
         assert_eq!(json!(status.last_handled_step_down_at), json!("old"));
     }
     assert_eq!(status(&super::group(MINIMAL), &healthy()).last_handled_step_down_at, None);

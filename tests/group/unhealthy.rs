@@ -23,7 +23,7 @@ fn seconds(number: u64) -> Duration {
 
 /// Held by billing-1, as a candidate of ours.
 fn lease(ready: bool) -> LeaseView {
-    LeaseView { incarnation: Some("uid-1/app/0011".into()), ready, ..healthy().lease.unwrap() }
+    LeaseView { incarnation: Some("uid-1/app/0011".into()), ready, ..healthy().facts.lease.unwrap() }
 }
 
 fn pods() -> Vec<PodView> {

@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use self::series::{About, Series, Write};
 use super::judge::other_operator::OtherOperator;
 use super::judge::step_down::StepDown;
+use super::observed::Facts;
 use super::observed::pod::pod_of;
-use super::status::Observed;
 use crate::api::names::{ChangeReason, event};
 use crate::api::{ConditionType, ElectionGroupStatus, HistoryEntry, InjectionStatus, LeaderlessStatus, Reason};
 use crate::protocol::lease::RECREATED_HOLDER;
@@ -50,9 +50,9 @@ const RECONCILE: &str = "Reconcile";
 const STEP_DOWN: &str = "StepDown";
 const ROLL_OUT: &str = "RollOut";
 
-/// Returns the Events between two statuses of one group, in the order in which they happened. `observed` is what
+/// Returns the Events between two statuses of one group, in the order in which they happened. `facts` is what
 /// `after` was built from.
-pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Vec<Event> {
+pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, facts: &Facts) -> Vec<Event> {
     let mut events = Vec::new();
     let newest = after.history.first();
     let elected = newest.filter(|newest| before.history.first() != Some(*newest));
@@ -74,8 +74,8 @@ pub fn between(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observ
         let note = format!("{} leads again: it renewed the Lease before another pod acquired it", last.holder_identity);
         events.push(of_term(last, false, event::LEADER_RECOVERED, note));
     }
-    events.extend(recreated(before, after, observed));
-    events.extend(proven(before, after, observed));
+    events.extend(recreated(before, after, facts));
+    events.extend(proven(before, after, facts));
     events.extend(flapping(before, after));
     events.extend(stalled(before, after));
     events
@@ -220,8 +220,8 @@ fn of_term(term: &HistoryEntry, warning: bool, reason: &str, note: String) -> Ev
 }
 
 /// Returns the Event of a Lease that the operator has recreated since the former status was written.
-fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Option<Event> {
-    let lease = observed.lease.as_ref().filter(|lease| lease.holder == RECREATED_HOLDER)?;
+fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, facts: &Facts) -> Option<Event> {
+    let lease = facts.lease.as_ref().filter(|lease| lease.holder == RECREATED_HOLDER)?;
     let message =
         |status: &ElectionGroupStatus| condition(status, ConditionType::LeaderElected).map(|it| it.message.clone());
     if message(before) == message(after) {
@@ -239,12 +239,12 @@ fn recreated(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed
 
 /// Returns the Event of a revision that has led well, or that follows a leader with which there is no trial. The first
 /// revision of a group is proven by definition and has no Event.
-fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus, observed: &Observed) -> Option<Event> {
+fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus, facts: &Facts) -> Option<Event> {
     let [then, now] = [before, after].map(|status| status.rollout.as_ref()?.proven_revision.as_deref());
     let (_, revision) = then.zip(now).filter(|(then, now)| then != now)?;
     let pod = after.holder_identity.clone();
     let name = pod.as_deref().unwrap_or("its leader");
-    let leader = pod.as_deref().and_then(|holder| pod_of(holder, &observed.pods));
+    let leader = pod.as_deref().and_then(|holder| pod_of(holder, &facts.pods));
     let note = if leader.is_some_and(|leader| leader.template.as_deref() == Some(revision)) {
         format!("revision {revision} of the pod template has led well in {name}: the rest of the pods follow")
     } else {

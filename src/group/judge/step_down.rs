@@ -108,12 +108,11 @@ impl<'a> Question<'a> {
     pub fn of(
         resource: &'a ElectionGroup,
         group: Option<&'a Group>,
-        facts: Facts<'a>,
+        facts: &'a Facts,
         intent: Option<&'a StepDownIntent>,
     ) -> Self {
         let annotations = resource.metadata.annotations.as_ref();
         let status = resource.status.as_ref();
-        let Facts { outcome, lease, pods } = facts;
         Self {
             requested: annotations
                 .and_then(|annotations| annotations.get(annotation::STEP_DOWN_REQUESTED_AT))
@@ -121,9 +120,9 @@ impl<'a> Question<'a> {
             handled: status.and_then(|status| status.last_handled_step_down_at.as_deref()),
             is_new: status.is_none_or(|status| status.observed_generation.is_none()),
             group,
-            outcome,
-            lease,
-            pods,
+            outcome: &facts.outcome,
+            lease: facts.lease.as_ref(),
+            pods: &facts.pods,
             revision: status.and_then(|status| status.injection.as_ref()).map(|injection| injection.revision),
             intent,
             refused: None,

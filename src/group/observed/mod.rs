@@ -9,16 +9,42 @@ pub mod trouble;
 
 use self::lease::LeaseView;
 use self::pod::PodView;
+use crate::api::ElectionGroupStatus;
+use crate::api::names::ChangeReason;
 
 /// The facts about a group after its children were applied.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
     /// The result of applying the children.
-    pub outcome: &'a Outcome,
-    /// The group's Lease, if there is one.
-    pub lease: Option<&'a LeaseView>,
+    pub outcome: Outcome,
+    /// The Deployment, if there is one.
+    pub deployment: Option<DeploymentView>,
+    /// The Lease, if there is one.
+    pub lease: Option<LeaseView>,
     /// The group's pods.
-    pub pods: &'a [PodView],
+    pub pods: Vec<PodView>,
+    /// The newest pod that the kubelet ended by itself and that is not garbage-collected yet, and why it was ended.
+    pub eviction: Option<String>,
+    /// Why the last term ended, if the operator caused that. Applies only to the holder that it names.
+    pub ended: Option<EndedBy>,
+}
+
+/// Why the term of `holder` ended, where the operator knows more than the Lease shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedBy {
+    /// The holder whose term ended.
+    pub holder: String,
+    /// Such as [`ChangeReason::SteppedDown`] or [`ChangeReason::KubeletReported`].
+    pub reason: ChangeReason,
+}
+
+impl EndedBy {
+    /// Returns `reason` for the newest term in `before`, if the Lease counted that term as `transitions`.
+    pub fn of_term(before: &ElectionGroupStatus, transitions: i32, reason: ChangeReason) -> Option<Self> {
+        let last = before.history.first()?;
+        let counted = transitions.saturating_add(before.lease_transitions_offset.unwrap_or_default());
+        (last.lease_transitions == Some(counted)).then(|| Self { holder: last.holder_identity.clone(), reason })
+    }
 }
 
 /// The Deployment's own status.

@@ -1,6 +1,6 @@
 //! Condition `CandidateOutdated`: whether the pods have another candidate than this operator adds now.
 
-use super::input::Observed;
+use super::input::Findings;
 use crate::api::{InjectionStatus, Reason};
 use crate::judge::candidate_update::{Offer, Update};
 use crate::observed::lease::{LeaseView, term_of};
@@ -17,15 +17,15 @@ const ADVICE: &str = "to replace the pods, which moves leadership once, set the 
 pub(crate) fn outdated(
     group: &Group,
     recorded: &InjectionStatus,
-    observed: &Observed,
+    findings: &Findings,
     leader: Option<&LeaseView>,
 ) -> Option<(Reason, String)> {
-    let offer = observed.offer.as_ref().filter(|_| group.mode.has_candidate())?;
+    let offer = findings.offer.as_ref().filter(|_| group.mode.has_candidate())?;
     let (reason, difference) = match difference(offer, recorded) {
         Some(difference) => difference,
-        None => return other_version(group, recorded, offer, observed, leader?),
+        None => return other_version(group, recorded, offer, findings, leader?),
     };
-    Some(match &observed.update {
+    Some(match &findings.update {
         Update::Pending { why, .. } => (Reason::UpdatePending, format!("{difference}; {why}")),
         _ => (reason, format!("{difference}; {ADVICE}")),
     })
@@ -60,15 +60,15 @@ fn other_version(
     group: &Group,
     recorded: &InjectionStatus,
     offer: &Offer,
-    observed: &Observed,
+    findings: &Findings,
     leader: &LeaseView,
 ) -> Option<(Reason, String)> {
     let reported = leader.candidate_version.as_deref();
     // A holder that is not a pod of the group has no candidate of the operator.
-    if reported == Some(offer.version.as_str()) || term_of(group.mode, leader, &observed.pods).is_none() {
+    if reported == Some(offer.version.as_str()) || term_of(group.mode, leader, &findings.facts.pods).is_none() {
         return None;
     }
-    let image = pod_of(&leader.holder, &observed.pods)?.candidate_image.as_deref()?;
+    let image = pod_of(&leader.holder, &findings.facts.pods)?.candidate_image.as_deref()?;
     let found = reported.map_or("no version".to_owned(), |version| format!("version {version}"));
     let advice = if image != recorded.image {
         format!("its pod has image {image} until the rollout replaces it")

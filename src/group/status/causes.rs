@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::input::Observed;
+use crate::observed::Facts;
 use crate::observed::pod::{Obstacle, PodView};
 
 /// The age from which a pod that has not started yet is reported.
@@ -12,10 +12,10 @@ const STARTING: Duration = Duration::from_secs(30);
 
 /// Returns `message` followed by what keeps pods from being created, and by what keeps one from being scheduled,
 /// started or ready.
-pub(super) fn with_causes(mut message: String, observed: &Observed, now: Timestamp) -> String {
-    let failure = observed.deployment.as_ref().and_then(|deployment| deployment.replica_failure.as_ref());
+pub(super) fn with_causes(mut message: String, facts: &Facts, now: Timestamp) -> String {
+    let failure = facts.deployment.as_ref().and_then(|deployment| deployment.replica_failure.as_ref());
     let failure = failure.map(|why| format!("pods cannot be created: {why}"));
-    for cause in [failure, cause_of(observed, now)].into_iter().flatten() {
+    for cause in [failure, cause_of(facts, now)].into_iter().flatten() {
         message.push_str("; ");
         message.push_str(&cause);
     }
@@ -34,8 +34,8 @@ pub fn starting_wait(pods: &[PodView], now: Timestamp) -> Option<Duration> {
 
 /// Returns the trouble of the first pod by name that has one. Lasting trouble comes before passing trouble, and that of
 /// other pods before that of pods that are being deleted.
-fn cause_of(observed: &Observed, now: Timestamp) -> Option<String> {
-    let mut pods: Vec<&PodView> = observed.pods.iter().collect();
+fn cause_of(facts: &Facts, now: Timestamp) -> Option<String> {
+    let mut pods: Vec<&PodView> = facts.pods.iter().collect();
     pods.sort_by_key(|pod| &pod.name);
     let stays = |pod: &&&PodView| !pod.terminating;
     let trouble = || pods.iter().filter(stays).find_map(|pod| Some(of(pod, pod.trouble.as_ref()?)));
@@ -46,7 +46,7 @@ fn cause_of(observed: &Observed, now: Timestamp) -> Option<String> {
     };
     let terminating =
         || pods.iter().filter(|pod| pod.terminating).find_map(|pod| Some(of(pod, &obstacle(pod, false)?.what)));
-    trouble().or_else(lasting).or_else(passing).or_else(terminating).or_else(|| observed.eviction.clone())
+    trouble().or_else(lasting).or_else(passing).or_else(terminating).or_else(|| facts.eviction.clone())
 }
 
 fn of(pod: &PodView, what: &str) -> String {

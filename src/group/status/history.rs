@@ -4,10 +4,10 @@
 //! clocks of two nodes. Why a term ended is known only if the watch of the Lease showed it, or the former status has
 //! it.
 
-use super::input::Observed;
 use crate::api::names::ChangeReason;
 use crate::api::status::HISTORY_LIMIT;
 use crate::api::{ElectionGroupStatus, HistoryEntry, LeaderlessStatus};
+use crate::observed::Facts;
 use crate::observed::lease::{Ended, LeaseView};
 use crate::protocol::lease::RECREATED_HOLDER;
 
@@ -21,11 +21,11 @@ pub(super) struct Past {
 
 impl Past {
     /// Continues the past in `before`. `is_led` is whether there is a leader now.
-    pub(super) fn of(before: &ElectionGroupStatus, observed: &Observed, is_led: bool) -> Self {
-        let Some(lease) = &observed.lease else {
+    pub(super) fn of(before: &ElectionGroupStatus, facts: &Facts, is_led: bool) -> Self {
+        let Some(lease) = &facts.lease else {
             return Self {
                 history: before.history.clone(),
-                leaderless: leaderless(before, None, observed, &before.history, false),
+                leaderless: leaderless(before, None, facts, &before.history, false),
                 transitions: before.lease_transitions,
                 offset: before.lease_transitions_offset,
             };
@@ -33,11 +33,11 @@ impl Past {
         let count = Count::of(before, lease);
         let mut history = before.history.clone();
         if count.new_term {
-            history.insert(0, entry(before, lease, observed, &count));
+            history.insert(0, entry(before, lease, facts, &count));
             history.truncate(HISTORY_LIMIT);
         }
         let moved_on = count.new_term || before.lease_transitions.is_some_and(|known| count.total > known);
-        let leaderless = if is_led { None } else { leaderless(before, Some(lease), observed, &history, moved_on) };
+        let leaderless = if is_led { None } else { leaderless(before, Some(lease), facts, &history, moved_on) };
         let offset = count.total.saturating_sub(lease.transitions.max(0));
         Self { history, leaderless, transitions: Some(count.total), offset: (offset != 0).then_some(offset) }
     }
@@ -87,8 +87,8 @@ fn is_same_term(last: &HistoryEntry, lease: &LeaseView) -> bool {
     last.holder_identity == lease.holder && last.time == lease.acquire_time
 }
 
-fn entry(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, count: &Count) -> HistoryEntry {
-    let ended = ended(before, lease, observed, count);
+fn entry(before: &ElectionGroupStatus, lease: &LeaseView, facts: &Facts, count: &Count) -> HistoryEntry {
+    let ended = ended(before, lease, facts, count);
     let leaderless = lease.acquire_time.as_ref().zip(ended.since).map(|(acquired, since)| {
         // Below 2^53: exact.
         acquired.0.duration_since(since.0).as_millis().max(0) as f64 / 1000.0
@@ -103,12 +103,12 @@ fn entry(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, c
 }
 
 /// Returns how the term before that of `lease` ended, according to the former status and to the watch.
-fn ended(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, count: &Count) -> Ended {
+fn ended(before: &ElectionGroupStatus, lease: &LeaseView, facts: &Facts, count: &Count) -> Ended {
     // If leadership changed hands more than once, the former status concerns another term.
     let is_recreated = !count.has_risen && lease.transitions == 0;
     let is_next = count.is_next_of(before) && count.has_risen;
     let known = before.leaderless.as_ref().filter(|_| is_next).and_then(end_in_status);
-    let cause = observed.ended.as_ref().filter(|ended| is_next && is_last(&before.history, &ended.holder));
+    let cause = facts.ended.as_ref().filter(|ended| is_next && is_last(&before.history, &ended.holder));
     let cause =
         cause.map(|ended| ended.reason).or_else(|| known.as_ref().map(|known| known.reason).filter(is_requested));
     let ended = match (known, lease.former.clone()) {
@@ -130,7 +130,7 @@ fn ended(before: &ElectionGroupStatus, lease: &LeaseView, observed: &Observed, c
 fn leaderless(
     before: &ElectionGroupStatus,
     lease: Option<&LeaseView>,
-    observed: &Observed,
+    facts: &Facts,
     history: &[HistoryEntry],
     moved_on: bool,
 ) -> Option<LeaderlessStatus> {
@@ -151,7 +151,7 @@ fn leaderless(
         }
         _ => DELETED,
     });
-    let cause = observed.ended.as_ref().filter(|ended| ended.holder == last.holder_identity).map(|ended| ended.reason);
+    let cause = facts.ended.as_ref().filter(|ended| ended.holder == last.holder_identity).map(|ended| ended.reason);
     let Ended { reason, since } = refined(ended, cause);
     Some(LeaderlessStatus { since, reason: Some(reason.as_str().to_owned()) })
 }

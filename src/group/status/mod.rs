@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use self::causes::starting_wait;
 use self::conditions::{conditions, verdicts};
 use self::history::Past;
-pub use self::input::{EndedBy, InjectionRecord, Observed};
+pub use self::input::{Findings, InjectionRecord};
 use super::judge::flapping::flapping;
 use super::judge::step_down::StepDown;
 use super::observed::lease::LeaseView;
@@ -26,17 +26,18 @@ use crate::api::{CandidateStatus, ElectionGroup, ElectionGroupStatus, LeaderStat
 
 /// Returns the status of `group`. `valid` is its checked spec, `None` if that is invalid. `now` is used for conditions
 /// that change and for how long ago leadership changed hands.
-pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed, now: &Time) -> ElectionGroupStatus {
+pub fn status(group: &ElectionGroup, valid: Option<&Group>, findings: &Findings, now: &Time) -> ElectionGroupStatus {
     let before = group.status.clone().unwrap_or_default();
-    let deployment = observed.deployment.clone().unwrap_or_default();
-    let lease = observed.lease.as_ref();
+    let Findings { facts, judgement, step_down, injection, operator, offer: _, update } = findings;
+    let deployment = facts.deployment.clone().unwrap_or_default();
+    let lease = facts.lease.as_ref();
     let leader = leading(&before, lease);
-    let past = Past::of(&before, observed, leader.is_some());
-    let flapping = flapping(&past.history, &observed.pods, observed.unready, now.0);
-    let verdicts = verdicts(group, valid, observed, &deployment, leader, flapping, now.0);
+    let past = Past::of(&before, facts, leader.is_some());
+    let flapping = flapping(&past.history, &facts.pods, judgement.unready, now.0);
+    let verdicts = verdicts(group, valid, findings, &deployment, leader, flapping, now.0);
     ElectionGroupStatus {
         observed_generation: group.metadata.generation,
-        operator: observed.operator.clone().or(before.operator),
+        operator: operator.clone().or(before.operator),
         replicas: deployment.replicas,
         ready_replicas: deployment.ready,
         updated_replicas: deployment.updated,
@@ -49,18 +50,18 @@ pub fn status(group: &ElectionGroup, valid: Option<&Group>, observed: &Observed,
         acquire_time: leader.and_then(|lease| lease.acquire_time.clone()),
         lease_transitions: past.transitions,
         lease_transitions_offset: past.offset,
-        leader: leader.map(|lease| leader_status(lease, &observed.pods)),
-        candidate: leader.and_then(|lease| candidate_status(lease, &observed.pods)),
+        leader: leader.map(|lease| leader_status(lease, &facts.pods)),
+        candidate: leader.and_then(|lease| candidate_status(lease, &facts.pods)),
         leaderless: past.leaderless,
         history: past.history,
         conditions: conditions(&before.conditions, verdicts, group.metadata.generation, now),
-        injection: observed.injection.after(before.injection.as_ref()).cloned(),
-        rollout: observed.rollout.clone(),
-        last_handled_step_down_at: match &observed.step_down {
+        injection: injection.after(before.injection.as_ref()).cloned(),
+        rollout: judgement.rollout.clone(),
+        last_handled_step_down_at: match step_down {
             StepDown::Done { value, .. } => Some(value.clone()),
             _ => before.last_handled_step_down_at,
         },
-        last_handled_candidate_update_at: observed.update.handled().or(before.last_handled_candidate_update_at),
+        last_handled_candidate_update_at: update.handled().or(before.last_handled_candidate_update_at),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::campaign::{self, Builder, LeaderGuard, StartError};
 use crate::context::Context;
 use crate::group::judge::candidate_update::Offer;
 use crate::leadership::gate::Gate;
+use crate::lease::LeaseWriter;
 use crate::others::OtherOperators;
 use crate::reconcile::{on_error, reconcile};
 use crate::report::events::Recorder;
@@ -26,7 +27,6 @@ use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::memory;
 use crate::runtime::shutdown::Shutdown;
 use crate::steps::apply::Applier;
-use crate::steps::step_down::StepDowns;
 
 /// How long a watch may be silent: the minute between bookmarks, the second by which one may be late, and some time for
 /// its transfer.
@@ -169,7 +169,7 @@ impl ControllerRun {
         let (recorder, events) = Recorder::start(client.clone(), clock.clone(), options.campaign.holder_identity());
         let context = Arc::new(Context {
             applier: Applier::new(client.clone(), cache.clone()),
-            step_downs: StepDowns::new(client.clone(), recorder.clone(), cache.clone()),
+            leases: LeaseWriter::new(client.clone()),
             client,
             clock,
             cache: cache.clone(),

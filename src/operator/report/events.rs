@@ -13,10 +13,10 @@ use tracing::{debug, warn};
 
 use crate::api::{ElectionGroup, ElectionGroupStatus, GROUP, KIND, VERSION};
 use crate::campaign::{describe, micro_time};
-use crate::group::Observed;
 use crate::group::events::series::Now;
 use crate::group::events::{About, Event, Series, Write, between, of_step_down};
 use crate::group::judge::step_down::StepDown;
+use crate::group::observed::Facts;
 use crate::runtime::clock::Clock;
 
 /// How many Events may wait for the API server; further Events are lost.
@@ -43,9 +43,9 @@ impl Recorder {
     }
 
     /// Records what happened to `group` when its status became `after`. Returns at once.
-    pub(crate) fn record_changes(&self, group: &ElectionGroup, after: &ElectionGroupStatus, observed: &Observed) {
+    pub(crate) fn record_changes(&self, group: &ElectionGroup, after: &ElectionGroupStatus, facts: &Facts) {
         let first = ElectionGroupStatus::default();
-        self.enqueue(group, between(group.status.as_ref().unwrap_or(&first), after, observed));
+        self.enqueue(group, between(group.status.as_ref().unwrap_or(&first), after, facts));
     }
 
     /// Records the progress of a step-down. Returns at once.

@@ -11,12 +11,10 @@ use serde_json::json;
 use crate::api::names::{ChangeReason, FIELD_MANAGER};
 use crate::api::{ConditionType, ElectionGroup, ElectionGroupStatus, GROUP, KIND, LeaderStatus, VERSION};
 use crate::cache::{Cache, GroupState, RawGroup};
-use crate::group::judge::candidate_update::Update;
 use crate::group::judge::proof::ProvenRelease;
-use crate::group::judge::step_down::StepDown;
-use crate::group::observed::Outcome;
-use crate::group::status::{EndedBy, InjectionRecord, status};
-use crate::group::{Group, Observed};
+use crate::group::observed::{EndedBy, Facts, Outcome};
+use crate::group::status::status;
+use crate::group::{Findings, Group};
 use crate::runtime::clock::Clock;
 
 /// How long a standby needs at most to acquire a released Lease.
@@ -29,14 +27,7 @@ const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 const BETWEEN_CAUSES: Duration = Duration::from_secs(5);
 
 /// Returns what exists of `group`, after its children were applied.
-pub(crate) fn observe(
-    group: &ElectionGroup,
-    outcome: Outcome,
-    injection: InjectionRecord,
-    release: Option<ProvenRelease>,
-    operator: &str,
-    cache: &Cache,
-) -> Observed {
+pub(crate) fn facts(group: &ElectionGroup, outcome: Outcome, release: Option<ProvenRelease>, cache: &Cache) -> Facts {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let uid = group.uid().unwrap_or_default();
     let GroupState { deployment, lease, pods, eviction } =
@@ -46,36 +37,20 @@ pub(crate) fn observe(
     let ended = release
         .and_then(|release| ended_by(release.transitions, ChangeReason::KubeletReported))
         .or_else(|| ended_by(request?.transitions()?, request?.reason()));
-    let rollout = group.status.as_ref().and_then(|status| status.rollout.clone());
-    Observed {
-        outcome,
-        deployment,
-        lease,
-        pods,
-        operator: Some(operator.to_owned()),
-        eviction,
-        injection,
-        ended,
-        step_down: StepDown::None,
-        rollout,
-        waiting: None,
-        unready: false,
-        offer: None,
-        update: Update::None,
-    }
+    Facts { outcome, deployment, lease, pods, eviction, ended }
 }
 
 /// Returns the status that `group` should have now.
 pub(crate) fn of(
     group: &ElectionGroup,
     valid: Option<&Group>,
-    observed: &Observed,
+    findings: &Findings,
     clock: &dyn Clock,
 ) -> ElectionGroupStatus {
     // Conditions have a resolution of one second.
     let seconds = clock.wall_micros().div_euclid(1_000_000);
     let now = Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH));
-    status(group, valid, observed, &now)
+    status(group, valid, findings, &now)
 }
 
 /// Sets the observed generation of `new` to that of `before`: the present generation is not fully applied.

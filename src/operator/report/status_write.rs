@@ -10,7 +10,7 @@ use super::status;
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::context::{Context, FIRST_BACKOFF, remember};
 use crate::error::Error;
-use crate::group::{Group, Observed};
+use crate::group::{Findings, Group};
 use crate::name::qualified_name;
 
 /// The result of [`write_status`].
@@ -25,17 +25,17 @@ pub(crate) struct StatusWrite {
 pub(crate) async fn write_status(
     resource: &ElectionGroup,
     valid: Option<&Group>,
-    observed: &Observed,
+    findings: &Findings,
     is_complete: bool,
     context: &Context,
 ) -> Result<StatusWrite, Error> {
-    let mut new = status::of(resource, valid, observed, &*context.clock);
+    let mut new = status::of(resource, valid, findings, &*context.clock);
     if !is_complete {
         status::keep_generation(resource.status.as_ref(), &mut new);
     }
     if resource.status.as_ref() == Some(&new) {
         // A condition that persists counts as a repeated Event.
-        context.events.record_changes(resource, &new, observed);
+        context.events.record_changes(resource, &new, &findings.facts);
         return Ok(StatusWrite { stored: Some(new), wait: None });
     }
     let now = context.clock.since_boot();
@@ -67,7 +67,7 @@ pub(crate) async fn write_status(
         // The group was deleted, and perhaps created again.
         return Ok(StatusWrite { stored: None, wait: Some(FIRST_BACKOFF) });
     }
-    context.events.record_changes(resource, &new, observed);
+    context.events.record_changes(resource, &new, &findings.facts);
     log_leader(resource, new.holder_identity.as_deref(), &context.metrics);
     // The response may be the first to show another spec; the event that follows then triggers no reconcile.
     Ok(StatusWrite { stored, wait: changed.then_some(Duration::ZERO) })

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::apply::ApplyError;
-use super::rollout::TargetRevision;
 use super::suspension;
 use crate::api::ElectionGroup;
 use crate::context::Context;
 use crate::error::Error;
+use crate::group::judge::rollout::TargetRevision;
 use crate::group::observed::Outcome;
 use crate::group::spec::injection;
 use crate::group::status::InjectionRecord;

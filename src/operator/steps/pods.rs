@@ -16,28 +16,37 @@ use tracing::{debug, warn};
 use crate::api::names::{FIELD_MANAGER, PROVEN_GATE, annotation, label};
 use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::campaign::describe;
-use crate::context::{Context, RETRY, remember};
+use crate::context::{Context, Late, RETRY, remember};
+use crate::group::Group;
 use crate::group::judge::rollout::{opens, proven_in};
-use crate::group::observed::Outcome;
 use crate::group::observed::pod::PodView;
-use crate::group::{Group, Observed};
+use crate::group::observed::{Facts, Outcome};
 use crate::name::qualified_name;
+
+/// Pods that could not be patched.
+#[derive(Debug, thiserror::Error)]
+enum PodError {
+    #[error("cannot patch pod {pod}: {}", describe(.source))]
+    Patch { pod: String, source: Box<kube::Error> },
+    #[error(transparent)]
+    Late(#[from] Late),
+}
 
 /// Patches the pods to match `stored`. Returns the time until the next reconcile, if a request failed or a response
 /// showed a change by another client.
 pub(crate) async fn patch(
     resource: &ElectionGroup,
     group: Option<&Group>,
-    observed: &Observed,
+    facts: &Facts,
     stored: &ElectionGroupStatus,
     context: &Context,
 ) -> Option<Duration> {
     // A group that is paused, or could not be applied, gets no labels. Its readiness gates are opened all the same.
-    let labelled = observed.outcome == Outcome::Applied && group.is_some_and(|group| !group.paused);
+    let labelled = facts.outcome == Outcome::Applied && group.is_some_and(|group| !group.paused);
     let leader = stored.holder_identity.as_deref();
     let proven = proven_in(stored);
     let now = Time(Timestamp::from_second(context.clock.wall_micros().div_euclid(1_000_000)).unwrap_or_default());
-    let patches = observed.pods.iter().flat_map(|pod| {
+    let patches = facts.pods.iter().flat_map(|pod| {
         let gate = opens(pod, proven).then(|| (pod, Some("status"), gate_patch(pod, &now)));
         let role = role_patch(pod, leader).filter(|_| labelled).map(|patch| (pod, None, patch));
         gate.into_iter().chain(role)
@@ -56,10 +65,10 @@ pub(crate) async fn patch(
     });
     let (failed, is_changed_elsewhere) = match context.within_budget(join_all(sent)).await {
         Ok(results) => {
-            let is_changed_elsewhere = results.contains(&Ok(true));
+            let is_changed_elsewhere = results.iter().any(|result| matches!(result, Ok(true)));
             (results.into_iter().find_map(Result::err), is_changed_elsewhere)
         }
-        Err(late) => (Some(late), false),
+        Err(late) => (Some(late.into()), false),
     };
     let was_logged =
         remember(resource, context, |memory| std::mem::replace(&mut memory.has_unmarked_pods, failed.is_some()));
@@ -112,7 +121,7 @@ async fn write(
     pod: &PodView,
     subresource: Option<&str>,
     patch: Value,
-) -> Result<Option<DynamicObject>, String> {
+) -> Result<Option<DynamicObject>, PodError> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let written = match subresource {
         // A strategic merge replaces only the condition of this type.
@@ -123,7 +132,7 @@ async fn write(
         Ok(pod) => Ok(Some(pod)),
         // The pod is gone, or another pod has its name.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-        Err(error) => Err(format!("cannot patch pod {}: {}", pod.name, describe(&error))),
+        Err(source) => Err(PodError::Patch { pod: pod.name.clone(), source: Box::new(source) }),
     }
 }
 

@@ -12,7 +12,7 @@
 //!    checks the same again.
 //! 4. The operator writes the release by a PUT at the version that it read: an empty holder, the same
 //!    `leaseTransitions`, and none of the annotations `k8sensus.dev/incarnation`, `ready-of` and `candidate-version`.
-//!    After a conflict it returns to step 3; it tries three times at most.
+//!    After a conflict it returns to step 3; it tries five times at most.
 //! 5. A standby observes the release and acquires the Lease with `leaseTransitions` + 1.
 //! 6. The operator writes into the status that the term ended by the kubelet's report.
 //!
@@ -28,36 +28,24 @@
 //! - A late renewal of the dead leader arrives before step 4: a conflict, after which the Lease is released. One that
 //!   arrives after step 4 is refused, since its version is old.
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Api, DynamicObject, PostParams};
-use kube::core::ApiResource;
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use tracing::info;
 
-use crate::api::names::FIELD_MANAGER;
-use crate::cache::{Cache, LeaseHolder, controller_of};
+use crate::cache::{Cache, LeaseHolder};
 use crate::campaign::{apply_record, snapshot_of};
 use crate::election::{Record, Snapshot, WallTime};
 use crate::group::Group;
 use crate::group::judge::proof::{ProvenRelease, is_dead};
 use crate::group::spec::group::GroupMode;
+use crate::lease::{LeaseError, LeaseWriter};
 use crate::protocol::lease::{CANDIDATE_VERSION, READY_OF};
 use crate::runtime::clock::Clock;
 
-/// How often the Lease is read and written. A late renewal of the dead leader may cause a conflict.
-const TRIES: u32 = 3;
-
 /// The failed release of a Lease whose leader is dead, or that no candidate has to wait for.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot {verb} Lease {lease} to release it, although no process works under it: {}; it expires by itself",
-    crate::campaign::describe(source)
-)]
-pub(crate) struct ReleaseError {
-    verb: &'static str,
-    lease: String,
-    source: Box<kube::Error>,
-}
+#[error("cannot release a lease under which no process works: {0}; it expires by itself")]
+pub(crate) struct ReleaseError(#[from] LeaseError);
 
 /// Releases the Lease of `group` if its holder is proven dead. Returns the last such release, if the Lease's present
 /// term follows from it or the Lease is still free by it.
@@ -65,7 +53,7 @@ pub(crate) struct ReleaseError {
 /// # Errors
 /// [`ReleaseError`]. The Lease is as it was, or was released by a write whose response was lost.
 pub(crate) async fn release_of_dead(
-    client: &Client,
+    leases: &LeaseWriter,
     group: &Group,
     cache: &Cache,
     clock: &dyn Clock,
@@ -75,7 +63,7 @@ pub(crate) async fn release_of_dead(
         return Ok(None);
     };
     if group.mode == GroupMode::Exec && !group.paused && is_dead(&holder, incarnation.as_deref(), &holder, &dead) {
-        let proven = release(client, group, &holder, &dead, clock).await?;
+        let proven = release(leases, group, &holder, &dead, clock).await?;
         if proven.is_some() {
             cache.remember(&group.namespace, &group.name, |memory| memory.proven_release = proven);
         }
@@ -87,13 +75,13 @@ pub(crate) async fn release_of_dead(
 
 /// Releases the Lease. Returns `None` if its live holder is not one of the dead.
 async fn release(
-    client: &Client,
+    leases: &LeaseWriter,
     group: &Group,
     holder: &str,
     dead: &[String],
     clock: &dyn Clock,
 ) -> Result<Option<ProvenRelease>, ReleaseError> {
-    let released = release_if(client, group, clock, |lease| is_of_dead(lease, group, holder, dead)).await?;
+    let released = release_if(leases, group, clock, |lease| is_of_dead(lease, holder, dead)).await?;
     Ok(released.map(|Snapshot { record: Record { transitions, .. }, incarnation, .. }| {
         info!(
             group = format!("{}/{}", group.namespace, group.name),
@@ -105,63 +93,36 @@ async fn release(
     }))
 }
 
-/// Returns the API of the Leases in the group's namespace. Objects are read in full, so that a PUT keeps foreign
-/// fields.
-pub(crate) fn leases_of(client: &Client, group: &Group) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
-}
-
 /// Releases the group's Lease by compare-and-swap if `may_release` returns `true` for the live Lease. Returns its
 /// former state.
 ///
 /// # Errors
 /// [`ReleaseError`]. The Lease is as it was, or was released by a write whose response was lost.
 pub(crate) async fn release_if(
-    client: &Client,
+    leases: &LeaseWriter,
     group: &Group,
     clock: &dyn Clock,
     may_release: impl Fn(&DynamicObject) -> bool,
 ) -> Result<Option<Snapshot>, ReleaseError> {
-    let leases = leases_of(client, group);
-    let mut conflict = None;
-    for _ in 0..TRIES {
-        let live = leases.get_opt(&group.lease_name).await.map_err(|source| failed("get", group, source))?;
-        let Some(mut lease) = live.filter(|lease| may_release(lease)) else { return Ok(None) };
-        let former = snapshot_of(&lease);
-        let transitions = former.record.transitions;
+    let mut former = None;
+    let released = |lease: &DynamicObject| {
+        former = may_release(lease).then(|| snapshot_of(lease));
+        let transitions = former.as_ref()?.record.transitions;
+        let mut lease = lease.clone();
         apply_record(&mut lease, &Record::released(transitions, WallTime(clock.wall_micros())), None);
         // Statements of the dead candidate.
         lease.annotations_mut().remove(READY_OF);
         lease.annotations_mut().remove(CANDIDATE_VERSION);
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match leases.replace(&group.lease_name, &params, &lease).await {
-            Ok(_) => return Ok(Some(former)),
-            Err(error) if is_conflict(&error) => conflict = Some(error),
-            Err(source) => return Err(failed("update", group, source)),
-        }
-    }
-    // Every write met a conflict.
-    conflict.map_or(Ok(None), |error| Err(failed("update", group, error)))
+        Some(lease)
+    };
+    let changed = leases.change(group, released).await?;
+    Ok(former.filter(|_| changed.is_some_and(|changed| changed.is_written)))
 }
 
-fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
-}
-
-pub(crate) fn failed(verb: &'static str, group: &Group, source: kube::Error) -> ReleaseError {
-    ReleaseError { verb, lease: format!("{}/{}", group.namespace, group.lease_name), source: Box::new(source) }
-}
-
-/// Whether the Lease is [replaceable](is_replaceable) and its holder is dead.
-fn is_of_dead(lease: &DynamicObject, group: &Group, pod: &str, dead: &[String]) -> bool {
+/// Whether the Lease's holder is dead.
+fn is_of_dead(lease: &DynamicObject, pod: &str, dead: &[String]) -> bool {
     let Snapshot { record, incarnation, .. } = snapshot_of(lease);
-    is_replaceable(lease, group) && is_dead(&record.holder, incarnation.as_deref(), pod, dead)
-}
-
-/// Whether the group controls the Lease, and its version is known: a PUT without a version would overwrite any state.
-pub(crate) fn is_replaceable(lease: &DynamicObject, group: &Group) -> bool {
-    let has_version = lease.resource_version().is_some_and(|version| !version.is_empty());
-    controller_of(lease) == Some(&group.uid) && has_version
+    is_dead(&record.holder, incarnation.as_deref(), pod, dead)
 }
 
 #[cfg(test)]
@@ -173,6 +134,7 @@ mod tests {
     use futures::FutureExt;
     use futures::future::{Ready, ready};
     use http::{Method, Request, Response};
+    use kube::Client;
     use kube::client::Body;
     use serde_json::{Value, json};
     use tower::{BoxError, Service};
@@ -250,8 +212,8 @@ mod tests {
         server.0.lock().unwrap().answers.extend(answers.iter().cloned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(async {
-            let client = Client::new(server.clone(), "shop");
-            release(&client, &group(), "billing-1", &[DEAD.to_owned()], &SystemClock).await
+            let leases = LeaseWriter::new(Client::new(server.clone(), "shop"));
+            release(&leases, &group(), "billing-1", &[DEAD.to_owned()], &SystemClock).await
         });
         let sent = std::mem::take(&mut server.0.lock().unwrap().sent);
         (result.map_err(|error| error.to_string()), sent)
@@ -305,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn release_fails_after_three_conflicts() {
+    fn release_fails_after_five_conflicts() {
         let turn = [(200, lease(DEAD, "41")), (409, conflict())];
-        let (result, sent) = try_release(&[turn.clone(), turn.clone(), turn].concat());
-        assert!(result.is_err_and(|error| error.contains("cannot update Lease shop/billing")));
-        assert_eq!(sent.len(), 6);
+        let (result, sent) = try_release(&std::array::from_fn::<_, 5, _>(|_| turn.clone()).concat());
+        assert!(result.is_err_and(|error| error.contains("lease shop/billing was changed by other clients")));
+        assert_eq!(sent.len(), 10);
     }
 
     #[test]
@@ -318,7 +280,8 @@ mod tests {
         let (result, _) = try_release(&[(200, lease(DEAD, "41")), (403, forbidden)]);
         let error = result.unwrap_err();
         assert!(
-            error.starts_with("cannot update Lease shop/billing to release it, although no process works under it: "),
+            error
+                .starts_with("cannot release a lease under which no process works: cannot update lease shop/billing: "),
             "{error}"
         );
         assert!(error.contains("no update") && error.ends_with("; it expires by itself"), "{error}");

@@ -40,112 +40,53 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::warn;
 
-use crate::api::{ElectionGroup, ElectionGroupStatus, RolloutStatus};
+use crate::api::{ElectionGroup, ElectionGroupStatus};
 use crate::context::{Context, RETRY, remember};
+use crate::group::Group;
 use crate::group::judge::flapping::flapping_wait;
-use crate::group::judge::rollout;
-use crate::group::judge::rollout::{AnnotationChange, preferred, proven_in};
-use crate::group::judge::successor::StepDownIntent;
-use crate::group::judge::unhealthy;
-use crate::group::observed::Outcome;
+use crate::group::judge::rollout::{AnnotationChange, TargetRevision};
+use crate::group::judge::{Judgement, Question, judge};
 use crate::group::observed::program::Watch;
+use crate::group::observed::{Facts, Outcome};
 use crate::group::status::starting_wait;
-use crate::group::{Desired, Group, Observed};
 use crate::name::qualified_name;
 use crate::protocol::lease;
 
-/// The revision of the pod template that the group should get.
-pub(crate) enum TargetRevision {
-    /// The pods are left as they are: the rollout in the status stays.
-    Unknown,
-    /// The pods have no readiness gate: there is no trial.
-    None,
-    /// The name of the revision.
-    Revision(String),
-}
-
-impl TargetRevision {
-    /// Returns the target of `desired`.
-    pub(crate) fn of(desired: &Desired) -> Self {
-        if desired.keeps_pods {
-            return Self::Unknown;
-        }
-        rollout::wanted(desired).map_or(Self::None, |revision| Self::Revision(revision.to_owned()))
-    }
-}
-
-/// The result of [`judge`].
-#[derive(Default)]
-pub(crate) struct LeaderJudgement {
-    /// The step-down that the operator intends.
-    pub(crate) intent: Option<StepDownIntent>,
-    /// The time until the next reconcile.
-    pub(crate) wait: Option<Duration>,
-}
-
-/// Writes the state of the rollout and of the program into `observed`, and the proven revision onto the Lease.
-pub(crate) async fn judge(
+/// Observes the leader's program, and judges it and the newest revision.
+pub(crate) fn judged(
     resource: &ElectionGroup,
     group: Option<&Group>,
     target: &TargetRevision,
-    observed: &mut Observed,
+    facts: &Facts,
     context: &Context,
-) -> LeaderJudgement {
-    let Some(group) = group.filter(|_| observed.outcome == Outcome::Applied) else { return LeaderJudgement::default() };
+) -> Judgement {
     let now = context.clock.since_boot();
-    let watch = remember(resource, context, |memory| {
-        let lease = observed.lease.as_ref();
-        memory.watch = Watch::observe(memory.watch.as_ref(), group.mode, lease, &observed.pods, now);
-        memory.watch.clone()
+    let watch = group.filter(|_| facts.outcome == Outcome::Applied).and_then(|group| {
+        let observe =
+            |former: Option<&Watch>| Watch::observe(former, group.mode, facts.lease.as_ref(), &facts.pods, now);
+        remember(resource, context, |memory| {
+            memory.watch = observe(memory.watch.as_ref());
+            memory.watch.clone()
+        })
+        .flatten()
     });
-    let watch = watch.flatten();
-    observed.unready = watch.as_ref().is_some_and(|watch| watch.ready == Some(false));
-    let mut judged = LeaderJudgement::default();
-    match target {
-        TargetRevision::Unknown => {}
-        TargetRevision::None => observed.rollout = None,
-        TargetRevision::Revision(wanted) => {
-            let question = rollout::Question {
-                group,
-                wanted,
-                status: resource.status.as_ref(),
-                lease: observed.lease.as_ref(),
-                pods: &observed.pods,
-                watch: watch.as_ref(),
-                now,
-            };
-            let rollout::Decision { status, intent, waiting, wait } = rollout::decide(&question);
-            judged = LeaderJudgement { intent, wait };
-            (observed.rollout, observed.waiting) = (Some(status), waiting);
-        }
-    }
-    let history = resource.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
-    let unhealthy = unhealthy::decide(group, observed.lease.as_ref(), &observed.pods, history, watch.as_ref(), now);
-    // After a failed trial the step-down back is decided once the status has the failure.
-    let failed = |rollout: Option<&RolloutStatus>| rollout.and_then(|rollout| rollout.failed_revision.clone());
-    let before = failed(resource.status.as_ref().and_then(|status| status.rollout.as_ref()));
-    let has_just_failed = failed(observed.rollout.as_ref()).is_some_and(|failed| before.as_ref() != Some(&failed));
-    judged.intent = judged.intent.or(unhealthy.intent.filter(|_| !has_just_failed));
-    let retry = if group.paused { None } else { annotate_proven_revision(resource, group, observed, context).await };
-    judged.wait = [judged.wait, unhealthy.wait, retry].into_iter().flatten().min();
-    judged
+    judge(&Question { group, status: resource.status.as_ref(), target, facts, watch: watch.as_ref(), now })
 }
 
-/// Writes the proven revision of the stored status onto the Lease. Returns the delay before a failed write is retried.
-async fn annotate_proven_revision(
+/// Writes the proven revision of the stored status onto the Lease, if `change` says so. Returns the delay before a
+/// failed write is retried.
+pub(crate) async fn annotate_proven_revision(
     resource: &ElectionGroup,
-    group: &Group,
-    observed: &Observed,
+    group: Option<&Group>,
+    change: &AnnotationChange,
     context: &Context,
 ) -> Option<Duration> {
-    let proven = proven_in(resource.status.as_ref()?);
-    let wanted = match preferred(observed.lease.as_ref()?, &observed.pods, proven) {
+    let wanted = match change {
         AnnotationChange::Keep => return None,
-        AnnotationChange::Set(revision) => Some(revision.to_owned()),
+        AnnotationChange::Set(revision) => Some(revision.clone()),
         AnnotationChange::Remove => None,
     };
-    let wanted = |_: &_| wanted.clone();
-    let error = context.step_downs.annotate(group, lease::PROVEN_REVISION, wanted).await.err()?;
+    let error = context.leases.annotate(group?, lease::PROVEN_REVISION, |_| wanted.clone()).await.err()?;
     warn!(group = qualified_name(resource), "{error}; the Lease does not show yet which revision is proven");
     Some(RETRY)
 }
@@ -155,7 +96,7 @@ async fn annotate_proven_revision(
 pub(crate) fn next_reconcile(
     resource: &ElectionGroup,
     stored: &ElectionGroupStatus,
-    observed: &Observed,
+    facts: &Facts,
     context: &Context,
 ) -> Option<Duration> {
     let before = resource.status.as_ref();
@@ -167,6 +108,6 @@ pub(crate) fn next_reconcile(
         return Some(Duration::ZERO);
     }
     let now = Timestamp::from_microsecond(context.clock.wall_micros()).ok()?;
-    let flapping = flapping_wait(&stored.history, &observed.pods, now);
-    [flapping, starting_wait(&observed.pods, now)].into_iter().flatten().min()
+    let flapping = flapping_wait(&stored.history, &facts.pods, now);
+    [flapping, starting_wait(&facts.pods, now)].into_iter().flatten().min()
 }

@@ -30,232 +30,162 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, PostParams, Preconditions};
-use kube::core::ApiResource;
+use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, Preconditions};
 use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
 use crate::api::ElectionGroup;
-use crate::api::names::{ChangeReason, FIELD_MANAGER, annotation};
-use crate::cache::{Cache, Memory, controller_of, view_of};
+use crate::api::names::{ChangeReason, annotation};
+use crate::cache::view_of;
 use crate::campaign::describe;
+use crate::context::{Context, RETRY, remember};
+use crate::group::Group;
 use crate::group::judge::step_down::{Decision, Question, StepDown, decide};
 use crate::group::judge::successor::StepDownIntent;
-use crate::group::observed::lease::LeaseView;
+use crate::group::observed::Facts;
 use crate::group::observed::lease::StepDownRequest;
 use crate::group::observed::trial::Trial;
-use crate::group::{Group, Observed};
+use crate::lease::LeaseError;
 use crate::name::qualified_name;
 use crate::protocol::lease;
-use crate::report::events::Recorder;
 
-/// The delay before a failed request is retried: no event reports that a PodDisruptionBudget permits an eviction.
-const RETRY: Duration = Duration::from_secs(10);
 /// The delay before the operator's intent is decided again after a request, which has precedence.
 const NEXT: Duration = Duration::from_secs(1);
-/// How often the Lease is read and written. A renewal of the leader may come between, but hardly so often.
-const TRIES: usize = 5;
 
-/// The executor of step-downs. It reports each of them once.
-pub(crate) struct StepDowns {
-    client: Client,
-    events: Recorder,
-    cache: Cache,
+/// A step-down that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+enum StepDownError {
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(
+        "lease {lease} does not show the request that was written onto it: an admission webhook may have removed it"
+    )]
+    Lost { lease: String },
+    #[error("cannot evict pod {pod}: {}", describe(.source))]
+    Eviction { pod: String, source: Box<kube::Error> },
 }
 
-impl StepDowns {
-    pub(crate) fn new(client: Client, events: Recorder, cache: Cache) -> Self {
-        Self { client, events, cache }
-    }
+/// The result of [`carry_out`].
+pub(crate) struct Performed {
+    /// The outcome, which the status reports.
+    pub(crate) step_down: StepDown,
+    /// The delay before the next try, where no event triggers it.
+    pub(crate) wait: Option<Duration>,
+}
 
-    /// Takes the next steps of the step-down that `resource` requests, or else of `intent`, and sets
-    /// `observed.step_down` to the result. Returns the delay before the next try, where no event triggers it.
-    pub(crate) async fn carry_out(
-        &self,
-        resource: &ElectionGroup,
-        group: Option<&Group>,
-        observed: &mut Observed,
-        intent: Option<&StepDownIntent>,
-    ) -> Option<Duration> {
-        let (step_down, retry) = match self.next(resource, group, observed, intent).await {
-            Ok(step_down @ StepDown::Done { .. }) => (step_down, intent.map(|_| NEXT)),
-            Ok(step_down) => (step_down, None),
-            Err(why) => {
-                let value = resource.annotations().get(annotation::STEP_DOWN_REQUESTED_AT).cloned().unwrap_or_default();
-                (StepDown::Pending { value, why }, Some(RETRY))
-            }
-        };
-        self.report(resource, &step_down);
-        observed.step_down = step_down;
-        retry
-    }
+/// Takes the next steps of the step-down that `resource` requests, or else of `intent`. Each outcome is reported once.
+pub(crate) async fn carry_out(
+    resource: &ElectionGroup,
+    group: Option<&Group>,
+    facts: &Facts,
+    intent: Option<&StepDownIntent>,
+    context: &Context,
+) -> Performed {
+    let performed = match next(resource, group, facts, intent, context).await {
+        Ok(step_down @ StepDown::Done { .. }) => Performed { step_down, wait: intent.map(|_| NEXT) },
+        Ok(step_down) => Performed { step_down, wait: None },
+        Err(error) => {
+            let value = resource.annotations().get(annotation::STEP_DOWN_REQUESTED_AT).cloned().unwrap_or_default();
+            // No event reports that a PodDisruptionBudget permits an eviction.
+            Performed { step_down: StepDown::Pending { value, why: error.to_string() }, wait: Some(RETRY) }
+        }
+    };
+    report(resource, &performed.step_down, context);
+    performed
+}
 
-    /// Takes every step that is possible now.
-    ///
-    /// # Errors
-    /// The text names the request that failed, and the cause.
-    async fn next(
-        &self,
-        resource: &ElectionGroup,
-        group: Option<&Group>,
-        observed: &Observed,
-        intent: Option<&StepDownIntent>,
-    ) -> Result<StepDown, String> {
-        let refused = self.remember(resource, |memory| memory.refused_step_down.clone()).flatten();
-        let question =
-            Question { refused: refused.as_ref(), ..Question::of(resource, group, observed.facts(), intent) };
-        let refused_now = question.to_be_remembered();
-        self.remember(resource, |memory| memory.refused_step_down = refused_now);
-        let mut live: Option<DynamicObject> = None;
-        let mut view: Option<Option<LeaseView>> = None;
-        for _ in 0..TRIES {
-            let lease = view.as_ref().map_or(question.lease, Option::as_ref);
-            let decision = decide(&Question { lease, ..question });
-            let (group, request) = match (decision, group) {
-                (Decision::Rest(step_down), _) => return Ok(step_down),
-                (Decision::Mark(request), Some(group)) => (group, Some(request)),
-                (Decision::Evict { .. }, Some(group)) if view.is_none() => (group, None),
-                (Decision::Evict { value, pod, uid }, Some(group)) => {
-                    self.evict(group, &pod, uid).await?;
-                    let evicted = format!("pod {}/{pod} was evicted", group.namespace);
-                    return Ok(match intent.filter(|intent| intent.reason.as_str() == value) {
-                        Some(StepDownIntent { reason, of, why, .. }) => {
-                            StepDown::Intended { reason: *reason, of: of.clone(), why: format!("{why}: {evicted}") }
-                        }
-                        None => StepDown::Carried { value, why: evicted },
-                    });
+/// Takes every step that is possible now.
+async fn next(
+    resource: &ElectionGroup,
+    group: Option<&Group>,
+    facts: &Facts,
+    intent: Option<&StepDownIntent>,
+    context: &Context,
+) -> Result<StepDown, StepDownError> {
+    let refused = remember(resource, context, |memory| memory.refused_step_down.clone()).flatten();
+    let question = Question { refused: refused.as_ref(), ..Question::of(resource, group, facts, intent) };
+    let refused_now = question.to_be_remembered();
+    remember(resource, context, |memory| memory.refused_step_down = refused_now);
+    let group = match (decide(&question), group) {
+        (Decision::Rest(step_down), _) => return Ok(step_down),
+        (Decision::Mark(_) | Decision::Evict { .. }, None) => return Ok(StepDown::None),
+        (Decision::Mark(_) | Decision::Evict { .. }, Some(group)) => group,
+    };
+    // The cache may lag behind: it is decided again by the live Lease before the first write and before an eviction.
+    let decide_by = |lease: Option<&DynamicObject>| {
+        let view = lease.and_then(view_of);
+        decide(&Question { lease: view.as_ref(), ..question })
+    };
+    let requested = |lease: &DynamicObject| match decide_by(Some(lease)) {
+        Decision::Mark(request) => {
+            Some(with_request(lease, &request, intent.and_then(|intent| intent.trial_of(&request))))
+        }
+        Decision::Rest(_) | Decision::Evict { .. } => None,
+    };
+    let changed = context.leases.change(group, requested).await?;
+    match decide_by(changed.as_ref().map(|changed| &changed.lease)) {
+        Decision::Rest(step_down) => Ok(step_down),
+        Decision::Mark(_) => Err(StepDownError::Lost { lease: format!("{}/{}", group.namespace, group.lease_name) }),
+        Decision::Evict { value, pod, uid } => {
+            evict(&context.client, group, &pod, uid).await?;
+            let evicted = format!("pod {}/{pod} was evicted", group.namespace);
+            Ok(match intent.filter(|intent| intent.reason.as_str() == value) {
+                Some(StepDownIntent { reason, of, why, .. }) => {
+                    StepDown::Intended { reason: *reason, of: of.clone(), why: format!("{why}: {evicted}") }
                 }
-                (Decision::Mark(_) | Decision::Evict { .. }, None) => return Ok(StepDown::None),
-            };
-            // The cache may lag behind: the Lease is read before the first write and before an eviction.
-            live = match (live.take(), request) {
-                (Some(lease), Some(request)) => {
-                    let trial = intent.and_then(|intent| intent.trial_of(&request));
-                    self.write_request(group, lease, &request, trial).await?
-                }
-                _ => self.read(group).await?,
-            };
-            view = Some(live.as_ref().and_then(view_of));
-        }
-        let lease = group.map(lease_of).unwrap_or_default();
-        Err(format!("{lease} was changed by other clients at each of {TRIES} attempts to write the request"))
-    }
-
-    /// Sets `annotation` of the Lease to what `value` returns for the live Lease, or removes it. Returns the Lease
-    /// after that, `None` if there is none.
-    ///
-    /// # Errors
-    /// The text names the request that failed, and the cause.
-    pub(crate) async fn annotate(
-        &self,
-        group: &Group,
-        annotation: &str,
-        value: impl Fn(&DynamicObject) -> Option<String>,
-    ) -> Result<Option<DynamicObject>, String> {
-        for _ in 0..TRIES {
-            let Some(mut lease) = self.read(group).await? else { return Ok(None) };
-            let wanted = value(&lease);
-            if lease.annotations().get(annotation) == wanted.as_ref() {
-                return Ok(Some(lease));
-            }
-            let annotations = lease.annotations_mut();
-            match wanted {
-                Some(wanted) => annotations.insert(annotation.to_owned(), wanted),
-                None => annotations.remove(annotation),
-            };
-            if let Some(lease) = self.replace(group, &lease).await? {
-                return Ok(Some(lease));
-            }
-        }
-        Err(format!("{} was changed by other clients at each of {TRIES} attempts to write onto it", lease_of(group)))
-    }
-
-    fn leases(&self, group: &Group) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &group.namespace, &ApiResource::erase::<Lease>(&()))
-    }
-
-    /// Reads the Lease. Returns `None` if there is none that the group controls.
-    async fn read(&self, group: &Group) -> Result<Option<DynamicObject>, String> {
-        let read = self.leases(group).get_opt(&group.lease_name).await;
-        let lease = read.map_err(|error| format!("cannot get {}: {}", lease_of(group), describe(&error)))?;
-        Ok(lease.filter(|lease| controller_of(lease) == Some(&group.uid)))
-    }
-
-    /// Writes the request by a PUT at the version that was read, so that it reaches only the term that was read.
-    /// Returns the Lease after that, or the live Lease after a conflict.
-    async fn write_request(
-        &self,
-        group: &Group,
-        mut lease: DynamicObject,
-        request: &StepDownRequest,
-        trial: Option<&Trial>,
-    ) -> Result<Option<DynamicObject>, String> {
-        let annotations = lease.annotations_mut();
-        if let Some(trial) = trial {
-            annotations.insert(lease::TRIAL.to_owned(), trial.to_string());
-        }
-        annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), request.value.clone());
-        annotations.insert(lease::STEP_DOWN_OF.to_owned(), request.of.clone());
-        match &request.to {
-            Some(to) => annotations.insert(lease::STEP_DOWN_TO.to_owned(), to.clone()),
-            None => annotations.remove(lease::STEP_DOWN_TO),
-        };
-        match self.replace(group, &lease).await? {
-            Some(lease) => Ok(Some(lease)),
-            None => self.read(group).await,
-        }
-    }
-
-    /// Sends a PUT at the version of `lease`. Returns `None` if the Lease has changed or is gone.
-    async fn replace(&self, group: &Group, lease: &DynamicObject) -> Result<Option<DynamicObject>, String> {
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self.leases(group).replace(&group.lease_name, &params, lease).await {
-            Ok(lease) => Ok(Some(lease)),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-            Err(error) => Err(format!("cannot update {}: {}", lease_of(group), describe(&error))),
-        }
-    }
-
-    /// Evicts a pod. A PodDisruptionBudget may refuse that.
-    async fn evict(&self, group: &Group, pod: &str, uid: Option<String>) -> Result<(), String> {
-        let preconditions = Preconditions { uid, resource_version: None };
-        let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let params = EvictParams { delete_options: Some(options), ..EvictParams::default() };
-        match Api::<Pod>::namespaced(self.client.clone(), &group.namespace).evict(pod, &params).await {
-            Ok(_) => Ok(()),
-            // The pod is gone, or another pod has its name: the next reconcile shows it.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(format!("cannot evict pod {}/{pod}: {}", group.namespace, describe(&error))),
-        }
-    }
-
-    /// Changes the operator's memory of the group. Returns `None` if the group is gone.
-    fn remember<T>(&self, resource: &ElectionGroup, change: impl FnOnce(&mut Memory) -> T) -> Option<T> {
-        self.cache.remember(&resource.namespace().unwrap_or_default(), &resource.name_any(), change)
-    }
-
-    /// Records an Event and logs `step_down`, unless that was done before.
-    fn report(&self, resource: &ElectionGroup, step_down: &StepDown) {
-        // The status records a step-down that is done.
-        let now = match step_down {
-            StepDown::None | StepDown::Done { .. } => None,
-            _ => Some(step_down.clone()),
-        };
-        let before = self.remember(resource, |memory| std::mem::replace(&mut memory.reported_step_down, now)).flatten();
-        let Some((reason, why)) = step_down.event().filter(|_| before.as_ref() != Some(step_down)) else { return };
-        self.events.record_step_down(resource, step_down);
-        let group = qualified_name(resource);
-        match step_down {
-            StepDown::Pending { .. }
-            | StepDown::Refused { .. }
-            | StepDown::Intended { reason: ChangeReason::Unhealthy, .. } => warn!(group, "{reason}: {why}"),
-            _ => info!(group, "{reason}: {why}"),
+                None => StepDown::Carried { value, why: evicted },
+            })
         }
     }
 }
 
-fn lease_of(group: &Group) -> String {
-    format!("lease {}/{}", group.namespace, group.lease_name)
+/// Returns `lease` with the request, which reaches only the term that this version of the Lease has.
+fn with_request(lease: &DynamicObject, request: &StepDownRequest, trial: Option<&Trial>) -> DynamicObject {
+    let mut lease = lease.clone();
+    let annotations = lease.annotations_mut();
+    if let Some(trial) = trial {
+        annotations.insert(lease::TRIAL.to_owned(), trial.to_string());
+    }
+    annotations.insert(annotation::STEP_DOWN_REQUESTED_AT.to_owned(), request.value.clone());
+    annotations.insert(lease::STEP_DOWN_OF.to_owned(), request.of.clone());
+    match &request.to {
+        Some(to) => annotations.insert(lease::STEP_DOWN_TO.to_owned(), to.clone()),
+        None => annotations.remove(lease::STEP_DOWN_TO),
+    };
+    lease
+}
+
+/// Evicts a pod. A PodDisruptionBudget may refuse that.
+async fn evict(client: &Client, group: &Group, pod: &str, uid: Option<String>) -> Result<(), StepDownError> {
+    let preconditions = Preconditions { uid, resource_version: None };
+    let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let params = EvictParams { delete_options: Some(options), ..EvictParams::default() };
+    match Api::<Pod>::namespaced(client.clone(), &group.namespace).evict(pod, &params).await {
+        Ok(_) => Ok(()),
+        // The pod is gone, or another pod has its name: the next reconcile shows it.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(source) => {
+            Err(StepDownError::Eviction { pod: format!("{}/{pod}", group.namespace), source: Box::new(source) })
+        }
+    }
+}
+
+/// Records an Event and logs `step_down`, unless that was done before.
+fn report(resource: &ElectionGroup, step_down: &StepDown, context: &Context) {
+    // The status records a step-down that is done.
+    let now = match step_down {
+        StepDown::None | StepDown::Done { .. } => None,
+        _ => Some(step_down.clone()),
+    };
+    let before = remember(resource, context, |memory| std::mem::replace(&mut memory.reported_step_down, now)).flatten();
+    let Some((reason, why)) = step_down.event().filter(|_| before.as_ref() != Some(step_down)) else { return };
+    context.events.record_step_down(resource, step_down);
+    let group = qualified_name(resource);
+    match step_down {
+        StepDown::Pending { .. }
+        | StepDown::Refused { .. }
+        | StepDown::Intended { reason: ChangeReason::Unhealthy, .. } => warn!(group, "{reason}: {why}"),
+        _ => info!(group, "{reason}: {why}"),
+    }
 }

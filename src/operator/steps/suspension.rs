@@ -26,6 +26,7 @@ use crate::campaign::snapshot_of;
 use crate::context::{Context, RETRY};
 use crate::group::Group;
 use crate::group::judge::suspension;
+use crate::lease::LeaseError;
 use crate::name::qualified_name;
 use crate::protocol::lease;
 
@@ -36,7 +37,8 @@ pub(crate) async fn annotate_suspended(resource: &ElectionGroup, group: &Group, 
     let pods = || cache.group_state(&group.namespace, &group.name, &group.lease_name, &group.uid).pods;
     let suspended = suspension::change(group, cache.is_suspended(group)?, pods)?;
     let term = |lease: &_| suspended.then(|| snapshot_of(lease).record.transitions.to_string());
-    match context.within_budget(context.step_downs.annotate(group, lease::SUSPENDED, term)).await.flatten() {
+    let written = context.within_budget(context.leases.annotate(group, lease::SUSPENDED, term)).await;
+    match written.map_err(LeaseError::from).flatten() {
         Ok(lease) => {
             // The watch may lag behind.
             lease.iter().for_each(|lease| cache.apply_lease_response(lease));

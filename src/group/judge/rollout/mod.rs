@@ -42,6 +42,28 @@ const TRIES: usize = 3;
 /// How long a new leader may be unready where the group sets no limit.
 const LONGEST_UNREADY: Duration = Duration::from_secs(600);
 
+/// The revision of the pod template that the Deployment should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetRevision {
+    /// The pods are left as they are: the rollout in the status stays.
+    Unknown,
+    /// The pods have no readiness gate: there is no trial.
+    None,
+    /// The name of the revision.
+    Revision(String),
+}
+
+impl TargetRevision {
+    /// Returns the target of `desired`.
+    pub fn of(desired: &Desired) -> Self {
+        if desired.keeps_pods {
+            return Self::Unknown;
+        }
+        let labels = &desired.deployment["spec"]["template"]["metadata"]["labels"];
+        labels[label::REVISION].as_str().map_or(Self::None, |revision| Self::Revision(revision.to_owned()))
+    }
+}
+
 /// The inputs of the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -89,35 +111,31 @@ pub fn decide(question: &Question<'_>) -> Decision {
     }
 }
 
-/// Returns the revision of the Deployment's pod template; `None` if its pods have no readiness gate.
-pub fn wanted(desired: &Desired) -> Option<&str> {
-    desired.deployment["spec"]["template"]["metadata"]["labels"][label::REVISION].as_str()
-}
-
 /// Whether to open the readiness gate of `pod`. `proven` is the proven revision of the status.
 pub fn opens(pod: &PodView, proven: Option<&str>) -> bool {
     !pod.terminating && pod.proven == Some(false) && pod.template.is_some() && pod.template.as_deref() == proven
 }
 
 /// The change of an annotation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnnotationChange<'a> {
-    /// It is up to date.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AnnotationChange {
+    /// It is up to date, or its value is not known yet.
+    #[default]
     Keep,
     /// Set it to this value.
-    Set(&'a str),
+    Set(String),
     /// Remove it.
     Remove,
 }
 
 /// Returns the change of the Lease's annotation `k8sensus.dev/proven-revision`. While all pods are of one revision, the
 /// annotation is not needed.
-pub fn preferred<'a>(lease: &LeaseView, pods: &[PodView], proven: Option<&'a str>) -> AnnotationChange<'a> {
+pub fn preferred(lease: &LeaseView, pods: &[PodView], proven: Option<&str>) -> AnnotationChange {
     let wanted = proven.filter(|proven| *proven != NAMELESS);
     let is_needed = lease.proven_revision.is_some() || pods.iter().any(|pod| pod.template.as_deref() != wanted);
     match wanted {
         _ if !is_needed || lease.proven_revision.as_deref() == wanted => AnnotationChange::Keep,
-        Some(wanted) => AnnotationChange::Set(wanted),
+        Some(wanted) => AnnotationChange::Set(wanted.to_owned()),
         None => AnnotationChange::Remove,
     }
 }
