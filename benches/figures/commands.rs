@@ -1,4 +1,4 @@
-//! P2: the time from the kill of a command to its successor.
+//! The time from the kill of a command to its successor.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

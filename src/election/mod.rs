@@ -99,8 +99,8 @@
 //!
 //! # How it is checked
 //! `tests/mutants` explores this function exhaustively within the bounds of twelve families of faults (11.8 million
-//! states) and simulates its driver with 100,000 seeds in CI (20,000 elsewhere). It does so with copies that have a flaw
-//! for each rule, too: every flaw must be found.
+//! states) and simulates its driver with 100,000 seeds in CI (20,000 elsewhere). It does so with copies that break one
+//! rule each, too: every flaw must be found.
 //!
 //! # Source
 //! The record and its rules are those of client-go `tools/leaderelection` (v0.37). Each deviation is named where it

@@ -185,7 +185,7 @@ impl World {
         self.totals
     }
 
-    /// S1: at most one candidate believes_leading that it leads, and the work of at most one runs.
+    /// Requires that at most one candidate believes that it leads, and that the work of at most one runs.
     fn check(&self) {
         let believes_leading = |i: &usize| {
             let member = &self.members[*i];
@@ -277,14 +277,14 @@ impl World {
             Action::Write { request, timeout, purpose, .. } => {
                 assert!(
                     purpose != Purpose::Release || !self.members[i].working,
-                    "S5: pod-{i} releases while its work runs at {} ms",
+                    "pod-{i} releases while its work runs at {} ms",
                     self.now
                 );
                 self.send_request(i, request, timeout, action.clone());
             }
             Action::Lead { term, token, valid_until, .. } => {
                 let token: u64 = token.as_str().parse().unwrap();
-                assert!(token > self.last_token, "S3: token {token} after {}", self.last_token);
+                assert!(token > self.last_token, "token {token} after {}", self.last_token);
                 self.last_token = token;
                 self.totals.terms += 1;
                 let member = &mut self.members[i];

@@ -291,7 +291,8 @@ fn inject(
     world.changed();
 }
 
-/// V1: after all faults exactly one candidate leads, and the Lease names it.
+/// Requires that exactly one candidate leads after all faults, with a valid term, no pending step-down and a bounded
+/// number of requests.
 fn check_end(world: &Shared, now: u64) {
     let mut world = world.lock();
     if world.violation.is_some() || now < END {
@@ -299,23 +300,23 @@ fn check_end(world: &Shared, now: u64) {
     }
     let leading: Vec<usize> = (0..world.plan.members).filter(|i| world.members[*i].working).collect();
     if leading.len() != 1 {
-        world.fail(format!("V1: {leading:?} lead {} s after the last fault", (END - CALM_FROM) / 1_000));
+        world.fail(format!("{leading:?} lead {} s after the last fault, expected one", (END - CALM_FROM) / 1_000));
     }
     if leading.iter().any(|i| !world.members[*i].term.as_ref().is_some_and(Term::is_valid)) {
-        world.fail(format!("V1: {leading:?} works without a valid term"));
+        world.fail(format!("candidate {leading:?} works without a valid term"));
     }
     if world.server.requests_step_down() {
-        world.fail(format!("rule 3: the present term was requested to step down {} s ago", (END - CALM_FROM) / 1_000));
+        world.fail(format!("the present term was requested to step down {} s ago", (END - CALM_FROM) / 1_000));
     }
     if world.plan.gentle && world.counts.0.get("terms") != Some(&1) {
         let terms = world.counts.0.get("terms").copied().unwrap_or(0);
-        world.fail(format!("P11: {terms} terms, but outages of at most 7.5 s must not end one"));
+        world.fail(format!("{terms} terms, but outages of at most 7.5 s must not end one"));
     }
     // A leader's renewals every 2 s, twice as many while they fail, and the requests of starting standbys.
     let most = 320 * world.plan.members as u64;
     if world.requests > most {
         let requests = world.requests;
-        world.fail(format!("O5: {requests} requests, expected at most {most}"));
+        world.fail(format!("{requests} requests, expected at most {most}"));
     }
     let requests = world.requests;
     *world.counts.0.entry("requests").or_default() += requests;

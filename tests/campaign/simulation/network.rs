@@ -118,7 +118,7 @@ impl Drop for PendingRequest {
             !guard.plan.create && guard.server.changes.iter().any(is_later_deletion)
         };
         if outlived.is_some_and(|(_, token)| !may_outlive(token)) && !self.answered && !was_frozen {
-            guard.fail(format!("rule 8: a request of otter-{} outlived its term", self.member));
+            guard.fail(format!("a request of otter-{} outlived its term", self.member));
         }
     }
 }
@@ -294,7 +294,7 @@ impl Network {
             if *method == Method::POST { world.server.post(body, author) } else { world.server.put(body, author) };
         if let Some(write) = write {
             if matches!(write, Write::Acquired { .. }) && self.world.elapsed() < world.server.foreign_until {
-                world.fail(format!("rule 5: otter-{} has not waited for the foreign holder", self.member));
+                world.fail(format!("otter-{} has not waited for the foreign holder", self.member));
             }
             world.check_write(self.member, self.life, &write, &answer);
             drop(world);

@@ -182,7 +182,7 @@ fn planned_end(world: &Shared, member: usize, stop: Stop, planned: Option<Moment
     let (uses_whole_grace, pause) = {
         let mut world = world.lock();
         if stop.loss == Loss::Deposed && stop.kill_at.is_none_or(|kill_at| kill_at > now) {
-            world.fail(format!("rule 4: otter-{member} is deposed, but may keep working until {:?}", stop.kill_at));
+            world.fail(format!("otter-{member} is deposed, but may keep working until {:?}", stop.kill_at));
         }
         (world.random.chance(50), world.random.below(6_000))
     };

@@ -186,7 +186,7 @@ impl Shared {
         let token: u64 = term.token().parse().unwrap_or(0);
         if token <= world.highest_token {
             let highest = world.highest_token;
-            world.fail(format!("S3: otter-{member} leads with token {token}, but {highest} was seen before"));
+            world.fail(format!("otter-{member} leads with token {token}, but {highest} was seen before"));
         }
         world.highest_token = world.highest_token.max(token);
         world.counts.count(true, "terms");
@@ -202,9 +202,9 @@ impl Shared {
         world.members[member].term = None;
     }
 
-    /// Rule 4: a candidate that observed another holder, or none, must not believe that it leads. A deletion is different
-    /// where only an operator creates the Lease: no candidate may follow before it has waited for the recreated Lease, so
-    /// the term lasts until its deadline.
+    /// Requires that a candidate that observed another holder, or none, no longer believes that it leads. A deletion is
+    /// different where only an operator creates the Lease: no candidate may follow before it has waited for the
+    /// recreated Lease, so the term lasts until its deadline.
     pub fn expect_end_of_term(&self, member: usize, life: u64, change: &Change) {
         let world = self.lock();
         let Some(term) = world.members[member].term.clone() else { return };
@@ -228,32 +228,34 @@ impl Shared {
             let is_over = present.life != life || present.frozen || present.waking || !term.is_valid();
             if !is_over {
                 world.fail(format!(
-                    "rule 4: otter-{member} observed the foreign version {version}, and its term is still valid"
+                    "otter-{member} observed the foreign version {version}, and its term is still valid"
                 ));
             }
         });
     }
 
-    /// Rule 1: only the answer to the write itself extends a term. The next retry comes at least 250 ms later.
+    /// Requires that an invalid answer does not extend the term: only the acknowledgment of the write does. The next
+    /// retry comes at least 250 ms later.
     pub fn expect_no_extension(&self, member: usize, term: Term, left: Duration) {
         let shared = self.clone();
         tokio::spawn(async move {
             #[expect(clippy::disallowed_methods, reason = "the simulation's own time")]
             tokio::time::sleep(Duration::from_millis(100)).await;
             if term.remaining() > left {
-                shared.lock().fail(format!("rule 1: an invalid answer extends the term of otter-{member}"));
+                shared.lock().fail(format!("an invalid answer extends the term of otter-{member}"));
             }
         });
     }
 
-    /// Rule 2: after a late wake-up a term is not valid until a write succeeds. The longest renew interval is 6 s.
+    /// Requires that a term is not valid after a late wake-up until a write succeeds. The longest renew interval is
+    /// 6 s.
     pub fn check_waking(&self, member: usize) {
         let now = self.elapsed();
         let mut world = self.lock();
         let Some(since) = world.members[member].frozen_idle.take() else { return };
         let believes = world.members[member].term.as_ref().is_some_and(Term::is_valid);
         if believes && now - since > Duration::from_secs(8) {
-            world.fail(format!("rule 2: otter-{member} wakes after {:?}, and its term is still valid", now - since));
+            world.fail(format!("otter-{member} wakes after {:?}, and its term is still valid", now - since));
         }
     }
 
@@ -282,7 +284,7 @@ impl World {
         self.violation.get_or_insert(what);
     }
 
-    /// S1 and S4: at most one candidate has a valid term, and at most one works. A frozen process does nothing.
+    /// Requires that at most one candidate has a valid term, and that at most one works. A frozen process does nothing.
     fn check_work(&mut self) {
         let select = |what: fn(&Member) -> bool| -> Vec<usize> {
             self.members.iter().enumerate().filter(|(_, member)| what(member)).map(|(i, _)| i).collect()
@@ -290,10 +292,10 @@ impl World {
         let working = select(Member::acts);
         let believing = select(|member| member.term.as_ref().is_some_and(Term::is_valid));
         if working.len() > 1 {
-            self.fail(format!("S1: several candidates work: {working:?}"));
+            self.fail(format!("several candidates work: {working:?}"));
         }
         if believing.len() > 1 {
-            self.fail(format!("S1: several terms are valid: {believing:?}"));
+            self.fail(format!("several terms are valid: {believing:?}"));
         }
     }
 
@@ -310,21 +312,21 @@ impl World {
         }
         match write {
             Write::Released { foreign: true, .. } => {
-                self.fail(format!("rule 3: otter-{by} has released the Lease of another holder"));
+                self.fail(format!("otter-{by} has released the Lease of another holder"));
             }
             Write::Released { .. } if self.members[by].life == life && self.members[by].acts() => {
-                self.fail(format!("S5: otter-{by} has released the Lease while it works"));
+                self.fail(format!("otter-{by} has released the Lease while it works"));
             }
             Write::Released { requested: false, .. }
                 if self.members[by].life == life && !self.members[by].has_ended_term =>
             {
-                self.fail(format!("rule 3: otter-{by} has released the Lease without a request to end its term"));
+                self.fail(format!("otter-{by} has released the Lease without a request to end its term"));
             }
             Write::Created | Write::Acquired { .. } => {
                 let others = self.members.iter().enumerate().filter(|(i, member)| *i != by && member.acts());
                 let others: Vec<usize> = others.map(|(i, _)| i).collect();
                 if !others.is_empty() {
-                    self.fail(format!("S1: otter-{by} acquires the Lease while others work: {others:?}"));
+                    self.fail(format!("otter-{by} acquires the Lease while others work: {others:?}"));
                 }
             }
             Write::Released { .. } | Write::Renewed => {}

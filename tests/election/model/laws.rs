@@ -2,34 +2,34 @@
 
 use super::world::{End, Life, World};
 
-/// The laws, with the numbers of the invariants and rules in the election's contract.
+/// What the module docs of `src/election` guarantee, as statements that the model can check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Law {
-    /// S1: at most one candidate believes that it leads.
+    /// At most one candidate believes that it leads.
     OneLeader,
-    /// S1: the work of at most one candidate runs, apart from candidates that are paused or waking.
+    /// The work of at most one candidate runs, apart from candidates that are paused or waking.
     OneWork,
-    /// S2: a fenced resource accepts no write of a term after a write of a later term, and refuses no valid leader.
+    /// A fenced resource accepts no write of a term after a write of a later term, and refuses no valid leader.
     Fenced,
-    /// S3: each term's token is higher than all earlier ones, even if the Lease is deleted in between.
+    /// Each term's token is higher than all earlier ones, even if the Lease is deleted in between.
     TokenRises,
-    /// S4: of several processes with one identity, at most one believes that it leads.
+    /// Of several processes with one identity, at most one believes that it leads.
     OneIncarnation,
-    /// S5: a release is written only after the work has ended.
+    /// A release is written only after the work has ended.
     WorkEndsFirst,
-    /// Rule 2: after a pause a candidate does not believe that it leads before a write is acknowledged.
+    /// After a pause a candidate does not believe that it leads before a write is acknowledged.
     InvalidAfterPause,
-    /// Rule 3: only the holder releases the Lease.
+    /// Only the holder releases the Lease.
     OnlyOwnReleased,
-    /// Rule 4: a leader that observes another holder, or none, has no grace.
+    /// A leader that observes another holder, or none, has no grace.
     NoGraceIfDeposed,
-    /// Rule 3: a candidate that is not ready acquires no Lease and stops leading.
+    /// A candidate that is not ready acquires no Lease and stops leading.
     OnlyReadyLead,
-    /// Rule 5: the term of a foreign holder is respected.
+    /// The term of a foreign holder is respected.
     ForeignTermRespected,
-    /// Rule 8: no request of a leader outlasts its term.
+    /// No request of a leader outlasts its term.
     WithinTheTerm,
-    /// Rule 8: one failed request does not end leadership.
+    /// One failed request does not end leadership.
     OneFailureIsSurvived,
 }
 

@@ -5,14 +5,54 @@
 #[allow(dead_code, reason = "the build script reads some of its fields")]
 pub struct Flaw {
     pub name: &'static str,
-    /// The rule of the election's contract.
-    pub rule: u8,
+    pub rule: Rule,
     /// The path below `src`.
     pub file: &'static str,
     /// The replaced code, which occurs once in the file: an expression, or whole statements.
     pub original: &'static str,
     pub flawed: &'static str,
     pub found_by: FoundBy,
+}
+
+/// A rule on which the guarantees of `src/election` rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A term ends at the send of its last acknowledged write plus the renew deadline.
+    TermCountsFromSend,
+    /// After a pause a leader is not valid until a write succeeds, and its deadlines stay where they were.
+    PausesCount,
+    /// On a request the leader stops its work, and releases its own Lease after that.
+    WorkEndsBeforeRelease,
+    /// A candidate that is not ready acquires no Lease and does not keep one.
+    OnlyReadyLead,
+    /// A leader stops at once if another incarnation holds the Lease, or none, and in time if the Lease was deleted.
+    DeposedStops,
+    /// A candidate waits for a term that it observes, then acquires by compare-and-swap. No wait lasts forever.
+    WaitThenSwap,
+    /// The fencing token rises from term to term.
+    TokenRises,
+    /// A candidate that observed the deletion of the Lease waits before it creates the Lease.
+    CreationWaits,
+    /// No request outlasts the term, and one failed request does not end it.
+    RetriesWithinTerm,
+    /// A Lease is acquired before its expiry only on proof that its holder is dead.
+    DeathIsProven,
+}
+
+impl Rule {
+    #[allow(dead_code, reason = "the build script does not read it")]
+    pub const ALL: [Self; 10] = [
+        Self::TermCountsFromSend,
+        Self::PausesCount,
+        Self::WorkEndsBeforeRelease,
+        Self::OnlyReadyLead,
+        Self::DeposedStops,
+        Self::WaitThenSwap,
+        Self::TokenRises,
+        Self::CreationWaits,
+        Self::RetriesWithinTerm,
+        Self::DeathIsProven,
+    ];
 }
 
 /// The kind of test that must find the flaw.

@@ -1,10 +1,10 @@
 // The table of flaws. The build script includes this file.
-use super::flaw::{Flaw, FoundBy, IS_MINE, LOSS, STOP_AFTER_DELETION, TAKEABLE_AT};
+use super::flaw::{Flaw, FoundBy, IS_MINE, LOSS, Rule, STOP_AFTER_DELETION, TAKEABLE_AT};
 
 pub const FLAWS: &[Flaw] = &[
     Flaw {
         name: "the term counts from the answer, not from the send",
-        rule: 1,
+        rule: Rule::TermCountsFromSend,
         file: "election/elector.rs",
         original: "flight.sent + self.timing.renew_deadline()",
         flawed: "now + self.timing.renew_deadline()",
@@ -12,7 +12,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a read extends the term",
-        rule: 1,
+        rule: Rule::TermCountsFromSend,
         file: "election/elector.rs",
         original: "self.last_read = Some(now);",
         flawed: r#"self.last_read = Some(now);
@@ -24,7 +24,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a frozen process keeps its leadership when it wakes",
-        rule: 2,
+        rule: Rule::PausesCount,
         file: "election/elector.rs",
         original: "late && matches!(self.role, Role::Leading { .. } | Role::Leaving { .. })",
         flawed: "false",
@@ -32,7 +32,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "the stop grace counts from the wake-up",
-        rule: 2,
+        rule: Rule::PausesCount,
         file: "election/elector.rs",
         original: LOSS,
         flawed: r#"match self.role {
@@ -47,7 +47,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "the Lease is released before the work has ended",
-        rule: 3,
+        rule: Rule::WorkEndsBeforeRelease,
         file: "election/elector.rs",
         original: "self.role = Role::Leaving { valid_until };",
         flawed: r#"self.release_due = valid_until > now.moment;
@@ -56,7 +56,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a release ignores the version of the Lease",
-        rule: 3,
+        rule: Rule::WorkEndsBeforeRelease,
         file: "election/elector/requests.rs",
         original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
         flawed: r#"let expected = if purpose == Purpose::Release { None } else { expected };
@@ -65,7 +65,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a new term does not wait for the work of the previous term",
-        rule: 3,
+        rule: Rule::WorkEndsBeforeRelease,
         file: "election/elector.rs",
         original: "self.role = Role::Lost { kill_at };",
         flawed: "self.role = Role::Standby;",
@@ -73,7 +73,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a leader ignores another holder until its deadline",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector.rs",
         original: LOSS,
         flawed: r#"match self.role {
@@ -88,7 +88,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a deposed leader gets the stop grace",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector.rs",
         original: LOSS,
         flawed: r#"match self.role {
@@ -103,7 +103,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "an incarnation is identified by its name only",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector.rs",
         original: IS_MINE,
         flawed: "snapshot.record.holder == self.candidate.identity()",
@@ -111,7 +111,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "an incarnation is identified by an annotation that another client kept",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector.rs",
         original: IS_MINE,
         flawed: r#"snapshot.record.holder == self.candidate.identity()
@@ -120,7 +120,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a leader ignores an emptied holder",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector.rs",
         original: IS_MINE,
         flawed: r#"(snapshot.record.holder.is_empty() || snapshot.record.holder == self.candidate.identity())
@@ -133,7 +133,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a leader ignores the deletion of its Lease",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector.rs",
         original: "!matches!(self.known, Known::Absent { .. })",
         flawed: "self.role == Role::Standby && !matches!(self.known, Known::Absent { .. })",
@@ -141,7 +141,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a leader whose Lease was deleted has no deadline",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector/deletion.rs",
         original: STOP_AFTER_DELETION,
         flawed: "renewed + wait * 10",
@@ -149,7 +149,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a leader whose Lease was deleted uses the whole wait without a margin",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "election/elector/deletion.rs",
         original: STOP_AFTER_DELETION,
         flawed: "renewed + wait.saturating_sub(self.timing.stop_grace())",
@@ -157,7 +157,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "expiry is computed from the record's timestamps",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/elector.rs",
         original: "self.takeable_at(now.moment).is_some_and(|at| now.moment >= at)",
         flawed: r#"self.takeable_at(now.moment).is_some_and(|at| {
@@ -169,7 +169,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a renewal does not restart the wait",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/elector.rs",
         original: "self.known = Known::Lease { snapshot, since: now, takeable_at: now + wait };",
         flawed: r#"let takeable_at = match &self.known {
@@ -183,7 +183,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "an annotation restarts the wait",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/elector.rs",
         original: "known.record == snapshot.record",
         flawed: "known.version == snapshot.version",
@@ -191,7 +191,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "an acquisition ignores the version of the Lease",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/elector/requests.rs",
         original: "actions.push(Action::Write { request, purpose, expected, record, incarnation, timeout });",
         flawed: r#"let expected = if purpose == Purpose::Acquire { None } else { expected };
@@ -200,7 +200,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a holder emptied by hand counts as a release",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/record.rs",
         original: "self.holder.is_empty() && self.duration_seconds == Self::RELEASED_SECONDS",
         flawed: "self.holder.is_empty()",
@@ -208,7 +208,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "the token is the number of transitions",
-        rule: 6,
+        rule: Rule::TokenRises,
         file: "election/elector.rs",
         original: "Action::Lead { term: self.term, token: version, transitions, valid_until }",
         flawed: r#"let token = Version::new(transitions.to_string());
@@ -217,7 +217,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a Lease that vanished is created at once",
-        rule: 7,
+        rule: Rule::CreationWaits,
         file: "election/elector.rs",
         original: "if *was_seen { *since + self.timing.lease_duration() } else { *since }",
         flawed: "{ let _ = was_seen; *since }",
@@ -225,7 +225,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a request may outlast the term",
-        rule: 8,
+        rule: Rule::RetriesWithinTerm,
         file: "election/elector/requests.rs",
         original: "patience.min(left)",
         flawed: "{ let _ = left; patience }",
@@ -233,7 +233,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a failed renewal is not retried within the term",
-        rule: 8,
+        rule: Rule::RetriesWithinTerm,
         file: "election/elector.rs",
         original: "doubled.min(self.timing.retry_period())",
         flawed: "{ let _ = doubled; self.timing.renew_deadline() }",
@@ -241,7 +241,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a candidate acquires a Lease in its own name without proof",
-        rule: 9,
+        rule: Rule::DeathIsProven,
         file: "election/elector.rs",
         original: TAKEABLE_AT,
         flawed: r#"{ let has_own_name = self.lease().is_some_and(|lease| lease.record.holder == self.candidate.identity());
@@ -251,7 +251,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a predecessor counts as dead without the lock",
-        rule: 9,
+        rule: Rule::DeathIsProven,
         file: "election/candidate.rs",
         original: "self.dead_predecessors.as_deref()",
         flawed: "self.dead_predecessors.as_deref().or(self.incarnation.split('/').next())",
@@ -259,7 +259,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "any process of the same pod counts as a dead predecessor",
-        rule: 9,
+        rule: Rule::DeathIsProven,
         file: "election/candidate.rs",
         original: "other.starts_with(prefix)",
         flawed: "other.split('/').next() == prefix.split('/').next()",
@@ -267,7 +267,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a predecessor is identified by an annotation that another client kept",
-        rule: 9,
+        rule: Rule::DeathIsProven,
         file: "election/candidate.rs",
         original: "holder.record.holder == self.identity",
         flawed: "!holder.record.holder.is_empty()",
@@ -275,7 +275,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "the other candidates wait forever for the successor",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/elector.rs",
         original: TAKEABLE_AT,
         flawed: "Some(*takeable_at + self.candidate.hold_back(&snapshot.preference, &self.timing) * 10_000)",
@@ -283,7 +283,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "the successor does not wait for the end of the term",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/elector.rs",
         original: TAKEABLE_AT,
         flawed: r#"{
@@ -294,7 +294,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a suspension lasts forever",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "election/candidate.rs",
         original: "timing.lease_duration()",
         flawed: "timing.lease_duration() * 1000",
@@ -302,7 +302,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a candidate that is not ready acquires the Lease",
-        rule: 3,
+        rule: Rule::OnlyReadyLead,
         file: "election/elector.rs",
         original: "!self.candidate.is_ready()",
         flawed: "false",
@@ -310,7 +310,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a leader that becomes unready keeps leading",
-        rule: 3,
+        rule: Rule::OnlyReadyLead,
         file: "election/elector.rs",
         original: "self.takes_part()",
         flawed: "self.candidate.is_ready() && self.takes_part()",
@@ -318,7 +318,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a candidate that was not ready once never leads again",
-        rule: 5,
+        rule: Rule::OnlyReadyLead,
         file: "election/candidate.rs",
         original: "self.is_ready = is_ready;",
         flawed: "self.is_ready &= is_ready;",
@@ -326,7 +326,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "any Lease in an answer counts as the written one",
-        rule: 1,
+        rule: Rule::TermCountsFromSend,
         file: "campaign/driver.rs",
         original: "snapshot.record == record",
         flawed: "true",
@@ -334,7 +334,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "an acknowledged renewal does not extend the term's validity",
-        rule: 1,
+        rule: Rule::TermCountsFromSend,
         file: "campaign/driver.rs",
         original: "term.set_valid_until(valid_until);",
         flawed: "let _ = valid_until;",
@@ -342,7 +342,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "the incarnation is missing from the Lease",
-        rule: 4,
+        rule: Rule::DeposedStops,
         file: "campaign/lease.rs",
         original: "annotate(lease, INCARNATION, incarnation.map(str::to_owned));",
         flawed: "let _ = incarnation;",
@@ -350,7 +350,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "the request has no resourceVersion",
-        rule: 5,
+        rule: Rule::WaitThenSwap,
         file: "campaign/lease.rs",
         original: "expected.map(|version| version.as_str().to_owned())",
         flawed: "None",
@@ -358,7 +358,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a request waits forever for its answer",
-        rule: 8,
+        rule: Rule::RetriesWithinTerm,
         file: "campaign/driver.rs",
         original: "clock.sleep_until(deadline)",
         flawed: r#"{
@@ -370,7 +370,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a step-down request is ignored",
-        rule: 3,
+        rule: Rule::WorkEndsBeforeRelease,
         file: "campaign/lease.rs",
         original: "requested.is_some() && requested == present",
         flawed: "{ let _ = (requested, present); false }",
@@ -378,7 +378,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a step-down request for another candidate is followed",
-        rule: 3,
+        rule: Rule::WorkEndsBeforeRelease,
         file: "campaign/lease.rs",
         original: "requested.is_some() && requested == present",
         flawed: "{ let _ = present; requested.is_some() }",
@@ -386,7 +386,7 @@ pub const FLAWS: &[Flaw] = &[
     },
     Flaw {
         name: "a step-down request is followed in later terms of the same process",
-        rule: 3,
+        rule: Rule::WorkEndsBeforeRelease,
         file: "campaign/lease.rs",
         original: "requested.is_some() && requested == present",
         flawed: r#"{

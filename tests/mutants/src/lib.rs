@@ -1,5 +1,5 @@
-//! Copies of `k8sensus`'s election and campaign, created at build time, with flaws for each rule of the contract. Each
-//! flaw is inactive until it is switched on. A check that misses them proves nothing about the original.
+//! Copies of `k8sensus`'s election and campaign, created at build time, with flaws for each [`Rule`] of the election.
+//! Each flaw is inactive until it is switched on. A check that misses them proves nothing about the original.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ mod flaws;
 /// Unchanged modules that the copies use.
 pub use {k8sensus_protocol as protocol, k8sensus_runtime as runtime};
 
-pub use flaw::{Flaw, FoundBy};
+pub use flaw::{Flaw, FoundBy, Rule};
 pub use flaws::FLAWS;
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));

@@ -8,7 +8,7 @@ use k8sensus_mutants as subject;
 mod model;
 
 use model::{Family, check};
-use subject::{FLAWS, FoundBy};
+use subject::{FLAWS, FoundBy, Rule};
 
 /// `K8SENSUS_FLAW=<part of a name>` selects flaws. A single test, because only one flaw at a time can be switched on.
 #[test]
@@ -22,7 +22,7 @@ fn every_flaw_is_found_by_its_model() {
         subject::switch_on(flaw);
         let report = check(family.unwrap_or_else(|| panic!("unknown family {name:?}")));
         subject::switch_off();
-        println!("rule {}: {}\n  in {report}", flaw.rule, flaw.name);
+        println!("{:?}: {}\n  in {report}", flaw.rule, flaw.name);
         match &report.broken {
             Some((law, trace)) => println!("  broke {law:?}\n  {}", trace.join("\n  ")),
             None => survivors.push(flaw.name),
@@ -33,7 +33,7 @@ fn every_flaw_is_found_by_its_model() {
 
 #[test]
 fn every_rule_has_a_flaw() {
-    for rule in 1..=9 {
-        assert!(FLAWS.iter().any(|flaw| flaw.rule == rule), "rule {rule} has none");
+    for rule in Rule::ALL {
+        assert!(FLAWS.iter().any(|flaw| flaw.rule == rule), "{rule:?} has none");
     }
 }

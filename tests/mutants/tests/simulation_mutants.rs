@@ -32,12 +32,12 @@ fn every_flaw_is_found_within_a_thousand_seeds() {
         match failure {
             Some((seed, outcome)) => {
                 let violation = outcome.violation.unwrap_or_default();
-                println!("rule {}: {}: seed {seed}, {time:.1} s: {violation}", flaw.rule, flaw.name);
+                println!("{:?}: {}: seed {seed}, {time:.1} s: {violation}", flaw.rule, flaw.name);
                 let last = outcome.history.len().saturating_sub(LAST);
                 outcome.history[last..].iter().for_each(|line| println!("    {line}"));
             }
             None => {
-                println!("rule {}: {}: SURVIVES {SEEDS} seeds, {time:.1} s", flaw.rule, flaw.name);
+                println!("{:?}: {}: SURVIVES {SEEDS} seeds, {time:.1} s", flaw.rule, flaw.name);
                 survivors.push(flaw.name);
             }
         }
