@@ -5,8 +5,8 @@
 //! - A requested stop (SIGTERM, SIGINT or SIGQUIT to this process, a step-down) runs the preStop hook and then sends
 //!   the stop signal: the user's, else the one that this process received, else SIGTERM. SIGKILL follows after
 //!   `terminationGracePeriodSeconds` in all, less a tenth of it, at most 0.5 s, in which the Lease can still be
-//!   released before the kubelet kills this process. A hook that is still running 2 s before that (or half of the
-//!   grace before, if that is shorter) is abandoned, so that the command gets its signal. A command that is still starting
+//!   released before the kubelet kills this process. A hook that is still running 2 s before that (or half of the grace
+//!   before, if that is shorter) is abandoned, so that the command gets its signal. A command that is still starting
 //!   (its file system does not answer) is killed after 2 s, or after the grace if that is shorter.
 //! - When leadership is lost, the command gets the stop signal without a hook, and SIGKILL no later than the end of the
 //!   stop grace: before any other candidate may lead. When another holder is observed, the command gets SIGKILL at

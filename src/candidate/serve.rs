@@ -10,29 +10,34 @@
 //! | `GET /leader` | loopback | the same JSON, 200 while this candidate leads, else 503 |
 //! | `GET /replica` | loopback | the same JSON, 503 while this candidate leads, else 200 |
 //! | `POST /step-down` | loopback | 202: leadership will be released; 409 if this candidate does not lead |
-//! | `POST /stopped?fencingToken=…` | loopback | sidecar: 200, the app has stopped; with a command: 409, the candidate observes its end itself |
+//! | `POST /stopped?fencingToken=…` | loopback | sidecar: 200, the app has stopped; with a command: 409 |
 //! | `GET /livez` | all | 200, or 503 with the reason to restart the process |
-//! | `GET /readyz` | all | 503 until the Lease was first observed, then 200, even without an API server. Sidecar: 503 while the program does not ask |
-//! | `GET /app-health/liveness`, `GET /app-health/readiness` | all | with a command: 200 or 503 on its behalf, readiness 503 as `/readyz`; else 404 |
+//! | `GET /readyz` | all | 503 until the Lease was first observed, then 200, even without an API server |
+//! | `GET /app-health/liveness` | all | with a command: 200 or 503 on its behalf; else 404 |
+//! | `GET /app-health/readiness` | all | the same; with a command also 503 while `/readyz` is 503 |
 //! | `GET /metrics` | all | OpenMetrics: the metrics of client-go's election under the same names |
 //!
 //! `/stopped` reports that the app has stopped leading in the term of that token, and releases the Lease if that term
 //! is still the current one. Without a token it applies to the current term, if any promise was made in it. So a late
-//! request cannot end a later term.
+//! request cannot end a later term. With a command the candidate observes the end itself.
+//!
+//! In a sidecar `/readyz` is also 503 while the program does not ask.
 //!
 //! `HEAD` is answered as `GET` without a body. A connection is closed after its answer.
 //!
 //! # The JSON
 //! | field | type | meaning |
 //! |---|---|---|
-//! | `name` | string | the leader's name, as in the old leader-elector sidecar. It is this candidate's own name only while `is_leader` is true, so a client may compare it with its own name |
+//! | `name` | string | the leader's name, as in the old leader-elector sidecar |
 //! | `is_leader` | boolean | this candidate leads for `validForSeconds` |
 //! | `leader` | string | as `name`; empty if there is no leader or none is known |
 //! | `identity` | string | this candidate's own name |
 //! | `leaseName`, `leaseNamespace` | string | the Lease |
 //! | `leaseTransitions` | number | the Lease's value at the start of this candidate's term; only while it leads |
 //! | `fencingToken` | string | rises with each term; pass it to the systems you write to; only while it leads |
-//! | `validForSeconds` | number | how long `is_leader` may be relied on, *counted from the moment the request was sent*; 0 while it does not lead |
+//! | `validForSeconds` | number | how long `is_leader` holds, *from the send of the request*; 0 on a standby |
+//!
+//! `name` is this candidate's own name only while `is_leader` is true, so a client may compare it with its own name.
 //!
 //! # Promises
 //! - Sidecar: every answer with `is_leader: true` is a promise: no other candidate leads before it expires. It lasts at

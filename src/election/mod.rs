@@ -38,8 +38,8 @@
 //! 1. The candidate reads the Lease once, then follows the watch. Without permission to watch it reads every retry
 //!    period. A missing Lease that it may not create is read every lease duration as well.
 //! 2. Each change of the record restarts the wait: the record's duration (the candidate's own, if that is invalid), or
-//!    nothing if the record is a release; and 0 to 4 ms more. A holder that was emptied by hand keeps the last duration.
-//!    A changed annotation restarts nothing.
+//!    nothing if the record is a release; and 0 to 4 ms more. A holder that was emptied by hand keeps the last
+//!    duration. A changed annotation restarts nothing.
 //! 3. After the wait, the candidate PUTs itself as the holder at the observed version: its identity and lease duration,
 //!    both times, `leaseTransitions` + 1, and its incarnation. A process that still holds the Lease from its own
 //!    earlier write keeps `acquireTime` and `leaseTransitions`.

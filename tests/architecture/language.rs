@@ -1,5 +1,5 @@
-//! The worst words of the project's former dialect stay out: a reader who has never seen the project must understand each
-//! sentence the first time.
+//! The worst words of the project's former dialect stay out: a reader who has never seen the project must understand
+//! each sentence the first time.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! No circle of modules: each module imports only modules below it. Read from the syntax trees, so that `super::super::` and
-//! nested `use` lists count. Paths within macros are not seen.
+//! No circle of modules: each module imports only modules below it. Read from the syntax trees, so that
+//! `super::super::` and nested `use` lists count. Paths within macros are not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -59,8 +59,8 @@ fn node() -> &'static Cluster {
     })
 }
 
-/// Returns the running cluster of that name, as `cargo demo -- --name NAME up` leaves it, with the product's image. It keeps
-/// running after the tests.
+/// Returns the running cluster of that name, as `cargo demo -- --name NAME up` leaves it, with the product's image. It
+/// keeps running after the tests.
 fn existing_node(name: &str) -> Cluster {
     with_image(|| Cluster::open(name))
 }

@@ -2,7 +2,8 @@
 //! server has checked all of it, unless its CRD is older than the operator, or edited.
 //!
 //! kube's feature `cel` evaluates the rules of a schema (`x-kubernetes-validations`), but not its types, bounds and
-//! patterns, which are checked here. The rules are Rust code in [`check`](super::check): each names the field and what to do.
+//! patterns, which are checked here. The rules are Rust code in [`check`](super::check): each names the field and what
+//! to do.
 
 use std::collections::HashSet;
 use std::fmt;

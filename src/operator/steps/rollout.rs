@@ -13,8 +13,8 @@
 //!    step-down to that pod: [`step_down`](super::step_down) writes the request and `k8sensus.dev/trial` onto the Lease
 //!    in one PUT.
 //! 4. The leader stops its program and releases the Lease. The new pod acquires it: the trial.
-//! 5. The program must stay ready for `minReadySeconds`, in mode Sidecar beyond that for as long as the kubelet takes to
-//!    fail its readiness probe, and 1 s more. Then the operator writes the new `provenRevision` into the status.
+//! 5. The program must stay ready for `minReadySeconds`, in mode Sidecar beyond that for as long as the kubelet takes
+//!    to fail its readiness probe, and 1 s more. Then the operator writes the new `provenRevision` into the status.
 //! 6. Once the status is stored, [`pods`](super::pods) opens the gates of the new revision, and the Deployment replaces
 //!    the other pods. The next reconcile updates `proven-revision` on the Lease.
 //! 7. A trial fails, for example, if a container of the pod ends, if the program is not ready for
