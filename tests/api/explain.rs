@@ -14,8 +14,11 @@ const OBJECTS: &[&str] = &[
     "electiongroup.spec.podDisruptionBudget",
     "electiongroup.status",
     "electiongroup.status.leader",
+    "electiongroup.status.candidate",
+    "electiongroup.status.leaderless",
     "electiongroup.status.history",
     "electiongroup.status.injection",
+    "electiongroup.status.rollout",
 ];
 
 /// The API server publishes the schemas of CRDs a moment after it serves them. If it fails to collect them while it
