@@ -1,4 +1,5 @@
-//! The candidate with the sample task: the behavior of the original k8sensus, line for line.
+//! The program without a command: a candidate with the sample task, which behaves like the original k8sensus, line for
+//! line. The command `run` is in [`sidecar`](super::sidecar).
 
 use tracing::info;
 

@@ -1,4 +1,5 @@
-//! The election beside an app: reports over HTTP whether this process leads, and keeps the promises that it made.
+//! The command `run`, an election beside an app: reports over HTTP whether this process leads, and keeps the promises
+//! that it made.
 //!
 //! # Guarantees
 //! - Leadership is promised for short times only, see [`serve`](super::serve). The Lease is not released during a

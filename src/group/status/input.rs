@@ -29,7 +29,8 @@ impl InjectionRecord {
     }
 }
 
-/// Everything that the status is built from, besides the former status.
+/// Everything that the status is built from, besides the former status: the facts, whose types are in
+/// [`observed`](crate::observed), and what the reconcile decided and did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     /// The facts after the children were applied.

@@ -1,5 +1,5 @@
-//! The status of a group, built from the former status and from what was observed, and from nothing else. The same
-//! observations always give the same status, so that writing it triggers nothing.
+//! The status of a group, built from the former status, an [`Observed`] and the time, and from nothing else. Equal
+//! inputs give an equal status, so that writing it triggers nothing.
 //!
 //! The status keeps what the Lease does not: the former leaders, why leadership became free, and how often it changed
 //! hands over all Leases of the group.
