@@ -1,10 +1,8 @@
 //! What every step of a reconcile uses.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{Either, select};
 use kube::{Client, ResourceExt};
 
 use crate::api::ElectionGroup;
@@ -19,8 +17,6 @@ use crate::steps::apply::Applier;
 
 /// The delay before the first retry of a request that failed.
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// How long a reconcile may wait for an optional request.
-const BUDGET: Duration = Duration::from_secs(2);
 
 /// The delay before a failed write of the Lease or of a pod is retried.
 pub(crate) const RETRY: Duration = Duration::from_secs(10);
@@ -38,25 +34,6 @@ pub(super) struct Context {
     pub(super) others: OtherOperators,
     pub(super) metrics: Metrics,
     pub(super) events: Recorder,
-}
-
-/// An optional request that took too long.
-#[derive(Debug, thiserror::Error)]
-#[error("the API server did not answer within {} s", BUDGET.as_secs())]
-pub(super) struct Late;
-
-impl Context {
-    /// Awaits `work` for at most [`BUDGET`], so that an optional request cannot stall a reconcile.
-    ///
-    /// # Errors
-    /// The time was over.
-    pub(super) async fn within_budget<T>(&self, work: impl Future<Output = T>) -> Result<T, Late> {
-        let late = self.clock.sleep_until(self.clock.since_boot() + BUDGET);
-        match select(pin!(work), late).await {
-            Either::Left((result, _)) => Ok(result),
-            Either::Right(_) => Err(Late),
-        }
-    }
 }
 
 /// Changes the operator's memory of `resource`. Returns `None` if the group is gone.

@@ -6,9 +6,9 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 
 use crate::api::names::FIELD_MANAGER;
+use crate::budget::Late;
 use crate::cache::controller_of;
 use crate::campaign::describe;
-use crate::context::Late;
 use crate::group::Group;
 
 /// How often the Lease is read and written. A renewal of the leader may come between, but hardly so often.

@@ -37,6 +37,7 @@ use {
     k8sensus_runtime as runtime,
 };
 
+mod budget;
 mod cache;
 mod context;
 mod error;

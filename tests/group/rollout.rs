@@ -85,7 +85,7 @@ impl World {
         self.pods.push(PodView {
             name: name.clone(),
             uid: Some(format!("uid-{name}")),
-            template: named.then(|| revision.to_owned()),
+            revision: named.then(|| revision.to_owned()),
             proven: named.then_some(false),
             reports_readiness: named,
             ready: !named,
@@ -129,7 +129,7 @@ impl World {
         let named = named.and_then(|request| request.to.clone());
         let mut able: Vec<&PodView> =
             self.pods.iter().filter(|pod| pod.containers_ready && !pod.terminating && pod.name != former).collect();
-        able.sort_by_key(|pod| (Some(&pod.name) != named.as_ref(), pod.template != self.lease.proven_revision));
+        able.sort_by_key(|pod| (Some(&pod.name) != named.as_ref(), pod.revision != self.lease.proven_revision));
         match able.first().map(|pod| pod.name.clone()) {
             Some(next) => self.elect(&next, Some(how)),
             None if self.pods.iter().any(|pod| pod.name == former && !pod.terminating) => {
@@ -228,7 +228,7 @@ impl World {
         let is_new = before.as_ref() != Some(&new);
         let open = proven_in(&new.rollout).map(str::to_owned);
         for pod in self.pods.iter_mut().filter(|pod| opens(pod, open.as_deref())) {
-            assert!(self.provable.contains(pod.template.as_ref().unwrap()), "the gate of {pod:?} is opened");
+            assert!(self.provable.contains(pod.revision.as_ref().unwrap()), "the gate of {pod:?} is opened");
             pod.proven = Some(true);
         }
         for pod in self.pods.iter_mut().filter(|pod| pod.proven.is_some()) {
@@ -244,8 +244,10 @@ impl World {
         if let Some(intent) = &judgement.intent {
             let to = intent.to.as_deref().expect("a successor");
             let to = self.pods.iter().find(|pod| pod.name == to).expect("a pod that exists");
+            // Where no pod of the proven revision is left, an unhealthy leader hands over to a pod of its own revision.
+            let is_rollout = intent.reason == ChangeReason::Rollout;
             assert!(
-                failed.is_none() || to.template.as_deref() != failed,
+                !is_rollout || failed.is_none() || to.revision.as_deref() != failed,
                 "the failed revision is asked to lead again: {intent:?}"
             );
             assert!(to.containers_ready && !to.terminating, "{to:?} is asked to lead");
@@ -274,7 +276,7 @@ impl World {
                 _ => {
                     let works = self
                         .leader()
-                        .is_some_and(|leader| !self.broken.contains(leader.template.as_deref().unwrap_or("")));
+                        .is_some_and(|leader| !self.broken.contains(leader.revision.as_deref().unwrap_or("")));
                     self.lease.ready = works;
                     self.proof = if works { self.proof + 1 } else { 0 };
                 }
@@ -285,7 +287,7 @@ impl World {
         }
         self.reconcile();
         if self.proof >= 10
-            && let Some(revision) = self.leader().and_then(|leader| leader.template.clone())
+            && let Some(revision) = self.leader().and_then(|leader| leader.revision.clone())
         {
             self.provable.insert(revision);
         }

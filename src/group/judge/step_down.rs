@@ -153,7 +153,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
 }
 
 fn decide_request(question: &Question<'_>) -> Decision {
-    let Question { requested, handled, is_new, group, outcome, lease, pods, revision, refused, .. } = *question;
+    let Question { requested, handled, is_new, group, outcome, lease, pods, refused, .. } = *question;
     let Some(value) = requested.filter(|value| !value.is_empty() && Some(*value) != handled) else {
         return Decision::Rest(StepDown::None);
     };
@@ -202,35 +202,8 @@ fn decide_request(question: &Question<'_>) -> Decision {
         let why = format!("spec.{field} is true: {holder} is not asked to step down until it is false");
         return Decision::Rest(StepDown::Pending { value, why });
     }
-    let refused = |why| Decision::Rest(StepDown::Refused { value: value.clone(), why });
-    match (group.mode, &term, pod) {
-        (GroupMode::Exec | GroupMode::Sidecar, None, _) => {
-            return refused(format!(
-                "{holder} holds {name}, but not as a candidate of this group (expected its annotation k8sensus.dev/incarnation, \
-                 found {}): it cannot be asked to step down; stop it by hand",
-                lease.incarnation.as_deref().unwrap_or("none")
-            ));
-        }
-        (GroupMode::Exec | GroupMode::Sidecar, ..) if ignores_step_downs(revision, pod) => {
-            return refused(format!(
-                "{holder} runs a candidate that does not support step-downs: change the pod template once, or delete the pod"
-            ));
-        }
-        (GroupMode::Native, _, None) => {
-            return refused(format!(
-                "{holder} holds {name}, and no pod of this group has that name: it cannot be evicted; stop it by hand"
-            ));
-        }
-        _ => {}
-    }
-    let has_standby = match pod {
-        Some(pod) => standby(pod, pods).is_some(),
-        None => pods.iter().any(|other| other.ready),
-    };
-    if !has_standby {
-        return refused(format!(
-            "no standby is ready to follow {holder} on {name}; {holder} is asked to step down as soon as one is ready"
-        ));
+    if let Some(why) = refusal(question, group, lease, term.is_some(), pod) {
+        return Decision::Rest(StepDown::Refused { value, why });
     }
     match (on_lease, pod, term) {
         (None, _, Some(of)) => {
@@ -243,6 +216,48 @@ fn decide_request(question: &Question<'_>) -> Decision {
         // Refused above.
         (_, None, _) => Decision::Rest(StepDown::None),
     }
+}
+
+/// Returns why `lease`'s holder, which runs in `pod`, is not asked to step down now. `has_term`: whether the operator can
+/// name its term.
+fn refusal(
+    question: &Question<'_>,
+    group: &Group,
+    lease: &LeaseView,
+    has_term: bool,
+    pod: Option<&PodView>,
+) -> Option<String> {
+    let (holder, pods) = (&lease.holder, question.pods);
+    let name = format!("lease {}/{}", group.namespace, group.lease_name);
+    match (group.mode, has_term, pod) {
+        (GroupMode::Exec | GroupMode::Sidecar, false, _) => {
+            return Some(format!(
+                "{holder} holds {name}, but not as a candidate of this group (expected its annotation k8sensus.dev/incarnation, \
+                 found {}): it cannot be asked to step down; stop it by hand",
+                lease.incarnation.as_deref().unwrap_or("none")
+            ));
+        }
+        (GroupMode::Exec | GroupMode::Sidecar, ..) if ignores_step_downs(question.revision, pod) => {
+            return Some(format!(
+                "{holder} runs a candidate that does not support step-downs: change the pod template once, or delete the pod"
+            ));
+        }
+        (GroupMode::Native, _, None) => {
+            return Some(format!(
+                "{holder} holds {name}, and no pod of this group has that name: it cannot be evicted; stop it by hand"
+            ));
+        }
+        _ => {}
+    }
+    let has_standby = match pod {
+        Some(pod) => standby(pod, pods).is_some(),
+        None => pods.iter().any(|other| other.ready),
+    };
+    (!has_standby).then(|| {
+        format!(
+            "no standby is ready to follow {holder} on {name}; {holder} is asked to step down as soon as one is ready"
+        )
+    })
 }
 
 /// Returns `None` if there is no intent, or it is out of date, or it cannot be carried out now.

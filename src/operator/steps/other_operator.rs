@@ -11,6 +11,7 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::api::ElectionGroup;
+use crate::budget::within_budget;
 use crate::cache::RawGroup;
 use crate::campaign::{describe, snapshot_of};
 use crate::context::{Context, remember};
@@ -104,7 +105,7 @@ async fn state_of(other: &str, context: &Context) -> OtherOperator {
 async fn read(namespace: &str, name: &str, context: &Context) -> OtherOperator {
     let kind = ApiResource::erase::<Lease>(&());
     let leases = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace, &kind);
-    match context.within_budget(leases.get_opt(name)).await {
+    match within_budget(&*context.clock, leases.get_opt(name)).await {
         Ok(Ok(lease)) => {
             let record = lease.as_ref().map(|lease| snapshot_of(lease).record);
             OtherOperator::with_lease(record.as_ref(), WallTime(context.clock.wall_micros()))

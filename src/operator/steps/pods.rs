@@ -15,8 +15,9 @@ use tracing::{debug, warn};
 
 use crate::api::names::{FIELD_MANAGER, PROVEN_GATE, annotation, label};
 use crate::api::{ElectionGroup, ElectionGroupStatus};
+use crate::budget::{Late, within_budget};
 use crate::campaign::describe;
-use crate::context::{Context, Late, RETRY, remember};
+use crate::context::{Context, RETRY, remember};
 use crate::group::Group;
 use crate::group::judge::rollout::{opens, proven_in};
 use crate::group::observed::pod::PodView;
@@ -63,7 +64,7 @@ pub(crate) async fn patch(
         // The next reconcile may come before the watch shows the patch.
         write(&api, pod, subresource, patch).map_ok(|pod| pod.is_some_and(|pod| context.cache.apply_pod_response(&pod)))
     });
-    let (failed, is_changed_elsewhere) = match context.within_budget(join_all(sent)).await {
+    let (failed, is_changed_elsewhere) = match within_budget(&*context.clock, join_all(sent)).await {
         Ok(results) => {
             let is_changed_elsewhere = results.iter().any(|result| matches!(result, Ok(true)));
             (results.into_iter().find_map(Result::err), is_changed_elsewhere)

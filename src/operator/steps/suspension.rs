@@ -22,6 +22,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::api::ElectionGroup;
+use crate::budget::within_budget;
 use crate::campaign::snapshot_of;
 use crate::context::{Context, RETRY};
 use crate::group::Group;
@@ -37,7 +38,7 @@ pub(crate) async fn annotate_suspended(resource: &ElectionGroup, group: &Group, 
     let pods = || cache.group_state(&group.namespace, &group.name, &group.lease_name, &group.uid).pods;
     let suspended = suspension::change(group, cache.is_suspended(group)?, pods)?;
     let term = |lease: &_| suspended.then(|| snapshot_of(lease).record.transitions.to_string());
-    let written = context.within_budget(context.leases.annotate(group, lease::SUSPENDED, term)).await;
+    let written = within_budget(&*context.clock, context.leases.annotate(group, lease::SUSPENDED, term)).await;
     match written.map_err(LeaseError::from).flatten() {
         Ok(lease) => {
             // The watch may lag behind.
