@@ -103,7 +103,7 @@ fn run_row(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
     let group = workload.group("kestrel", json!({}));
     apply(node(), &ns, &group).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
-    within(30, "the leader's program to work", || workload.workers().contains(&leader).then_some(()));
+    within(90, "the leader's program to work", || workload.workers().contains(&leader).then_some(()));
     end(&ns, &group);
     // Deleting the Lease ends the term of a sidecar leader but not its program, which continues as a standby.
     let program_ends = mode == Mode::Exec || name != "lease";
@@ -169,7 +169,7 @@ fn group_deleted_with_cascade_orphan_keeps_its_leader() {
     let ns = namespace("orphaned");
     apply(node(), &ns, &workload.group("kestrel", json!({}))).unwrap();
     let leader = holder(&ready(&ns, "kestrel", &[]));
-    within(30, "the leader's program to work", || workload.workers().contains(&leader).then_some(()));
+    within(90, "the leader's program to work", || workload.workers().contains(&leader).then_some(()));
     kubectl(node(), &["delete", "-n", &ns, GROUP, "--cascade=orphan"]);
     let last_work = || workload.report().stretches.last().map(|stretch| stretch.until).unwrap_or_default();
     let deleted = last_work();

@@ -17,6 +17,7 @@ mod restart;
 mod rollout;
 mod samples;
 mod service;
+mod skew;
 mod step_down;
 mod trouble;
 mod unhealthy;
@@ -188,7 +189,7 @@ fn ready(ns: &str, name: &str, former: &[&str]) -> Value {
 }
 
 fn ready_on(node: &Cluster, ns: &str, name: &str, former: &[&str]) -> Value {
-    within(90, &format!("group {ns}/{name} to be Ready with a new leader"), || {
+    within(180, &format!("group {ns}/{name} to be Ready with a new leader"), || {
         let group = get(node, ns, &format!("electiongroup/{name}"))?;
         let holder = group["status"]["holderIdentity"].as_str().unwrap_or_default();
         let ready = crate::support::condition(&group, "Ready") == "True/LeaderElected";
