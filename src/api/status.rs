@@ -135,9 +135,9 @@ pub struct LeaderStatus {
     #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
 
-    /// Revision of the pod template that it runs: the pod-template-hash of its ReplicaSet.
+    /// Its label pod-template-hash, which names its ReplicaSet. It is not the revision of status.rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
+    pub pod_template_hash: Option<String>,
 }
 
 /// Why there is no leader, and since when.

@@ -54,7 +54,7 @@ fn helm_wait_covers_leader_and_pods_after_each_change() {
     // A new template: Helm waits until the last pod of the former template is gone.
     wanted["spec"]["candidate"] = json!({ "resources": { "requests": { "cpu": "1m" } } });
     write(chart.path(), &wanted);
-    let former = group(&ns)["status"]["leader"]["revision"].clone();
+    let former = group(&ns)["status"]["leader"]["podTemplateHash"].clone();
     succeeds(&helm(&ns, "upgrade", chart.path(), "120s"));
     let upgraded = group(&ns);
     assert_eq!(condition(&upgraded, "Ready"), "True/LeaderElected");

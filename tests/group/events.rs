@@ -77,7 +77,7 @@ fn handed_over(reason: ChangeReason) -> Findings {
 fn event_claims_that_a_revision_led_only_if_it_did() {
     let of = |revision: &str, template: &str| {
         let mut observed = observed(held("billing-1", 1, 0, 0));
-        observed.facts.pods[0].template = Some(template.to_owned());
+        observed.facts.pods[0].revision = Some(template.to_owned());
         observed.judgement.rollout =
             Some(RolloutStatus { proven_revision: Some(revision.to_owned()), ..Default::default() });
         observed

@@ -43,7 +43,7 @@ pub fn pod(number: u8) -> PodView {
         name: format!("billing-{number}"),
         node: Some(format!("node-{number}")),
         ip: Some(format!("10.0.0.{number}")),
-        revision: Some("6c9f7d5b8".to_owned()),
+        template_hash: Some("6c9f7d5b8".to_owned()),
         ready: true,
         uid: Some(format!("uid-{number}")),
         containers_ready: true,
@@ -204,7 +204,7 @@ fn leader_is_described_by_its_pod() {
         pod_name: "billing-2".to_owned(),
         node_name: Some("node-2".to_owned()),
         pod_ip: Some("10.0.0.2".to_owned()),
-        revision: Some("6c9f7d5b8".to_owned()),
+        pod_template_hash: Some("6c9f7d5b8".to_owned()),
     };
     assert_eq!(of(&but(|it| it.facts.lease = Some(lease("billing-2")))), Some(expected));
     let unknown = LeaderStatus { pod_name: "billing-0".to_owned(), ..LeaderStatus::default() };
@@ -314,8 +314,8 @@ fn observations() -> impl Strategy<Value = Findings> {
     );
     let ended = prop::option::of(("billing-[0-3]", reason()).prop_map(|(holder, reason)| EndedBy { holder, reason }));
     let text = || prop::option::of("[a-c]");
-    let pod = ("billing-[0-3]", text(), text(), text(), any::<bool>()).prop_map(|(name, node, ip, revision, ready)| {
-        PodView { name, node, ip, revision, ready, ..PodView::default() }
+    let pod = ("billing-[0-3]", text(), text(), text(), any::<bool>()).prop_map(|(name, node, ip, hash, ready)| {
+        PodView { name, node, ip, template_hash: hash, ready, ..PodView::default() }
     });
     (outcome, prop::option::of(deployment), prop::option::of(lease), prop::collection::vec(pod, 0..4), ended).prop_map(
         |(outcome, deployment, lease, pods, ended)| {

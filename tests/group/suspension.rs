@@ -6,7 +6,7 @@ use super::{MINIMAL, NATIVE, with};
 
 #[test]
 fn suspension_is_annotated_only_while_pods_are_about_to_be_removed() {
-    let pods = [PodView { revision: Some("7c9".to_owned()), ..PodView::default() }];
+    let pods = [PodView { template_hash: Some("7c9".to_owned()), ..PodView::default() }];
     let made_by_hand = [PodView::default()];
     for (suspended, pods, spec, wanted) in [
         (false, &pods[..], "suspend: true", Some(true)),

@@ -110,7 +110,7 @@ fn conditions_follow_a_group_from_its_first_pod_to_its_last() {
     let leader = candidate(stage.cluster, &stage.ns, "kestrel", &pods[0], &["--create-lease=false"]);
     let led = stage.shows(&[("Ready", "False/InsufficientReplicas"), ("LeaderElected", "True/LeaseHeld")]);
     assert_eq!(kstatus(&led), "InProgress");
-    assert_eq!(led["status"]["leader"], json!({ "podName": pods[0], "revision": revision(&pods[0]) }));
+    assert_eq!(led["status"]["leader"], json!({ "podName": pods[0], "podTemplateHash": template_hash(&pods[0]) }));
     stage.wait_for(&format!("--for=jsonpath={{.status.holderIdentity}}={}", pods[0]));
 
     let one = stage.node("one");
@@ -127,7 +127,8 @@ fn conditions_follow_a_group_from_its_first_pod_to_its_last() {
     ]);
     assert_eq!(kstatus(&ready), "Current");
     let status = &ready["status"];
-    let described = json!({ "podName": pods[0], "nodeName": one, "podIP": "10.9.0.1", "revision": revision(&pods[0]) });
+    let described =
+        json!({ "podName": pods[0], "nodeName": one, "podIP": "10.9.0.1", "podTemplateHash": template_hash(&pods[0]) });
     assert_eq!(status["leader"], described);
     assert_eq!(status["selector"], "k8sensus.dev/group=kestrel");
     let counts = ["replicas", "readyReplicas", "updatedReplicas"].map(|field| status[field].as_i64().unwrap());
@@ -150,7 +151,7 @@ fn conditions_follow_a_group_from_its_first_pod_to_its_last() {
 }
 
 /// Returns the pod-template-hash in a pod's name.
-fn revision(pod: &str) -> &str {
+fn template_hash(pod: &str) -> &str {
     pod.rsplit('-').nth(1).unwrap()
 }
 
@@ -169,7 +170,7 @@ fn conditions_report_a_rollout_and_a_stuck_rollout() {
     let rolling = within(20, "two pods in the status", || {
         Some(stage.group()).filter(|group| group["status"]["replicas"] == 2 && group["status"]["updatedReplicas"] == 1)
     });
-    assert_ne!(revision(&second), revision(&first));
+    assert_ne!(template_hash(&second), template_hash(&first));
     assert_eq!(condition(&rolling, "Reconciling"), "True/RollingOut");
     assert_eq!(kstatus(&rolling), "InProgress");
 

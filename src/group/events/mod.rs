@@ -245,7 +245,7 @@ fn proven(before: &ElectionGroupStatus, after: &ElectionGroupStatus, facts: &Fac
     let pod = after.holder_identity.clone();
     let name = pod.as_deref().unwrap_or("its leader");
     let leader = pod.as_deref().and_then(|holder| pod_of(holder, &facts.pods));
-    let note = if leader.is_some_and(|leader| leader.template.as_deref() == Some(revision)) {
+    let note = if leader.is_some_and(|leader| leader.revision.as_deref() == Some(revision)) {
         format!("revision {revision} of the pod template has led well in {name}: the rest of the pods follow")
     } else {
         format!(

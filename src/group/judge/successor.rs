@@ -10,7 +10,7 @@ use crate::observed::trial::Trial;
 /// ready.
 pub(crate) fn standby<'a>(leader: &PodView, pods: &'a [PodView]) -> Option<&'a PodView> {
     let able = |pod: &&PodView| {
-        let waits = pod.proven == Some(false) && pod.containers_ready && pod.template == leader.template;
+        let waits = pod.proven == Some(false) && pod.containers_ready && pod.revision == leader.revision;
         pod.name != leader.name && !pod.terminating && (pod.ready || waits)
     };
     let standbys = pods.iter().filter(able);

@@ -16,6 +16,6 @@ pub fn change(group: &Group, is_suspended: bool, pods: impl FnOnce() -> Vec<PodV
     if is_suspended == suspended {
         return None;
     }
-    let is_needed = !suspended || group.mode.has_candidate() && pods().iter().any(|pod| pod.revision.is_some());
+    let is_needed = !suspended || group.mode.has_candidate() && pods().iter().any(|pod| pod.template_hash.is_some());
     is_needed.then_some(suspended)
 }

@@ -11,8 +11,8 @@ pub struct PodView {
     pub node: Option<String>,
     /// Its address.
     pub ip: Option<String>,
-    /// Its ReplicaSet's pod-template-hash.
-    pub revision: Option<String>,
+    /// Its label `pod-template-hash`, which names its ReplicaSet.
+    pub template_hash: Option<String>,
     /// Whether it is Ready and not being deleted.
     pub ready: bool,
     /// Its `metadata.uid`.
@@ -26,7 +26,7 @@ pub struct PodView {
     /// Whether a container other than the leading one is not ready.
     pub others_unready: bool,
     /// Its label `k8sensus.dev/revision`.
-    pub template: Option<String>,
+    pub revision: Option<String>,
     /// Its readiness gate `k8sensus.dev/proven`; `None` if it has none.
     pub proven: Option<bool>,
     /// Its label `k8sensus.dev/role`.

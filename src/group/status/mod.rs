@@ -1,4 +1,4 @@
-//! The status of a group, built from the former status, an [`Observed`] and the time, and from nothing else. Equal
+//! The status of a group, built from the former status, [`Findings`] and the time, and from nothing else. Equal
 //! inputs give an equal status, so that writing it triggers nothing.
 //!
 //! The status keeps what the Lease does not: the former leaders, why leadership became free, and how often it changed
@@ -76,7 +76,7 @@ fn leader_status(lease: &LeaseView, pods: &[PodView]) -> LeaderStatus {
         pod_name: pod.map_or(&lease.holder, |pod| &pod.name).clone(),
         node_name: pod.and_then(|pod| pod.node.clone()),
         pod_ip: pod.and_then(|pod| pod.ip.clone()),
-        revision: pod.and_then(|pod| pod.revision.clone()),
+        pod_template_hash: pod.and_then(|pod| pod.template_hash.clone()),
     }
 }
 

@@ -113,7 +113,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
 
 /// Whether to open the readiness gate of `pod`. `proven` is the proven revision of the status.
 pub fn opens(pod: &PodView, proven: Option<&str>) -> bool {
-    !pod.terminating && pod.proven == Some(false) && pod.template.is_some() && pod.template.as_deref() == proven
+    !pod.terminating && pod.proven == Some(false) && pod.revision.is_some() && pod.revision.as_deref() == proven
 }
 
 /// The change of an annotation.
@@ -132,7 +132,7 @@ pub enum AnnotationChange {
 /// annotation is not needed.
 pub fn preferred(lease: &LeaseView, pods: &[PodView], proven: Option<&str>) -> AnnotationChange {
     let wanted = proven.filter(|proven| *proven != NAMELESS);
-    let is_needed = lease.proven_revision.is_some() || pods.iter().any(|pod| pod.template.as_deref() != wanted);
+    let is_needed = lease.proven_revision.is_some() || pods.iter().any(|pod| pod.revision.as_deref() != wanted);
     match wanted {
         _ if !is_needed || lease.proven_revision.as_deref() == wanted => AnnotationChange::Keep,
         Some(wanted) => AnnotationChange::Set(wanted.to_owned()),
@@ -156,13 +156,13 @@ impl<'a> Question<'a> {
         let mut former = self.pods.iter().filter(|pod| !self.is_wanted(pod) && !pod.terminating);
         let leader = self.leader().filter(|leader| !self.is_wanted(leader) && !leader.terminating);
         match leader.or_else(|| former.next()) {
-            Some(pod) => pod.template.as_deref().unwrap_or(NAMELESS).to_owned(),
+            Some(pod) => pod.revision.as_deref().unwrap_or(NAMELESS).to_owned(),
             None => self.wanted.to_owned(),
         }
     }
 
     fn is_wanted(&self, pod: &PodView) -> bool {
-        pod.template.as_deref() == Some(self.wanted)
+        pod.revision.as_deref() == Some(self.wanted)
     }
 
     fn lease(&self) -> Option<&'a LeaseView> {
@@ -214,7 +214,7 @@ impl<'a> Question<'a> {
                 self.accept_without_trial(status)
             }
             (Some(leader), Some(watch)) if !leader.terminating => self.hand_over(status, leader, watch, can_return),
-            (Some(leader), None) if !leader.terminating && leader.template.is_none() => {
+            (Some(leader), None) if !leader.terminating && leader.revision.is_none() => {
                 self.accept_without_trial(status)
             }
             (Some(_), _) => self.waits(status, "the leader is about to stop"),
@@ -314,7 +314,7 @@ impl<'a> Question<'a> {
         if let Some(named) = self.bypassed_successor(leader) {
             // Candidates without a revision do not know that they must hold back.
             let proven = status.proven_revision.as_deref().unwrap_or_default();
-            if self.tries(proven) >= TRIES && leader.template.is_some() && can_return {
+            if self.tries(proven) >= TRIES && leader.revision.is_some() && can_return {
                 let what = format!("{} was asked to lead {TRIES} times and did not acquire the Lease", named.name);
                 return self.fail(status, what, Some(named));
             }
@@ -359,7 +359,7 @@ impl<'a> Question<'a> {
 
 /// Whether `pod` is of that revision.
 fn is_of(pod: &PodView, revision: &str) -> bool {
-    pod.template.as_deref().unwrap_or(NAMELESS) == revision
+    pod.revision.as_deref().unwrap_or(NAMELESS) == revision
 }
 
 fn with_trouble(what: String, pod: Option<&PodView>) -> String {
