@@ -121,17 +121,17 @@ pub enum Reason {
     InsufficientReplicas,
     /// The group is suspended: no pod may lead.
     Suspended,
-    /// The spec breaks a rule (only possible when the CRD was bypassed).
+    /// The spec breaks a rule that the CRD did not check, or the API server refused an object as invalid.
     Invalid,
     /// An object with a required name exists and does not belong to the group.
     Conflict,
     /// The Lease is held and valid.
     LeaseHeld,
-    /// The Lease has expired.
+    /// The Lease has expired, or was recreated: the pods wait until its former holder has stopped.
     LeaseExpired,
     /// The last holder released the Lease, and no pod has acquired it yet.
     LeaseReleased,
-    /// There is no pod that could lead.
+    /// There is no pod that could lead, or no Lease that it could acquire.
     NoCandidates,
     /// There is a ready standby on another node than the leader's.
     StandbyReady,
@@ -276,10 +276,16 @@ pub mod event {
     pub const LEADER_RELEASED: &str = "LeaderReleased";
     /// The leader released the Lease because a step-down was requested.
     pub const STEPPED_DOWN: &str = "SteppedDown";
+    /// A requested step-down waits until the group's owner changes something.
+    pub const STEP_DOWN_PENDING: &str = "StepDownPending";
+    /// A requested step-down would do harm or nothing now: it is carried out once that has changed.
+    pub const STEP_DOWN_REFUSED: &str = "StepDownRefused";
+    /// The leader was asked to step down.
+    pub const STEP_DOWN_REQUESTED: &str = "StepDownRequested";
+    /// A requested step-down has ended a term, or there was none to end.
+    pub const STEP_DOWN_HANDLED: &str = "StepDownHandled";
     /// A revision of the pod template has led well: the rest of the pods follow.
     pub const REVISION_PROVEN: &str = "RevisionProven";
-    /// A revision of the pod template did not lead well: the former one leads again.
-    pub const REVISION_FAILED: &str = "RevisionFailed";
     /// The leader's program was not ready for too long: the leader was asked to step down.
     pub const LEADER_UNHEALTHY: &str = "LeaderUnhealthy";
     /// Leadership moves from pod to pod within a short time.

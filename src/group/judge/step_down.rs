@@ -41,12 +41,12 @@ impl StepDown {
     pub fn event(&self) -> Option<(&'static str, &str)> {
         match self {
             Self::None => None,
-            Self::Pending { why, .. } => Some(("StepDownPending", why)),
-            Self::Refused { why, .. } => Some(("StepDownRefused", why)),
-            Self::Carried { why, .. } => Some(("StepDownRequested", why)),
-            Self::Done { why, .. } => Some(("StepDownHandled", why)),
+            Self::Pending { why, .. } => Some((event::STEP_DOWN_PENDING, why)),
+            Self::Refused { why, .. } => Some((event::STEP_DOWN_REFUSED, why)),
+            Self::Carried { why, .. } => Some((event::STEP_DOWN_REQUESTED, why)),
+            Self::Done { why, .. } => Some((event::STEP_DOWN_HANDLED, why)),
             Self::Intended { reason: ChangeReason::Unhealthy, why, .. } => Some((event::LEADER_UNHEALTHY, why)),
-            Self::Intended { why, .. } => Some(("StepDownRequested", why)),
+            Self::Intended { why, .. } => Some((event::STEP_DOWN_REQUESTED, why)),
         }
     }
 }
