@@ -124,7 +124,7 @@ impl Builder {
         self
     }
 
-    /// Sets the clock for deadlines; by default `CLOCK_BOOTTIME`.
+    /// Sets the clock for deadlines; by default [`SystemClock`].
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -235,10 +235,12 @@ impl Drop for Background {
 }
 
 fn own_name() -> String {
-    std::env::var(environment::POD_NAME)
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+    std::env::var(environment::POD_NAME).ok().filter(|name| !name.is_empty()).unwrap_or_else(host_name)
+}
+
+/// Returns the host's name, or nothing if it is unknown: then the campaign does not start without an identity.
+fn host_name() -> String {
+    hostname::get().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn own_incarnation() -> String {

@@ -32,7 +32,8 @@
 //!
 //! # Guarantees
 //! - Those of [`crate::election`]: [`Term::is_valid`] is true for at most one candidate at a time. Its validity counts
-//!   from the *send* of the last acknowledged write, on a clock that advances during suspend.
+//!   from the *send* of the last acknowledged write, on a clock that advances during suspend (off Linux not always, see
+//!   [`SystemClock`]).
 //! - The campaign runs on its own thread. A blocked or overloaded executor delays no renewal.
 //! - Requests for the Lease use their own client, without the shared retry policy of `kube` (15 tries with up to 1000 s
 //!   between them). Each ends at its timeout, and the connection of a request that timed out is not reused.
@@ -52,6 +53,9 @@
 //! Those of [`crate::election`], above all: a frozen process may wake up late. The campaign needs the verbs `get`,
 //! `list`, `watch` and `update` on the Lease, and `create` if it should create the Lease. Without `list` and `watch` it
 //! polls.
+//!
+//! Off Linux the clock is weaker. Where it does not count the time for which the machine is suspended, as on macOS, a
+//! leader that wakes up may believe in its term for as long as the term had left. See [`SystemClock`].
 
 #![deny(missing_docs)]
 
@@ -93,6 +97,7 @@ pub use crate::election::{InvalidTiming, Loss, Moment, Timing};
 pub use crate::protocol::lease::{
     CANDIDATE_VERSION, INCARNATION, PROVEN_REVISION, READY_OF, STEP_DOWN_OF, STEP_DOWN_TO, SUSPENDED,
 };
+pub use crate::runtime::clock::{Clock, SystemClock};
 
 /// The namespace and the name of a Lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -273,10 +278,8 @@ impl Holders {
 /// Returns a unique name of this process: `<podUID>/<container>/<nonce>`.
 ///
 /// # Panics
-/// If the kernel returns no random bytes.
+/// If the system returns no random bytes.
 pub fn incarnation(pod_uid: &str, container: &str) -> String {
-    let mut nonce = [0; 8];
-    rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
-        .expect("Linux has had getrandom since 3.17");
-    format!("{pod_uid}/{container}/{:016x}", u64::from_ne_bytes(nonce))
+    let nonce = getrandom::u64().expect("Linux has had getrandom since 3.17, and other systems have the like");
+    format!("{pod_uid}/{container}/{nonce:016x}")
 }

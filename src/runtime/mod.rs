@@ -2,6 +2,10 @@
 //!
 //! Depends on no other crate of this workspace except `k8sensus-protocol`.
 
+#[cfg(all(feature = "programs", not(target_os = "linux")))]
+compile_error!("the programs of k8sensus, and with them the feature `programs`, are for Linux only");
+
+#[cfg(feature = "programs")]
 use k8sensus_protocol as protocol;
 
 #[cfg(feature = "programs")]

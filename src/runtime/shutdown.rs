@@ -2,12 +2,11 @@
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// The two signals that request the end of a program.
+/// The two signals that request the end of a program: SIGTERM and SIGINT. On Windows, the end of the system or the
+/// container (`CTRL_SHUTDOWN`) and Ctrl+C (`CTRL_C`).
 pub struct Shutdown {
-    terminate: Signal,
-    interrupt: Signal,
+    terminate: signals::Terminate,
+    interrupt: signals::Interrupt,
 }
 
 impl Shutdown {
@@ -17,14 +16,45 @@ impl Shutdown {
     /// # Errors
     /// If the handlers cannot be installed.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self { terminate: signals::terminate()?, interrupt: signals::interrupt()? })
     }
 
-    /// Completes at the next SIGTERM or SIGINT and returns its name. Cancel safe.
+    /// Completes at the next of the two signals and returns its name. Cancel safe.
     pub async fn requested(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => signals::NAMES[0],
+            _ = self.interrupt.recv() => signals::NAMES[1],
         }
     }
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::io;
+
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    pub(super) type Terminate = Signal;
+    pub(super) type Interrupt = Signal;
+
+    pub(super) const NAMES: [&str; 2] = ["SIGTERM", "SIGINT"];
+
+    pub(super) fn terminate() -> io::Result<Terminate> {
+        signal(SignalKind::terminate())
+    }
+
+    pub(super) fn interrupt() -> io::Result<Interrupt> {
+        signal(SignalKind::interrupt())
+    }
+}
+
+#[cfg(windows)]
+mod signals {
+    use tokio::signal::windows::{CtrlC, CtrlShutdown};
+    pub(super) use tokio::signal::windows::{ctrl_c as interrupt, ctrl_shutdown as terminate};
+
+    pub(super) type Terminate = CtrlShutdown;
+    pub(super) type Interrupt = CtrlC;
+
+    pub(super) const NAMES: [&str; 2] = ["CTRL_SHUTDOWN", "CTRL_C"];
 }
