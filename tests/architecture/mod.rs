@@ -1,7 +1,9 @@
-//! The architecture: allowed imports between modules, generated files, and that no test file is forgotten.
+//! The architecture: allowed imports between modules, the library's public surface, generated files, and
+//! that no test file is forgotten.
 
 mod directions;
 mod generated;
 mod language;
 mod modules;
+mod public_api;
 mod tests;

@@ -12,7 +12,7 @@ use super::directions::sources;
 use crate::support::root;
 
 /// A module, such as `["group", "judge", "rollout"]`, or an item in it.
-type Name = Vec<String>;
+pub(super) type Name = Vec<String>;
 
 /// What one file imports and what it exports again, as written.
 #[derive(Default)]
@@ -60,15 +60,17 @@ impl<'ast> Visit<'ast> for Imports {
     }
 }
 
-/// The modules of `src`, each with its imports. The first name of a module is its folder.
+/// The name of the module in a file of `src`. Its first part is a folder, which is a crate or `campaign`.
+pub(super) fn name_of(path: &Path) -> Name {
+    let path = path.strip_prefix(root().join("src")).unwrap().with_extension("");
+    let mut names: Name = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    names.pop_if(|last| last == "mod");
+    names
+}
+
+/// The modules of `src`, each with its imports.
 fn modules() -> BTreeMap<Name, Imports> {
     let src = root().join("src");
-    let name_of = |path: &Path| -> Name {
-        let path = path.strip_prefix(&src).unwrap().with_extension("");
-        let mut names: Name = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        names.pop_if(|last| last == "mod");
-        names
-    };
     let parsed = |path: &Path| {
         let mut imports = Imports::default();
         imports.visit_file(&syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap());
@@ -80,7 +82,7 @@ fn modules() -> BTreeMap<Name, Imports> {
 }
 
 /// The path from the root of `src`, `None` for one into another crate.
-fn absolute(module: &[String], path: &[String], modules: &BTreeMap<Name, Imports>) -> Option<Name> {
+pub(super) fn absolute<T>(module: &[String], path: &[String], modules: &BTreeMap<Name, T>) -> Option<Name> {
     match path.first()?.as_str() {
         // Folders are crates, in which their own modules and other crates go by the same kind of path.
         "crate" if modules.contains_key(&[&module[..1], path.get(1..2)?].concat()) => {
