@@ -101,8 +101,8 @@ fn every_value_of_the_chart_is_described() {
 #[test]
 fn every_value_of_the_chart_has_a_default() {
     let mut missing: Vec<_> = values().into_iter().filter(|value| value.default.is_none()).collect();
-    // Values of a parent chart, which the chart itself does not read.
-    missing.retain(|value| value.name != "enabled" && value.name != "global");
+    // A condition of a parent chart, which the chart itself does not read.
+    missing.retain(|value| value.name != "enabled");
     let missing: Vec<_> = missing.iter().map(|value| &value.name).collect();
     assert!(missing.is_empty(), "values.yaml: no default of {missing:?}");
 }

@@ -3,6 +3,7 @@
 
 mod directions;
 mod generated;
+mod helm;
 mod language;
 mod modules;
 mod packages;
