@@ -1,4 +1,4 @@
-//! What the chart renders.
+//! What the chart renders, and the values that it refuses.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::support::{root, shared};
+use crate::support::{control_plane, root, shared};
 
 /// Every value that changes an object and is not set by default.
 const VALUES: &str = r#"
@@ -153,6 +153,90 @@ fn registry_replaces_the_registry_of_the_repository() {
     }
 }
 
+#[test]
+fn wrong_value_is_refused_by_its_name() {
+    let cases = [
+        ("replica=3", "additional properties 'replica' not allowed"),
+        ("replicas=two", "at '/replicas': got string, want integer"),
+        ("replicas=-1", "at '/replicas': minimum: got -1, want 0"),
+        ("image.registry=https://mirror.example", "at '/image/registry'"),
+        ("image.registri=x", "at '/image': additional properties 'registri' not allowed"),
+        ("image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"),
+        ("global.imageRegistry=mirror.example/", "at '/global/imageRegistry'"),
+        ("global.imagePullSecrets[0].nam=x", "at '/global/imagePullSecrets/0'"),
+        ("imagePullSecrets[0]=x", "at '/imagePullSecrets/0': got string, want object"),
+        ("log.format=xml", "at '/log/format': value must be one of"),
+        ("concurrency=0", "at '/concurrency': minimum: got 0, want 1"),
+        ("namespaces={Team}", "at '/namespaces/0'"),
+        ("extraEnv[0].nam=x", "at '/extraEnv/0'"),
+        ("extraArgs=--x", "at '/extraArgs': got string, want array"),
+        ("extraVolumeMounts[0].name=x,extraVolumeMounts[0].mountpath=/x", "at '/extraVolumeMounts/0'"),
+        ("livenessProbe.period=3", "at '/livenessProbe': additional properties 'period' not allowed"),
+        (
+            "livenessProbe.successThreshold=2",
+            "at '/livenessProbe': additional properties 'successThreshold' not allowed",
+        ),
+        ("livenessProbe.periodSeconds=3s", "at '/livenessProbe/periodSeconds': got string, want integer"),
+        ("readinessProbe.periodSeconds=-1", "at '/readinessProbe/periodSeconds': minimum: got -1, want 0"),
+        ("strategy.type=Replace", "at '/strategy/type': value must be one of"),
+        ("strategy.rollingUpdate.surge=1", "at '/strategy/rollingUpdate': additional properties 'surge' not allowed"),
+        ("strategy.rollingUpdate.maxSurge=many", "at '/strategy/rollingUpdate/maxSurge'"),
+        ("revisionHistoryLimit=-1", "at '/revisionHistoryLimit': minimum: got -1, want 0"),
+        ("terminationGracePeriodSeconds=0", "at '/terminationGracePeriodSeconds': minimum: got 0, want 1"),
+        ("hostNetwork=yes", "at '/hostNetwork': got string, want boolean"),
+        ("dnsPolicy=First", "at '/dnsPolicy': value must be one of"),
+        ("dnsConfig.nameserver=x", "at '/dnsConfig': additional properties 'nameserver' not allowed"),
+        ("hostAliases[0].ip=10.0.0.1", "at '/hostAliases/0': missing property 'hostnames'"),
+        ("runtimeClassName=G_V", "at '/runtimeClassName'"),
+        ("schedulerName=My_Own", "at '/schedulerName'"),
+        ("resources.limit.memory=1Gi", "at '/resources': additional properties 'limit' not allowed"),
+        ("podSecurityContext.runAsUsr=1", "at '/podSecurityContext': additional properties 'runAsUsr' not allowed"),
+        ("securityContext.readOnly=true", "at '/securityContext': additional properties 'readOnly' not allowed"),
+        ("affinity.node=x", "at '/affinity': additional properties 'node' not allowed"),
+        ("tolerations[0].Key=x", "at '/tolerations/0': additional properties 'Key' not allowed"),
+        (
+            "topologySpreadConstraints[0].skew=1",
+            "at '/topologySpreadConstraints/0': additional properties 'skew' not allowed",
+        ),
+        ("nodeSelector.disk=1", "at '/nodeSelector/disk'"),
+        ("commonAnnotations.owner=1", "at '/commonAnnotations/owner': got number, want string"),
+        ("deploymentAnnotations=x", "at '/deploymentAnnotations': got string, want object"),
+        ("service.label.x=y", "at '/service': additional properties 'label' not allowed"),
+        ("podDisruptionBudget.minAvailable=half", "at '/podDisruptionBudget/minAvailable'"),
+        ("podDisruptionBudget.maxUnavailable=0", "at '/podDisruptionBudget/maxUnavailable'"),
+        ("serviceMonitor.relabeling=x", "at '/serviceMonitor': additional properties 'relabeling' not allowed"),
+        ("serviceMonitor.namespace=Mon", "at '/serviceMonitor/namespace'"),
+        ("networkPolicy.extraEgress=x", "at '/networkPolicy/extraEgress': got string, want array"),
+        ("extraObjects[0].kind=Secret", "at '/extraObjects/0'"),
+        // What a schema cannot express.
+        ("commonLabels.helm\\.sh/chart=x", "commonLabels: the chart sets helm.sh/chart itself"),
+        ("deploymentLabels.app\\.kubernetes\\.io/name=x", "deploymentLabels: the chart sets app.kubernetes.io/name"),
+        ("service.labels.app\\.kubernetes\\.io/name=x", "service.labels: the chart sets app.kubernetes.io/name"),
+        ("podAnnotations.kubectl\\.kubernetes\\.io/default-container=x", "podAnnotations: the chart sets"),
+        ("extraEnv[0].name=POD_NAME", "extraEnv: POD_NAME has a value of its own"),
+        ("extraArgs={--lease-name=x}", "extraArgs: --lease-name is set by the chart"),
+        ("extraVolumeMounts[0].name=ca,extraVolumeMounts[0].mountPath=/ca", "extraVolumes has no volume ca"),
+        ("podDisruptionBudget.minAvailable=1,podDisruptionBudget.maxUnavailable=1", "minAvailable or maxUnavailable"),
+        ("podDisruptionBudget.minAvailable=2", "podDisruptionBudget.minAvailable: 2 of 2 replicas would block"),
+        ("podDisruptionBudget.minAvailable=100%", "podDisruptionBudget.minAvailable: 100% of 2 replicas would block"),
+        ("serviceAccount.create=false", "serviceAccount.name is needed when serviceAccount.create is false"),
+        ("serviceMonitor.enabled=true,service.enabled=false", "serviceMonitor.enabled needs service.enabled"),
+    ];
+    for (values, expected) in cases {
+        let output = template(&["--set", values]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{values} is accepted");
+        assert!(error.contains(expected), "{values}: {error}");
+    }
+}
+
+#[test]
+fn cluster_older_than_supported_is_refused() {
+    let output = template(&["--kube-version", "1.32.9"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("kubeVersion: >=1.33.0-0") && error.contains("v1.32.9"), "{error}");
+}
+
 /// Such an upgrade keeps the values of the former chart, in which those that are new in this chart are absent.
 #[test]
 fn upgrade_with_reuse_values_has_defaults_for_new_values() {
@@ -187,6 +271,60 @@ fn upgrade_with_reuse_values_has_defaults_for_new_values() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(render(&absent.join(",")) == render("replicas=2"));
+}
+
+#[test]
+fn service_monitor_without_the_prometheus_operator_is_refused_by_a_cluster_alone() {
+    let expected = "serviceMonitor.enabled needs the CRDs of the Prometheus operator, which this cluster lacks: install \
+                    them first, or set serviceMonitor.enabled to false";
+    let mut helm = helm();
+    helm.args(["install", "monitored", "charts/k8sensus", "--dry-run=server", "--set", "crds.enabled=false"]);
+    let output = helm.args(["--set", "serviceMonitor.enabled=true"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains(expected), "{error}");
+    let output = template(&["--set", "serviceMonitor.enabled=true"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn second_release_is_refused_unless_it_leaves_the_crd_to_the_first() {
+    let cluster = control_plane();
+    let kubectl = |arguments: &[&str]| crate::support::kubectl(&cluster, arguments);
+    kubectl(&["delete", "crd", "electiongroups.k8sensus.dev"]);
+    let install = |release: &str, more: &[&str]| {
+        let mut helm = cluster.helm().unwrap();
+        helm.args(["install", release, "charts/k8sensus", "--namespace", release, "--create-namespace"]);
+        helm.args(more).current_dir(root()).output().unwrap()
+    };
+    let error = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let first = install("first", &[]);
+    assert!(first.status.success(), "{}", error(&first));
+
+    let second = install("second", &[]);
+    let expected = "release first in namespace first already runs k8sensus in this cluster and owns the CRD";
+    assert!(!second.status.success() && error(&second).contains(expected), "{}", error(&second));
+    let left = kubectl(&["get", "clusterroles,deployments", "--all-namespaces", "-o", "name"]);
+    assert!(!left.contains("second"), "half installed: {left}");
+
+    let beside = ["--set", "crds.enabled=false,namespaces={second}"];
+    let second = install("second", &beside);
+    assert!(second.status.success(), "{}", error(&second));
+
+    // An upgrade of the first works even if another release has adopted the CRD.
+    let adopted = ["meta.helm.sh/release-name=second", "meta.helm.sh/release-namespace=second"];
+    kubectl(&[&["annotate", "--overwrite", "crd", "electiongroups.k8sensus.dev"][..], &adopted].concat());
+    let mut helm = cluster.helm().unwrap();
+    helm.args(["upgrade", "first", "charts/k8sensus", "--namespace", "first", "--force-conflicts"]);
+    let upgraded = helm.current_dir(root()).output().unwrap();
+    assert!(upgraded.status.success(), "{}", error(&upgraded));
+
+    // The CRD stays. Without the first operator Helm's own message says who owns it and how to adopt it.
+    let mut helm = cluster.helm().unwrap();
+    assert!(helm.args(["uninstall", "first", "--namespace", "first"]).output().unwrap().status.success());
+    let third = install("third", &[]);
+    assert!(error(&third).contains("meta.helm.sh/release-name"), "{}", error(&third));
+    let third = install("third", &["--take-ownership"]);
+    assert!(third.status.success(), "{}", error(&third));
 }
 
 fn helm() -> Command {
