@@ -208,6 +208,7 @@ fn wrong_value_is_refused_by_its_name() {
         ("serviceMonitor.namespace=Mon", "at '/serviceMonitor/namespace'"),
         ("networkPolicy.extraEgress=x", "at '/networkPolicy/extraEgress': got string, want array"),
         ("extraObjects[0].kind=Secret", "at '/extraObjects/0'"),
+        ("test.enable=true", "at '/test': additional properties 'enable' not allowed"),
         // What a schema cannot express.
         ("commonLabels.helm\\.sh/chart=x", "commonLabels: the chart sets helm.sh/chart itself"),
         ("deploymentLabels.app\\.kubernetes\\.io/name=x", "deploymentLabels: the chart sets app.kubernetes.io/name"),
@@ -260,13 +261,14 @@ fn upgrade_with_reuse_values_has_defaults_for_new_values() {
         "hostAliases",
         "runtimeClassName",
         "schedulerName",
+        "test",
         "image.registry",
         "serviceMonitor.relabelings",
         "podDisruptionBudget.minAvailable",
     ];
     let absent: Vec<_> = new.iter().map(|name| format!("{name}=null")).collect();
     let render = |values: &str| {
-        let output = template(&["--set", values]);
+        let output = template(&["--skip-tests", "--set", values]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -339,7 +341,7 @@ fn template(arguments: &[&str]) -> Output {
 
 /// Returns the rendered objects by kind: the last of each.
 fn rendered(arguments: &[&str]) -> BTreeMap<String, Value> {
-    let output = template(arguments);
+    let output = template(&[&["--skip-tests"], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let objects = text.split("\n---\n").map(|object| -> Value { serde_saphyr::from_str(object).unwrap() });

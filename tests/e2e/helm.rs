@@ -1,4 +1,4 @@
-//! A user's chart that contains a group: `helm --wait` waits until the group is ready.
+//! A user's chart that contains a group: `helm --wait` waits until the group is ready. And `helm test` of our own chart.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{namespace, node, sample};
-use crate::support::{condition, get};
+use super::{SYSTEM, namespace, node, sample};
+use crate::support::{condition, get, kubectl};
 
 /// Writes a chart whose only object is `group`.
 fn chart(group: &Value) -> tempfile::TempDir {
@@ -86,4 +86,17 @@ fn helm_wait_fails_immediately_for_a_stalled_group() {
     assert!(!output.status.success(), "helm calls it installed: {}", String::from_utf8_lossy(&output.stdout));
     assert!(error.contains("Failed") && error.contains("leaderService"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(30), "after {:?}: {error}", start.elapsed());
+}
+
+#[test]
+fn helm_test_succeeds_while_an_operator_leads_and_leaves_nothing() {
+    let mut helm = node().helm().unwrap();
+    let output =
+        helm.args(["test", "k8sensus", "--namespace", SYSTEM, "--logs", "--timeout", "150s"]).output().unwrap();
+    succeeds(&output);
+    let logs = String::from_utf8_lossy(&output.stdout);
+    assert!(logs.contains("holder k8sensus-operator-"), "{logs}");
+    let of_test = ["--namespace", SYSTEM, "--selector=app.kubernetes.io/component=test", "--output=name"];
+    let left = kubectl(node(), &[&["get", "pods,serviceaccounts,roles,rolebindings"][..], &of_test].concat());
+    assert!(left.is_empty(), "{left}");
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use k8sensus_local::Cluster;
 use serde_json::{Value, json};
 
 use super::installed::{Installed, installed, parsed, rendered};
-use crate::support::{apply, candidate, condition, get, group, kubectl, namespace, shared, within};
+use crate::support::{
+    CANDIDATE, apply, candidate, condition, get, group, kubeconfig_with, kubectl, namespace, shared, within,
+};
 
 /// Every child but the Lease. Without its label each counts as missing and is read.
 const CHILDREN: [&str; 7] = [
@@ -51,6 +54,33 @@ fn chart_grants_exactly_the_rights_that_the_operator_uses() {
     let role = installed.objects.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
     let unused: Vec<_> = granted(role).difference(&used).cloned().collect();
     assert_eq!(unused, UNUSED, "left: granted and never used; right: what is known of it. Used were: {used:#?}");
+}
+
+/// The pod of `helm test` as a process of this machine.
+#[test]
+fn helm_test_may_read_the_lease_of_the_operator_alone_and_finds_its_holder() {
+    let (cluster, _) = installed();
+    let objects = parsed(cluster, &rendered(cluster, "default", "tests/leader", &[]));
+    let (pods, rights): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object["kind"] == "Pod");
+    rights.iter().for_each(|object| apply(cluster, "default", object).unwrap());
+    let spec = &pods[0]["spec"];
+    let granted = |lease: &str, verb: &str| {
+        let account = format!("--as=system:serviceaccount:default:{}", spec["serviceAccountName"].as_str().unwrap());
+        let output =
+            cluster.kubectl().args(["auth", "can-i", verb, lease, "-n", "default", &account]).output().unwrap();
+        output.status.success()
+    };
+    within(10, "the rights to be known", || granted("leases/k8sensus-operator", "watch").then_some(()));
+    let token = kubectl(cluster, &["create", "token", "-n", "default", spec["serviceAccountName"].as_str().unwrap()]);
+    let kubeconfig = kubeconfig_with(cluster, json!({ "token": token.trim() }));
+    let container = &spec["containers"][0];
+    assert_eq!(container["command"], json!(["/k8sensus", "observe"]));
+    let mut observe = Command::new(CANDIDATE);
+    observe.arg("observe").args(container["args"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()));
+    let found = observe.env("KUBECONFIG", kubeconfig.path()).output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    assert!(String::from_utf8_lossy(&found.stdout).contains("holder keeper"), "{found:?}");
+    assert!(!granted("leases/other", "get") && !granted("leases/k8sensus-operator", "update"));
 }
 
 /// Plays the life of a group: creation, election, foreign edits, loss of its Lease, another account, suspension,
