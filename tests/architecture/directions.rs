@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// The folders of `src` that each folder may import.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("protocol", &[]),
     ("api", &[]),
     ("election", &["protocol"]),
@@ -16,7 +16,8 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("campaign", &["election", "protocol", "runtime"]),
     ("candidate", &["campaign", "election", "protocol", "runtime"]),
     ("operator", &["api", "campaign", "election", "group", "protocol", "runtime"]),
-    ("bin", &["api", "campaign", "candidate", "election", "operator", "protocol", "runtime"]),
+    ("plugin", &["api", "protocol", "runtime"]),
+    ("bin", &["api", "campaign", "candidate", "election", "operator", "plugin", "protocol", "runtime"]),
 ];
 
 /// Crates that the pure modules must not use.
