@@ -12,4 +12,5 @@ mod examples;
 mod group;
 mod mixed;
 mod operator;
+mod plugin;
 mod support;

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 pub const CANDIDATE: &str = env!("CARGO_BIN_EXE_k8sensus");
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_k8sensus-operator");
+pub const PLUGIN: &str = env!("CARGO_BIN_EXE_kubectl-k8sensus");
 
 /// A lease that is short enough for tests: it expires 3 s after a crash.
 pub const SHORT: [(&str, &str); 3] = [
