@@ -135,7 +135,7 @@ pub struct LeaderStatus {
     #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
 
-    /// Its label pod-template-hash, which names its ReplicaSet. It is not the revision of status.rollout.
+    /// Its label pod-template-hash, not the revision of status.rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template_hash: Option<String>,
 }

@@ -126,7 +126,7 @@ fn status_round_trips_with_the_documented_names() {
         "holderIdentity": "ledger-6c9f7d5b8-x2x7q",
         "acquireTime": "2026-11-22T15:00:00.123456Z",
         "leaseTransitions": 4,
-        "leader": { "podName": "ledger-6c9f7d5b8-x2x7q", "nodeName": "n1", "podIP": "10.0.0.7", "revision": "6c9f7d5b8" },
+        "leader": { "podName": "ledger-6c9f7d5b8-x2x7q", "nodeName": "n1", "podIP": "10.0.0.7", "podTemplateHash": "6c9f7d5b8" },
         "history": [{
             "time": "2026-11-22T15:00:00.123456Z", "holderIdentity": "ledger-6c9f7d5b8-x2x7q",
             "reason": "LeaseReleased", "leaderlessSeconds": 0.012,
