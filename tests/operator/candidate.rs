@@ -98,10 +98,13 @@ fn few_groups_at_a_time_replace_their_candidate() {
     }
     names.iter().for_each(|name| becomes(&cluster, &ns, name, "True/ImageDiffers"));
     for name in &names {
-        // Without a pod of the other image, the return to the operator's own would be complete at once.
+        // Without a pod of the other image, the return to the operator's own would be complete at once. Kubernetes'
+        // Deployment controller starts after the API server, so the first groups may have no other pods.
         within(90, &format!("a pod of the other image in {name}"), || {
-            let status = get(&cluster, &ns, &format!("deployment/{name}"))?["status"].clone();
-            (status["replicas"] == 3 && status["updatedReplicas"] == 1).then_some(())
+            let deployment = get(&cluster, &ns, &format!("deployment/{name}"))?;
+            let (metadata, status) = (&deployment["metadata"], &deployment["status"]);
+            let is_observed = metadata["generation"] == status["observedGeneration"];
+            (is_observed && status["updatedReplicas"].as_i64().is_some_and(|updated| updated > 0)).then_some(())
         });
     }
     names.iter().for_each(|name| request(&cluster, &ns, name, "now"));
