@@ -84,13 +84,17 @@ impl Groups<'_> {
         condition(&group, "Ready").starts_with("True").then(|| holder.to_owned())
     }
 
-    /// Waits until all pods of both groups are ready and both leaders' programs work.
+    /// Waits until both groups have their pods and no others, all ready, and both leaders' programs work.
     fn settle(&self) {
         for (name, workload) in &self.workloads {
             within(120, &format!("all pods of group {name} and the work of its leader"), || {
                 let group = self.get(&format!("electiongroup/{name}"));
                 let leader = self.leader(name)?;
-                (group["status"]["readyReplicas"] == 2 && workload.workers().contains(&leader)).then_some(())
+                let is_ready = group["status"]["readyReplicas"] == 2 && workload.workers().contains(&leader);
+                // Former pods are gone too, so that their end is not taken for a change by the operator.
+                let pods = self.get("pods")["items"].as_array().unwrap().clone();
+                let count = pods.iter().filter(|pod| pod["metadata"]["labels"]["k8sensus.dev/group"] == *name).count();
+                (is_ready && count == 2).then_some(())
             });
         }
     }
