@@ -75,13 +75,16 @@ fn patch(ns: &str, spec: Value) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     NothingWorks,
+    /// Kubernetes deletes the pods before the Lease, so a standby that it stops later may work during its own time to
+    /// stop. In mode Sidecar only the program knows that its pod is stopping.
+    StandbyMayWork,
     AnotherWorks,
 }
 
 const ENDS: [(&str, End, Then); 10] = [
     ("deleted", delete_in_the_background, Then::NothingWorks),
     ("foreground", delete_in_the_foreground, Then::NothingWorks),
-    ("namespace", delete_the_namespace, Then::NothingWorks),
+    ("namespace", delete_the_namespace, Then::StandbyMayWork),
     ("lease", delete_the_lease, Then::AnotherWorks),
     ("replaced", replace, Then::AnotherWorks),
     ("renamed", replace_with_another_lease, Then::AnotherWorks),
@@ -120,14 +123,21 @@ fn run_row(mode: Mode, (name, end, then): (&str, End, Then)) -> String {
     }
     let report = workload.report();
     assert!(report.overlaps.is_empty() && report.stale.is_empty(), "{name}: {report}");
-    if then == Then::NothingWorks {
-        assert_eq!(report.incarnations(), 1, "{name}: a standby worked while it ended: {report}");
-    }
+    let expected = match then {
+        Then::NothingWorks => 1..=1,
+        Then::StandbyMayWork if mode == Mode::Exec => 1..=1,
+        Then::StandbyMayWork => 1..=2,
+        Then::AnotherWorks => 2..=usize::MAX,
+    };
+    assert!(expected.contains(&report.incarnations()), "{name}: expected {expected:?} programs that worked: {report}");
     format!("{mode:?} {name}: {:?}, longest gap {:?}", kinds(&workload.events_of(&leader)), report.longest_gap())
 }
 
-/// The number of groups that start concurrently. Starting a pod takes seconds of processor time.
-const AT_ONCE: usize = 3;
+/// Returns the number of groups that start concurrently. Starting a pod takes seconds of processor time, and the program
+/// of mode Sidecar needs more of it while it works.
+fn at_once(mode: Mode) -> usize {
+    if mode == Mode::Exec { 3 } else { 2 }
+}
 
 fn run_all(mode: Mode) {
     wait_until_the_garbage_collector_knows_groups(node());
@@ -145,7 +155,7 @@ fn run_all(mode: Mode) {
         }
     };
     let failed: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run_rows)).collect();
+        let workers: Vec<_> = (0..at_once(mode)).map(|_| scope.spawn(run_rows)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     assert!(failed.is_empty(), "rows that failed, each with its reason above: {failed:?}");
