@@ -115,6 +115,7 @@ fn failed(verb: &'static str, group: &Group, source: kube::Error) -> LeaseError 
     LeaseError::Request { verb, lease: name_of(group), source: Box::new(source) }
 }
 
-fn name_of(group: &Group) -> String {
+/// Returns the namespace and name of the group's Lease: `shop/billing`.
+pub(crate) fn name_of(group: &Group) -> String {
     format!("{}/{}", group.namespace, group.lease_name)
 }

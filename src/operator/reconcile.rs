@@ -64,7 +64,6 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
     let group = valid.as_ref().ok();
     let facts = status::facts(&resource, outcome, released.on_proof(), &context.cache);
     let judgement = rollout::judged(&resource, group, &target, &facts, &context);
-    let judgement_wait = judgement.wait;
     let Performed { step_down, wait: step_down_wait } = perform(&resource, group, &facts, &judgement, &context).await;
     let operator = Some(context.operator.clone());
     let offer = Some(context.offer.clone());
@@ -90,7 +89,7 @@ pub(super) async fn reconcile(raw: Arc<RawGroup>, context: Arc<Context>) -> Resu
         release_wait,
         update_wait,
         suspension_wait,
-        judgement_wait,
+        findings.judgement.wait,
         step_down_wait,
         written.wait,
         follow_up_wait,

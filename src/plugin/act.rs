@@ -47,7 +47,7 @@ fn cost(group: &ElectionGroup, switch: Switch, value: bool) -> String {
     let replicas = group.spec.replicas;
     let holder = group.status.as_ref().and_then(|status| status.holder_identity.as_deref());
     let leader = holder.filter(|holder| !holder.is_empty()).map_or("no pod".to_owned(), |holder| holder.to_owned());
-    let waits = if group.spec.paused { " The group is paused: this waits until it is unpaused." } else { "" };
+    let waits = wait_if_paused(group);
     match (switch, value) {
         (Switch::Suspend, true) => {
             format!("All pods end, and no pod leads until the group is resumed; {leader} leads now.{waits}")
@@ -66,6 +66,11 @@ fn cost(group: &ElectionGroup, switch: Switch, value: bool) -> String {
     }
 }
 
+/// Returns what a change of a paused group waits for.
+fn wait_if_paused(group: &ElectionGroup) -> &'static str {
+    if group.spec.paused { " The group is paused: this waits until it is unpaused." } else { "" }
+}
+
 /// Replaces all pods by a new revision of the pod template.
 pub async fn restart(cluster: &Cluster, change: &Change) -> Result<(), Failure> {
     let group = fetch::group(cluster, &change.group).await?;
@@ -82,7 +87,7 @@ pub async fn restart(cluster: &Cluster, change: &Change) -> Result<(), Failure> 
         Mode::Native => "All pods are replaced as in any Deployment, so leadership may move more than once.",
         _ => "All pods are replaced, and leadership moves once, to the first new pod that is ready.",
     };
-    let waits = if group.spec.paused { " The group is paused: this waits until it is unpaused." } else { "" };
+    let waits = wait_if_paused(&group);
     print(&format!("{moves} {}{waits}\n", cost_of_handover(&history)))?;
     let at = now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let annotations = json!({ "metadata": { "annotations": { RESTARTED_AT: at } } });

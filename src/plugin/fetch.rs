@@ -4,7 +4,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
 
 use crate::api::ElectionGroup;
 use crate::api::names::{KIND, label};
@@ -16,6 +17,18 @@ const GROUPS: &str = "electiongroups";
 
 fn access(verb: &'static str, resource: &'static str, namespace: &str) -> Access {
     Access { verb, resource, namespace: Some(namespace.to_owned()) }
+}
+
+/// Returns the API of the command's namespace, or of all, with the namespace.
+fn scope<K>(cluster: &Cluster, all: bool) -> (Api<K>, Option<String>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    if all {
+        (Api::all(cluster.client.clone()), None)
+    } else {
+        (Api::namespaced(cluster.client.clone(), &cluster.namespace), Some(cluster.namespace.clone()))
+    }
 }
 
 /// Returns the group of that name in the command's namespace.
@@ -32,11 +45,7 @@ pub async fn group(cluster: &Cluster, name: &str) -> Result<ElectionGroup, Failu
 
 /// Returns the groups of the command's namespace, or of all, sorted by namespace and name.
 pub async fn groups(cluster: &Cluster, all: bool) -> Result<Vec<ElectionGroup>, Failure> {
-    let (groups, namespace): (Api<ElectionGroup>, _) = if all {
-        (Api::all(cluster.client.clone()), None)
-    } else {
-        (Api::namespaced(cluster.client.clone(), &cluster.namespace), Some(cluster.namespace.clone()))
-    };
+    let (groups, namespace) = scope::<ElectionGroup>(cluster, all);
     let access = Access { verb: "list", resource: GROUPS, namespace };
     let mut found = cluster.send(access, groups.list(&ListParams::default())).await?.items;
     if found.is_empty() && !all {
@@ -48,11 +57,7 @@ pub async fn groups(cluster: &Cluster, all: bool) -> Result<Vec<ElectionGroup>, 
 
 /// Returns the Leases of the groups in the command's namespace, or in all.
 pub async fn leases(cluster: &Cluster, all: bool) -> Part<Vec<Lease>> {
-    let (leases, namespace): (Api<Lease>, _) = if all {
-        (Api::all(cluster.client.clone()), None)
-    } else {
-        (Api::namespaced(cluster.client.clone(), &cluster.namespace), Some(cluster.namespace.clone()))
-    };
+    let (leases, namespace) = scope::<Lease>(cluster, all);
     let access = Access { verb: "list", resource: "leases", namespace };
     let listed = cluster.send(access, leases.list(&ListParams::default().labels(label::GROUP))).await;
     listed.map(|list| list.items).map_err(|failure| failure.to_string())

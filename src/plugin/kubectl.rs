@@ -8,7 +8,8 @@ use crate::connect::Cluster;
 use crate::failure::{Failure, one_line};
 use crate::fetch;
 use crate::flags::Common;
-use crate::picture::{LeasePicture, pod_name};
+use crate::picture::LeasePicture;
+use crate::protocol::lease::pod_of_holder;
 
 /// Returns the name of the pod that leads, by the Lease.
 ///
@@ -18,8 +19,8 @@ pub async fn leader(cluster: &Cluster, name: &str) -> Result<String, Failure> {
     let group = fetch::group(cluster, name).await?;
     let lease = fetch::lease(cluster, group.effective_lease_name()).await?;
     let lease = lease.map(|lease| LeasePicture::of(&lease, crate::connect::now()));
-    match lease.filter(|lease| lease.validity.is_led()) {
-        Some(lease) => Ok(pod_name(&lease.holder).to_owned()),
+    match lease.as_ref().and_then(LeasePicture::leader) {
+        Some(holder) => Ok(pod_of_holder(holder).to_owned()),
         None => Err(Failure::Refused(format!(
             "{}/{name} has no leader now: `kubectl k8sensus status {name} -n {}` shows why",
             cluster.namespace, cluster.namespace

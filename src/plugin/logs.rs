@@ -18,7 +18,8 @@ use crate::fetch;
 use crate::flags::Logs;
 use crate::kubectl::leader;
 use crate::output::{print, remark};
-use crate::picture::{LeasePicture, pod_name};
+use crate::picture::LeasePicture;
+use crate::protocol::lease::pod_of_holder;
 
 /// The annotation that names the container which kubectl chooses by default.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -67,7 +68,7 @@ async fn follow(cluster: &Cluster, flags: &Logs) -> Result<(), Failure> {
                     Some(Err(error)) => { fail_if_forbidden(cluster, error)?; continue }
                     None => return Ok(()),
                 };
-                let Some(lease) = lease.filter(|lease| lease.validity.is_led()) else {
+                let Some((lease, holder)) = lease.as_ref().and_then(|lease| Some((lease, lease.leader()?))) else {
                     // The former leader's log continues: it may show why it stopped.
                     if followed.is_none() && !is_waiting {
                         remark("==> no pod leads yet; waiting <==");
@@ -75,7 +76,7 @@ async fn follow(cluster: &Cluster, flags: &Logs) -> Result<(), Failure> {
                     }
                     continue;
                 };
-                let pod = pod_name(&lease.holder);
+                let pod = pod_of_holder(holder);
                 if followed.as_ref().is_some_and(|followed| followed.pod == pod) {
                     continue;
                 }

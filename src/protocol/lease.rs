@@ -47,3 +47,9 @@ pub const RECREATED_HOLDER: &str = "k8sensus.dev/recreated";
 pub fn term_name(transitions: i32, incarnation: &str) -> String {
     format!("{transitions}/{incarnation}")
 }
+
+/// Returns the name of a holder's pod. controller-runtime uses `<pod>_<uuid>` as its identity, and pod names have no
+/// underscore.
+pub fn pod_of_holder(holder: &str) -> &str {
+    holder.split_once('_').map_or(holder, |(name, _)| name)
+}

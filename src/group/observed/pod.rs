@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::protocol::lease::pod_of_holder;
+
 /// A pod of the group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodView {
@@ -74,9 +76,8 @@ impl Obstacle {
     }
 }
 
-/// Returns the pod of a Lease's holder. controller-runtime uses `<pod>_<uuid>` as its identity, and pod names have no
-/// underscore.
+/// Returns the pod of a Lease's holder.
 pub(crate) fn pod_of<'a>(holder: &str, pods: &'a [PodView]) -> Option<&'a PodView> {
-    let name = holder.split_once('_').map_or(holder, |(name, _)| name);
+    let name = pod_of_holder(holder);
     pods.iter().find(|pod| pod.name == name)
 }

@@ -23,6 +23,7 @@ use crate::group::judge::rollout::{opens, proven_in};
 use crate::group::observed::pod::PodView;
 use crate::group::observed::{Facts, Outcome};
 use crate::name::qualified_name;
+use crate::protocol::lease::pod_of_holder;
 
 /// Pods that could not be patched.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +102,7 @@ fn gate_patch(pod: &PodView, now: &Time) -> Value {
 /// Returns the patch of the role label and the deletion cost, `None` if both are right. A terminating pod is only
 /// patched if it is no longer the leader.
 fn role_patch(pod: &PodView, leader: Option<&str>) -> Option<Value> {
-    let leads = leader.is_some_and(|leader| leader.split('_').next() == Some(pod.name.as_str()));
+    let leads = leader.is_some_and(|leader| pod_of_holder(leader) == pod.name);
     let role = if leads { label::ROLE_LEADER } else { label::ROLE_STANDBY };
     let is_current = pod.role.as_deref() == Some(role) && pod.has_leader_deletion_cost == leads;
     let is_pointless = pod.terminating && (leads || pod.role.is_none());

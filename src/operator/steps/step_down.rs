@@ -46,7 +46,7 @@ use crate::group::judge::successor::StepDownIntent;
 use crate::group::observed::Facts;
 use crate::group::observed::lease::StepDownRequest;
 use crate::group::observed::trial::Trial;
-use crate::lease::LeaseError;
+use crate::lease::{LeaseError, name_of};
 use crate::name::qualified_name;
 use crate::protocol::lease;
 
@@ -126,7 +126,7 @@ async fn next(
     let changed = context.leases.change(group, requested).await?;
     match decide_by(changed.as_ref().map(|changed| &changed.lease)) {
         Decision::Rest(step_down) => Ok(step_down),
-        Decision::Mark(_) => Err(StepDownError::Lost { lease: format!("{}/{}", group.namespace, group.lease_name) }),
+        Decision::Mark(_) => Err(StepDownError::Lost { lease: name_of(group) }),
         Decision::Evict { value, pod, uid } => {
             evict(&context.client, group, &pod, uid).await?;
             let evicted = format!("pod {}/{pod} was evicted", group.namespace);

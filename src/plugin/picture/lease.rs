@@ -61,6 +61,11 @@ impl Validity {
 }
 
 impl LeasePicture {
+    /// Returns the holder, if it leads by this Lease as far as is known.
+    pub fn leader(&self) -> Option<&str> {
+        self.validity.is_led().then_some(self.holder.as_str())
+    }
+
     /// Returns the picture of a Lease at `now`.
     pub fn of(lease: &Lease, now: Timestamp) -> Self {
         let spec = lease.spec.clone().unwrap_or_default();
@@ -94,10 +99,4 @@ impl LeasePicture {
 /// Returns the seconds from `start` to `end`, negative if `end` is earlier.
 pub fn seconds_between(start: Timestamp, end: Timestamp) -> f64 {
     end.duration_since(start).as_secs_f64()
-}
-
-/// Returns the name of a holder's pod. controller-runtime uses `<pod>_<uuid>` as its identity, and pod names have no
-/// underscore.
-pub fn pod_name(holder: &str) -> &str {
-    holder.split_once('_').map_or(holder, |(name, _)| name)
 }

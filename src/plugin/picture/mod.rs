@@ -15,13 +15,14 @@ use serde::Serialize;
 
 pub use advice::{Attention, last_about_step_down};
 pub use cost::{cost_of_handover, leaderless};
-pub use lease::{LeasePicture, Validity, pod_name, seconds_between};
+pub use lease::{LeasePicture, Validity, seconds_between};
 pub use pods::{PodPicture, PodState, Role};
 pub use state::State;
 pub use summary::{Summary, summaries};
 
 use crate::api::names::annotation;
 use crate::api::{CandidateStatus, ElectionGroup, HistoryEntry, LeaderlessStatus, Mode, RolloutStatus};
+use crate::protocol::lease::pod_of_holder;
 
 /// A part that may be unreadable; then it is the reason why.
 pub type Part<T> = Result<T, String>;
@@ -169,11 +170,12 @@ fn leader(facts: &Facts, lease: Option<&LeasePicture>) -> Option<Leader> {
     let by_status = || status.and_then(|status| status.holder_identity.clone()).filter(|holder| !holder.is_empty());
     let holder = match (&facts.lease, lease) {
         (Err(_), _) => by_status()?,
-        (Ok(_), lease) => lease.filter(|lease| lease.validity.is_led()).map(|lease| lease.holder.clone())?,
+        (Ok(_), lease) => lease.and_then(LeasePicture::leader).map(str::to_owned)?,
     };
     let pods = facts.pods.as_deref().unwrap_or_default();
-    let pod = pods.iter().find(|pod| pod.metadata.name.as_deref() == Some(pod_name(&holder)));
-    let known = status.and_then(|status| status.leader.as_ref()).filter(|leader| leader.pod_name == pod_name(&holder));
+    let pod = pods.iter().find(|pod| pod.metadata.name.as_deref() == Some(pod_of_holder(&holder)));
+    let known =
+        status.and_then(|status| status.leader.as_ref()).filter(|leader| leader.pod_name == pod_of_holder(&holder));
     let node = pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone());
     let pod_ip = pod.and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
     let since = lease.and_then(|lease| lease.acquire_time);

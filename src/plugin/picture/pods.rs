@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use serde::Serialize;
 
-use super::lease::pod_name;
 use crate::api::names::{PROVEN_GATE, label};
+use crate::protocol::lease::pod_of_holder;
 
 /// Whether a pod leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -66,7 +66,7 @@ pub fn pictures(pods: &[Pod], holder: Option<&str>, now: Timestamp) -> Vec<PodPi
 
 fn picture(pod: &Pod, holder: Option<&str>, now: Timestamp) -> PodPicture {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let is_leader = holder.is_some_and(|holder| pod_name(holder) == name);
+    let is_leader = holder.is_some_and(|holder| pod_of_holder(holder) == name);
     let (state, why) = state(pod);
     let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     PodPicture {

@@ -11,6 +11,7 @@ use super::lease::{LeasePicture, Validity, seconds_between};
 use super::state::{State, condition};
 use crate::api::names::ConditionType;
 use crate::api::{ElectionGroup, Mode};
+use crate::protocol::lease::pod_of_holder;
 
 /// A group as it is listed.
 #[derive(Clone, Debug, Serialize)]
@@ -66,7 +67,7 @@ pub fn summaries(groups: &[ElectionGroup], leases: &Part<Vec<Lease>>, now: Times
 fn summary(group: &ElectionGroup, lease: Option<&LeasePicture>, now: Timestamp) -> Summary {
     let status = group.status.clone().unwrap_or_default();
     let leader = match lease {
-        Some(lease) => Some(lease.holder.clone()).filter(|_| lease.validity.is_led()),
+        Some(lease) => lease.leader().map(str::to_owned),
         None => status.holder_identity.clone().filter(|holder| !holder.is_empty()),
     };
     let since = lease.map_or_else(|| status.acquire_time.as_ref().map(|time| time.0), |lease| lease.acquire_time);
@@ -79,7 +80,7 @@ fn summary(group: &ElectionGroup, lease: Option<&LeasePicture>, now: Timestamp) 
         State::NotReconciled | State::Suspended | State::Led => None,
     };
     let cause = cause.and_then(|(kind, bad)| condition(&status, kind).filter(|condition| condition.status == bad));
-    let known = status.leader.as_ref().filter(|known| leader.as_deref().map(super::pod_name) == Some(&known.pod_name));
+    let known = status.leader.as_ref().filter(|known| leader.as_deref().map(pod_of_holder) == Some(&known.pod_name));
     Summary {
         namespace: group.metadata.namespace.clone().unwrap_or_default(),
         name: group.metadata.name.clone().unwrap_or_default(),

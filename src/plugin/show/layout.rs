@@ -36,7 +36,7 @@ pub enum Tone {
     Heading,
 }
 
-/// Returns the word in the colour of its tone.
+/// Returns `word` in the colour that `tone` stands for.
 pub fn paint(page: Page, tone: Tone, word: &str) -> String {
     if !page.colours {
         return word.to_owned();
@@ -74,7 +74,7 @@ pub fn heading(page: Page, text: &str) -> String {
 pub struct Row {
     /// The cells.
     pub cells: Vec<String>,
-    /// The word to be coloured, as it is in its cell. No other cell before it may contain the word.
+    /// A word and its tone. The first place in the row with this word is coloured, so no earlier cell may contain it.
     pub tone: Option<(String, Tone)>,
 }
 
